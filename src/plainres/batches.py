@@ -1,0 +1,225 @@
+"""Batches as tensor operations on the device: shuffling, augmentation and normalisation of a whole set that lies there.
+
+Order: warp (on pixels in [0, 1], black outside) → normalise → pad, crop and mirror (the border is 0, the mean) → noise.
+Section 4.2 of He et al. 2015 does not say on which side of the mean subtraction its padding lies; here it comes after.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+NORMALISATIONS = ("channel", "pixel_mean")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to a training image before the network sees it; every image of a batch draws its own numbers.
+
+    Args:
+        padding: pixels of zero padding on each side before a random crop to the old size (4 in the paper).
+        mirror: left-right mirror with probability 1/2.
+        rotation: largest angle in degrees, either way.
+        scale: smallest and largest factor of size.
+        shift: largest shift in pixels, either way, in both directions.
+        noise: standard deviation of Gaussian noise, in units of the normalised image.
+    """
+
+    padding: int = 0
+    mirror: bool = False
+    rotation: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    shift: float = 0.0
+    noise: float = 0.0
+
+    @property
+    def warps(self) -> bool:
+        return self.rotation != 0 or tuple(self.scale) != (1.0, 1.0) or self.shift != 0
+
+
+class Normaliser:
+    """(pixel / 255 - mean) / deviation, with numbers taken from training images only.
+
+    `channel`: mean and standard deviation of each channel. `pixel_mean`: mean of each pixel of each channel, deviation 1,
+    as in the paper.
+
+    Args:
+        images: uint8 (N, C, H, W).
+
+    Raises:
+        ValueError: unknown kind; names the legal ones.
+    """
+
+    def __init__(self, images: Tensor, kind: str):
+        if kind not in NORMALISATIONS:
+            raise ValueError(f"normalisation {kind!r} is unknown; legal: {', '.join(NORMALISATIONS)}")
+        mean = torch.stack([channel.double().mean(0) for channel in images.unbind(1)]).unsqueeze(0) / 255  # (1, C, H, W)
+        deviation = torch.ones(1, images.shape[1], 1, 1, dtype=torch.double, device=images.device)
+        if kind == "channel":
+            mean = mean.mean((2, 3), keepdim=True)
+            square = torch.stack([channel.double().square().mean() for channel in images.unbind(1)]) / 255**2
+            deviation = (square - mean.flatten().square()).clamp_min(1e-12).sqrt().view(1, -1, 1, 1)
+        self.mean = mean.float()
+        self.deviation = deviation.float()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """float32 (N, C, H, W) in [0, 1] → normalised float32 of the same shape."""
+        return (images - self.mean) / self.deviation
+
+
+class Batch(NamedTuple):
+    """`step` counts iterations from 0 (evaluation: batches); images are normalised float32 (N, C, H, W), labels int64 (N,)."""
+
+    step: int
+    images: Tensor
+    labels: Tensor
+
+
+def warp(images: Tensor, angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Rotates, scales and shifts each image about its centre with bilinear sampling; outside is 0.
+
+    Args:
+        images: float (N, C, H, W).
+        angle: (N,) in degrees, counter-clockwise.
+        scale: (N,), above 1 enlarges.
+        shift: (N, 2), pixels to the right and down.
+    """
+    height, width = images.shape[-2:]
+    radians = angle * (math.pi / 180)
+    cos, sin = radians.cos() / scale, radians.sin() / scale
+    # affine_grid maps output to input coordinates, both in [-1, 1]: the inverse of the motion described above.
+    ratio = height / width
+    right, down = shift[:, 0] * (2 / width), shift[:, 1] * (2 / height)
+    first = torch.stack([cos, -sin * ratio, -(cos * right - sin * ratio * down)], 1)
+    second = torch.stack([sin / ratio, cos, -(sin / ratio * right + cos * down)], 1)
+    grid = functional.affine_grid(torch.stack([first, second], 1), list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def crop_and_mirror(images: Tensor, padding: int, top: Tensor, left: Tensor, mirrored: Tensor) -> Tensor:
+    """Pads with zeros, cuts the old size out at (top, left) in 0…2·padding, mirrors left-right where `mirrored`.
+
+    Args:
+        images: (N, C, H, W).
+        top, left: int64 (N,).
+        mirrored: bool (N,).
+    """
+    count, _, height, width = images.shape
+    padded = functional.pad(images, (padding,) * 4)
+    rows = top[:, None] + torch.arange(height, device=images.device)
+    columns = torch.arange(width, device=images.device).expand(count, -1)
+    columns = left[:, None] + torch.where(mirrored[:, None], width - 1 - columns, columns)
+    which = torch.arange(count, device=images.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+class TrainingBatches:
+    """The training stream from iteration `start` to `stop`; batch number `step` is a pure function of (seed, step).
+
+    Every epoch is a new permutation of the set; its last, incomplete batch is dropped, so all batches have one shape. Random
+    numbers are drawn on the CPU whatever the device, so the stream does not depend on it either.
+
+    Args:
+        images: uint8 (N, C, H, W) on the device.
+        labels: int64 (N,) on the device.
+        stop: number of iterations of the whole run.
+        start: first iteration that is still to come.
+
+    Raises:
+        ValueError: batch_size exceeds the set.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        normaliser: Normaliser,
+        augmentation: Augmentation,
+        batch_size: int,
+        seed: int,
+        stop: int,
+        start: int = 0,
+    ):
+        if not 1 <= batch_size <= len(images):
+            raise ValueError(f"batch_size {batch_size} lies outside 1 to {len(images)}, the number of training images")
+        self.images = images
+        self.labels = labels
+        self.normaliser = normaliser
+        self.augmentation = augmentation
+        self.batch_size = batch_size
+        self.seed = seed
+        self.stop = stop
+        self.start = start
+        self.steps_per_epoch = len(images) // batch_size
+        self._epoch = -1
+        self._permutation = torch.empty(0, dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return self.stop
+
+    def __iter__(self) -> Iterator[Batch]:
+        for step in range(self.start, self.stop):
+            yield self.batch(step)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of iteration `step`, numbered from 0."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            order = torch.randperm(len(self.images), generator=_generator(self.seed, "epoch", epoch))
+            self._epoch, self._permutation = epoch, order.to(self.images.device)
+        chosen = self._permutation[position * self.batch_size : (position + 1) * self.batch_size]
+        images = self._augment(self.images[chosen], _generator(self.seed, "step", step))
+        return Batch(step, images.contiguous(memory_format=torch.channels_last), self.labels[chosen])
+
+    def _augment(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        augmentation, count, device = self.augmentation, len(pixels), pixels.device
+
+        def uniform(low: float, high: float, *shape: int) -> Tensor:
+            return (torch.rand(*shape, generator=generator) * (high - low) + low).to(device, non_blocking=True)
+
+        images = pixels.float() / 255
+        if augmentation.warps:
+            images = warp(
+                images,
+                angle=uniform(-augmentation.rotation, augmentation.rotation, count),
+                scale=uniform(*augmentation.scale, count),
+                shift=uniform(-augmentation.shift, augmentation.shift, count, 2),
+            )
+        images = self.normaliser(images)
+        if augmentation.padding or augmentation.mirror:
+            corner = torch.randint(0, 2 * augmentation.padding + 1, (2, count), generator=generator).to(device, non_blocking=True)
+            mirrored = uniform(0, 1, count) < (0.5 if augmentation.mirror else 0.0)
+            images = crop_and_mirror(images, augmentation.padding, corner[0], corner[1], mirrored)
+        if augmentation.noise:
+            noise = torch.randn(images.shape, generator=generator).to(device, non_blocking=True)
+            images = images + augmentation.noise * noise
+        return images
+
+
+class EvaluationBatches:
+    """A set in its own order, normalised and otherwise untouched; the last batch may be smaller."""
+
+    def __init__(self, images: Tensor, labels: Tensor, normaliser: Normaliser, batch_size: int = 500):
+        self.images = images
+        self.labels = labels
+        self.normaliser = normaliser
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.images) / self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for step in range(len(self)):
+            chosen = slice(step * self.batch_size, (step + 1) * self.batch_size)
+            images = self.normaliser(self.images[chosen].float() / 255)
+            yield Batch(step, images.contiguous(memory_format=torch.channels_last), self.labels[chosen])
+
+
+def _generator(seed: int, what: str, number: int) -> torch.Generator:
+    digest = hashlib.blake2b(f"{seed}/{what}/{number}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)

@@ -1,0 +1,79 @@
+"""The two-layer block of He et al. 2015, Figure 2, and what runs beside it: nothing (the plain arm) or a shortcut."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+SHORTCUTS = ("none", "zero_pad", "projection", "projection_everywhere")
+
+
+class ZeroPadShortcut(nn.Module):
+    """Option A: every `stride`-th pixel, zeros for the channels that the input lacks; no parameters.
+
+    The new channels are split half before and half after the old ones, as in the CIFAR weights in circulation.
+    Input (N, in_channels, H, W), output (N, out_channels, ceil(H / stride), ceil(W / stride)).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        extra = out_channels - in_channels
+        self.stride = stride
+        self.padding = (extra // 2, extra - extra // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, *self.padding))
+
+
+def make_shortcut(kind: str, in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+    """The path beside a block's two convolutions: options A, B and C of section 3.3 and 4.1, or None for the plain arm.
+
+    Raises:
+        ValueError: `kind` is unknown; names the legal ones.
+    """
+    if kind not in SHORTCUTS:
+        raise ValueError(f"shortcut {kind!r} is unknown; legal: {', '.join(SHORTCUTS)}")
+    if kind == "none":
+        return None
+    changes_shape = stride != 1 or in_channels != out_channels
+    if kind == "projection_everywhere" or (kind == "projection" and changes_shape):
+        return nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
+            nn.BatchNorm2d(out_channels),
+        )
+    return ZeroPadShortcut(in_channels, out_channels, stride) if changes_shape else nn.Identity()
+
+
+class BasicBlock(nn.Module):
+    """conv-bn-relu-conv-bn, plus the shortcut's output where there is one, then relu. Convolutions are 3×3 without bias.
+
+    Input (N, in_channels, H, W), output (N, out_channels, ceil(H / stride), ceil(W / stride)).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = make_shortcut(shortcut, in_channels, out_channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        if self.downsample is not None:
+            out = out + self.downsample(x)
+        return self.relu(out)
+
+
+def initialise(network: nn.Module) -> None:
+    """He initialisation in place (arXiv:1502.01852, fan-out, ReLU gain) for convolutions; batch normalisation starts at scale 1, shift 0.
+
+    Linear layers keep PyTorch's default.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm2d):
+            torch.nn.init.ones_(module.weight)
+            torch.nn.init.zeros_(module.bias)

@@ -1,0 +1,254 @@
+"""The record of a cell: its numbers and where they come from; how records become the committed tables. Imports no torch."""
+
+import csv
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+RECORD_FILE = "record.json"
+CONFIG_FILE = "config.json"
+CURVE_FILE = "curve.csv"
+PROGRESS_FILE = "progress.json"
+FAILURE_FILE = "failure.txt"
+RUNS_TABLE = "runs.csv"
+CURVES_TABLE = "curves.csv"
+
+FINISHED = "finished"
+DIVERGED = "diverged"
+
+# Where files lie and how often something is looked at: none of it changes what a run measures.
+_NOT_HASHED = frozenset({"data.root", "protocol.log_every", "protocol.evaluate_every"})
+
+
+@dataclass(frozen=True)
+class Record:
+    """One cell: one training run of (arm, depth, seed) under one protocol. Errors are fractions in [0, 1], losses nats per image.
+
+    `train_error` and `train_loss` are running values of training mode on augmented batches over the protocol's last
+    `error_window` iterations; `train_error_eval` is evaluation mode on unaugmented training images; `test_error` and
+    `val_error` are the final weights in evaluation mode. A diverged run (`status`) has none of them.
+    """
+
+    arm: str
+    depth: int
+    seed: int
+    shortcut: str
+    num_parameters: int
+    protocol: str
+    data_label: str
+    num_classes: int
+    status: str
+    train_error: float | None
+    train_error_eval: float | None
+    train_loss: float | None
+    test_error: float | None
+    test_loss: float | None
+    val_error: float | None
+    iterations: int
+    error_window: int
+    seconds: float
+    images_per_second: float
+    peak_memory_mib: float
+    precision: str
+    processor: str
+    threads: int
+    config_hash: str
+    data_fingerprint: str
+    commit: str
+    clean: bool | None
+    python: str
+    torch: str
+    lightning: str
+    finished_at: str
+
+    @property
+    def cell(self) -> str:
+        return cell_name(self.arm, self.depth, self.seed)
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One row of curves.csv; `iteration` counts finished updates, test values are there only where they were taken."""
+
+    arm: str
+    depth: int
+    seed: int
+    iteration: int
+    train_error: float
+    train_loss: float
+    learning_rate: float
+    test_error: float | None = None
+    test_loss: float | None = None
+    val_error: float | None = None
+
+
+def cell_name(arm: str, depth: int, seed: int) -> str:
+    """Name of a cell and of its folder."""
+    return f"{arm}-{depth}-seed{seed}"
+
+
+def cell_config(config: Mapping[str, Any], arm: str) -> dict[str, Any]:
+    """What defines the numbers of a cell, out of its resolved configuration; an option left null is as if it did not exist.
+
+    So an option added later leaves the hash of older cells as it was, as long as null means "as before".
+    """
+    chosen = {"arm": arm, **{key: config[key] for key in ("seed", "model", "data", "protocol")}}
+
+    def kept(node: Mapping[str, Any], path: str) -> dict[str, Any]:
+        result = {}
+        for key, value in sorted(node.items()):
+            name = f"{path}{key}"
+            if name in _NOT_HASHED or value is None:
+                continue
+            result[key] = kept(value, f"{name}.") if isinstance(value, Mapping) else value
+        return result
+
+    return kept(chosen, "")
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits of a `cell_config`."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def config_differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
+    """`name: old → new` for every value in which two `cell_config`s differ."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += config_differences(before, after, f"{path}{key}.")
+        elif before != after:
+            found.append(f"{path}{key}: {before} → {after}")
+    return found
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Atomically: a reader sees the old file or the new one."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Atomically, in UTF-8; makes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8", newline="") as part:
+        part.write(text)
+        part.flush()
+        os.fsync(part.fileno())
+    os.chmod(part.name, 0o644)
+    os.replace(part.name, path)
+
+
+def read_json(path: Path) -> Any:
+    """The file's value, or None where there is no such file or it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return None
+
+
+def read_record(cell_folder: Path) -> Record | None:
+    """The record of a finished cell, or None."""
+    values = read_json(cell_folder / RECORD_FILE)
+    return Record(**values) if values else None
+
+
+def write_record(cell_folder: Path, record: Record) -> None:
+    write_json(cell_folder / RECORD_FILE, asdict(record))
+
+
+def write_table(path: Path, rows: Sequence[Record] | Sequence[CurvePoint], row_type: type) -> None:
+    """A CSV file with one column per field; six significant digits, empty where there is no value."""
+    names = [field.name for field in fields(row_type)]
+    lines = [",".join(names)]
+    for row in rows:
+        lines.append(",".join(_quoted(_written(getattr(row, name))) for name in names))
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def read_table(path: Path, row_type: type) -> list[Any]:
+    """The rows of a CSV file as `row_type`, none where there is no file; unknown columns are passed over.
+
+    Raises:
+        ValueError: a column is missing or a value does not fit; names file, line and column.
+    """
+    if not path.exists():
+        return []
+    kinds = get_type_hints(row_type)
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = set(kinds) - set(reader.fieldnames or ())
+        if missing:
+            raise ValueError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+        return [
+            row_type(**{name: _read(row[name], kind, f"{path}, line {reader.line_num}, {name}") for name, kind in kinds.items()})
+            for row in reader
+        ]
+
+
+def read_runs(folder: Path) -> list[Record]:
+    """The records in a results folder's runs.csv."""
+    return read_table(folder / RUNS_TABLE, Record)
+
+
+def read_curves(folder: Path) -> list[CurvePoint]:
+    """The points in a results folder's curves.csv."""
+    return read_table(folder / CURVES_TABLE, CurvePoint)
+
+
+def gather(folder: Path) -> list[Record]:
+    """Takes the finished cells of `folder`/runs into runs.csv and curves.csv; rows of cells that have no folder stay.
+
+    Returns all records of the table, sorted by arm, depth and seed.
+    """
+    found = {record.cell: record for path in sorted((folder / "runs").glob("*/" + RECORD_FILE)) if (record := read_record(path.parent))}
+    old_runs, old_curves = read_runs(folder), read_curves(folder)
+    runs = [record for record in old_runs if record.cell not in found] + list(found.values())
+    curves = [point for point in old_curves if cell_name(point.arm, point.depth, point.seed) not in found]
+    for cell in found:
+        curves += read_table(folder / "runs" / cell / CURVE_FILE, CurvePoint)
+    runs.sort(key=lambda row: (row.arm, row.depth, row.seed))
+    curves.sort(key=lambda row: (row.arm, row.depth, row.seed, row.iteration))
+    if runs:
+        write_table(folder / RUNS_TABLE, runs, Record)
+        write_table(folder / CURVES_TABLE, curves, CurvePoint)
+    return runs
+
+
+def repository_state(folder: Path) -> tuple[str, bool | None]:
+    """The commit checked out in `folder` and whether its files, results apart, are as committed; ("unknown", None) outside git."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=30).stdout
+
+    try:
+        return git("rev-parse", "HEAD").strip(), not git("status", "--porcelain", "--", ".", ":(top,exclude)results").strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown", None
+
+
+def _written(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if any(character in text for character in ',"\n') else text
+
+
+def _read(text: str, kind: Any, where: str) -> Any:
+    options: Iterable[Any] = getattr(kind, "__args__", (kind,))
+    if text == "" and type(None) in options:
+        return None
+    target = next(option for option in options if option is not type(None))
+    try:
+        return {"True": True, "False": False}[text] if target is bool else target(text)
+    except (ValueError, KeyError):
+        raise ValueError(f"{where}: {text!r} is no {target.__name__}") from None

@@ -1,0 +1,142 @@
+"""What a run leaves behind while it goes: curve, TensorBoard events, progress, checkpoints; and when it must stop."""
+
+import math
+import os
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from plainres import record as records
+from plainres.record import CurvePoint, Record
+
+PROGRESS_SECONDS = 1.0
+
+
+class RunLog(pl.Callback):
+    """Logs every `log_every` iterations, checkpoints every `checkpoint_seconds`, ends a run whose loss is not finite.
+
+    A checkpoint is taken at the start of the next iteration, when the evaluation that may follow an update is done, and carries
+    the curve and the seconds so far: a resumed run ends with the record of an undisturbed one.
+
+    Args:
+        folder: where curve, events, progress and checkpoint lie.
+        stop_with_parent: end the process when the sweep that started it is gone.
+    """
+
+    def __init__(
+        self, arm: str, depth: int, seed: int, folder: Path, log_every: int, checkpoint_seconds: float, stop_with_parent: bool = False
+    ):
+        self.arm, self.depth, self.seed = arm, depth, seed
+        self.folder = folder
+        self.log_every = log_every
+        self.checkpoint_seconds = checkpoint_seconds
+        self.parent = os.getppid() if stop_with_parent else None
+        self.curve: list[CurvePoint] = []
+        self.diverged = False
+        self._seconds_before = 0.0
+        self._started: float | None = None
+        self._start_step = 0
+        self._last_checkpoint = self._last_progress = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training and evaluation so far, over all interruptions."""
+        return self._seconds_before + (0.0 if self._started is None else time.monotonic() - self._started)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"curve": [asdict(point) for point in self.curve], "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.curve = [CurvePoint(**point) for point in state_dict["curve"]]
+        self._seconds_before = state_dict["seconds"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._started = self._last_checkpoint = self._last_progress = time.monotonic()
+        self._start_step = trainer.global_step
+        if isinstance(trainer.logger, TensorBoardLogger):
+            trainer.logger.experiment.add_custom_scalars(_layout())
+        self._write_progress(trainer, None)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        now = time.monotonic()
+        if trainer.global_step > self._start_step and now - self._last_checkpoint >= self.checkpoint_seconds:
+            trainer.save_checkpoint(self.folder / "last.ckpt")
+            self._last_checkpoint = time.monotonic()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        step = trainer.global_step
+        if step % self.log_every == 0 or step == trainer.max_steps:
+            error, loss = pl_module.running_error_and_loss()
+            if not math.isfinite(loss):
+                self.diverged = True
+                trainer.should_stop = True
+                return
+            learning_rate = pl_module.learning_rate(step - 1)
+            self.curve.append(CurvePoint(self.arm, self.depth, self.seed, step, error, loss, learning_rate))
+            speed = (step - self._start_step) * len(batch.labels) / self._seconds_here()
+            values = {"train_error": error, "train_loss": loss, "learning_rate": learning_rate, "images_per_second": speed}
+            trainer.logger.log_metrics({f"{name}/{self.arm}": value for name, value in values.items()}, step)
+            self._write_progress(trainer, error)
+        elif time.monotonic() - self._last_progress >= PROGRESS_SECONDS:
+            self._write_progress(trainer, self.curve[-1].train_error if self.curve else None)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if trainer.state.fn != "fit":
+            return
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        trainer.logger.log_metrics({f"{name}/{self.arm}": value for name, value in values.items()}, trainer.global_step)
+        if self.curve[-1].iteration != trainer.global_step:
+            error, loss = pl_module.running_error_and_loss()
+            rate = pl_module.learning_rate(trainer.global_step - 1)
+            self.curve.append(CurvePoint(self.arm, self.depth, self.seed, trainer.global_step, error, loss, rate))
+        known = {name: values[name] for name in ("test_error", "test_loss", "val_error") if name in values}
+        self.curve[-1] = replace(self.curve[-1], **known)
+
+    def close(self) -> None:
+        """Stops the clock."""
+        self._seconds_before = self.seconds
+        self._started = None
+
+    def write_summary(self, logger: TensorBoardLogger, record: Record) -> None:
+        """The HParams tab: what was varied and what came out."""
+        varied = ("arm", "depth", "seed", "shortcut", "protocol", "data_label", "precision", "num_parameters", "config_hash", "commit")
+        metrics = ("train_error", "train_error_eval", "train_loss", "test_error")
+        logger.log_hyperparams(
+            {name: getattr(record, name) for name in varied},
+            {f"final/{name}": value for name in metrics if (value := getattr(record, name)) is not None},
+        )
+        logger.experiment.add_text("data", record.data_label)
+        logger.finalize("success")
+
+    def _seconds_here(self) -> float:
+        """Seconds since this process began to train."""
+        assert self._started is not None
+        return time.monotonic() - self._started
+
+    def _write_progress(self, trainer: pl.Trainer, error: float | None) -> None:
+        self._last_progress = time.monotonic()
+        if self.parent is not None and os.getppid() != self.parent:
+            os._exit(1)  # the sweep is gone; the checkpoint on disk is what the next one continues from
+        done = trainer.global_step - self._start_step
+        remaining = (trainer.max_steps - trainer.global_step) * self._seconds_here() / done if done else None
+        progress = {
+            "pid": os.getpid(),
+            "iteration": trainer.global_step,
+            "iterations": trainer.max_steps,
+            "train_error": error,
+            "seconds": self.seconds,
+            "seconds_remaining": remaining,
+        }
+        records.write_json(self.folder / records.PROGRESS_FILE, progress)
+
+
+def _layout() -> dict[str, dict[str, list]]:
+    """TensorBoard's Custom Scalars tab: plain beside residual."""
+    return {
+        name: {f"{name}, {arm} arm": ["Multiline", [f"{tag}/{arm}"]] for arm in ("plain", "residual")}
+        for name, tag in (("training error", "train_error"), ("test error", "test_error"), ("training loss", "train_loss"))
+    }

@@ -1,0 +1,6 @@
+"""The sweep"""
+from hydra.experimental.callback import Callback
+
+
+class Sweep(Callback):
+    pass
