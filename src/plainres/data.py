@@ -84,9 +84,7 @@ def load(name: str, root: str | None = None, image_size: int | None = None, val_
         order = torch.randperm(len(source.train), generator=torch.Generator().manual_seed(_VALIDATION_SEED))
         kept, held_out = order[val_size:].sort().values, order[:val_size].sort().values
         pixels, labels = source.train.pixels, source.train.labels
-        source = Source(
-            Images(pixels[kept], labels[kept]), source.test, source.class_names, Images(pixels[held_out], labels[held_out])
-        )
+        source = Source(Images(pixels[kept], labels[kept]), source.test, source.class_names, Images(pixels[held_out], labels[held_out]))
     return source
 
 
@@ -264,7 +262,6 @@ def _read_image(path: Path, where: Path, image_size: int | None, shown: Path) ->
         left, top = (image.width - side) // 2, (image.height - side) // 2
         image = image.resize((image_size, image_size), Image.Resampling.BOX, box=(left, top, left + side, top + side))
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
 
 
 def _pack(source: Source) -> dict[str, Tensor | str]:

@@ -83,7 +83,7 @@ class Classifier(pl.LightningModule):
                     self.log(f"{name}_{kind}", metric.compute(), logger=False)
                     metric.reset()
 
-    def configure_optimizers(self):  # noqa: ANN201 - Lightning's own union type
+    def configure_optimizers(self):
         optimiser = torch.optim.SGD(self.parameters(), lr=1.0, momentum=self.momentum, weight_decay=self.weight_decay)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, self.learning_rate)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

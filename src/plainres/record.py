@@ -141,7 +141,7 @@ def write_text(path: Path, text: str) -> None:
         part.write(text)
         part.flush()
         os.fsync(part.fileno())
-    os.chmod(part.name, 0o644)
+    Path(part.name).chmod(0o644)
     os.replace(part.name, path)
 
 

@@ -1,6 +1,287 @@
-"""The sweep"""
+"""A sweep as one person at one terminal sees it: a Hydra callback in the parent of the workers. Imports no torch before it must.
+
+It refuses what cannot run before anything runs, shows how far the cells are, gathers their records, and reports failures.
+"""
+
+import atexit
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from plainres import record as records
+from plainres.cell import Cell, claim_tables
+from plainres.errors import one_line
+
+WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
+REFRESH_SECONDS = 1.0
+PLAIN_LINE_SECONDS = 60.0  # between two status lines in a log file
+
+
+def cells_of(config: DictConfig) -> list[Cell]:
+    """The cells of a sweep, in the order in which Hydra's basic sweeper launches them.
+
+    Args:
+        config: what Hydra composed for the sweep itself, its `hydra` node included.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    loader = GlobalHydra.instance().config_loader()
+    arguments = [f"{name}={values}" for name, values in config.hydra.sweeper.params.items()] + list(config.hydra.overrides.task)
+    overrides = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
+    cells = []
+    for job in BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]:
+        job_config = loader.load_sweep_config(config, list(job))
+        arm = job_config.hydra.runtime.choices["model"]
+        with open_dict(job_config):
+            del job_config["hydra"]
+        cells.append(Cell(job_config, arm))
+    return cells
+
+
+@dataclass
+class State:
+    """Where a cell stands; `seconds_remaining` is the cell's own estimate, None while it has none."""
+
+    name: str
+    depth: int
+    total: int
+    status: str = WAITING
+    iteration: int = 0
+    train_error: float | None = None
+    seconds_remaining: float | None = None
+    text: str = ""
+
+
+class Watch:
+    """Reads the cells' files and says where the sweep stands.
+
+    Args:
+        cells: the cells of the sweep.
+        jobs: how many run at once.
+        since: seconds since the epoch; progress files older than that are of an earlier sweep.
+    """
+
+    def __init__(self, cells: Sequence[Cell], jobs: int, since: float):
+        self.cells = list(cells)
+        self.jobs = jobs
+        self.since = since
+        self._finished: dict[str, State] = {}
+        self._pace: dict[str, float] = {}  # seconds per iteration and weighted layer, by cell
+
+    def states(self) -> list[State]:
+        """One state a cell, in the sweep's order."""
+        return [self._state(cell) for cell in self.cells]
+
+    def _state(self, cell: Cell) -> State:
+        if cell.name in self._finished:
+            return self._finished[cell.name]
+        state = State(cell.name, cell.config.model.depth, cell.config.protocol.iterations)
+        if record := cell.finished():
+            state.status, state.iteration, state.text = DONE, record.iterations, describe(record)
+            self._finished[cell.name] = state
+            return state
+        failure = cell.folder / records.FAILURE_FILE
+        if _newer(failure, self.since):
+            state.status, state.text = FAILED, failure.read_text(encoding="utf-8").strip()
+            return state
+        progress_file = cell.folder / records.PROGRESS_FILE
+        progress = records.read_json(progress_file)
+        if progress:
+            state.iteration, state.train_error = progress["iteration"], progress["train_error"]
+            if _newer(progress_file, self.since):
+                state.status, state.seconds_remaining = RUNNING, progress["seconds_remaining"]
+                if state.seconds_remaining is not None and state.iteration < state.total:
+                    self._pace[cell.name] = state.seconds_remaining / (state.total - state.iteration) / state.depth
+        return state
+
+    def seconds_remaining(self, states: Sequence[State]) -> float | None:
+        """Of the whole sweep, from the measured seconds per iteration and layer; None before the first cell has an estimate."""
+        if not self._pace:
+            return None
+        pace = sum(self._pace.values()) / len(self._pace)
+        left = [
+            state.seconds_remaining if state.seconds_remaining is not None else pace * state.depth * (state.total - state.iteration)
+            for state in states
+            if state.status in (RUNNING, WAITING)
+        ]
+        return max(sum(left) / self.jobs, *left) if left else 0.0
 
 
 class Sweep(Callback):
-    pass
+    """Hydra callback: checks, shows, gathers, reports."""
+
+    def __init__(self) -> None:
+        self.cells: list[Cell] = []
+        self.console = Console(soft_wrap=True)
+        self._stop = threading.Event()
+        self._display: threading.Thread | None = None
+        self._watch: Watch | None = None
+
+    def __reduce__(self) -> tuple[type["Sweep"], tuple[()]]:
+        return Sweep, ()  # Hydra sends its callbacks to every worker; the display stays here
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            self.cells = cells_of(config)
+            left = self._prepare()
+        except Exception as error:  # Hydra turns an exception of a callback into a warning and goes on; an exit it lets through
+            _give_up([one_line(error)])
+        if not left:
+            self._gather()
+            self.console.print(f"all {len(self.cells)} cells are finished; FORCE=1 with another configuration measures anew", markup=False)
+            sys.exit(0)
+        from plainres.machine import num_cores
+
+        jobs = config.hydra.launcher.get("n_jobs", 1)
+        self._watch = Watch(left, min(jobs if jobs > 0 else num_cores(), len(left)), time.time())
+        self._display = threading.Thread(target=self._show, daemon=True)
+        self._display.start()
+        atexit.register(self._end_display)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        self._end_display()
+        failures = self._gather()
+        if failures:
+            _give_up(failures)
+
+    def _prepare(self) -> list[Cell]:
+        """Refuses what cannot run, names what is finished, returns the cells that are left."""
+        folders = [cell.folder for cell in self.cells]
+        for folder in folders:
+            if folders.count(folder) > 1:
+                raise ValueError(f"two cells of this sweep share the folder {folder}: sweep over arm, depth and seed only")
+        for cell in self.cells:
+            cell.check()
+            if (refusal := cell.refusal()) and not cell.config.force:
+                raise ValueError(refusal)
+        if line := claim_tables(self.cells):
+            self.console.print(line, markup=False, highlight=False)
+        finished = {cell.name: record for cell in self.cells if (record := cell.finished())}
+        for cell in self.cells:
+            if record := finished.get(cell.name):
+                self.console.print(f"skipped, finished: {describe(record)}", markup=False, highlight=False)
+        left = [cell for cell in self.cells if cell.name not in finished]
+        if left:
+            from plainres.train import load_source
+
+            load_source(left[0].config)  # a fault of the data shows here, once, and the workers find the decoded images
+        return left
+
+    def _gather(self) -> list[str]:
+        """Gathers the finished cells; returns a line for each failed one."""
+        records.gather(self.cells[0].protocol_folder)
+        if self._watch is None:
+            return []
+        return [f"{state.name} failed: {state.text}" for state in self._watch.states() if state.status == FAILED]
+
+    def _end_display(self) -> None:
+        self._stop.set()
+        if self._display is not None:
+            self._display.join(timeout=5)
+            self._display = None
+
+    def _show(self) -> None:
+        assert self._watch is not None
+        reported: set[str] = set()
+        if self.console.is_terminal:
+            with Live(console=self.console, auto_refresh=False, transient=True) as live:
+                while True:
+                    last = self._stop.wait(REFRESH_SECONDS)
+                    states = self._watch.states()
+                    self._report(states, reported)
+                    live.update(picture(states, self._headline(states), self.console.width), refresh=True)
+                    if last:
+                        return
+        next_line = time.monotonic()
+        while True:
+            last = self._stop.wait(REFRESH_SECONDS)
+            states = self._watch.states()
+            self._report(states, reported)
+            if last:
+                return
+            if time.monotonic() >= next_line and any(state.iteration for state in states):
+                next_line = time.monotonic() + PLAIN_LINE_SECONDS
+                running = [_running_line(state) for state in states if state.status == RUNNING]
+                self.console.print("; ".join([self._headline(states), *running]), markup=False, highlight=False)
+
+    def _report(self, states: Sequence[State], reported: set[str]) -> None:
+        """One lasting line for each cell that has ended since the last call."""
+        new = [state for state in states if state.status in (DONE, FAILED) and state.name not in reported]
+        for state in new:
+            text = state.text if state.status == DONE else f"{state.name} failed: {state.text}"
+            self.console.print(text, markup=False, highlight=False)
+            reported.add(state.name)
+        if new:
+            records.gather(self.cells[0].protocol_folder)
+
+    def _headline(self, states: Sequence[State]) -> str:
+        assert self._watch is not None
+        count = {status: sum(state.status == status for state in states) for status in (DONE, RUNNING, WAITING, FAILED)}
+        cell = self.cells[0]
+        parts = [f"{count[status]} {status}" for status in (DONE, RUNNING, WAITING)]
+        if count[FAILED]:
+            parts.append(f"{count[FAILED]} failed")
+        where = f"{cell.config.slug}/{cell.config.protocol.name} on {cell.config.data.label}"
+        return f"{where}: {', '.join(parts)}; {duration(self._watch.seconds_remaining(states))} left"
+
+
+def describe(record: records.Record) -> str:
+    """A finished cell as one line."""
+    if record.status == records.DIVERGED:
+        return f"{record.cell}: diverged at iteration {record.iterations} ({record.data_label})"
+    return (
+        f"{record.cell}: train_error {record.train_error:.2%}, test_error {record.test_error:.2%} "
+        f"({record.data_label}, {record.protocol}, {record.iterations} iterations, {duration(record.seconds)})"
+    )
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as h:mm:ss or m:ss; `?:??` where they are unknown."""
+    if seconds is None:
+        return "?:??"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def picture(states: Sequence[State], headline: str, width: int) -> Group:
+    """What the terminal shows: a headline and one row for each running cell."""
+    table = Table.grid(padding=(0, 2))
+    for state in states:
+        if state.status == RUNNING:
+            error = "" if state.train_error is None else f"train_error {state.train_error:.1%}"
+            bar = ProgressBar(total=state.total, completed=state.iteration, width=max(10, min(40, width - 70)))
+            remaining = f"{duration(state.seconds_remaining)} left"
+            table.add_row(state.name, bar, f"{state.iteration}/{state.total}", error, remaining)
+    return Group(headline, table)
+
+
+def _running_line(state: State) -> str:
+    error = "" if state.train_error is None else f", train_error {state.train_error:.1%}"
+    return f"{state.name} {state.iteration}/{state.total}{error}, {duration(state.seconds_remaining)} left"
+
+
+def _newer(path: Path, since: float) -> bool:
+    try:
+        return path.stat().st_mtime >= since
+    except FileNotFoundError:
+        return False
+
+
+def _give_up(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(f"plainres: {line}", file=sys.stderr)
+    sys.exit(1)

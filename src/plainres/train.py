@@ -1,84 +1,29 @@
 """Configuration → objects → fit → one record. `python -m plainres.train`, with -m for a sweep."""
 
-import fcntl
 import logging
 import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from plainres import record as records
-from plainres.depth import num_blocks
+from plainres.cell import Cell, claim_tables
+from plainres.errors import one_line
+from plainres.sweep import describe
 
 if TYPE_CHECKING:  # torch is imported where it is used: a sweep with nothing left to do ends in seconds
     from plainres.data import Source
 
 ROOT = Path(__file__).resolve().parents[2]
-LOG = logging.getLogger("plainres")
+LOG = logging.getLogger(__name__)
 CHECKPOINT_FILE = "last.ckpt"
-LOCK_SECONDS = 60  # an orphan of a killed sweep notices within a few steps that its parent is gone
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One (arm, depth, seed) under one protocol, and the folder it lives in."""
-
-    config: DictConfig
-    arm: str
-
-    @property
-    def name(self) -> str:
-        return records.cell_name(self.arm, self.config.model.depth, self.config.seed)
-
-    @property
-    def protocol_folder(self) -> Path:
-        return Path(self.config.results_dir) / self.config.slug / self.config.protocol.name
-
-    @property
-    def folder(self) -> Path:
-        return self.protocol_folder / "runs" / self.name
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What defines the cell's numbers; its hash is the record's config_hash."""
-        container = OmegaConf.to_container(self.config, resolve=True)
-        assert isinstance(container, dict)
-        return records.cell_config({str(key): value for key, value in container.items()}, self.arm)
-
-    def check(self) -> None:
-        """Raises ValueError for a configuration that no run can have; names what is legal."""
-        num_blocks(self.config.model.depth)
-        missing = OmegaConf.missing_keys(self.config)
-        if missing:
-            name = sorted(missing)[0]
-            raise ValueError(f"{name} is not set; add {name}=… (data={self.config.data.name} needs it)")
-
-    def finished(self) -> records.Record | None:
-        """The record of this very configuration, if there is one."""
-        record = records.read_record(self.folder)
-        if record is None and self.config.missing:
-            record = next((row for row in records.read_runs(self.protocol_folder) if row.cell == self.name), None)
-        return record if record and record.config_hash == records.config_hash(self.identity) else None
-
-    def refusal(self) -> str | None:
-        """One line where the cell's folder belongs to another configuration, else None."""
-        old = records.read_json(self.folder / records.CONFIG_FILE)
-        if old is None or old == self.identity:
-            return None
-        return (
-            f"{self.folder} was measured under another configuration ({'; '.join(records.config_differences(old, self.identity))}); "
-            "FORCE=1 (force=true) sets it aside, NAME=… (protocol.name=…) measures beside it"
-        )
 
 
 def train_cell(cell: Cell) -> records.Record:
@@ -88,16 +33,10 @@ def train_cell(cell: Cell) -> records.Record:
         ValueError, OSError: the configuration, the data or the folder cannot be used; names what is wrong.
     """
     cell.check()
-    if record := cell.finished():
-        return record
-    with _locked(cell.folder):
-        if cell.config.force and cell.refusal():
-            _set_aside(cell.folder)
-        if refusal := cell.refusal():
-            raise ValueError(refusal)
-        if record := cell.finished():  # another sweep may have finished it while we waited
+    with cell.locked():
+        if record := cell.finished():
             return record
-        records.write_json(cell.folder / records.CONFIG_FILE, cell.identity)
+        cell.claim_folder()
         return _fit(cell)
 
 
@@ -106,7 +45,7 @@ def _fit(cell: Cell) -> records.Record:
     import torch
     from pytorch_lightning.loggers import TensorBoardLogger
 
-    from plainres import data
+    from plainres import data, machine
     from plainres.batches import Augmentation, EvaluationBatches, Normaliser, TrainingBatches
     from plainres.module import Classifier
     from plainres.runlog import RunLog
@@ -114,12 +53,12 @@ def _fit(cell: Cell) -> records.Record:
 
     config, protocol, folder = cell.config, cell.config.protocol, cell.folder
     depth, seed = config.model.depth, config.seed
-    threads = config.threads or _threads(config.jobs)
+    threads = config.threads or _num_threads(config.jobs)
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     _quiet_lightning()
-    accelerator, device = _device(config.accelerator)
-    precision = _precision(protocol.precision, device)
+    accelerator, device = machine.pick_device(config.accelerator)
+    precision = machine.pick_precision(protocol.precision, device)
     commit, clean = records.repository_state(ROOT)
 
     source = load_source(config)
@@ -167,7 +106,7 @@ def _fit(cell: Cell) -> records.Record:
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    _reset_peak_memory(device)
+    machine.reset_peak_memory(device)
     try:
         trainer.fit(module, stream, loaders, ckpt_path=checkpoint, weights_only=True)
     finally:
@@ -200,9 +139,9 @@ def _fit(cell: Cell) -> records.Record:
         error_window=module.window,
         seconds=runlog.seconds,
         images_per_second=trainer.global_step * protocol.batch_size / runlog.seconds,
-        peak_memory_mib=_peak_memory_mib(device),
+        peak_memory_mib=machine.peak_memory_mib(device),
         precision=str(trainer.precision),
-        processor=_processor(device),
+        processor=machine.processor_name(device),
         threads=threads,
         config_hash=records.config_hash(identity),
         data_fingerprint=source.fingerprint,
@@ -250,118 +189,14 @@ def _checkpoint(path: Path) -> tuple[Path | None, int]:
     return path, iteration
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keeps two processes from training one cell; the lock goes with the process that holds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder.parent / f".{folder.name}.lock"
-    with path.open("a+") as file:
-        deadline = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    file.seek(0)
-                    raise OSError(f"{folder} is being trained by process {file.read().strip()}; wait for it or stop it") from None
-                time.sleep(0.5)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+def _num_threads(jobs: int) -> int:
+    """Threads of one cell when `jobs` of them share the cores; a cell that runs alone has all."""
+    from plainres import machine
 
-
-def _set_aside(folder: Path) -> None:
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}.old{number}")).exists():
-        number += 1
-    folder.rename(aside)
-    LOG.info("set aside as %s", aside)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _threads(jobs: int) -> int:
-    jobs = jobs if jobs > 0 else _cores()
-    return max(1, _cores() // jobs) if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN else _cores()
-
-
-def _device(accelerator: str) -> tuple[str, Any]:
-    import torch
-
-    if accelerator == "auto":
-        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        raise ValueError("accelerator 'gpu' was asked for, but torch sees no GPU; legal here: cpu")
-    if accelerator not in ("cpu", "gpu"):
-        raise ValueError(f"accelerator {accelerator!r} is unknown; legal: auto, cpu, gpu")
-    return accelerator, torch.device("cuda" if accelerator == "gpu" else "cpu")
-
-
-def _precision(requested: str, device: Any) -> str:
-    """`auto`: bf16 where the processor multiplies it natively, else float32."""
-    import torch
-
-    legal = ("auto", "32-true", "bf16-mixed")
-    if requested not in legal:
-        raise ValueError(f"protocol.precision {requested!r} is unknown; legal: {', '.join(legal)}")
-    if requested != "auto":
-        return requested
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-        if not capabilities and hasattr(torch.cpu, "_is_avx512_bf16_supported"):
-            native = torch.cpu._is_avx512_bf16_supported()
-    return "bf16-mixed" if native else "32-true"
-
-
-def _processor(device: Any) -> str:
-    import platform
-
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-        return f"{fields['model name']} (family {fields['cpu family']}, model {fields['model']})"
-    except (OSError, KeyError):
-        return platform.processor() or platform.machine()
-
-
-def _reset_peak_memory(device: Any) -> None:
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again, as a worker trains many cells
-    except OSError:
-        pass
-
-
-def _peak_memory_mib(device: Any) -> float:
-    import resource
-
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM"):
-                return int(line.split()[1]) / 2**10
-    except OSError:
-        pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    cores = machine.num_cores()
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return cores
+    return max(1, cores // jobs) if jobs > 0 else 1
 
 
 def _quiet_lightning() -> None:
@@ -380,19 +215,14 @@ def _is_sweep_worker() -> bool:
     return chosen.mode == RunMode.MULTIRUN and "joblib" in str(chosen.launcher.get("_target_", ""))
 
 
-def one_line(error: BaseException) -> str:
-    """An error as one line: Hydra's own are cut where its search path begins."""
-    text = str(error) or type(error).__name__
-    if error.__cause__ is not None and type(error).__module__.startswith("hydra"):
-        text = f"{text} ({error.__cause__})"
-    return " ".join(text.split("Config search path")[0].split())
-
-
 @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="train")
 def _task(config: DictConfig) -> None:
     cell = Cell(config, HydraConfig.get().runtime.choices["model"])
     if HydraConfig.get().mode != RunMode.MULTIRUN:
-        train_cell(cell)
+        if line := claim_tables([cell]):
+            print(line)
+        print(describe(train_cell(cell)))
+        records.gather(cell.protocol_folder)
         return
     try:
         train_cell(cell)

@@ -1,0 +1,147 @@
+"""A cell's identity and its folder: what is finished, what continues, what belongs to another configuration. Imports no torch."""
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from plainres import record as records
+from plainres.depth import num_blocks
+
+LOG = logging.getLogger(__name__)
+LOCK_SECONDS = 60  # an orphan of a killed sweep notices within a few iterations that its parent is gone
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (arm, depth, seed) under one protocol, and the folder it lives in."""
+
+    config: DictConfig
+    arm: str
+
+    @property
+    def name(self) -> str:
+        return records.cell_name(self.arm, self.config.model.depth, self.config.seed)
+
+    @property
+    def protocol_folder(self) -> Path:
+        return Path(self.config.results_dir) / self.config.slug / self.config.protocol.name
+
+    @property
+    def folder(self) -> Path:
+        return self.protocol_folder / "runs" / self.name
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What defines the cell's numbers; its hash is the record's config_hash."""
+        container = OmegaConf.to_container(self.config, resolve=True)
+        assert isinstance(container, dict)
+        return records.cell_config({str(key): value for key, value in container.items()}, self.arm)
+
+    def check(self) -> None:
+        """Raises ValueError for a configuration that no run can have; names what is legal."""
+        num_blocks(self.config.model.depth)
+        missing = OmegaConf.missing_keys(self.config)
+        if missing:
+            raise ValueError(f"{min(missing)} is not set; data={self.config.data.name} needs {min(missing)}=…")
+
+    def finished(self) -> records.Record | None:
+        """The record of this very configuration, if there is one; with `missing`, a row of runs.csv counts too."""
+        record = records.read_record(self.folder)
+        if record is None and self.config.missing:
+            record = next((row for row in records.read_runs(self.protocol_folder) if row.cell == self.name), None)
+        return record if record and record.config_hash == records.config_hash(self.identity) else None
+
+    def refusal(self) -> str | None:
+        """One line where the cell's folder belongs to another configuration, else None."""
+        old = records.read_json(self.folder / records.CONFIG_FILE)
+        if old is None or old == self.identity:
+            return None
+        return (
+            f"{self.folder} was measured under another configuration ({'; '.join(records.config_differences(old, self.identity))}); "
+            "FORCE=1 (force=true) sets it aside, NAME=… (protocol.name=…) measures beside it"
+        )
+
+    def claim_folder(self) -> None:
+        """Makes the folder this configuration's own.
+
+        Raises:
+            ValueError: it belongs to another configuration and `force` is not set; names what differs and the way out.
+        """
+        if refusal := self.refusal():
+            if not self.config.force:
+                raise ValueError(refusal)
+            LOG.info("%s set aside as %s", self.folder, set_aside(self.folder))
+        records.write_json(self.folder / records.CONFIG_FILE, self.identity)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps two processes from training one cell; the lock goes with the process that holds it.
+
+        Raises:
+            OSError: another process holds it.
+        """
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with (self.folder.parent / f".{self.name}.lock").open("a+") as file:
+            deadline = time.monotonic() + LOCK_SECONDS
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        file.seek(0)
+                        raise OSError(f"{self.folder} is being trained by process {file.read().strip()}; wait for it or stop it") from None
+                    time.sleep(0.5)
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+
+def claim_tables(cells: Sequence[Cell]) -> str | None:
+    """Makes the tables of the cells' protocol folder their configuration's own; returns a line where older ones are set aside.
+
+    The rows of runs.csv share everything but arm, depth, shortcut and seed, and config.json beside it says what. Tables of
+    another configuration (as the committed ones, when another data set is taken) move to a folder of their own.
+    """
+    folder, shared = cells[0].protocol_folder, _shared(cells[0].identity)
+    tables = (records.RUNS_TABLE, records.CURVES_TABLE, records.CONFIG_FILE)
+    old = records.read_json(folder / records.CONFIG_FILE)
+    line = None
+    if (folder / records.RUNS_TABLE).exists() and old != shared:
+        differences = "; ".join(records.config_differences(old, shared)) if old else f"there is no {records.CONFIG_FILE}"
+        aside = set_aside(folder / records.RUNS_TABLE, folder / "earlier")
+        for name in tables[1:]:
+            if (folder / name).exists():
+                (folder / name).rename(aside / name)
+        line = f"the tables in {folder} are of another configuration ({differences}): set aside as {aside}"
+    records.write_json(folder / records.CONFIG_FILE, shared)
+    return line
+
+
+def set_aside(path: Path, target: Path | None = None) -> Path:
+    """Renames a folder to a free name (`….old1`), or moves a file into a free folder of that kind; returns that folder."""
+    number = 1
+    base = target or path
+    while (aside := base.with_name(f"{base.name}.old{number}")).exists():
+        number += 1
+    if target is None:
+        path.rename(aside)
+    else:
+        aside.mkdir(parents=True)
+        path.rename(aside / path.name)
+    return aside
+
+
+def _shared(identity: Mapping[str, Any]) -> dict[str, Any]:
+    shared = {key: value for key, value in identity.items() if key not in ("arm", "seed")}
+    shared["model"] = {key: value for key, value in identity["model"].items() if key not in ("depth", "shortcut")}
+    return shared

@@ -1,0 +1,89 @@
+"""The machine a run has: cores, device, native precision, memory."""
+
+import os
+import platform
+import resource
+import sys
+from pathlib import Path
+
+import torch
+
+PRECISIONS = ("auto", "32-true", "bf16-mixed")
+ACCELERATORS = ("auto", "cpu", "gpu")
+
+
+def num_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def pick_device(accelerator: str) -> tuple[str, torch.device]:
+    """Lightning's accelerator and torch's device for `auto`, `cpu` or `gpu`.
+
+    Raises:
+        ValueError: unknown accelerator, or no GPU where one was asked for.
+    """
+    if accelerator not in ACCELERATORS:
+        raise ValueError(f"accelerator {accelerator!r} is unknown; legal: {', '.join(ACCELERATORS)}")
+    has_gpu = torch.cuda.is_available()
+    if accelerator == "gpu" and not has_gpu:
+        raise ValueError("accelerator 'gpu' was asked for, but torch sees no GPU; legal here: auto, cpu")
+    chosen = "gpu" if has_gpu and accelerator != "cpu" else "cpu"
+    return chosen, torch.device("cuda" if chosen == "gpu" else "cpu")
+
+
+def pick_precision(requested: str, device: torch.device) -> str:
+    """Lightning's precision; `auto` is bf16 where the processor multiplies it natively, else float32.
+
+    Raises:
+        ValueError: unknown precision; names the legal ones.
+    """
+    if requested not in PRECISIONS:
+        raise ValueError(f"protocol.precision {requested!r} is unknown; legal: {', '.join(PRECISIONS)}")
+    if requested != "auto":
+        return requested
+    return "bf16-mixed" if _multiplies_bf16(device) else "32-true"
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("arm_bf16"))
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+
+
+def processor_name(device: torch.device) -> str:
+    """Name of the GPU, or of the processor with its family and model, which tell its generation."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        return f"{facts['model name']} (family {facts['cpu family']}, model {facts['model']})"
+    except (OSError, KeyError):
+        return platform.processor() or platform.machine()
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Starts the peak again where the system can: a worker trains many cells."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # Linux: resets VmHWM
+    except OSError:
+        pass
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Largest memory since `reset_peak_memory` in MiB: on the GPU where there is one, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 2**10
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
