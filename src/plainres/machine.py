@@ -5,10 +5,12 @@ import platform
 import resource
 import sys
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 
-PRECISIONS = ("auto", "32-true", "bf16-mixed")
+Precision = Literal["32-true", "bf16-mixed"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 ACCELERATORS = ("auto", "cpu", "gpu")
 
 
@@ -32,16 +34,17 @@ def pick_device(accelerator: str) -> tuple[str, torch.device]:
     return chosen, torch.device("cuda" if chosen == "gpu" else "cpu")
 
 
-def pick_precision(requested: str, device: torch.device) -> str:
+def pick_precision(requested: str, device: torch.device) -> Precision:
     """Lightning's precision; `auto` is bf16 where the processor multiplies it natively, else float32.
 
     Raises:
         ValueError: unknown precision; names the legal ones.
     """
-    if requested not in PRECISIONS:
-        raise ValueError(f"protocol.precision {requested!r} is unknown; legal: {', '.join(PRECISIONS)}")
+    for precision in PRECISIONS:
+        if requested == precision:
+            return precision
     if requested != "auto":
-        return requested
+        raise ValueError(f"protocol.precision {requested!r} is unknown; legal: auto, {', '.join(PRECISIONS)}")
     return "bf16-mixed" if _multiplies_bf16(device) else "32-true"
 
 

@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, MetricCollection
 
 from plainres.batches import Batch
 
@@ -47,8 +47,7 @@ class Classifier(pl.LightningModule):
         # Buffers, so that a resumed run goes on with the same running error.
         self.register_buffer("window_errors", torch.zeros(window))
         self.register_buffer("window_losses", torch.zeros(window))
-        self.errors = nn.ModuleDict({name: MeanMetric() for name in evaluated})
-        self.losses = nn.ModuleDict({name: MeanMetric() for name in evaluated})
+        self.metrics = MetricCollection({f"{name}_{kind}": MeanMetric() for name in evaluated for kind in ("error", "loss")})
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of normalised images (N, C, H, W)."""
@@ -73,15 +72,14 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         name = self.evaluated[dataloader_idx]
         logits = self.network(batch.images)
-        self.errors[name].update(_error(logits, batch.labels), weight=len(batch.labels))
-        self.losses[name].update(functional.cross_entropy(logits, batch.labels), weight=len(batch.labels))
+        self.metrics[f"{name}_error"].update(_error(logits, batch.labels), weight=len(batch.labels))
+        self.metrics[f"{name}_loss"].update(functional.cross_entropy(logits, batch.labels), weight=len(batch.labels))
 
     def on_validation_epoch_end(self) -> None:
-        for name in self.evaluated:
-            for kind, metric in (("error", self.errors[name]), ("loss", self.losses[name])):
-                if metric.update_called:
-                    self.log(f"{name}_{kind}", metric.compute(), logger=False)
-                    metric.reset()
+        for name, metric in self.metrics.items(keep_base=True):
+            if metric.update_called:
+                self.log(name, metric.compute(), logger=False)
+                metric.reset()
 
     def configure_optimizers(self):
         optimiser = torch.optim.SGD(self.parameters(), lr=1.0, momentum=self.momentum, weight_decay=self.weight_decay)

@@ -79,7 +79,7 @@ class RunLog(pl.Callback):
             self.curve.append(CurvePoint(self.arm, self.depth, self.seed, step, error, loss, learning_rate))
             speed = (step - self._start_step) * len(batch.labels) / self._seconds_here()
             values = {"train_error": error, "train_loss": loss, "learning_rate": learning_rate, "images_per_second": speed}
-            trainer.logger.log_metrics({f"{name}/{self.arm}": value for name, value in values.items()}, step)
+            self._log(trainer, values)
             self._write_progress(trainer, error)
         elif time.monotonic() - self._last_progress >= PROGRESS_SECONDS:
             self._write_progress(trainer, self.curve[-1].train_error if self.curve else None)
@@ -88,13 +88,14 @@ class RunLog(pl.Callback):
         if trainer.state.fn != "fit":
             return
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        trainer.logger.log_metrics({f"{name}/{self.arm}": value for name, value in values.items()}, trainer.global_step)
+        self._log(trainer, values)
         if self.curve[-1].iteration != trainer.global_step:
             error, loss = pl_module.running_error_and_loss()
             rate = pl_module.learning_rate(trainer.global_step - 1)
             self.curve.append(CurvePoint(self.arm, self.depth, self.seed, trainer.global_step, error, loss, rate))
-        known = {name: values[name] for name in ("test_error", "test_loss", "val_error") if name in values}
-        self.curve[-1] = replace(self.curve[-1], **known)
+        self.curve[-1] = replace(
+            self.curve[-1], test_error=values["test_error"], test_loss=values["test_loss"], val_error=values.get("val_error")
+        )
 
     def close(self) -> None:
         """Stops the clock."""
@@ -111,6 +112,10 @@ class RunLog(pl.Callback):
         )
         logger.experiment.add_text("data", record.data_label)
         logger.finalize("success")
+
+    def _log(self, trainer: pl.Trainer, values: dict[str, float]) -> None:
+        if trainer.logger is not None:  # tags end with the arm, so that plain and residual stand side by side
+            trainer.logger.log_metrics({f"{name}/{self.arm}": value for name, value in values.items()}, trainer.global_step)
 
     def _seconds_here(self) -> float:
         """Seconds since this process began to train."""

@@ -1,0 +1,68 @@
+# Each target that needs the virtual environment builds it first; a second call starts at once.
+PYTHON ?= python3
+PROTOCOL ?= quick
+SEEDS ?= 0
+DEPTHS ?=
+ARMS ?=
+JOBS ?=
+NAME ?=
+ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+empty :=
+comma := ,
+space := $(empty) $(empty)
+list = $(subst $(space),$(comma),$(strip $(subst $(comma),$(space),$(1))))
+
+DEPTH_LIST := $(call list,$(DEPTHS))
+ifneq ($(SHALLOW),)
+DEPTH_LIST := $(or $(DEPTH_LIST),110$(comma)56$(comma)44$(comma)32$(comma)20),14,8
+endif
+FOLDER := results/depth/$(or $(NAME),$(PROTOCOL))
+OVERRIDES := +experiment=depth protocol=$(PROTOCOL) seed=$(call list,$(SEEDS)) \
+  $(if $(DEPTH_LIST),model.depth=$(DEPTH_LIST)) $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(JOBS),jobs=$(JOBS)) \
+  $(if $(NAME),protocol.name=$(NAME)) $(if $(FORCE),force=true) $(if $(MISSING),missing=true) $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help install test lint sweep-depth check-depth figures tensorboard clean
+
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make sweep-depth [PROTOCOL=quick|cpu|paper|smoke] [SEEDS=0,1,2] [DEPTHS=20,56] [ARMS=plain] [SHALLOW=1] [JOBS=n]"
+	@echo "                   [NAME=folder] [FORCE=1] [MISSING=1] [ARGS='any Hydra override']"
+
+install: $(STAMP) ## the virtual environment (.venv), with what tests and checks need
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "plainres: $(PYTHON) cannot make a virtual environment; on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+test: $(STAMP) ## all tests: offline, a few minutes
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+sweep-depth: $(STAMP) ## train what is not yet trained of the depth sweep, print verdicts, draw figures
+	$(BIN)/python -m plainres.train -m $(strip $(OVERRIDES))
+	@$(BIN)/python -m experiments.depth.figures $(FOLDER)
+	@echo
+	@$(BIN)/python -m experiments.depth.claims $(FOLDER) $(if $(DEPTHS),--depths $(call list,$(DEPTHS))); test $$? -le 1
+
+check-depth: $(STAMP) ## verdicts on PROTOCOL's records; status 1 when a claim is contradicted
+	@$(BIN)/python -m experiments.depth.claims $(FOLDER) $(if $(DEPTHS),--depths $(call list,$(DEPTHS))) $(if $(filter command line,$(origin SEEDS)),--seeds $(call list,$(SEEDS)))
+
+figures: $(STAMP) ## all figures and result READMEs again, from the committed tables
+	@$(BIN)/python -m experiments.depth.figures $(patsubst %/runs.csv,%,$(sort $(wildcard results/depth/*/runs.csv)))
+
+tensorboard: $(STAMP) ## curves of every run on this machine, at http://localhost:6006
+	$(BIN)/tensorboard --logdir results
+
+clean: ## runs, caches and the virtual environment; committed results stay
+	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache results/*/*/runs
+	find . -name __pycache__ -not -path './.venv/*' -type d -exec rm -rf {} +

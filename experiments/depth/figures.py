@@ -1,0 +1,276 @@
+"""Records → figures and the generated README of a results folder: `python -m experiments.depth.figures results/depth/quick`.
+
+Needs the committed tables and no torch. The same tables give the same bytes.
+"""
+
+import argparse
+import csv
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+
+from experiments.depth.claims import ARMS, Claim, Grid, check, counted_error, grid_of, table
+from plainres.record import DIVERGED, CurvePoint, Record, read_curves, read_runs, write_text
+
+# Okabe and Ito's palette, told apart in every common colour blindness; the markers repeat what the colours say.
+DEPTH_STYLES = {
+    8: ("#999999", "v"),
+    14: ("#F0E442", "^"),
+    20: ("#56B4E9", "o"),
+    32: ("#009E73", "s"),
+    44: ("#E69F00", "D"),
+    56: ("#D55E00", "P"),
+    110: ("#000000", "X"),
+}
+OTHER_DEPTH_STYLE = ("#CC79A7", "*")
+ARM_STYLES = {"plain": ("#D55E00", "o", "-"), "residual": ("#0072B2", "s", "-")}
+PUBLISHED = Path(__file__).with_name("published.csv")
+COMPARABLE_PROTOCOLS = ("paper",)  # published errors are of 64,000 iterations on CIFAR-10 at 32×32
+STYLE: Any = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "grid.alpha": 0.3,
+    "savefig.dpi": 150,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "plainres",
+}
+
+
+def label_of(records: Sequence[Record]) -> str:
+    """Data label, protocol and number of seeds: what every figure says."""
+    labels = ", ".join(sorted({row.data_label for row in records}))
+    protocols = ", ".join(sorted({row.protocol for row in records}))
+    counts = sorted({len({row.seed for row in records if (row.arm, row.depth) == cell}) for cell in {(r.arm, r.depth) for r in records}})
+    seeds = f"{counts[0]} seed{'s' * (counts[-1] != 1)}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+    return f"{labels} · protocol {protocols} · {seeds}"
+
+
+def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Figure:
+    """The paper's Figure 6: error against iteration, training dashed, test solid; plain left, residual right. Means over seeds."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True, layout="constrained")
+    depths = sorted({point.depth for point in curves})
+    for axis, arm in zip(axes, ARMS, strict=True):
+        for depth in depths:
+            points = [point for point in curves if (point.arm, point.depth) == (arm, depth)]
+            colour, _ = DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)
+            axis.plot(*_mean_by_iteration(points, lambda point: point.train_error), color=colour, linestyle="--", linewidth=1.1)
+            axis.plot(*_mean_by_iteration(points, lambda point: point.test_error), color=colour, linestyle="-", linewidth=1.6)
+        axis.set_title(f"{arm} networks")
+        axis.set_xlabel("iteration")
+    errors = [100 * error for point in curves for error in (point.train_error, point.test_error) if error]
+    _logarithmic_percent(axes[0], min(errors, default=1.0))
+    handles = [Line2D([], [], color=DEPTH_STYLES.get(d, OTHER_DEPTH_STYLE)[0], label=f"{d} layers") for d in reversed(depths)]
+    handles += [Line2D([], [], color="grey", linestyle="--", label="training (running)"), Line2D([], [], color="grey", label="test")]
+    axes[1].legend(handles=handles, loc="best", frameon=True, fontsize=9)
+    figure.suptitle(f"Error against iteration\n{label_of(records)}", fontsize=11)
+    return figure
+
+
+def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]]) -> Figure:
+    """Error against depth, training left and test right: seeds as points, their mean as line, published values where comparable."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True, layout="constrained")
+    depths = sorted({row.depth for row in records})
+    lowest = 100.0
+    for axis, split, name in zip(axes, ("train", "test"), ("running training error", "test error"), strict=True):
+        for arm in ARMS:
+            colour, marker, line = ARM_STYLES[arm]
+            values = _errors_by_depth(records, arm, split)
+            lowest = min([lowest, *(value for column in values.values() for value in column if value > 0)])
+            for depth, column in values.items():
+                axis.plot([depth] * len(column), column, linestyle="none", marker=marker, color=colour, alpha=0.35, markersize=6)
+            means = {depth: statistics.fmean(column) for depth, column in values.items()}
+            axis.plot(list(means), list(means.values()), color=colour, linestyle=line, marker=marker, markersize=4, label=arm)
+            theirs = [(int(row["depth"]), float(row["error_percent"])) for row in published if (row["arm"], row["split"]) == (arm, split)]
+            theirs = [point for point in theirs if point[0] in depths]
+            if theirs:
+                axis.plot(*zip(*theirs, strict=True), linestyle="none", marker="_", markersize=12, color=colour, label=f"{arm}, published")
+        guess = 100 * (1 - 1 / records[0].num_classes)
+        axis.axhline(guess, color="grey", linewidth=0.8, linestyle=":")
+        axis.text(depths[0], guess, "guessing", va="top", ha="left", color="grey", fontsize=8)
+        axis.set_title(name)
+        axis.set_xlabel("depth (weighted layers)")
+        axis.set_xscale("log")
+        axis.set_xticks(depths, [str(depth) for depth in depths])
+        axis.xaxis.set_minor_locator(NullLocator())
+    _logarithmic_percent(axes[0], lowest)
+    axes[1].legend(loc="center right", frameon=True, fontsize=9)
+    diverged = " · diverged runs count as guessing" if any(row.status == DIVERGED for row in records) else ""
+    figure.suptitle(f"Error against depth\n{label_of(records)}{diverged}", fontsize=11)
+    return figure
+
+
+def readme(records: Sequence[Record], grid: Grid, claims: Sequence[Claim]) -> str:
+    """The generated README.md of a results folder."""
+    commits = sorted({row.commit[:12] + ("" if row.clean else " (tree not clean)") for row in records})
+    machines = sorted({f"{row.processor}, {row.precision}, torch {row.torch}" for row in records})
+    lines = [
+        f"# Depth experiment: {label_of(records)}",
+        "",
+        "Generated from `runs.csv` and `curves.csv` by `make figures`; not edited by hand.",
+        "",
+        "![error against depth](figures/error_by_depth.png)",
+        "",
+        "![error against iteration](figures/curves.png)",
+        "",
+        "## Verdicts",
+        "",
+        "On running training error (training mode, augmented batches). Differences are taken within seeds, with 95 % intervals.",
+        "",
+        "| claim | verdict | numbers |",
+        "| --- | --- | --- |",
+        *(f"| {claim.statement} | **{claim.verdict}** | {claim.evidence} |" for claim in claims),
+        "",
+        f"## Running training error in % (last {'/'.join(map(str, sorted({row.error_window for row in records})))} iterations)",
+        "",
+        *_markdown(table(grid)),
+        "",
+        "## Every cell",
+        "",
+        *_markdown(_cell_rows(records)),
+        "",
+        f"Measured at commit {', '.join(commits)} on {'; '.join(machines)}. Errors in %; `eval` is evaluation mode on unaugmented",
+        "training images; test error is that of the final weights and selects nothing.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def published_for(records: Sequence[Record]) -> list[dict[str, str]]:
+    """Published errors where the protocol is comparable, else none."""
+    if not all(row.protocol in COMPARABLE_PROTOCOLS and row.data_label.startswith("CIFAR-10") for row in records):
+        return []
+    with PUBLISHED.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def make(folder: Path) -> list[Path]:
+    """Writes figures/*.png, figures/*.svg and README.md of a results folder; returns what it wrote.
+
+    Raises:
+        ValueError: the folder has no records, or its tables are damaged.
+    """
+    records, curves = read_runs(folder), read_curves(folder)
+    if not records:
+        raise ValueError(f"no records in {folder}; make sweep-depth PROTOCOL={folder.name} measures them")
+    grid = grid_of(records)
+    written = []
+    (folder / "figures").mkdir(exist_ok=True)
+    with plt.rc_context(STYLE):
+        for name, figure in (
+            ("curves", curves_figure(records, curves)),
+            ("error_by_depth", depth_figure(records, published_for(records))),
+        ):
+            for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+                path = folder / "figures" / f"{name}.{suffix}"
+                figure.savefig(path, metadata=metadata)
+                written.append(path)
+            plt.close(figure)
+    path = folder / "README.md"
+    write_text(path, readme(records, grid, check(grid)))
+    return [*written, path]
+
+
+def _logarithmic_percent(axis: Axes, lowest: float) -> None:
+    """A logarithmic axis for errors in per cent from a little below `lowest` to 100, shared by the axes beside it."""
+    bottom = max(0.01, lowest / 1.5)
+    axis.set_yscale("log")
+    axis.set_ylim(bottom, 110)
+    axis.set_yticks([tick for tick in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if tick >= bottom])
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_ylabel("error (%), logarithmic")
+
+
+def _mean_by_iteration(points: Sequence[CurvePoint], value: Callable[[CurvePoint], float | None]) -> tuple[list[int], list[float]]:
+    columns: dict[int, list[float]] = defaultdict(list)
+    for point in points:
+        error = value(point)
+        if error is not None:
+            columns[point.iteration].append(100 * error)
+    return sorted(columns), [statistics.fmean(columns[iteration]) for iteration in sorted(columns)]
+
+
+def _errors_by_depth(records: Sequence[Record], arm: str, split: str) -> dict[int, list[float]]:
+    columns: dict[int, list[float]] = defaultdict(list)
+    for row in sorted(records, key=lambda row: (row.depth, row.seed)):
+        if row.arm == arm:
+            guess = 1 - 1 / row.num_classes
+            error = counted_error(row) if split == "train" else guess if row.test_error is None else row.test_error
+            columns[row.depth].append(100 * error)
+    return columns
+
+
+def _cell_rows(records: Sequence[Record]) -> list[list[str]]:
+    def percent(value: float | None) -> str:
+        return "–" if value is None else f"{100 * value:.2f}"
+
+    head = [
+        "arm",
+        "depth",
+        "seed",
+        "status",
+        "train_error",
+        "eval",
+        "train loss",
+        "test_error",
+        "parameters",
+        "iterations",
+        "minutes",
+        "MiB",
+    ]
+    rows = [head]
+    for row in records:
+        rows.append(
+            [
+                row.arm,
+                str(row.depth),
+                str(row.seed),
+                row.status,
+                percent(row.train_error),
+                percent(row.train_error_eval),
+                "–" if row.train_loss is None else f"{row.train_loss:.3f}",
+                percent(row.test_error),
+                f"{row.num_parameters:,}",
+                f"{row.iterations:,}",
+                f"{row.seconds / 60:.1f}",
+                f"{row.peak_memory_mib:.0f}",
+            ]
+        )
+    return rows
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    head, *body = ("| " + " | ".join(row) + " |" for row in rows)
+    return [head, "|" + " --- |" * len(rows[0]), *body]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Regenerates the given folders; 1 and one line where one has no usable tables."""
+    parser = argparse.ArgumentParser(description="Figures and README of results folders, from their committed tables.")
+    parser.add_argument("folders", type=Path, nargs="+", help="results/depth/<protocol>")
+    for folder in parser.parse_args(arguments).folders:
+        try:
+            written = make(folder)
+        except ValueError as error:
+            print(f"plainres: {error}", file=sys.stderr)
+            return 1
+        print("\n".join(map(str, written)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
