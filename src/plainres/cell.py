@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from plainres import record as records
 from plainres.depth import num_blocks
+from plainres.schedule import Schedule
 
 LOG = logging.getLogger(__name__)
 LOCK_SECONDS = 60  # an orphan of a killed sweep notices within a few iterations that its parent is gone
@@ -45,12 +47,21 @@ class Cell:
         assert isinstance(container, dict)
         return records.cell_config({str(key): value for key, value in container.items()}, self.arm)
 
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The learning rate of the protocol."""
+        protocol = self.identity["protocol"]
+        return Schedule(protocol["learning_rate"], protocol["iterations"], **protocol["schedule"])
+
     def check(self) -> None:
         """Raises ValueError for a configuration that no run can have; names what is legal."""
         num_blocks(self.config.model.depth)
+        if not isinstance(self.config.seed, int) or self.config.seed < 0:
+            raise ValueError(f"seed {self.config.seed!r} is not a whole number from 0 up")
         missing = OmegaConf.missing_keys(self.config)
         if missing:
             raise ValueError(f"{min(missing)} is not set; data={self.config.data.name} needs {min(missing)}=…")
+        assert self.schedule  # it checks itself
 
     def finished(self) -> records.Record | None:
         """The record of this very configuration, if there is one; with `missing`, a row of runs.csv counts too."""

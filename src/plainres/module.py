@@ -47,7 +47,9 @@ class Classifier(pl.LightningModule):
         # Buffers, so that a resumed run goes on with the same running error.
         self.register_buffer("window_errors", torch.zeros(window))
         self.register_buffer("window_losses", torch.zeros(window))
-        self.metrics = MetricCollection({f"{name}_{kind}": MeanMetric() for name in evaluated for kind in ("error", "loss")})
+        self.metrics = MetricCollection(
+            {f"{name}_{kind}": MeanMetric(nan_strategy="disable") for name in evaluated for kind in ("error", "loss")}
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of normalised images (N, C, H, W)."""

@@ -13,14 +13,15 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from plainres import record as records
 from plainres.record import CurvePoint, Record
 
+CHECKPOINT_FILE = "last.ckpt"
 PROGRESS_SECONDS = 1.0
 
 
 class RunLog(pl.Callback):
     """Logs every `log_every` iterations, checkpoints every `checkpoint_seconds`, ends a run whose loss is not finite.
 
-    A checkpoint is taken at the start of the next iteration, when the evaluation that may follow an update is done, and carries
-    the curve and the seconds so far: a resumed run ends with the record of an undisturbed one.
+    A checkpoint carries the curve and the seconds so far, and none is taken between an update and the evaluation that follows it
+    (Lightning would take that evaluation as done): a resumed run ends with the record of an undisturbed one.
 
     Args:
         folder: where curve, events, progress and checkpoint lie.
@@ -28,11 +29,20 @@ class RunLog(pl.Callback):
     """
 
     def __init__(
-        self, arm: str, depth: int, seed: int, folder: Path, log_every: int, checkpoint_seconds: float, stop_with_parent: bool = False
+        self,
+        arm: str,
+        depth: int,
+        seed: int,
+        folder: Path,
+        log_every: int,
+        evaluate_every: int,
+        checkpoint_seconds: float,
+        stop_with_parent: bool = False,
     ):
         self.arm, self.depth, self.seed = arm, depth, seed
         self.folder = folder
         self.log_every = log_every
+        self.evaluate_every = evaluate_every
         self.checkpoint_seconds = checkpoint_seconds
         self.parent = os.getppid() if stop_with_parent else None
         self.curve: list[CurvePoint] = []
@@ -61,12 +71,6 @@ class RunLog(pl.Callback):
             trainer.logger.experiment.add_custom_scalars(_layout())
         self._write_progress(trainer, None)
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        now = time.monotonic()
-        if trainer.global_step > self._start_step and now - self._last_checkpoint >= self.checkpoint_seconds:
-            trainer.save_checkpoint(self.folder / "last.ckpt")
-            self._last_checkpoint = time.monotonic()
-
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = trainer.global_step
         if step % self.log_every == 0 or step == trainer.max_steps:
@@ -83,9 +87,13 @@ class RunLog(pl.Callback):
             self._write_progress(trainer, error)
         elif time.monotonic() - self._last_progress >= PROGRESS_SECONDS:
             self._write_progress(trainer, self.curve[-1].train_error if self.curve else None)
+        due = time.monotonic() - self._last_checkpoint >= self.checkpoint_seconds
+        if due and step < trainer.max_steps and step % self.evaluate_every != 0:
+            trainer.save_checkpoint(self.folder / CHECKPOINT_FILE)
+            self._last_checkpoint = time.monotonic()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if trainer.state.fn != "fit":
+        if trainer.state.fn != "fit" or self.diverged:
             return
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self._log(trainer, values)

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from plainres import record as records
 from plainres.cell import Cell, claim_tables
-from plainres.errors import one_line
+from plainres.errors import give_up
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 REFRESH_SECONDS = 1.0
@@ -138,7 +138,7 @@ class Sweep(Callback):
             self.cells = cells_of(config)
             left = self._prepare()
         except Exception as error:  # Hydra turns an exception of a callback into a warning and goes on; an exit it lets through
-            _give_up([one_line(error)])
+            give_up([error])
         if not left:
             self._gather()
             self.console.print(f"all {len(self.cells)} cells are finished; FORCE=1 with another configuration measures anew", markup=False)
@@ -155,7 +155,7 @@ class Sweep(Callback):
         self._end_display()
         failures = self._gather()
         if failures:
-            _give_up(failures)
+            give_up(failures)
 
     def _prepare(self) -> list[Cell]:
         """Refuses what cannot run, names what is finished, returns the cells that are left."""
@@ -167,8 +167,6 @@ class Sweep(Callback):
             cell.check()
             if (refusal := cell.refusal()) and not cell.config.force:
                 raise ValueError(refusal)
-        if line := claim_tables(self.cells):
-            self.console.print(line, markup=False, highlight=False)
         finished = {cell.name: record for cell in self.cells if (record := cell.finished())}
         for cell in self.cells:
             if record := finished.get(cell.name):
@@ -178,6 +176,8 @@ class Sweep(Callback):
             from plainres.train import load_source
 
             load_source(left[0].config)  # a fault of the data shows here, once, and the workers find the decoded images
+        if line := claim_tables(self.cells):
+            self.console.print(line, markup=False, highlight=False)
         return left
 
     def _gather(self) -> list[str]:
@@ -279,9 +279,3 @@ def _newer(path: Path, since: float) -> bool:
         return path.stat().st_mtime >= since
     except FileNotFoundError:
         return False
-
-
-def _give_up(lines: Sequence[str]) -> None:
-    for line in lines:
-        print(f"plainres: {line}", file=sys.stderr)
-    sys.exit(1)

@@ -1,7 +1,6 @@
 """Configuration → objects → fit → one record. `python -m plainres.train`, with -m for a sweep."""
 
 import logging
-import os
 import sys
 import time
 import traceback
@@ -15,7 +14,7 @@ from omegaconf import DictConfig
 
 from plainres import record as records
 from plainres.cell import Cell, claim_tables
-from plainres.errors import one_line
+from plainres.errors import give_up, one_line, take_over_from_hydra
 from plainres.sweep import describe
 
 if TYPE_CHECKING:  # torch is imported where it is used: a sweep with nothing left to do ends in seconds
@@ -23,7 +22,6 @@ if TYPE_CHECKING:  # torch is imported where it is used: a sweep with nothing le
 
 ROOT = Path(__file__).resolve().parents[2]
 LOG = logging.getLogger(__name__)
-CHECKPOINT_FILE = "last.ckpt"
 
 
 def train_cell(cell: Cell) -> records.Record:
@@ -48,8 +46,7 @@ def _fit(cell: Cell) -> records.Record:
     from plainres import data, machine
     from plainres.batches import Augmentation, EvaluationBatches, Normaliser, TrainingBatches
     from plainres.module import Classifier
-    from plainres.runlog import RunLog
-    from plainres.schedule import Schedule
+    from plainres.runlog import CHECKPOINT_FILE, RunLog
 
     config, protocol, folder = cell.config, cell.config.protocol, cell.folder
     depth, seed = config.model.depth, config.seed
@@ -63,7 +60,6 @@ def _fit(cell: Cell) -> records.Record:
 
     source = load_source(config)
     identity = cell.identity
-    schedule = Schedule(protocol.learning_rate, protocol.iterations, **identity["protocol"]["schedule"])
     augmentation = Augmentation(**{**identity["protocol"]["augmentation"], "mirror": protocol.augmentation.mirror and config.data.mirror})
 
     pl.seed_everything(seed, verbose=False)
@@ -79,11 +75,14 @@ def _fit(cell: Cell) -> records.Record:
 
     checkpoint, start = _checkpoint(folder / CHECKPOINT_FILE)
     stream.start = start
-    runlog = RunLog(cell.arm, depth, seed, folder, protocol.log_every, config.checkpoint_seconds, stop_with_parent=_is_sweep_worker())
+    evaluate_every = min(protocol.evaluate_every, protocol.iterations)
+    runlog = RunLog(
+        cell.arm, depth, seed, folder, protocol.log_every, evaluate_every, config.checkpoint_seconds, stop_with_parent=_is_sweep_worker()
+    )
     logger = TensorBoardLogger(folder, name="", version="", default_hp_metric=False, purge_step=start or None)
     module = Classifier(
         network,
-        learning_rate=lambda iteration: schedule.at(iteration, depth),
+        learning_rate=lambda iteration: cell.schedule.at(iteration, depth),
         momentum=protocol.momentum,
         weight_decay=protocol.weight_decay,
         window=min(window, protocol.iterations),
@@ -95,7 +94,7 @@ def _fit(cell: Cell) -> records.Record:
         precision=precision,
         max_steps=protocol.iterations,
         max_epochs=-1,
-        val_check_interval=min(protocol.evaluate_every, protocol.iterations),
+        val_check_interval=evaluate_every,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         log_every_n_steps=protocol.iterations,
@@ -182,7 +181,7 @@ def _checkpoint(path: Path) -> tuple[Path | None, int]:
         iteration = int(torch.load(path, map_location="cpu", weights_only=True)["global_step"])
     except Exception as error:
         aside = path.with_suffix(".corrupt")
-        os.replace(path, aside)
+        path.replace(aside)
         LOG.warning("checkpoint %s is damaged (%s): set aside as %s, the cell starts again", path, type(error).__name__, aside.name)
         return None, 0
     LOG.info("continues at iteration %d", iteration)
@@ -218,15 +217,23 @@ def _is_sweep_worker() -> bool:
 @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="train")
 def _task(config: DictConfig) -> None:
     cell = Cell(config, HydraConfig.get().runtime.choices["model"])
-    if HydraConfig.get().mode != RunMode.MULTIRUN:
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        _train_in_sweep(cell)
+        return
+    try:
         if line := claim_tables([cell]):
             print(line)
         print(describe(train_cell(cell)))
         records.gather(cell.protocol_folder)
-        return
+    except (ValueError, OSError) as error:
+        give_up([error])
+
+
+def _train_in_sweep(cell: Cell) -> None:
+    """One bad cell ends as a line of the sweep's report; the others go on."""
     try:
         train_cell(cell)
-    except Exception as error:  # one bad cell ends as a line of the sweep's report; the others go on
+    except Exception as error:
         LOG.error("%s", traceback.format_exc())
         known = isinstance(error, (ValueError, OSError))
         text = one_line(error) if known else f"{type(error).__name__}: {one_line(error)}; traceback in {cell.folder}/train.log"
@@ -235,19 +242,14 @@ def _task(config: DictConfig) -> None:
 
 def main() -> None:
     """The command: one line on stderr and a status other than 0 for whatever cannot be done."""
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as they are
-    os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:joblib")
+    take_over_from_hydra()
     try:
         _task()
     except KeyboardInterrupt:
         print("plainres: interrupted; the same command continues", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if wants_traceback:
-            raise
-        print(f"plainres: {one_line(error)}", file=sys.stderr)
-        sys.exit(1)
+        give_up([error])
 
 
 if __name__ == "__main__":

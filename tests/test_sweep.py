@@ -1,0 +1,253 @@
+"""The sweep from the command line, as a person types it: what it refuses, skips, survives and leaves behind."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from composing import ROOT, compose_cell
+
+from plainres import record as records
+from plainres.sweep import DONE, FAILED, RUNNING, WAITING, State, Watch, describe, duration, picture
+
+GRID = ("+experiment=depth", "protocol=smoke", "model.depth=14,8", "jobs=2")
+OF_THE_RUN = {"seconds", "images_per_second", "peak_memory_mib", "finished_at"}
+
+
+def command(results: Path, *words: str) -> list[str]:
+    return [sys.executable, "-m", "plainres.train", *words, f"results_dir={results}"]
+
+
+def run(results: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(results, *words), cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def numbers(folder: Path) -> dict[str, dict]:
+    rows = records.read_runs(folder)
+    return {row.cell: {name: value for name, value in vars(row).items() if name not in OF_THE_RUN} for row in rows}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    results = tmp_path_factory.mktemp("undisturbed")
+    return results, run(results, "-m", *GRID)
+
+
+def test_a_sweep_leaves_records_tables_and_a_line_a_cell(undisturbed):
+    results, finished = undisturbed
+    assert finished.returncode == 0, finished.stderr
+    folder = results / "depth" / "smoke"
+    rows = records.read_runs(folder)
+    assert [row.cell for row in rows] == ["plain-8-seed0", "plain-14-seed0", "residual-8-seed0", "residual-14-seed0"]
+    assert {row.data_label for row in rows} == {"digits"}
+    for row in rows:
+        assert finished.stdout.count(describe(row).split(",")[0] + ",") == 1
+        assert (folder / "runs" / row.cell / records.RECORD_FILE).exists()
+        assert list((folder / "runs" / row.cell).glob("events.out.tfevents.*"))
+    assert len(records.read_curves(folder)) == 4 * 6
+    assert "Traceback" not in finished.stdout + finished.stderr
+
+
+def test_both_arms_start_from_the_same_numbers_of_parameters(undisturbed):
+    rows = {row.cell: row.num_parameters for row in records.read_runs(undisturbed[0] / "depth" / "smoke")}
+    assert rows["plain-14-seed0"] == rows["residual-14-seed0"]
+
+
+def test_typed_again_it_skips_what_is_finished(undisturbed):
+    results, _ = undisturbed
+    tables = [(results / "depth" / "smoke" / name).read_bytes() for name in ("runs.csv", "curves.csv", "config.json")]
+    again = run(results, "-m", *GRID)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("skipped, finished:") == 4
+    assert "all 4 cells are finished" in again.stdout
+    assert tables == [(results / "depth" / "smoke" / name).read_bytes() for name in ("runs.csv", "curves.csv", "config.json")]
+
+
+def test_another_configuration_is_refused_before_anything_runs(undisturbed):
+    results, _ = undisturbed
+    before = (results / "depth" / "smoke" / "runs.csv").read_bytes()
+    refused = run(results, "-m", *GRID, "protocol.momentum=0.8")
+    assert refused.returncode == 1
+    assert len(refused.stderr.splitlines()) == 1
+    assert "protocol.momentum: 0.9 → 0.8" in refused.stderr
+    assert "FORCE=1" in refused.stderr
+    assert before == (results / "depth" / "smoke" / "runs.csv").read_bytes()
+
+
+def test_rows_of_a_committed_table_count_only_when_asked(undisturbed, tmp_path):
+    folder = tmp_path / "depth" / "smoke"
+    folder.mkdir(parents=True)
+    for name in ("runs.csv", "curves.csv", "config.json"):
+        (folder / name).write_bytes((undisturbed[0] / "depth" / "smoke" / name).read_bytes())
+    skipped = run(tmp_path, "-m", *GRID, "missing=true")
+    assert skipped.returncode == 0, skipped.stderr
+    assert "all 4 cells are finished" in skipped.stdout
+    assert not list(folder.glob("runs/*/record.json"))
+    assert compose_cell(tmp_path, "protocol=smoke", "model.depth=8").finished() is None
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.6])
+def test_killed_and_typed_again_it_ends_as_if_undisturbed(undisturbed, tmp_path, pause):
+    """kill -9 of the parent alone: the workers must notice; 24 slow iterations make sure that it hits them while they train."""
+    slow = tmp_path / "sitecustomize"
+    slow.mkdir()
+    (slow / "sitecustomize.py").write_text(SLOW_STEPS)
+    environment = os.environ | {"PYTHONPATH": str(slow)}
+    words = ("-m", *GRID, "checkpoint_seconds=0")
+    with subprocess.Popen(command(tmp_path, *words), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as sweep:
+        runs = tmp_path / "depth" / "smoke" / "runs"
+        wait_for(lambda: len(list(runs.glob("*-14-*/last.ckpt"))) == 2)
+        time.sleep(pause)
+        sweep.send_signal(signal.SIGKILL)
+    workers = [records.read_json(path)["pid"] for path in runs.glob("*/progress.json")]
+    wait_for(lambda: not any(alive(pid) for pid in workers))
+    assert not list(runs.glob("*-14-*/record.json"))
+    again = run(tmp_path, *words)
+    assert again.returncode == 0, again.stderr
+    for cell in ("plain-14-seed0", "residual-14-seed0"):
+        assert "continues at iteration" in (runs / cell / "train.log").read_text()
+    assert numbers(tmp_path / "depth" / "smoke") == numbers(undisturbed[0] / "depth" / "smoke")
+    for table in ("curves.csv", "config.json"):
+        assert (tmp_path / "depth" / "smoke" / table).read_bytes() == (undisturbed[0] / "depth" / "smoke" / table).read_bytes()
+
+
+SLOW_STEPS = """
+import importlib.abc, importlib.util, sys, time
+
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "plainres.batches":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+        def exec_module(module):
+            execute(module)
+            batch = module.TrainingBatches.batch
+            module.TrainingBatches.batch = lambda self, step: (time.sleep(0.25), batch(self, step))[1]
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Slow())
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_for(condition, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_a_cell_that_fails_leaves_the_others_and_a_line(tmp_path):
+    (tmp_path / "depth" / "smoke" / "runs").mkdir(parents=True)
+    (tmp_path / "depth" / "smoke" / "runs" / "plain-8-seed0").mkdir()
+    (tmp_path / "depth" / "smoke" / "runs" / "plain-8-seed0" / "curve.csv").mkdir()  # nothing can be written there
+    ended = run(tmp_path, "-m", "+experiment=depth", "protocol=smoke", "model.depth=8", "jobs=1")
+    assert ended.returncode == 1
+    assert [row.cell for row in records.read_runs(tmp_path / "depth" / "smoke")] == ["residual-8-seed0"]
+    assert len(ended.stderr.splitlines()) == 1
+    assert ended.stderr.startswith("plainres: plain-8-seed0 failed:")
+    assert "curve.csv" in ended.stderr
+
+
+def test_two_cells_in_one_folder_are_refused(tmp_path):
+    refused = run(tmp_path, "-m", *GRID, "model.width=2,4")
+    assert refused.returncode == 1
+    assert "share the folder" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("-m", "+experiment=depth", "model.depth=21"), "depth 21 is not 6n+2; nearest: 20 and 26"),
+        (("model.depth=21",), "depth 21 is not 6n+2; nearest: 20 and 26"),
+        (("-m", "+experiment=depth", "model=resnet"), "Available options in 'model': plain residual"),
+        (("-m", "+experiment=depth", "protocol=fast"), "Available options in 'protocol': cpu paper quick smoke"),
+        (("-m", "+experiment=depth", "data=mnist"), "Available options in 'data': cifar10"),
+        (("-m", "+experiment=depth", "data=image_folder"), "data.label is not set"),
+        (("-m", "+experiment=depth", "data=image_folder", "data.label=x", "data.root=/not/there"), "/not/there does not exist"),
+        (("-m", "+experiment=depth", "seed=-1"), "seed -1 is not a whole number from 0 up"),
+        (("-m", "+experiment=depth", "protocol.iterations=50"), "warmup_iterations 100 lies outside 0 to"),
+        (("-m", "+experiment=depth", "model.depht=20"), "model.depht"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_it(tmp_path, words, expected):
+    refused = run(tmp_path, *words)
+    assert refused.returncode == 1
+    assert len(refused.stderr.splitlines()) == 1, refused.stderr
+    assert refused.stderr.startswith("plainres: ")
+    assert expected in refused.stderr
+    assert "Traceback" not in refused.stdout + refused.stderr
+    assert not list(tmp_path.rglob("record.json"))
+
+
+def test_results_that_cannot_be_written_are_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    for words in (("-m", *GRID), ("protocol=smoke", "model.depth=8")):
+        refused = run(tmp_path / "file", *words)
+        assert refused.returncode == 1
+        assert len(refused.stderr.splitlines()) == 1
+        assert str(tmp_path / "file") in refused.stderr
+
+
+def test_a_traceback_comes_when_asked_for(tmp_path):
+    refused = run(tmp_path, "-m", "+experiment=depth", "model.depth=21", HYDRA_FULL_ERROR="1")
+    assert refused.returncode == 1
+    assert "Traceback" in refused.stderr
+
+
+def test_a_single_run_prints_its_line_and_joins_the_tables(tmp_path):
+    ended = run(tmp_path, "protocol=smoke", "model=plain", "model.depth=8")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("plain-8-seed0: train_error ")
+    assert [row.cell for row in records.read_runs(tmp_path / "depth" / "smoke")] == ["plain-8-seed0"]
+
+
+def test_watch_tells_waiting_running_failed_and_done_apart_and_estimates_what_is_left(tmp_path):
+    cells = [compose_cell(tmp_path, "protocol=smoke", f"model.depth={depth}") for depth in (20, 14, 8, 26)]
+    now = time.time()
+    progress = {"pid": 1, "iteration": 12, "iterations": 24, "train_error": 0.5, "seconds": 6.0, "seconds_remaining": 12.0}
+    records.write_json(cells[0].folder / records.PROGRESS_FILE, progress)
+    records.write_text(cells[1].folder / records.FAILURE_FILE, "no space left\n")
+    records.write_json(cells[3].folder / records.PROGRESS_FILE, progress | {"iteration": 18})
+    os.utime(cells[3].folder / records.PROGRESS_FILE, (now - 3600, now - 3600))  # of an earlier sweep: it waits, and will continue
+    watch = Watch(cells, jobs=1, since=now - 60)
+    states = watch.states()
+    assert [state.status for state in states] == [RUNNING, FAILED, WAITING, WAITING]
+    assert states[1].text == "no space left"
+    assert states[3].iteration == 18
+    pace = 12.0 / 12 / 20  # seconds per iteration and layer of the running cell
+    assert watch.seconds_remaining(states) == pytest.approx(12 + pace * 8 * 24 + pace * 26 * 6)
+    assert Watch(cells, jobs=2, since=now - 60).seconds_remaining(states) is None
+
+
+def test_the_display_fits_a_narrow_terminal():
+    from rich.console import Console
+
+    states = [State("residual-110-seed0", 110, 2000, RUNNING, 700, 0.123, 75.0), State("plain-20-seed0", 20, 2000, DONE)]
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(picture(states, "quick on digits: 1 done, 1 running", 100))
+    text = console.export_text()
+    assert "residual-110-seed0" in text
+    assert "700/2000" in text
+    assert "train_error 12.3%" in text
+    assert "1:15 left" in text
+    assert "plain-20" not in text
+
+
+def test_durations_read_as_clock_times():
+    assert [duration(seconds) for seconds in (None, 0.4, 75, 3675)] == ["?:??", "0:00", "1:15", "1:01:15"]

@@ -1,0 +1,225 @@
+"""One run from configuration to record: what it measures, and that nothing an interruption does changes it."""
+
+import dataclasses
+import json
+import logging
+
+import pytest
+import torch
+from composing import compose_cell
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from plainres import record as records
+from plainres import train
+from plainres.module import Classifier
+from plainres.runlog import CHECKPOINT_FILE, RunLog
+
+SMOKE = ("protocol=smoke", "model.depth=8", "threads=1")
+OF_THE_RUN = ("seconds", "images_per_second", "peak_memory_mib", "finished_at")
+
+
+def numbers(record: records.Record) -> dict:
+    return {name: value for name, value in dataclasses.asdict(record).items() if name not in OF_THE_RUN}
+
+
+def curve(cell) -> str:
+    return (cell.folder / records.CURVE_FILE).read_text()
+
+
+class InterruptionError(Exception):
+    pass
+
+
+@pytest.fixture
+def undisturbed(tmp_path):
+    cell = compose_cell(tmp_path / "undisturbed", *SMOKE)
+    return cell, train.train_cell(cell)
+
+
+def interrupt_at(monkeypatch, iteration: int) -> None:
+    step = Classifier.training_step
+
+    def training_step(self, batch, batch_idx):
+        if self.global_step == iteration:
+            raise InterruptionError
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Classifier, "training_step", training_step)
+
+
+def test_a_record_says_what_was_measured_and_where(undisturbed):
+    cell, record = undisturbed
+    assert record == records.read_record(cell.folder)
+    assert (record.arm, record.depth, record.seed, record.shortcut) == ("residual", 8, 0, "zero_pad")
+    assert (record.protocol, record.data_label, record.num_classes) == ("smoke", "digits", 10)
+    assert record.status == records.FINISHED
+    assert record.iterations == 24
+    assert record.error_window == 12
+    assert record.config_hash == records.config_hash(cell.identity)
+    assert record.torch == torch.__version__
+    assert record.precision == "32-true"
+    assert record.seconds > 0
+    assert record.peak_memory_mib > 0
+    for name in ("train_error", "train_error_eval", "test_error"):
+        assert 0 < getattr(record, name) < 1
+    points = records.read_table(cell.folder / records.CURVE_FILE, records.CurvePoint)
+    assert [point.iteration for point in points] == [4, 8, 12, 16, 20, 24]
+    assert [point.iteration for point in points if point.test_error is not None] == [8, 16, 24]
+    assert points[-1].train_error == pytest.approx(record.train_error, rel=1e-5)
+    assert points[-1].test_error == pytest.approx(record.test_error, rel=1e-5)
+    assert [point.learning_rate for point in points] == pytest.approx([cell.schedule.at(p.iteration - 1, 8) for p in points], rel=1e-5)
+    assert not (cell.folder / CHECKPOINT_FILE).exists()
+
+
+def test_train_error_is_the_mean_over_the_last_window_of_iterations(tmp_path, monkeypatch):
+    errors = []
+    step = Classifier.training_step
+
+    def training_step(self, batch, batch_idx):
+        with torch.no_grad():
+            self.network.eval()  # running statistics must not move twice
+            self.network.train()
+        loss = step(self, batch, batch_idx)
+        errors.append(float(self.window_errors[batch.step % self.window]))
+        return loss
+
+    monkeypatch.setattr(Classifier, "training_step", training_step)
+    record = train.train_cell(compose_cell(tmp_path, *SMOKE))
+    assert len(errors) == 24
+    assert record.train_error == pytest.approx(sum(errors[-12:]) / 12, rel=1e-6)
+
+
+def test_error_window_defaults_to_one_epoch(tmp_path):
+    cell = compose_cell(tmp_path, *SMOKE, "protocol.error_window=null", "protocol.batch_size=128")
+    assert train.train_cell(cell).error_window == 11  # 1,408 training digits
+
+
+def test_the_same_cell_gives_the_same_record(undisturbed, tmp_path):
+    again = compose_cell(tmp_path / "again", *SMOKE)
+    assert numbers(train.train_cell(again)) == numbers(undisturbed[1])
+    assert curve(again) == curve(undisturbed[0])
+
+
+@pytest.mark.parametrize("overrides", [("seed=1",), ("model=plain",), ("model.depth=14",)])
+def test_another_cell_gives_other_numbers(undisturbed, tmp_path, overrides):
+    other = train.train_cell(compose_cell(tmp_path / "other", *SMOKE, *overrides))
+    assert other.train_loss != undisturbed[1].train_loss
+
+
+# Within an interval; right after an evaluation, where the last checkpoint is one iteration older; after the next one; at the last update
+@pytest.mark.parametrize(("iteration", "resumed_at"), [(5, 5), (8, 7), (9, 9), (23, 23)])
+def test_an_interrupted_run_ends_with_the_record_of_an_undisturbed_one(undisturbed, tmp_path, monkeypatch, iteration, resumed_at):
+    cell = compose_cell(tmp_path / "interrupted", *SMOKE, "checkpoint_seconds=0")
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, iteration)
+        with pytest.raises(InterruptionError):
+            train.train_cell(cell)
+    assert records.read_record(cell.folder) is None
+    steps = []
+    with monkeypatch.context() as patched:
+        step = Classifier.training_step
+        patched.setattr(Classifier, "training_step", lambda self, batch, i: (steps.append(batch.step), step(self, batch, i))[1])
+        record = train.train_cell(cell)
+    assert steps == list(range(resumed_at, 24)), "it continues where the checkpoint is"
+    assert numbers(record) == numbers(undisturbed[1])
+    assert curve(cell) == curve(undisturbed[0])
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_cell_starts_again(undisturbed, tmp_path, caplog):
+    cell = compose_cell(tmp_path / "damaged", *SMOKE)
+    cell.folder.mkdir(parents=True)
+    (cell.folder / CHECKPOINT_FILE).write_bytes(b"PK\x03\x04 half a file")
+    with caplog.at_level(logging.WARNING):
+        record = train.train_cell(cell)
+    assert numbers(record) == numbers(undisturbed[1])
+    assert (cell.folder / "last.corrupt").read_bytes() == b"PK\x03\x04 half a file"
+    assert "damaged" in caplog.text
+
+
+def test_a_finished_cell_is_not_trained_again(undisturbed, monkeypatch):
+    cell, record = undisturbed
+    monkeypatch.setattr(train, "_fit", lambda cell: pytest.fail("it was trained again"))
+    assert train.train_cell(cell) == record
+
+
+def test_another_configuration_is_refused_and_force_keeps_the_old_folder(undisturbed, tmp_path):
+    old, record = undisturbed
+    overrides = (*SMOKE, "protocol.weight_decay=0.5")
+    with pytest.raises(ValueError, match=r"protocol\.weight_decay: 0\.0001 → 0\.5.*FORCE=1.*NAME="):
+        train.train_cell(compose_cell(tmp_path / "undisturbed", *overrides))
+    new = train.train_cell(compose_cell(tmp_path / "undisturbed", *overrides, "force=true"))
+    assert new.config_hash != record.config_hash
+    assert records.read_record(old.folder.with_name(f"{old.folder.name}.old1")) == record
+
+
+def test_a_run_whose_loss_is_not_finite_ends_as_a_diverged_record(tmp_path):
+    cell = compose_cell(tmp_path, *SMOKE, "model=plain", "protocol.learning_rate=1e30")
+    record = train.train_cell(cell)
+    assert record.status == records.DIVERGED
+    assert record.iterations < 24
+    assert (record.train_error, record.train_error_eval, record.test_error, record.train_loss) == (None,) * 4
+    assert cell.finished() == record
+
+
+def test_a_validation_set_is_evaluated_when_asked_for(tmp_path):
+    record = train.train_cell(compose_cell(tmp_path, *SMOKE, "data.val_size=200"))
+    assert 0 < record.val_error < 1
+    assert record.val_error * 200 == pytest.approx(round(record.val_error * 200), abs=1e-3)
+
+
+def test_event_files_hold_curves_by_arm_hyper_parameters_and_the_layout(undisturbed):
+    cell, record = undisturbed
+    tags: set[str] = set()
+    contents = []
+    for path in cell.folder.glob("events.out.tfevents.*"):
+        events = EventAccumulator(str(path))
+        events.Reload()
+        tags |= set(events.Tags()["scalars"])
+        contents.append(path.read_bytes())
+    written = b"".join(contents)
+    assert {"train_error/residual", "train_loss/residual", "test_error/residual", "learning_rate/residual"} <= tags
+    assert {"images_per_second/residual", "final/train_error", "final/test_error"} <= tags
+    for text in ("_hparams_/session_start_info", "custom_scalars__config__", "train_error/plain", "digits", record.config_hash):
+        assert text.encode() in written
+
+
+def test_progress_is_there_for_the_display(undisturbed):
+    progress = json.loads((undisturbed[0].folder / records.PROGRESS_FILE).read_text())
+    assert (progress["iteration"], progress["iterations"]) == (24, 24)
+    assert progress["seconds_remaining"] == 0
+
+
+def test_an_orphaned_worker_ends_itself(tmp_path, monkeypatch):
+    ended = []
+    monkeypatch.setattr("os._exit", lambda status: ended.append(status))
+    monkeypatch.setattr("os.getppid", lambda: 4711)
+    runlog = RunLog("plain", 8, 0, tmp_path, 1, 1, 1.0, stop_with_parent=True)
+    monkeypatch.setattr("os.getppid", lambda: 1)
+    trainer = type("Trainer", (), {"global_step": 0, "max_steps": 9, "logger": None})()
+    runlog.on_train_start(trainer, None)
+    assert ended == [1]
+
+
+@pytest.mark.parametrize(("capabilities", "precision"), [({"avx512_bf16": True}, "bf16-mixed"), ({"avx2": True}, "32-true")])
+def test_precision_auto_is_bf16_only_where_the_processor_has_it(monkeypatch, capabilities, precision):
+    from plainres import machine
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert machine.pick_precision("auto", torch.device("cpu")) == precision
+    assert machine.pick_precision("32-true", torch.device("cpu")) == "32-true"
+    with pytest.raises(ValueError, match="legal: auto, 32-true, bf16-mixed"):
+        machine.pick_precision("fp8", torch.device("cpu"))
+
+
+def test_bf16_trains_to_nearly_the_same_loss(undisturbed, tmp_path):
+    record = train.train_cell(compose_cell(tmp_path / "bf16", *SMOKE, "protocol.precision=bf16-mixed"))
+    assert record.precision == "bf16-mixed"
+    assert record.train_loss == pytest.approx(undisturbed[1].train_loss, rel=0.05)
+
+
+def test_a_gpu_that_is_not_there_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="legal here: auto, cpu"):
+        train.train_cell(compose_cell(tmp_path, *SMOKE, "accelerator=gpu"))
+    with pytest.raises(ValueError, match="legal: auto, cpu, gpu"):
+        train.train_cell(compose_cell(tmp_path, *SMOKE, "accelerator=tpux"))
