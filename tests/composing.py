@@ -1,7 +1,9 @@
 """Composes the shipped configuration for tests."""
 
+import subprocess
 from pathlib import Path
 
+import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import open_dict
 
@@ -19,3 +21,11 @@ def compose_cell(results: Path, *overrides: str) -> Cell:
     with open_dict(config):
         del config["hydra"]
     return Cell(config, arm)
+
+
+def committed(path: str) -> str:
+    """A file as the last commit has it, whatever a sweep on this machine has made of it since."""
+    shown = subprocess.run(["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    if shown.returncode:
+        pytest.skip(f"no committed {path}")
+    return shown.stdout

@@ -253,6 +253,11 @@ def _cell_rows(records: Sequence[Record]) -> list[list[str]]:
     return rows
 
 
+def table_markdown(records: Sequence[Record]) -> str:
+    """Mean training error by arm and depth, as the main README shows it."""
+    return "\n".join(_markdown(table(grid_of(records))))
+
+
 def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
     head, *body = ("| " + " | ".join(row) + " |" for row in rows)
     return [head, "|" + " --- |" * len(rows[0]), *body]

@@ -1,0 +1,56 @@
+"""Records and curves that no run has measured, for tests of what reads them."""
+
+import math
+
+from plainres.record import FINISHED, CurvePoint, Record
+
+
+def made_up_record(**changes) -> Record:
+    """A complete record of residual-20-seed0, with the given fields changed."""
+    values = {
+        "arm": "residual",
+        "depth": 20,
+        "seed": 0,
+        "shortcut": "zero_pad",
+        "num_parameters": 269722,
+        "protocol": "quick",
+        "data_label": "digits",
+        "num_classes": 10,
+        "status": FINISHED,
+        "train_error": 0.02,
+        "train_error_eval": 0.01,
+        "train_loss": 0.05,
+        "test_error": 0.03,
+        "test_loss": 0.08,
+        "val_error": None,
+        "iterations": 2000,
+        "error_window": 200,
+        "seconds": 41.5,
+        "images_per_second": 6168.5,
+        "peak_memory_mib": 800.25,
+        "precision": "32-true",
+        "processor": "a processor, 2 GHz",
+        "threads": 1,
+        "config_hash": "0123456789ab",
+        "data_fingerprint": "ba9876543210",
+        "commit": "c0ffee" * 6 + "c0ff",
+        "clean": True,
+        "python": "3.11.7",
+        "torch": "2.9.0",
+        "lightning": "2.6.0",
+        "finished_at": "2026-01-01T00:00:00Z",
+    }
+    assert not changes.keys() - values.keys()
+    return Record(**(values | changes))
+
+
+def made_up_curve(record: Record, points: int = 20) -> list[CurvePoint]:
+    """A curve that falls from guessing to the record's errors."""
+    train, test = record.train_error or 0.9, record.test_error or 0.9
+    curve = []
+    for number in range(1, points + 1):
+        rest = math.exp(-5 * number / points)
+        iteration = record.iterations * number // points
+        evaluated = {"test_error": test + (0.9 - test) * rest, "test_loss": 1.0} if number % 2 == 0 else {}
+        curve.append(CurvePoint(record.arm, record.depth, record.seed, iteration, train + (0.9 - train) * rest, 1.0, 0.1, **evaluated))
+    return curve

@@ -1,0 +1,157 @@
+"""Verdicts on made-up tables: true, false, one seed, missing cell, diverged, floor."""
+
+import itertools
+import math
+
+import pytest
+from made_up import made_up_record
+
+from experiments.depth import claims
+from experiments.depth.claims import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
+from plainres.record import DIVERGED, RUNS_TABLE, Record, write_table
+
+PLAIN = {20: 0.03, 32: 0.05, 44: 0.28, 56: 0.48, 110: 0.84}
+RESIDUAL = {20: 0.020, 32: 0.018, 44: 0.016, 56: 0.014, 110: 0.010}
+JITTER = (0.0002, -0.0001, -0.0001)
+
+
+def records(plain=PLAIN, residual=RESIDUAL, seeds=3, **changes) -> list[Record]:
+    arms = {"plain": plain, "residual": residual}
+    cells = itertools.product(arms, claims.DEPTHS, range(seeds))
+    return [
+        made_up_record(arm=arm, depth=depth, seed=seed, train_error=arms[arm][depth] + JITTER[seed] * (1 + 0.1 * (depth % 7)), **changes)
+        for arm, depth, seed in cells
+    ]
+
+
+def verdicts(rows: list[Record], **grid) -> list[str]:
+    return [claim.verdict for claim in claims.check(claims.grid_of(rows, **grid))]
+
+
+def test_the_papers_finding_is_reproduced():
+    assert verdicts(records()) == [REPRODUCED] * 4
+
+
+def test_a_plain_arm_that_falls_contradicts_the_first_and_the_last_claim():
+    found = verdicts(records(plain={20: 0.5, 32: 0.4, 44: 0.3, 56: 0.2, 110: 0.1}))
+    assert found == [NOT_REPRODUCED, REPRODUCED, REPRODUCED, NOT_REPRODUCED]
+
+
+def test_a_residual_arm_that_rises_contradicts_both_residual_claims():
+    found = verdicts(records(residual={20: 0.01, 32: 0.02, 44: 0.03, 56: 0.04, 110: 0.05}))
+    assert found[1:3] == [NOT_REPRODUCED, NOT_REPRODUCED]
+
+
+def test_a_tie_of_neighbouring_depths_is_no_contradiction():
+    assert verdicts(records(plain=PLAIN | {32: PLAIN[20] - 0.002}))[0] == REPRODUCED
+
+
+def test_a_rise_within_the_margin_is_no_rise_and_no_fall():
+    found = verdicts(records(residual={20: 0.020, 32: 0.021, 44: 0.020, 56: 0.022, 110: 0.0225}))
+    assert found[1] == REPRODUCED
+    assert found[2] == NOT_REPRODUCED
+
+
+def test_seeds_that_scatter_wider_than_the_effect_are_inconclusive():
+    noise = (0.1, -0.2, 0.1)
+    plain = [made_up_record(arm="plain", depth=d, seed=s, train_error=0.3 + noise[(s + d) % 3]) for d in claims.DEPTHS for s in range(3)]
+    assert verdicts(plain + [row for row in records() if row.arm == "residual"])[0] == INCONCLUSIVE
+
+
+def test_with_one_seed_it_is_called_a_direction():
+    grid = claims.grid_of(records(seeds=1))
+    found = claims.check(grid)
+    assert [claim.verdict for claim in found] == [REPRODUCED] * 4
+    for claim in found:
+        assert "one seed: a direction, not a test" in claim.evidence
+        assert "[" not in claim.evidence, "no interval without spread"
+
+
+def test_a_missing_cell_is_named_and_decides_nothing():
+    rows = [row for row in records() if row.cell != "plain-56-seed1"]
+    found = claims.check(claims.grid_of(rows))
+    assert [claim.verdict for claim in found] == [INCONCLUSIVE] * 4
+    assert all("missing cells: plain-56-seed1" in claim.evidence for claim in found)
+
+
+def test_the_grid_can_be_narrowed_to_what_was_run():
+    rows = [row for row in records() if row.depth in (20, 56)]
+    assert INCONCLUSIVE in verdicts(rows)
+    assert verdicts(rows, depths=(56, 20)) == [REPRODUCED] * 4
+    assert verdicts([row for row in records() if row.cell != "plain-56-seed1"], seeds=(0, 2)) == [REPRODUCED] * 4
+
+
+def test_depths_that_are_not_in_the_grid_change_nothing():
+    shallow = [made_up_record(arm=arm, depth=8, seed=0, train_error=0.9) for arm in claims.ARMS]
+    assert verdicts(records() + shallow) == verdicts(records())
+
+
+def test_a_diverged_run_counts_as_guessing_and_is_named():
+    rows = [
+        made_up_record(arm="plain", depth=110, seed=row.seed, status=DIVERGED, train_error=None, test_error=None)
+        if (row.arm, row.depth) == ("plain", 110)
+        else row
+        for row in records()
+    ]
+    grid = claims.grid_of(rows)
+    assert verdicts(rows) == [REPRODUCED] * 4
+    assert grid.errors["plain", 110, 0] == pytest.approx(0.9)
+    assert "diverged, counted as guessing: plain-110-seed0, plain-110-seed1" in claims.report(rows, grid, claims.check(grid))
+
+
+def test_a_diverged_residual_network_contradicts():
+    rows = [
+        made_up_record(arm="residual", depth=110, seed=row.seed, status=DIVERGED, train_error=None)
+        if (row.arm, row.depth) == ("residual", 110)
+        else row
+        for row in records()
+    ]
+    assert verdicts(rows)[1] == NOT_REPRODUCED
+
+
+def test_a_residual_arm_on_the_floor_says_so():
+    found = claims.check(claims.grid_of(records(residual=dict.fromkeys(claims.DEPTHS, 0.0005))))[2]
+    assert found.verdict == INCONCLUSIVE
+    assert "floor" in found.evidence
+
+
+def test_residual_above_plain_contradicts_the_gap():
+    assert verdicts(records(residual=RESIDUAL | {20: 0.04}))[3] == NOT_REPRODUCED
+
+
+def test_differences_are_paired_within_seeds():
+    # Seeds differ by 10 points, the difference within each seed hardly: an unpaired interval would be huge.
+    rows = [[0.1, 0.2, 0.30], [0.2, 0.3, 0.41], [0.3, 0.4, 0.49]]
+    found = claims.difference(rows, (20, 32, 56), 20, 56)
+    assert found.mean == pytest.approx(0.2)
+    half_width = 4.302653 * 0.01 / math.sqrt(3)  # t(2) at 97.5 %, standard deviation 0.01
+    assert found.interval == pytest.approx((0.2 - half_width, 0.2 + half_width), abs=1e-6)
+
+
+def test_trend_is_pages_exact_p():
+    rising = [[1.0, 2.0, 3.0]] * 3
+    assert claims.trend(rising) == pytest.approx(1 / 6**3)
+    assert claims.trend(rising, falling=True) == pytest.approx(1.0)
+    assert claims.trend(rising[:1]) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "status"), [(records(), 0), (records(plain=RESIDUAL), 1), ([row for row in records() if row.depth != 44], 0), ([], 2)]
+)
+def test_exit_status_says_whether_something_is_contradicted(tmp_path, capsys, rows, status):
+    if rows:
+        write_table(tmp_path / RUNS_TABLE, rows, Record)
+    assert claims.main([str(tmp_path)]) == status
+    out, err = capsys.readouterr()
+    if status == 2:
+        assert err.count("\n") == 1
+        assert "make sweep-depth PROTOCOL=" in err
+    else:
+        assert "digits, protocol quick, 3 seeds; running training error in %, last 200 iterations" in out
+        assert out.count("(a)") == 1
+
+
+def test_a_damaged_table_is_one_line(tmp_path, capsys):
+    (tmp_path / RUNS_TABLE).write_text("arm,depth\nplain,20\n")
+    assert claims.main([str(tmp_path)]) == 2
+    assert "lacks the columns" in capsys.readouterr().err

@@ -1,0 +1,108 @@
+"""Every shipped configuration composes, names what it says, and builds a network and a learning rate."""
+
+import re
+
+import hydra
+import pytest
+from composing import CONF, ROOT, compose_cell
+from omegaconf import OmegaConf
+
+from plainres import data
+from plainres.batches import NORMALISATIONS, Augmentation
+from plainres.machine import PRECISIONS
+from plainres.record import config_differences
+
+PROTOCOLS = sorted(path.stem for path in (CONF / "protocol").glob("*.yaml"))
+SOURCES = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
+MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_protocol_and_arm_composes_into_a_run(tmp_path, protocol, model):
+    cell = compose_cell(tmp_path, f"protocol={protocol}", f"model={model}")
+    cell.check()
+    assert cell.name == f"{model}-20-seed0"
+    assert cell.folder == tmp_path / "depth" / protocol / "runs" / cell.name
+    chosen = cell.config.protocol
+    assert chosen.name == protocol
+    assert chosen.precision in ("auto", *PRECISIONS)
+    assert chosen.iterations % chosen.evaluate_every == 0, "the last evaluation is at the last iteration"
+    assert chosen.iterations % chosen.log_every == 0
+    Augmentation(**chosen.augmentation)
+    network = hydra.utils.instantiate(cell.config.model, num_classes=10, in_channels=3)
+    assert sum(parameter.numel() for parameter in network.parameters()) > 0
+
+
+def test_the_arms_differ_in_the_shortcut_alone(tmp_path):
+    plain, residual = (OmegaConf.load(CONF / "model" / f"{arm}.yaml") for arm in ("plain", "residual"))
+    assert config_differences(plain, residual) == ["shortcut: none → zero_pad"]
+    plain, residual = (compose_cell(tmp_path, f"model={arm}").identity for arm in ("plain", "residual"))
+    assert config_differences(plain, residual) == ["arm: plain → residual", "model.shortcut: none → zero_pad"]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_source_composes(tmp_path, source):
+    label = ["data.label=mine", f"data.root={tmp_path}"] if source == "image_folder" else []
+    cell = compose_cell(tmp_path, f"data={source}", *label)
+    cell.check()
+    assert cell.config.data.name in data.SOURCES
+    assert cell.config.data.normalisation in NORMALISATIONS
+    assert cell.config.data.label
+
+
+def test_a_source_on_the_command_line_wins_over_the_protocols_own(tmp_path):
+    cell = compose_cell(tmp_path, "protocol=cpu", "data=cifar10_jpeg", "data.root=x.tar.xz")
+    assert cell.config.data.name == "image_folder"
+    assert cell.config.data.label == "CIFAR-10 (JPEG copy)"
+    assert cell.config.data.image_size == 16
+    assert cell.config.data.root == "x.tar.xz"
+
+
+def test_the_jpeg_copy_never_passes_for_the_original(tmp_path):
+    assert compose_cell(tmp_path, "data=cifar10_jpeg").config.data.label != compose_cell(tmp_path, "data=cifar10").config.data.label
+
+
+def test_digits_are_never_mirrored(tmp_path):
+    assert compose_cell(tmp_path, "data=digits").config.data.mirror is False
+    assert compose_cell(tmp_path, "data=cifar10").config.data.mirror is True
+
+
+def test_paper_is_section_4_2(tmp_path):
+    cell = compose_cell(tmp_path, "protocol=paper")
+    protocol = cell.config.protocol
+    assert (protocol.iterations, protocol.batch_size, protocol.momentum, protocol.weight_decay) == (64000, 128, 0.9, 1e-4)
+    assert (cell.config.data.name, cell.config.data.image_size, cell.config.data.normalisation) == ("cifar10", 32, "pixel_mean")
+    assert (protocol.augmentation.padding, protocol.augmentation.mirror, cell.config.model.width) == (4, True, 16)
+    for depth in (20, 32, 44, 56, 110):
+        for iteration in range(64000):
+            expected = 0.1 if iteration < 32000 else 0.01 if iteration < 48000 else 0.001
+            if depth == 110 and iteration < 400:
+                expected = 0.01
+            assert abs(cell.schedule.at(iteration, depth) - expected) < 1e-12
+
+
+@pytest.mark.parametrize("group", ["protocol", "experiment"])
+def test_every_protocol_and_experiment_has_its_card_on_top(group):
+    for path in (CONF / group).glob("*.yaml"):
+        head = path.read_text(encoding="utf-8").split("\n\n")[0]
+        card = "\n".join(line for line in head.splitlines() if line.startswith("#"))
+        assert "Command:" in card, path
+        assert path.stem == "smoke" or "Expected:" in card, path
+
+
+def test_a_slug_joins_conf_experiments_results_and_make():
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for slug in EXPERIMENTS:
+        assert OmegaConf.load(CONF / "experiment" / f"{slug}.yaml").slug == slug
+        assert {f"sweep-{slug}", f"check-{slug}"} <= set(targets)
+        for name in ("README.md", "claims.py", "figures.py"):
+            assert (ROOT / "experiments" / slug / name).exists()
+
+
+def test_the_launcher_is_set_where_hydra_heeds_it():
+    """hydra#2946: a launcher that an experiment file chooses is passed over in a sweep."""
+    for path in (CONF / "experiment").glob("*.yaml"):
+        assert "hydra/launcher" not in path.read_text(encoding="utf-8")
+    assert "override hydra/launcher: joblib" in (CONF / "train.yaml").read_text(encoding="utf-8")

@@ -1,0 +1,466 @@
+"""Sources of images: what arrives as tensors, what is decoded only once, and what a person reads when something is wrong."""
+
+import io
+import shutil
+import tarfile
+import urllib.error
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from plainres import data
+
+
+def picture(number: int, height: int = 6, width: int = 6) -> np.ndarray:
+    """uint8 (H, W, 3), another one for every number."""
+    return np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def write_image(path: Path, pixels: np.ndarray, **options) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """train: two bees, three ants; test: one of each. Every image is another picture."""
+    root = tmp_path / "insects"
+    for number, name in enumerate(
+        ["train/bee/0.png", "train/bee/1.png", "train/ant/0.png", "train/ant/1.png", "train/ant/2.png", "test/ant/0.png", "test/bee/0.png"]
+    ):
+        write_image(root / name, picture(number))
+    return root
+
+
+def same(one: data.Source, other: data.Source) -> bool:
+    return one.class_names == other.class_names and all(
+        torch.equal(a, b)
+        for a, b in (
+            (one.train.pixels, other.train.pixels),
+            (one.train.labels, other.train.labels),
+            (one.test.pixels, other.test.pixels),
+            (one.test.labels, other.test.labels),
+        )
+    )
+
+
+def load(root, **options) -> data.Source:
+    return data.load("image_folder", str(root), **options)
+
+
+def refuse_to_decode(monkeypatch) -> None:
+    def opened(*_, **__):
+        raise AssertionError("an image was decoded again")
+
+    monkeypatch.setattr(Image, "open", opened)
+
+
+# Digits
+
+
+def test_digits():
+    source = data.load("digits")
+    assert source.train.pixels.shape == (1408, 1, 8, 8)
+    assert source.test.pixels.shape == (389, 1, 8, 8)
+    assert source.train.pixels.dtype == torch.uint8
+    assert source.train.labels.dtype == torch.int64
+    assert (source.train.pixels.min(), source.train.pixels.max()) == (0, 255)
+    assert source.class_names == tuple("0123456789")
+    assert (source.num_classes, source.in_channels, source.validation) == (10, 1, None)
+    for images in (source.train, source.test):
+        assert images.labels.unique().tolist() == list(range(10))
+
+
+def test_no_digit_is_in_training_and_test():
+    source = data.load("digits")
+    training = {image.numpy().tobytes() for image in source.train.pixels}
+    assert not training & {image.numpy().tobytes() for image in source.test.pixels}
+
+
+def test_the_fingerprint_is_that_of_the_images():
+    assert data.load("digits").fingerprint == data.load("digits").fingerprint == "0e951de00033"
+    source = data.load("digits")
+    assert source.fingerprint != data.load("digits", image_size=4).fingerprint
+    for change in ("pixels", "labels"):
+        changed = data.load("digits")
+        tensor = getattr(changed.test, change)
+        tensor[-1] = tensor[-1] + 1
+        assert changed.fingerprint != source.fingerprint
+
+
+def test_an_unknown_source_names_the_legal_ones():
+    with pytest.raises(ValueError, match=r"^data 'mnist' is unknown; legal: digits, cifar10, cifar100, fashion_mnist, image_folder$"):
+        data.load("mnist")
+
+
+# Size
+
+
+def test_half_the_size_is_the_rounded_mean_of_two_by_two_pixels():
+    whole, half = data.load("digits"), data.load("digits", image_size=4)
+    for part, small in ((whole.train, half.train), (whole.test, half.test)):
+        pixels = part.pixels.numpy().astype(int)
+        means = sum(pixels[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)) / 4
+        np.testing.assert_array_equal(small.pixels.numpy(), np.rint(means))
+        assert torch.equal(part.labels, small.labels)
+    assert half.train.pixels.dtype == torch.uint8
+
+
+def test_the_same_size_and_double_size_keep_the_pixels():
+    whole = data.load("digits")
+    assert same(whole, data.load("digits", image_size=8))
+    double = data.load("digits", image_size=16).test.pixels
+    assert torch.equal(double, whole.test.pixels.repeat_interleave(2, 2).repeat_interleave(2, 3))
+
+
+@pytest.mark.parametrize("image_size", [0, -8])
+def test_a_size_below_one_is_refused(image_size):
+    with pytest.raises(ValueError, match=rf"^data.image_size {image_size} is below 1$"):
+        data.load("digits", image_size=image_size)
+
+
+# Validation
+
+
+def test_validation_images_are_taken_from_the_training_images():
+    whole, split = data.load("digits"), data.load("digits", val_size=200)
+    assert split.validation is not None
+    assert (len(split.train), len(split.validation)) == (1208, 200)
+    assert torch.equal(split.test.pixels, whole.test.pixels)
+
+    def pairs(*parts: data.Images):
+        return sorted(
+            (pixels.numpy().tobytes(), label) for part in parts for pixels, label in zip(part.pixels, part.labels.tolist(), strict=True)
+        )
+
+    assert pairs(split.train, split.validation) == pairs(whole.train)  # as multisets: disjoint, and nothing lost
+    assert len(split.validation.labels.unique()) == 10
+    assert not torch.equal(split.validation.pixels, whole.train.pixels[:200])
+
+
+def test_the_same_images_validate_whatever_the_seed_of_a_run():
+    torch.manual_seed(1)
+    first = data.load("digits", val_size=50).validation
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    second = data.load("digits", val_size=50).validation
+    assert torch.equal(first.pixels, second.pixels)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("val_size", [-1, 1408, 5000])
+def test_a_validation_set_that_leaves_nothing_is_refused(val_size):
+    with pytest.raises(ValueError, match=rf"^data.val_size {val_size} lies outside 0 to 1407"):
+        data.load("digits", val_size=val_size)
+
+
+@pytest.mark.parametrize(("val_size", "names"), [(0, ["test"]), (50, ["test", "val"])])
+def test_parts_that_a_run_is_evaluated_on(val_size, names):
+    parts = dict(data.parts(data.load("digits", val_size=val_size)))
+    assert list(parts) == names
+    assert len(parts["test"]) == 389
+
+
+# Folders and archives
+
+
+def test_a_folder_of_images(folder):
+    source = load(folder)
+    assert source.class_names == ("ant", "bee")
+    assert source.train.labels.tolist() == [0, 0, 0, 1, 1]
+    assert source.test.labels.tolist() == [0, 1]
+    expected = np.stack([picture(number) for number in (2, 3, 4, 0, 1)]).transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(source.train.pixels.numpy(), expected)
+    assert source.train.pixels.dtype == torch.uint8
+    assert source.in_channels == 3
+
+
+@pytest.mark.parametrize("top", [None, "wrapped"])
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tar.xz", ".tar.bz2", ".tgz", ".zip"])
+def test_an_archive_holds_what_its_folder_holds(folder, tmp_path, ending, top):
+    archive = tmp_path / f"insects{ending}"
+    files = [(path, Path(top or ".") / path.relative_to(folder)) for path in sorted(folder.rglob("*.png"))]
+    if ending == ".zip":
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+            for path, name in reversed(files):
+                file.write(path, name)
+            file.writestr("__MACOSX/train/._x.png", b"left behind by a Mac")
+    else:
+        compression = {".tgz": "gz", ".tar": ""}.get(ending, ending.rpartition(".")[2])
+        with tarfile.open(archive, f"w:{compression}") as file:
+            for path, name in reversed(files):
+                file.add(path, str(name))
+    assert same(load(archive), load(folder))
+
+
+def test_a_folder_may_be_wrapped_in_one_and_hold_hidden_files(folder, tmp_path):
+    expected = load(folder)
+    outside = tmp_path / "outside"
+    shutil.move(folder, outside / "inside")
+    (outside / "inside" / "train" / "ant" / ".DS_Store").write_bytes(b"no image")
+    (outside / ".git").mkdir()
+    assert same(load(outside), expected)
+
+
+def test_images_may_lie_deeper_than_their_class_and_a_class_may_lack_test_images(folder):
+    write_image(folder / "train" / "wasp" / "2019" / "0.png", picture(9))
+    source = load(folder)
+    assert source.class_names == ("ant", "bee", "wasp")
+    assert source.train.labels.tolist() == [0, 0, 0, 1, 1, 2]
+    assert source.test.labels.tolist() == [0, 1]
+
+
+def test_grey_palette_and_transparent_images_become_colour(tmp_path):
+    colour = picture(0)
+    grey = colour[:, :, 0].copy()
+    palette = Image.fromarray(colour).quantize(36)
+    files = {"0-colour": colour, "1-grey": grey, "2-transparent": np.dstack([colour, grey])}
+    for part in ("train", "test"):
+        for name, pixels in files.items():
+            write_image(tmp_path / part / "thing" / f"{name}.png", pixels)
+        palette.save(tmp_path / part / "thing" / "3-palette.png")
+        Image.fromarray(grey).save(tmp_path / part / "thing" / "4-grey.bmp")
+    read = load(tmp_path).train.pixels.permute(0, 2, 3, 1).numpy()
+    np.testing.assert_array_equal(read[0], colour)
+    np.testing.assert_array_equal(read[1], np.dstack([grey] * 3))
+    np.testing.assert_array_equal(read[2], colour)
+    np.testing.assert_array_equal(read[3], np.array(palette.convert("RGB")))
+    np.testing.assert_array_equal(read[4], read[1])
+
+
+def test_jpeg_images_are_read_as_pillow_reads_them(tmp_path):
+    for part in ("train", "test"):
+        write_image(tmp_path / part / "thing" / "0.jpg", picture(0, 16, 16), quality=80)
+    read = load(tmp_path).test.pixels[0].permute(1, 2, 0).numpy()
+    with Image.open(tmp_path / "test" / "thing" / "0.jpg") as file:
+        np.testing.assert_array_equal(read, np.array(file))
+
+
+def test_images_of_many_sizes_become_squares_of_one(tmp_path):
+    wide, tall, large = picture(0, 4, 10), picture(1, 9, 4), picture(2, 8, 8)
+    for part in ("train", "test"):
+        for name, pixels in (("0", wide), ("1", tall), ("2", large)):
+            write_image(tmp_path / part / "thing" / f"{name}.png", pixels)
+    read = load(tmp_path, image_size=4).train.pixels.permute(0, 2, 3, 1).numpy()
+    np.testing.assert_array_equal(read[0], wide[:, 3:7])  # the middle square
+    np.testing.assert_array_equal(read[1], tall[2:6])
+    means = sum(large[i::2, j::2].astype(float) for i in (0, 1) for j in (0, 1)) / 4
+    assert np.abs(read[2] - means).max() <= 0.5
+
+
+# Cache
+
+
+def test_images_are_decoded_once(folder, own_cache, monkeypatch):
+    first = load(folder)
+    assert [path.suffix for path in own_cache.rglob("*") if path.is_file()] == [".pt"]
+    refuse_to_decode(monkeypatch)
+    assert same(load(folder), first)
+
+
+def test_a_moved_folder_need_not_be_decoded_again(folder, tmp_path, monkeypatch):
+    first = load(folder)
+    shutil.move(folder, tmp_path / "elsewhere")
+    refuse_to_decode(monkeypatch)
+    assert same(load(tmp_path / "elsewhere"), first)
+
+
+@pytest.mark.parametrize("what", ["pixels", "class", "size"])
+def test_what_changes_is_decoded_anew(folder, what):
+    first = load(folder)
+    if what == "pixels":
+        write_image(folder / "train" / "ant" / "0.png", picture(77))
+        expected = torch.from_numpy(picture(77)).permute(2, 0, 1)
+        assert torch.equal(load(folder).train.pixels[0], expected)
+    elif what == "class":
+        shutil.move(folder / "train" / "ant" / "2.png", folder / "train" / "bee" / "2.png")
+        assert load(folder).train.labels.tolist() == [0, 0, 1, 1, 1]
+    else:
+        assert load(folder, image_size=3).train.pixels.shape == (5, 3, 3, 3)
+        assert same(load(folder), first)
+
+
+@pytest.mark.parametrize("damage", [b"", b"no tensors", None])
+def test_a_damaged_cache_is_made_again(folder, own_cache, monkeypatch, damage):
+    first = load(folder)
+    (cached,) = own_cache.rglob("*.pt")
+    if damage is None:
+        torch.save({"train_pixels": torch.zeros(1)}, cached)
+    else:
+        cached.write_bytes(damage)
+    assert same(load(folder), first)
+    refuse_to_decode(monkeypatch)
+    assert same(load(folder), first)
+
+
+def test_where_the_cache_lies(monkeypatch, tmp_path):
+    monkeypatch.setenv("PLAINRES_CACHE", str(tmp_path / "own"))
+    assert data.cache_folder() == tmp_path / "own"
+    monkeypatch.delenv("PLAINRES_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert data.cache_folder() == tmp_path / "xdg" / "plainres"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert data.cache_folder() == tmp_path / "home" / ".cache" / "plainres"
+
+
+# What is wrong with a folder
+
+
+def remove_all(folder: Path, name: str) -> None:
+    for path in (folder / name).rglob("*.png"):
+        path.unlink()
+
+
+FAULTS = {
+    "no test": (lambda f: shutil.rmtree(f / "test"), "holds no train/ and test/ folders"),
+    "no train": (lambda f: shutil.rmtree(f / "train"), "holds no train/ and test/ folders"),
+    "empty": (lambda f: [shutil.rmtree(f / part) for part in ("train", "test")], "holds no train/ and test/ folders"),
+    "no classes": (lambda f: [shutil.rmtree(f / "train" / name) for name in ("ant", "bee")], "train/ holds no class folders"),
+    "new class": (lambda f: write_image(f / "test" / "wasp" / "0.png", picture(0)), "class 'wasp' is in test but not in train.*ant, bee"),
+    "empty class": (lambda f: remove_all(f, "train/bee"), "class folder train/bee is empty"),
+    "empty test": (lambda f: remove_all(f, "test"), "test/ holds no images"),
+    "text": (lambda f: (f / "train" / "bee" / "1.png").write_text("a bee"), r"train/bee/1\.png is no image that can be read"),
+    "empty file": (lambda f: (f / "test" / "ant" / "0.png").write_bytes(b""), r"test/ant/0\.png is no image that can be read"),
+    "other size": (
+        lambda f: write_image(f / "train" / "bee" / "0.png", picture(0, 6, 7)),
+        r"train/bee/0\.png has shape .*data\.image_size",
+    ),
+    "test size": (
+        lambda f: [write_image(path, picture(0, 3, 3)) for path in (f / "test").rglob("*.png")],
+        "train and test images differ in shape; set data.image_size",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_folder_is_refused_by_name(folder, fault, own_cache):
+    spoil, message = FAULTS[fault]
+    spoil(folder)
+    with pytest.raises(ValueError, match=message) as refusal:
+        load(folder)
+    assert str(folder) in str(refusal.value)
+    assert not list(own_cache.rglob("*.pt"))
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_an_image_cut_short_is_named(folder, ending):
+    buffer = io.BytesIO()
+    Image.fromarray(picture(0, 32, 32)).save(buffer, {"png": "PNG", "jpg": "JPEG"}[ending])
+    (folder / "train" / "bee" / f"cut.{ending}").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+    with pytest.raises(ValueError, match=rf"insects: train/bee/cut\.{ending} is no image that can be read"):
+        load(folder, image_size=6)
+
+
+def test_a_root_that_does_not_exist(tmp_path):
+    with pytest.raises(ValueError, match=r"^data.root .*/nowhere does not exist; wanted: a folder or archive with train/<class>"):
+        load(tmp_path / "nowhere")
+
+
+def test_a_file_that_is_no_archive_names_the_legal_endings(tmp_path):
+    (tmp_path / "images.rar").write_bytes(b"Rar!")
+    with pytest.raises(ValueError, match=r"images\.rar is neither a folder nor an archive; legal endings: \.tar, .*\.zip"):
+        load(tmp_path / "images.rar")
+
+
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tar.xz", ".tar.bz2", ".zip"])
+def test_a_damaged_archive_is_named(tmp_path, ending):
+    archive = tmp_path / f"images{ending}"
+    archive.write_bytes(b"these are not the bytes of an archive " * 40)
+    with pytest.raises(ValueError, match=rf"^archive .*/images{ending} cannot be unpacked: "):
+        load(archive)
+
+
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tar.bz2", ".zip"])
+def test_an_archive_cut_short_is_named(folder, tmp_path, ending):
+    archive = tmp_path / f"images{ending}"
+    kind = {".zip": "zip", ".tar": "tar"}.get(ending, f"{ending[5:]}tar")
+    whole = Path(shutil.make_archive(str(tmp_path / "whole"), kind, folder)).read_bytes()
+    archive.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=rf"images{ending}") as refusal:
+        load(archive)
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_archives_faults_name_the_archive_and_not_where_it_was_unpacked(folder, tmp_path):
+    (folder / "train" / "bee" / "1.png").write_text("a bee")
+    archive = shutil.make_archive(str(tmp_path / "whole"), "tar", folder)
+    with pytest.raises(ValueError, match=r"whole\.tar: train/bee/1\.png is no image") as refusal:
+        load(archive)
+    assert "/tmp/tmp" not in str(refusal.value)
+
+
+def test_an_archive_cannot_write_outside(tmp_path):
+    archive = tmp_path / "images.tar"
+    with tarfile.open(archive, "w") as file:
+        file.addfile(tarfile.TarInfo("../../escaped.png"), io.BytesIO(b""))
+    with pytest.raises(ValueError, match=r"images\.tar cannot be unpacked"):
+        load(archive)
+
+
+# torchvision's sets
+
+
+class Stub:
+    """As torchvision's data sets answer, without their files."""
+
+    def __init__(self, root, train, download):
+        assert download
+        self.root = root
+        count = 6 if train else 4
+        pixels = np.random.default_rng(count).integers(0, 256, (count, *self.shape), dtype=np.uint8)
+        labels = [number % 3 for number in range(count)]
+        self.data, self.targets = (torch.from_numpy(pixels), torch.tensor(labels)) if self.tensors else (pixels, labels)
+        self.classes = ["plane", "car", "bird"]
+
+
+@pytest.mark.parametrize(
+    ("name", "class_name", "shape", "tensors"),
+    [
+        ("cifar10", "CIFAR10", (32, 32, 3), False),
+        ("cifar100", "CIFAR100", (32, 32, 3), False),
+        ("fashion_mnist", "FashionMNIST", (28, 28), True),
+    ],
+)
+def test_torchvisions_sets_become_images_of_one_layout(monkeypatch, tmp_path, name, class_name, shape, tensors):
+    stub = type(class_name, (Stub,), {"shape": shape, "tensors": tensors})
+    monkeypatch.setattr(f"torchvision.datasets.{class_name}", stub)
+    source = data.load(name, str(tmp_path))
+    channels = 3 if len(shape) == 3 else 1
+    assert source.train.pixels.shape == (6, channels, *shape[:2])
+    assert source.test.pixels.shape == (4, channels, *shape[:2])
+    assert source.train.pixels.dtype == torch.uint8
+    assert source.train.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert source.class_names == ("plane", "car", "bird")
+    original = np.asarray(stub(tmp_path, train=True, download=True).data)
+    for channel in range(channels):
+        plane = original[..., channel] if channels == 3 else original
+        np.testing.assert_array_equal(source.train.pixels[:, channel].numpy(), plane)
+    assert data.load(name, str(tmp_path), image_size=14).train.pixels.shape == (6, channels, 14, 14)
+
+
+@pytest.mark.parametrize(
+    ("name", "class_name", "archive", "error"),
+    [
+        ("cifar10", "CIFAR10", "cifar-10-python.tar.gz", urllib.error.URLError("Name or service not known")),
+        ("cifar100", "CIFAR100", "cifar-100-python.tar.gz", RuntimeError("File not found or corrupted.")),
+        ("fashion_mnist", "FashionMNIST", "FashionMNIST/raw", RuntimeError("Error downloading t10k:\nTried two mirrors\n")),
+    ],
+)
+def test_without_network_the_error_says_what_else_can_be_done(monkeypatch, tmp_path, name, class_name, archive, error):
+    def unreachable(**_):
+        raise error
+
+    monkeypatch.setattr(f"torchvision.datasets.{class_name}", unreachable)
+    with pytest.raises(OSError, match=rf"^{class_name} is neither in {tmp_path} nor to be downloaded") as refusal:
+        data.load(name, str(tmp_path))
+    message = str(refusal.value)
+    assert str(error).splitlines()[0] in message
+    assert f"put {archive}" in message
+    assert "data=digits" in message
+    assert "data=image_folder" in message
+    assert "\n" not in message

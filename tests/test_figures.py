@@ -1,0 +1,149 @@
+"""Figures and generated READMEs from tables alone."""
+
+import subprocess
+import sys
+
+import pytest
+from composing import ROOT, committed
+from made_up import made_up_curve, made_up_record
+from PIL import Image
+
+from experiments.depth import figures
+from plainres.record import CURVES_TABLE, DIVERGED, RUNS_TABLE, CurvePoint, Record, read_runs, write_table
+
+
+def tables(folder, **changes) -> None:
+    rows = [
+        made_up_record(arm=arm, depth=depth, seed=seed, train_error=error + 0.001 * seed, **changes)
+        for arm, errors in (("plain", (0.03, 0.48)), ("residual", (0.02, 0.01)))
+        for depth, error in zip((20, 56), errors, strict=True)
+        for seed in range(2)
+    ]
+    write_table(folder / RUNS_TABLE, rows, Record)
+    write_table(folder / CURVES_TABLE, [point for row in rows for point in made_up_curve(row)], CurvePoint)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made") / "quick"
+    tables(folder)
+    return folder, figures.make(folder)
+
+
+def test_every_figure_is_a_png_and_an_svg_and_a_readme_shows_them(made):
+    folder, written = made
+    assert {path.name for path in written} == {"curves.png", "curves.svg", "error_by_depth.png", "error_by_depth.svg", "README.md"}
+    for path in folder.glob("figures/*.png"):
+        with Image.open(path) as image:
+            assert image.size == (1500, 660)
+            assert len(image.convert("RGB").getcolors(1 << 20)) > 100, "an empty picture"
+    readme = (folder / "README.md").read_text()
+    for name in ("figures/curves.png", "figures/error_by_depth.png"):
+        assert f"]({name})" in readme
+
+
+def test_the_same_tables_give_the_same_bytes(made, tmp_path):
+    tables(tmp_path / "again")
+    for old, new in zip(made[1], figures.make(tmp_path / "again"), strict=True):
+        assert old.read_bytes() == new.read_bytes()
+
+
+def test_a_changed_number_changes_figure_and_table(made, tmp_path):
+    tables(tmp_path / "changed", test_error=0.5)
+    written = {path.name: path.read_bytes() for path in figures.make(tmp_path / "changed")}
+    for path in made[1]:
+        assert path.read_bytes() != written[path.name]
+
+
+def test_every_figure_and_the_readme_say_data_protocol_and_seeds(made):
+    rows = read_runs(made[0])
+    label = "digits · protocol quick · 2 seeds"
+    assert figures.label_of(rows) == label
+    assert label in (made[0] / "README.md").read_text().splitlines()[0]
+    for figure in (figures.curves_figure(rows, []), figures.depth_figure(rows, [])):
+        assert label in figure.get_suptitle()
+        figures.plt.close(figure)
+
+
+def test_unequal_numbers_of_seeds_are_said():
+    rows = [made_up_record(seed=seed) for seed in range(3)] + [made_up_record(depth=56)]
+    assert figures.label_of(rows).endswith("1 to 3 seeds")
+
+
+def test_train_is_dashed_test_solid_plain_left_residual_right(made):
+    rows = read_runs(made[0])
+    figure = figures.curves_figure(rows, figures.read_curves(made[0]))
+    left, right = figure.axes
+    assert (left.get_title(), right.get_title()) == ("plain networks", "residual networks")
+    for axis in (left, right):
+        styles = [line.get_linestyle() for line in axis.get_lines()]
+        assert styles == ["--", "-"] * 2
+        colours = [line.get_color() for line in axis.get_lines()]
+        assert colours[0] == colours[1] != colours[2] == colours[3]
+    train = left.get_lines()[2]  # plain-56: the mean of two seeds ends near 48.05 %
+    assert train.get_ydata()[-1] == pytest.approx(100 * (0.4805 + (0.9 - 0.4805) * 0.0067), rel=0.01)
+    figures.plt.close(figure)
+
+
+def test_points_are_seeds_and_the_line_is_their_mean(made):
+    figure = figures.depth_figure(read_runs(made[0]), [])
+    lines = figure.axes[0].get_lines()
+    points, mean = lines[1], lines[2]  # plain-56's seeds, then the line of the arm
+    assert list(points.get_ydata()) == pytest.approx([48.0, 48.1])
+    assert list(mean.get_ydata()) == pytest.approx([3.05, 48.05])
+    figures.plt.close(figure)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "label", "comparable"),
+    [("paper", "CIFAR-10", True), ("paper", "CIFAR-10 (JPEG copy)", True), ("cpu", "CIFAR-10", False), ("paper", "digits", False)],
+)
+def test_published_errors_appear_only_beside_comparable_ones(protocol, label, comparable):
+    rows = [
+        made_up_record(protocol=protocol, data_label=label, arm=arm, depth=depth) for arm in ("plain", "residual") for depth in (20, 56)
+    ]
+    published = figures.published_for(rows)
+    assert bool(published) == comparable
+    figure = figures.depth_figure(rows, published)
+    legend = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    assert ("plain, published" in legend) == comparable
+    figures.plt.close(figure)
+
+
+def test_published_facts_are_the_papers():
+    rows = figures.published_for([made_up_record(protocol="paper", data_label="CIFAR-10")])
+    paper = {
+        (row["arm"], int(row["depth"])): float(row["error_percent"]) for row in rows if row["kind"] == "paper" and row["split"] == "test"
+    }
+    assert paper["residual", 20] == 8.75
+    assert paper["residual", 56] == 6.97
+    assert paper["residual", 1202] == 7.93
+
+
+def test_a_diverged_run_is_a_row_and_a_point(tmp_path):
+    rows = [made_up_record(arm="plain", status=DIVERGED, train_error=None, train_error_eval=None, train_loss=None, test_error=None)]
+    write_table(tmp_path / RUNS_TABLE, rows, Record)
+    figures.make(tmp_path)
+    assert "| plain | 20 | 0 | diverged | – |" in (tmp_path / "README.md").read_text()
+    figure = figures.depth_figure(rows, [])
+    assert "diverged runs count as guessing" in figure.get_suptitle()
+    assert list(figure.axes[0].get_lines()[0].get_ydata()) == [pytest.approx(90)]
+    figures.plt.close(figure)
+
+
+def test_an_empty_folder_is_one_line(tmp_path, capsys):
+    assert figures.main([str(tmp_path / "nothing")]) == 1
+    assert "no records in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent.name for path in ROOT.glob("results/depth/*/runs.csv")))
+def test_committed_readmes_are_what_the_committed_tables_give(tmp_path, folder):
+    (tmp_path / RUNS_TABLE).write_text(committed(f"results/depth/{folder}/{RUNS_TABLE}"), encoding="utf-8")
+    rows = read_runs(tmp_path)
+    grid = figures.grid_of(rows)
+    assert committed(f"results/depth/{folder}/README.md") == figures.readme(rows, grid, figures.check(grid))
+
+
+def test_no_torch_is_needed():
+    script = "import sys, experiments.depth.figures, experiments.depth.claims; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=120)

@@ -1,0 +1,43 @@
+"""The main README says nothing that a record does not carry, and names only what exists."""
+
+import re
+
+import pytest
+from composing import ROOT, committed
+
+from experiments.depth.figures import table_markdown
+from plainres.record import RUNS_TABLE, read_runs
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TABLES = re.findall(r"<!-- table:(\w+) -->\n(.*?)\n<!-- end -->", README, re.DOTALL)
+
+
+@pytest.mark.parametrize(("protocol", "shown"), TABLES, ids=[protocol for protocol, _ in TABLES])
+def test_tables_are_those_of_the_committed_records(tmp_path, protocol, shown):
+    (tmp_path / RUNS_TABLE).write_text(committed(f"results/depth/{protocol}/{RUNS_TABLE}"), encoding="utf-8")
+    assert shown == table_markdown(read_runs(tmp_path))
+
+
+def test_there_is_a_table():
+    assert TABLES
+
+
+def test_links_and_figures_exist():
+    targets = [target for target in re.findall(r"\]\(([^)]+)\)", README) if "://" not in target]
+    assert len(targets) > 2
+    for target in targets:
+        assert (ROOT / target).exists(), target
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)", README, re.MULTILINE)):
+        name = "".join(target)
+        assert re.search(rf"^{name}:", makefile, re.MULTILINE), name
+
+
+def test_the_layout_names_the_modules():
+    layout = README.split("## Layout")[1]
+    for path in (ROOT / "src" / "plainres").glob("*.py"):
+        if path.stem not in ("__init__", "errors", "machine"):  # said by their names
+            assert re.search(rf"\b{path.stem}\b", layout), path.stem
