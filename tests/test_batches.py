@@ -72,15 +72,32 @@ def test_the_global_generator_neither_feeds_nor_feels_the_stream():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_seeds_and_steps_differ():
-    one, other = stream(seed=0), stream(seed=1)
-    assert not torch.equal(one.batch(0).labels, other.batch(0).labels)
-    assert not torch.equal(one.batch(0).images, one.batch(5).images)  # one position of two epochs
-    # The whole set as one batch: only order and augmentation can differ, and both do.
-    still = Augmentation(noise=0.1)
-    images = [stream(augmentation=still, batch_size=40, seed=seed).batch(0) for seed in (0, 1)]
-    sorted_images = [batch.images[batch.labels.argsort()] for batch in images]
-    assert not torch.equal(sorted_images[0], sorted_images[1])
+def test_another_seed_shuffles_otherwise():
+    assert not torch.equal(stream(seed=0).batch(0).labels, stream(seed=1).batch(0).labels)
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        Augmentation(padding=2),
+        Augmentation(mirror=True),
+        Augmentation(rotation=20.0),
+        Augmentation(scale=(0.8, 1.2)),
+        Augmentation(shift=1.5),
+        Augmentation(noise=0.2),
+    ],
+)
+def test_every_seed_step_and_image_is_augmented_otherwise(augmentation):
+    pixels = noise(1).expand(40, -1, -1, -1)  # one picture, so that order makes no difference
+
+    def images(seed: int, step: int):
+        return TrainingBatches(pixels, torch.arange(40), untouched, augmentation, batch_size=8, seed=seed, stop=12).batch(step).images
+
+    first = images(seed=0, step=0)
+    assert not torch.equal(first, first.roll(1, 0))
+    assert not torch.equal(first, images(seed=1, step=0))
+    assert not torch.equal(first, images(seed=0, step=1))
+    assert not torch.equal(first, images(seed=0, step=5))  # the same place in the next epoch
 
 
 def test_every_epoch_is_a_new_permutation_and_pixels_stay_with_their_labels():

@@ -1,0 +1,161 @@
+"""The block against references written otherwise: loops for option A, torchvision for the rest."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet
+
+from plainres.blocks import SHORTCUTS, BasicBlock, ZeroPadShortcut, initialise, make_shortcut
+
+# in_channels, out_channels, stride, height, width
+SHAPES = [(4, 8, 2, 8, 8), (4, 8, 2, 7, 5), (3, 8, 2, 6, 9), (5, 6, 1, 4, 4), (2, 7, 3, 8, 10), (16, 32, 2, 1, 1)]
+
+
+def zero_padded(x: np.ndarray, out_channels: int, stride: int) -> np.ndarray:
+    """Option A by hand: every stride-th pixel, old channels in the middle of zeros."""
+    count, in_channels, height, width = x.shape
+    rows, columns = range(0, height, stride), range(0, width, stride)
+    out = np.zeros((count, out_channels, len(rows), len(columns)), dtype=x.dtype)
+    before = (out_channels - in_channels) // 2
+    for image in range(count):
+        for channel in range(in_channels):
+            for i, row in enumerate(rows):
+                for j, column in enumerate(columns):
+                    out[image, before + channel, i, j] = x[image, channel, row, column]
+    return out
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize(("in_channels", "out_channels", "stride", "height", "width"), SHAPES)
+def test_option_a_equals_loops(in_channels, out_channels, stride, height, width):
+    x = torch.randn(3, in_channels, height, width)
+    out = ZeroPadShortcut(in_channels, out_channels, stride)(x)
+    np.testing.assert_array_equal(out.numpy(), zero_padded(x.numpy(), out_channels, stride))
+
+
+def test_option_a_splits_new_channels_half_before_and_half_after():
+    out = ZeroPadShortcut(16, 32, 2)(torch.ones(1, 16, 4, 4))
+    assert out.sum((0, 2, 3)).tolist() == [0.0] * 8 + [4.0] * 16 + [0.0] * 8
+
+
+@pytest.mark.parametrize("shortcut", ["none", "zero_pad"])
+def test_the_two_arms_have_the_same_parameters(shortcut):
+    block = BasicBlock(4, 8, 2, shortcut)
+    names = [name for name, _ in block.named_parameters()]
+    assert names == ["conv1.weight", "bn1.weight", "bn1.bias", "conv2.weight", "bn2.weight", "bn2.bias"]
+
+
+@pytest.mark.parametrize(("in_channels", "out_channels", "stride", "height", "width"), SHAPES)
+@pytest.mark.parametrize("shortcut", SHORTCUTS)
+def test_every_block_halves_and_widens_alike(shortcut, in_channels, out_channels, stride, height, width):
+    out = BasicBlock(in_channels, out_channels, stride, shortcut)(torch.randn(2, in_channels, height, width))
+    assert out.shape == (2, out_channels, -(-height // stride), -(-width // stride))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_silent_residual_block_is_the_identity(training):
+    block = BasicBlock(4, 4, 1, "zero_pad").train(training)
+    nn.init.zeros_(block.bn2.weight)
+    x = torch.rand(5, 4, 6, 6)
+    assert torch.equal(block(x), x)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_silent_plain_block_loses_its_input(training):
+    block = BasicBlock(4, 4, 1, "none").train(training)
+    nn.init.zeros_(block.bn2.weight)
+    assert torch.equal(block(torch.rand(5, 4, 6, 6)), torch.zeros(5, 4, 6, 6))
+
+
+def test_a_silent_residual_block_at_a_stage_border_is_option_a():
+    block = BasicBlock(4, 8, 2, "zero_pad")
+    nn.init.zeros_(block.bn2.weight)
+    x = torch.rand(2, 4, 7, 6)
+    np.testing.assert_array_equal(block(x).detach().numpy(), zero_padded(x.numpy(), 8, 2))
+
+
+def test_gradient_passes_a_silent_residual_block_and_not_a_plain_one():
+    for shortcut, expected in (("zero_pad", 1.0), ("none", 0.0)):
+        block = BasicBlock(4, 4, 1, shortcut)
+        nn.init.zeros_(block.bn2.weight)
+        x = (torch.rand(2, 4, 5, 5) + 0.1).requires_grad_()
+        block(x).sum().backward()
+        assert torch.equal(x.grad, torch.full_like(x, expected))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("in_channels", "out_channels", "stride"), [(6, 6, 1), (6, 12, 2)])
+def test_the_projection_block_is_torchvisions(in_channels, out_channels, stride, training):
+    downsample = None
+    if stride != 1:
+        downsample = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+    reference = resnet.BasicBlock(in_channels, out_channels, stride, downsample).train(training)
+    block = BasicBlock(in_channels, out_channels, stride, "projection").train(training)
+    block.load_state_dict(reference.state_dict())
+    x = torch.randn(4, in_channels, 9, 7)
+    torch.testing.assert_close(block(x), reference(x))
+
+
+@pytest.mark.parametrize("shortcut", SHORTCUTS)
+@pytest.mark.parametrize(("out_channels", "stride"), [(4, 1), (8, 2)])
+def test_a_block_leaves_its_input_as_it_was(shortcut, out_channels, stride):
+    x = torch.randn(2, 4, 6, 6)
+    before = x.clone()
+    BasicBlock(4, out_channels, stride, shortcut)(x)
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize(
+    ("kind", "at_border", "within_stage"),
+    [("none", 0, 0), ("zero_pad", 0, 0), ("projection", 4 * 8 + 2 * 8, 0), ("projection_everywhere", 4 * 8 + 2 * 8, 4 * 4 + 2 * 4)],
+)
+def test_parameters_beside_the_main_path(kind, at_border, within_stage):
+    def beside(out_channels: int, stride: int) -> int:
+        shortcut = make_shortcut(kind, 4, out_channels, stride)
+        return sum(parameter.numel() for parameter in shortcut.parameters()) if shortcut else 0
+
+    assert beside(8, 2) == at_border
+    assert beside(4, 1) == within_stage
+
+
+@pytest.mark.parametrize(("out_channels", "stride"), [(4, 2), (8, 1)])
+def test_stride_alone_and_channels_alone_change_the_shape(out_channels, stride):
+    projection = make_shortcut("projection", 4, out_channels, stride)
+    assert [type(module) for module in projection] == [nn.Conv2d, nn.BatchNorm2d]
+    assert projection[0].kernel_size == (1, 1)
+    assert isinstance(make_shortcut("zero_pad", 4, out_channels, stride), ZeroPadShortcut)
+
+
+@pytest.mark.parametrize("kind", ["", "identity", "None", "A"])
+def test_an_unknown_shortcut_names_the_legal_ones(kind):
+    with pytest.raises(ValueError, match=f"^shortcut '{kind}' is unknown; legal: none, zero_pad, projection, projection_everywhere$"):
+        BasicBlock(4, 4, 1, kind)
+
+
+def test_he_initialisation_of_one_layer():
+    wide = nn.Conv2d(40, 80, kernel_size=3)
+    initialise(wide)
+    weights = wide.weight.detach()
+    deviation = (2 / (80 * 9)) ** 0.5  # fan-out; fan-in would give a deviation 1.41 times as large
+    assert weights.std().item() == pytest.approx(deviation, rel=0.03)
+    assert abs(weights.mean().item()) < 0.03 * deviation
+    inside = (weights.abs() < deviation).float().mean().item()
+    assert inside == pytest.approx(0.683, abs=0.01)  # normal; a uniform distribution has 0.577 there
+
+
+def test_initialisation_reaches_every_block_and_leaves_linear_layers():
+    network = nn.Sequential(BasicBlock(4, 8, 2, "projection"), nn.Linear(8, 3))
+    linear = network[1].weight.clone()
+    for parameter in network[0].parameters():
+        nn.init.constant_(parameter, 7.0)
+    initialise(network)
+    assert not any((parameter == 7).any() for parameter in network[0].parameters())
+    for name, parameter in network[0].named_parameters():
+        if parameter.ndim == 1:
+            assert torch.equal(parameter, torch.full_like(parameter, 1.0 if name.endswith("weight") else 0.0)), name
+    assert torch.equal(network[1].weight, linear)

@@ -1,0 +1,318 @@
+"""A cell and its folder: what is finished, what is refused, what moves aside, and that nothing measured is lost."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from composing import compose_cell
+
+from plainres import cell as cells
+from plainres import record as records
+from plainres.cell import Cell, claim_tables
+
+QUICK = ("protocol=quick", "model=plain")
+
+
+@pytest.fixture
+def compose(tmp_path):
+    """The cell of a command line, with its results in a folder of the test's own."""
+
+    def of(*overrides: str) -> Cell:
+        return compose_cell(tmp_path / "results", *QUICK, *overrides)
+
+    return of
+
+
+@pytest.fixture
+def record_of(make_record):
+    """A record as the cell's own run would write it."""
+
+    def of(cell: Cell, **values) -> records.Record:
+        own = {"arm": cell.arm, "depth": cell.config.model.depth, "seed": cell.config.seed}
+        return make_record(**own, config_hash=records.config_hash(cell.identity), **values)
+
+    return of
+
+
+def measure(cell: Cell, record: records.Record) -> None:
+    """A run from claim to record, without the training."""
+    cell.claim_folder()
+    records.write_text(cell.folder / records.CURVE_FILE, f"the curve of {cell.name}")
+    records.write_record(cell.folder, record)
+
+
+def content(folder) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# Identity
+
+
+def test_a_cell_lives_where_its_name_says(compose, tmp_path):
+    cell = compose("model.depth=56", "seed=2", "slug=why", "protocol.name=mine")
+    assert cell.name == "plain-56-seed2"
+    assert cell.folder == tmp_path / "results" / "why" / "mine" / "runs" / "plain-56-seed2"
+
+
+def test_the_arms_differ_in_name_and_shortcut_alone(compose):
+    plain, residual = compose().identity, compose("model=residual").identity
+    assert records.config_differences(plain, residual) == ["arm: plain → residual", "model.shortcut: none → zero_pad"]
+
+
+@pytest.mark.parametrize(
+    "overrides", [["data.root=/elsewhere"], ["jobs=1", "threads=3"], ["force=true"], ["protocol.log_every=1", "protocol.evaluate_every=1"]]
+)
+def test_how_and_where_a_cell_runs_is_not_its_identity(compose, overrides):
+    assert compose(*overrides).identity == compose().identity
+
+
+def test_the_identity_survives_its_file(compose):
+    for protocol in ("quick", "cpu", "paper"):
+        identity = compose(f"protocol={protocol}").identity
+        assert json.loads(json.dumps(identity)) == identity
+
+
+def test_the_schedule_is_the_protocols(compose):
+    schedule = compose("protocol=paper").schedule
+    assert [schedule.at(iteration, 110) for iteration in (0, 399, 400)] == [0.01, 0.01, 0.1]
+    assert compose("protocol.iterations=500").schedule.iterations == 500
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.depth=21"], "depth 21 is not 6n.2; nearest: 20 and 26"),
+        (["model.depth=20.5"], "depth 20.5 is not a whole number"),
+        (["seed=-1"], "seed -1 is not a whole number from 0 up"),
+        (["seed=x"], "seed 'x' is not a whole number"),
+        (["data=image_folder"], "data.label is not set; data=image_folder needs data.label=…"),
+        (["data=image_folder", "data.label=mine"], "data.root is not set; data=image_folder needs data.root=…"),
+        (["protocol.iterations=0"], "iterations 0 is below 1"),
+        (["protocol.iterations=50"], "warmup_iterations 100 lies outside 0 to iterations - 1 = 49"),
+        (["protocol.schedule.kind=poly"], "schedule kind 'poly' is unknown; legal: step, cosine"),
+    ],
+)
+def test_a_configuration_that_no_run_can_have(compose, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        compose(*overrides).check()
+
+
+@pytest.mark.parametrize("overrides", [[], ["model.depth=1202", "seed=5"], ["data=image_folder", "data.label=mine", "data.root=x"]])
+def test_a_configuration_that_a_run_can_have(compose, overrides):
+    compose(*overrides).check()
+
+
+# Finished
+
+
+def test_a_cell_is_finished_once_its_record_is_there(compose, record_of):
+    cell = compose()
+    assert cell.finished() is None
+    cell.claim_folder()
+    assert cell.finished() is None
+    record = record_of(cell)
+    records.write_record(cell.folder, record)
+    assert cell.finished() == record
+    assert compose("data.root=/elsewhere", "jobs=1").finished() == record
+
+
+def test_a_diverged_cell_is_finished_too(compose, record_of):
+    cell = compose()
+    measure(cell, record_of(cell, status=records.DIVERGED, test_error=None))
+    assert cell.finished().status == records.DIVERGED
+
+
+@pytest.mark.parametrize("override", ["seed=1", "model.depth=32", "model=residual", "protocol.iterations=500", "protocol.name=other"])
+def test_another_cells_record_is_not_this_ones(compose, record_of, override):
+    measure(compose(), record_of(compose()))
+    assert compose(override).finished() is None
+
+
+def test_rows_of_the_table_count_as_finished_only_when_asked(compose, record_of):
+    cell, neighbour = compose("seed=1"), compose("seed=2")
+    rows = [record_of(cell), record_of(neighbour, test_error=0.75)]
+    records.write_table(cell.protocol_folder / records.RUNS_TABLE, rows, records.Record)
+    assert cell.finished() is None
+    assert compose("seed=1", "missing=true").finished() == rows[0]
+    assert compose("seed=2", "missing=true").finished() == rows[1]
+    assert compose("seed=3", "missing=true").finished() is None
+    assert compose("seed=1", "missing=true", "protocol.weight_decay=0").finished() is None
+
+
+def test_the_folders_record_goes_before_the_tables_row(compose, record_of):
+    cell = compose("missing=true")
+    records.write_table(cell.protocol_folder / records.RUNS_TABLE, [record_of(cell, test_error=0.75)], records.Record)
+    measure(cell, record_of(cell, test_error=0.25))
+    assert cell.finished().test_error == 0.25
+
+
+# The folder
+
+
+def test_a_new_folder_and_ones_own_are_not_refused(compose, record_of):
+    cell = compose()
+    assert cell.refusal() is None
+    measure(cell, record_of(cell))
+    before = content(cell.folder)
+    assert cell.refusal() is None
+    cell.claim_folder()
+    compose("force=true").claim_folder()  # nothing to set aside
+    assert content(cell.folder) == before
+    assert [path.name for path in cell.folder.parent.iterdir()] == [cell.name]
+
+
+def test_a_folder_of_another_configuration_is_refused_in_one_line_and_left_alone(compose, record_of):
+    measure(compose(), record_of(compose()))
+    other = compose("protocol.learning_rate=0.05", "data.mirror=true")
+    before = content(other.folder)
+    line = other.refusal()
+    assert line.startswith(f"{other.folder} was measured under another configuration")
+    assert "(data.mirror: False → True; protocol.learning_rate: 0.1 → 0.05)" in line
+    assert "FORCE=1" in line
+    assert "NAME=" in line
+    assert "\n" not in line
+    with pytest.raises(ValueError, match="was measured under another configuration") as refusal:
+        other.claim_folder()
+    assert str(refusal.value) == line
+    assert content(other.folder) == before
+
+
+def test_force_sets_folders_aside_one_after_another(compose, record_of):
+    first, second, third = compose(), compose("protocol.momentum=0.8", "force=true"), compose("protocol.momentum=0.7", "force=true")
+    measure(first, record_of(first, test_error=0.5))
+    before = content(first.folder)
+    measure(second, record_of(second, test_error=0.25))
+    aside = first.folder.with_name(first.name + ".old1")
+    assert content(aside) == before
+    assert second.finished().test_error == 0.25
+    assert first.finished() is None
+    third.claim_folder()
+    assert content(aside) == before
+    assert records.read_record(first.folder.with_name(first.name + ".old2")).test_error == 0.25
+    assert list(content(third.folder)) == [records.CONFIG_FILE]
+    assert records.read_json(third.folder / records.CONFIG_FILE) == third.identity
+
+
+# The tables
+
+
+def write_tables(cell: Cell, rows: list[records.Record]) -> dict[str, bytes]:
+    records.write_table(cell.protocol_folder / records.RUNS_TABLE, rows, records.Record)
+    records.write_table(cell.protocol_folder / records.CURVES_TABLE, [], records.CurvePoint)
+    return content(cell.protocol_folder)
+
+
+def test_tables_of_the_same_configuration_stay(compose, record_of):
+    cell = compose()
+    assert claim_tables([cell]) is None
+    before = write_tables(cell, [record_of(cell)])
+    sweep = [compose("model=residual"), compose("model.depth=56", "seed=4"), compose("jobs=1", "data.root=/elsewhere")]
+    for cell in sweep:
+        assert claim_tables([cell]) is None
+    assert claim_tables(sweep) is None
+    assert content(cell.protocol_folder) == before
+
+
+def test_tables_of_another_configuration_move_aside_without_loss(compose, record_of):
+    first, second, third = compose(), compose("data.label=other digits"), compose("data.label=yet others")
+    claim_tables([first])
+    old = write_tables(first, [record_of(first)])
+    folder = first.protocol_folder
+
+    line = claim_tables([second])
+    assert line.startswith(f"the tables in {folder} are of another configuration (data.label: digits → other digits)")
+    assert line.endswith(f"set aside as {folder / 'earlier.old1'}")
+    assert content(folder / "earlier.old1") == old
+    assert list(content(folder)) == [records.CONFIG_FILE, *(f"earlier.old1/{name}" for name in sorted(old))]
+    assert claim_tables([second]) is None
+
+    newer = write_tables(second, [record_of(second, test_error=0.5)])
+    newer = {name: text for name, text in newer.items() if "/" not in name}
+    assert claim_tables([third]).endswith(f"set aside as {folder / 'earlier.old2'}")
+    assert content(folder / "earlier.old1") == old
+    assert content(folder / "earlier.old2") == newer
+
+
+def test_tables_that_do_not_say_what_they_are_move_aside(compose, record_of):
+    cell = compose()
+    old = write_tables(cell, [record_of(cell)])
+    line = claim_tables([cell])
+    assert f"there is no {records.CONFIG_FILE}" in line
+    assert content(cell.protocol_folder / "earlier.old1") == old
+
+
+def test_cells_keep_their_folders_when_tables_move(compose, record_of):
+    first = compose()
+    claim_tables([first])
+    measure(first, record_of(first))
+    write_tables(first, [record_of(first)])
+    before = content(first.folder)
+    assert claim_tables([compose("data.label=other digits")])
+    assert content(first.folder) == before
+
+
+# The lock
+
+HOLD = """
+import sys
+from omegaconf import OmegaConf
+from plainres.cell import Cell
+config = {"results_dir": sys.argv[1], "slug": "depth", "protocol": {"name": "quick"}, "model": {"depth": 20}, "seed": 0}
+with Cell(OmegaConf.create(config), "plain").locked():
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(cells, "LOCK_SECONDS", -1)
+
+
+def test_a_locked_cell_is_refused_and_free_again_afterwards(compose, impatient):
+    one, other = compose(), compose()
+    with one.locked():
+        with pytest.raises(OSError, match=rf"^{one.folder} is being trained by process \d+; wait for it or stop it$"), other.locked():
+            pass
+        with compose("seed=1").locked(), compose("model=residual").locked():  # only this cell is
+            pass
+    with other.locked():
+        pass
+
+
+def test_a_lock_ends_with_an_error(compose, impatient):
+    with pytest.raises(KeyError), compose().locked():
+        raise KeyError
+    with compose().locked():
+        pass
+
+
+def test_a_lock_goes_with_the_process_that_holds_it(compose, impatient, tmp_path):
+    cell = compose()
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "results")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout.readline() == "locked\n"
+            with pytest.raises(OSError, match=rf"is being trained by process {holder.pid};"), cell.locked():
+                pass
+        finally:
+            holder.kill()
+    with cell.locked():
+        assert not cell.folder.exists()  # the lock makes no folder that a claim would have to judge
+
+
+def test_a_lock_is_waited_for(compose, monkeypatch):
+    one, other = compose(), compose()
+    held = one.locked()
+    held.__enter__()
+    waited = []
+
+    def pause(seconds: float) -> None:
+        waited.append(seconds)
+        held.__exit__(None, None, None)
+
+    monkeypatch.setattr(cells.time, "sleep", pause)
+    with other.locked():
+        pass
+    assert len(waited) == 1

@@ -1,0 +1,40 @@
+"""6n+2: which depths exist, and what a person reads who asks for another."""
+
+import pytest
+
+from plainres.depth import legal_depths, num_blocks
+
+
+def test_every_legal_depth_has_its_own_number_of_blocks():
+    depths = list(legal_depths())
+    assert depths[0] == 8
+    assert depths[-1] == 1202
+    assert [num_blocks(depth) for depth in depths] == list(range(1, 201))
+    assert [6 * num_blocks(depth) + 2 for depth in depths] == depths
+
+
+@pytest.mark.parametrize(("depth", "blocks"), [(20, 3), (32, 5), (44, 7), (56, 9), (110, 18), (1202, 200)])
+def test_the_depths_of_the_paper(depth, blocks):
+    assert num_blocks(depth) == blocks
+
+
+def test_every_other_depth_in_the_range_names_its_two_neighbours():
+    legal = set(legal_depths())
+    for depth in range(8, 1203):
+        if depth in legal:
+            continue
+        below, above = max(d for d in legal if d < depth), min(d for d in legal if d > depth)
+        with pytest.raises(ValueError, match=rf"^depth {depth} is not 6n\+2; nearest: {below} and {above}$"):
+            num_blocks(depth)
+
+
+@pytest.mark.parametrize(("depth", "nearest"), [(7, 8), (2, 8), (0, 8), (-4, 8), (1203, 1202), (1208, 1202), (10**9, 1202)])
+def test_a_depth_outside_the_range_names_the_nearest_end(depth, nearest):
+    with pytest.raises(ValueError, match=rf"^depth {depth} lies outside 8 to 1202; nearest: {nearest}$"):
+        num_blocks(depth)
+
+
+@pytest.mark.parametrize("depth", [20.0, 20.5, "20", None, True, [20]])
+def test_what_is_no_whole_number_is_refused(depth):
+    with pytest.raises(ValueError, match=r"is not a whole number; legal: 6n\+2 from 8 to 1202"):
+        num_blocks(depth)

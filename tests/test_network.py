@@ -1,0 +1,202 @@
+"""The networks: as many weighted layers as the depth says, the paper's sizes, and names that published weights fit."""
+
+from functools import cache
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torchvision.models import resnet
+
+from plainres.blocks import SHORTCUTS, BasicBlock
+from plainres.depth import legal_depths
+from plainres.network import CifarNetwork
+
+# Weights, biases, batch-norm scales and shifts at width 16 and ten classes; the paper says 0.27, 0.46, 0.66, 0.85, 1.7, 19.4 million.
+NUM_PARAMETERS = {20: 269_722, 32: 464_154, 44: 658_586, 56: 853_018, 110: 1_727_962, 1202: 19_421_274}
+
+
+def num_weighted_layers(network: nn.Module) -> int:
+    """Convolutions and linear layers of the main path; a module in two places counts twice."""
+    return sum(
+        isinstance(module, nn.Conv2d | nn.Linear) and "downsample" not in name
+        for name, module in network.named_modules(remove_duplicate=False)
+    )
+
+
+@pytest.mark.parametrize("shortcut", ["none", "zero_pad"])
+def test_depth_counts_the_weighted_layers_at_every_legal_depth(shortcut):
+    shared = cache(BasicBlock)  # equal blocks are one object: 60,300 of them would take minutes
+    for depth in legal_depths():
+        network = CifarNetwork(depth, shortcut, width=1, block=shared)
+        assert num_weighted_layers(network) == depth
+
+
+@pytest.mark.parametrize("shortcut", SHORTCUTS)
+@pytest.mark.parametrize("depth", [8, 20, 56])
+def test_depth_counts_the_weighted_layers_of_networks_with_blocks_of_their_own(depth, shortcut):
+    assert num_weighted_layers(CifarNetwork(depth, shortcut, width=2)) == depth
+
+
+@pytest.mark.parametrize("shortcut", ["none", "zero_pad"])
+@pytest.mark.parametrize("depth", NUM_PARAMETERS)
+def test_number_of_parameters(depth, shortcut):
+    with torch.device("meta"):
+        network = CifarNetwork(depth, shortcut)
+    assert sum(parameter.numel() for parameter in network.parameters()) == NUM_PARAMETERS[depth]
+
+
+@pytest.mark.parametrize(("shortcut", "extra"), [("projection", 2), ("projection_everywhere", 9)])
+def test_projections_where_the_shape_changes_or_everywhere(shortcut, extra):
+    network = CifarNetwork(20, shortcut, width=4)
+    beside = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d) and "downsample" in name]
+    assert len(beside) == extra
+    assert {"layer2.0.downsample.0", "layer3.0.downsample.0"} <= set(beside)
+
+
+@pytest.mark.parametrize(
+    ("shortcut", "size", "in_channels", "num_classes", "width"),
+    [
+        ("none", (8, 8), 1, 10, 4),
+        ("zero_pad", (16, 16), 3, 10, 16),
+        ("zero_pad", (32, 32), 3, 100, 2),
+        ("zero_pad", (15, 15), 1, 2, 3),
+        ("projection", (15, 9), 3, 10, 4),
+        ("projection_everywhere", (5, 8), 2, 7, 1),
+        ("zero_pad", (1, 1), 3, 10, 4),
+    ],
+)
+def test_logits_for_any_image(shortcut, size, in_channels, num_classes, width):
+    network = CifarNetwork(8, shortcut, width=width, num_classes=num_classes, in_channels=in_channels)
+    logits = network(torch.randn(3, in_channels, *size))
+    assert logits.shape == (3, num_classes)
+    assert logits.isfinite().all()
+
+
+def test_stages_double_the_channels_and_halve_the_image():
+    network = CifarNetwork(14, "zero_pad", width=6)
+    shapes = {}
+    for name in ("conv1", "layer1", "layer2", "layer3", "avgpool"):
+        network.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: shapes.update({name: tuple(out.shape[1:])}))
+    network(torch.randn(1, 3, 32, 32))
+    assert shapes == {"conv1": (6, 32, 32), "layer1": (6, 32, 32), "layer2": (12, 16, 16), "layer3": (24, 8, 8), "avgpool": (24, 1, 1)}
+
+
+def torchvision_network(blocks: int) -> nn.Module:
+    """torchvision's ResNet of basic blocks without its ImageNet stem and fourth stage: the same network at width 64."""
+    network = resnet.ResNet(resnet.BasicBlock, [blocks, blocks, blocks, 1], num_classes=10)
+    network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    network.maxpool, network.layer4 = nn.Identity(), nn.Identity()
+    network.fc = nn.Linear(256, 10)
+    return network
+
+
+def test_names_and_outputs_are_torchvisions():
+    torch.manual_seed(0)
+    reference = torchvision_network(2).eval()
+    for module in reference.modules():  # statistics that a mistake would show in
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    network = CifarNetwork(14, "projection", width=64).eval()
+    assert list(network.state_dict()) == list(reference.state_dict())
+    network.load_state_dict(reference.state_dict(), strict=True)
+    images = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(network(images), reference(images))
+
+
+class Published(nn.Module):
+    """The layout of the CIFAR weights in circulation: option A as a function beside the block, a last layer named `linear`."""
+
+    class Block(nn.Module):
+        def __init__(self, in_planes: int, planes: int, stride: int):
+            super().__init__()
+            self.conv1 = nn.Conv2d(in_planes, planes, 3, stride, 1, bias=False)
+            self.bn1 = nn.BatchNorm2d(planes)
+            self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
+            self.bn2 = nn.BatchNorm2d(planes)
+            self.widens = in_planes != planes
+
+        def forward(self, x):
+            beside = x
+            if self.widens:
+                quarter = self.conv2.out_channels // 4
+                beside = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, quarter, quarter))
+            return functional.relu(self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x))))) + beside)
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = nn.Sequential(*(self.Block(16, 16, 1) for _ in range(3)))
+        self.layer2 = nn.Sequential(self.Block(16, 32, 2), *(self.Block(32, 32, 1) for _ in range(2)))
+        self.layer3 = nn.Sequential(self.Block(32, 64, 2), *(self.Block(64, 64, 1) for _ in range(2)))
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = self.layer3(self.layer2(self.layer1(functional.relu(self.bn1(self.conv1(x))))))
+        return self.linear(x.mean((2, 3)))
+
+
+def test_published_weights_load_once_the_last_layer_is_renamed():
+    torch.manual_seed(0)
+    published = Published().eval()
+    weights = {name.replace("linear.", "fc."): tensor for name, tensor in published.state_dict().items()}
+    network = CifarNetwork(20, "zero_pad").eval()
+    network.load_state_dict(weights, strict=True)
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(network(images), published(images))
+
+
+def test_plain_and_residual_networks_of_one_seed_start_alike():
+    states = []
+    for shortcut in ("none", "zero_pad"):
+        torch.manual_seed(3)
+        states.append(CifarNetwork(20, shortcut, width=4).state_dict())
+    assert states[0].keys() == states[1].keys()
+    for name in states[0]:
+        assert torch.equal(states[0][name], states[1][name]), name
+
+
+def test_another_seed_starts_elsewhere():
+    torch.manual_seed(3)
+    one = CifarNetwork(8, "none", width=4)
+    other = CifarNetwork(8, "none", width=4)
+    assert not torch.equal(one.conv1.weight, other.conv1.weight)
+
+
+def test_every_convolution_starts_with_he_deviation():
+    torch.manual_seed(0)
+    network = CifarNetwork(8, "projection", width=32)
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]
+            assert module.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.1), name
+            assert module.bias is None
+        elif isinstance(module, nn.BatchNorm2d):
+            assert module.weight.eq(1).all(), name
+            assert module.bias.eq(0).all(), name
+
+
+def test_a_block_of_ones_own_is_built_everywhere():
+    built = []
+
+    class Own(nn.Module):
+        def __init__(self, in_channels, out_channels, stride, shortcut):
+            super().__init__()
+            built.append((in_channels, out_channels, stride, shortcut))
+            self.conv = nn.Conv2d(in_channels, out_channels, 1, stride)
+
+        def forward(self, x):
+            return self.conv(x)
+
+    network = CifarNetwork(14, "zero_pad", width=2, block=Own)
+    assert built == [(w, v, s, "zero_pad") for w, v, s in ((2, 2, 1), (2, 2, 1), (2, 4, 2), (4, 4, 1), (4, 8, 2), (8, 8, 1))]
+    assert network(torch.randn(2, 3, 8, 8)).shape == (2, 10)
+    assert sum(isinstance(module, Own) for module in network.modules()) == 6
+
+
+@pytest.mark.parametrize(("depth", "shortcut", "named"), [(21, "none", "20 and 26"), (20, "option_a", "zero_pad")])
+def test_what_cannot_be_built_names_what_can(depth, shortcut, named):
+    with pytest.raises(ValueError, match=named):
+        CifarNetwork(depth, shortcut)

@@ -1,0 +1,390 @@
+"""Records: what is written is read again, what defines a cell defines its hash, and tables never lose a row."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from copy import deepcopy
+
+import pytest
+
+from plainres import record as records
+from plainres.record import CurvePoint, Record
+
+
+@pytest.fixture
+def config():
+    """A resolved configuration as Hydra hands it over, shortened."""
+    return {
+        "seed": 3,
+        "slug": "depth",
+        "results_dir": "results",
+        "force": False,
+        "jobs": -1,
+        "model": {"depth": 20, "shortcut": "none", "width": 16},
+        "data": {"name": "digits", "label": "digits", "root": None, "image_size": 8, "mirror": False},
+        "protocol": {
+            "name": "quick",
+            "iterations": 2000,
+            "schedule": {"kind": "step", "milestones": [100, 200], "factor": 0.1},
+            "augmentation": {"scale": [0.8, 1.2], "noise": None},
+            "error_window": None,
+            "log_every": 50,
+            "evaluate_every": 100,
+        },
+    }
+
+
+def hash_of(config, arm="plain") -> str:
+    return records.config_hash(records.cell_config(config, arm))
+
+
+def changed(config, path: str, value):
+    result = node = deepcopy(config)
+    *parents, last = path.split(".")
+    for name in parents:
+        node = node[name]
+    node[last] = value
+    return result
+
+
+# One record
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"train_error": None, "train_error_eval": None, "train_loss": None, "test_error": None, "test_loss": None, "status": "diverged"},
+        {"clean": None, "val_error": 0.25},
+        {"clean": False, "train_loss": 1 / 3, "seconds": 123456.789, "data_label": "Füße, “quoted”\n×2"},
+        {"test_loss": float("inf")},
+    ],
+)
+def test_a_record_is_read_as_it_was_written(tmp_path, make_record, values):
+    record = make_record(**values)
+    records.write_record(tmp_path / "cell", record)
+    assert records.read_record(tmp_path / "cell") == record
+
+
+@pytest.mark.parametrize("content", [None, "", "{", '{"arm": "pla', b"\xff\xfe\x00"])
+def test_no_record_and_a_damaged_one_are_none(tmp_path, content):
+    if content is not None:
+        (tmp_path / records.RECORD_FILE).write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert records.read_record(tmp_path) is None
+
+
+# Tables
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path, make_record):
+    rows = [
+        make_record(),
+        make_record(depth=32, clean=None, val_error=0.125, train_error=0.0, seconds=5.0),
+        make_record(depth=44, clean=False, status="diverged", test_error=None, train_loss=None),
+        make_record(depth=56, data_label='a "label", with\ntwo lines', processor="Ä×–", shortcut=""),
+    ]
+    records.write_table(tmp_path / "runs.csv", rows, Record)
+    read = records.read_table(tmp_path / "runs.csv", Record)
+    assert read == rows
+    assert [(type(row.depth), type(row.seconds), type(row.clean)) for row in read[:2]] == [(int, float, bool), (int, float, type(None))]
+
+
+def test_floats_have_six_significant_digits(tmp_path, make_record):
+    row = make_record(train_error=1 / 3, train_loss=1234567.0, test_loss=1.23456789e-7, seconds=0.1 + 0.2, images_per_second=100.0)
+    records.write_table(tmp_path / "runs.csv", [row], Record)
+    (read,) = records.read_table(tmp_path / "runs.csv", Record)
+    assert (read.train_error, read.train_loss, read.test_loss) == (0.333333, 1234570.0, 1.23457e-7)
+    assert (read.seconds, read.images_per_second) == (0.3, 100.0)
+    assert ",100," in (tmp_path / "runs.csv").read_text()
+    records.write_table(tmp_path / "again.csv", [read], Record)
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "runs.csv").read_bytes()
+
+
+def test_a_curve_is_read_as_it_was_written(tmp_path, make_point):
+    rows = [make_point(), make_point(iteration=100, test_error=0.5, test_loss=2.25, val_error=0.75, learning_rate=1e-5)]
+    records.write_table(tmp_path / "curves.csv", rows, CurvePoint)
+    assert records.read_curves(tmp_path) == rows
+    assert (tmp_path / "curves.csv").read_text().splitlines()[1] == "plain,20,0,50,0.25,0.75,0.1,,,"
+
+
+def test_no_table_has_no_rows_and_an_empty_one_has_a_header(tmp_path):
+    assert records.read_runs(tmp_path) == []
+    records.write_table(tmp_path / records.RUNS_TABLE, [], Record)
+    assert records.read_runs(tmp_path) == []
+    assert (tmp_path / records.RUNS_TABLE).read_text() == ",".join(field.name for field in dataclasses.fields(Record)) + "\n"
+
+
+def test_columns_in_another_order_and_columns_of_ones_own_do_no_harm(tmp_path):
+    header = "note,depth,arm,seed,iteration,train_error,train_loss,learning_rate,test_error,test_loss,val_error"
+    (tmp_path / "curves.csv").write_text(f"{header}\nseen,20,plain,0,50,0.25,0.75,0.1,,,\n")
+    assert records.read_curves(tmp_path) == [CurvePoint("plain", 20, 0, 50, 0.25, 0.75, 0.1)]
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "message"),
+    [
+        ("depth", "2O", "line 3, depth: '2O' is no int"),
+        ("iteration", "", "line 3, iteration: '' is no int"),
+        ("train_error", "", "line 3, train_error: '' is no float"),
+        ("test_loss", "low", "line 3, test_loss: 'low' is no float"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named_with_file_line_and_column(tmp_path, make_point, column, text, message):
+    path = tmp_path / "curves.csv"
+    records.write_table(path, [make_point(), make_point(iteration=100)], CurvePoint)
+    header, first, second = path.read_text().splitlines()
+    cells = dict(zip(header.split(","), second.split(","), strict=True)) | {column: text}
+    path.write_text("\n".join([header, first, ",".join(cells.values())]) + "\n")
+    with pytest.raises(ValueError, match=rf"^{path}, {message}$"):
+        records.read_curves(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["true", "yes", "1"])
+def test_only_true_and_false_are_truth_values(tmp_path, make_record, text):
+    path = tmp_path / "runs.csv"
+    records.write_table(path, [make_record(clean=True)], Record)
+    path.write_text(path.read_text().replace(",True,", f",{text},"))
+    with pytest.raises(ValueError, match=rf"line 2, clean: '{text}' is no bool"):
+        records.read_runs(tmp_path)
+
+
+def test_missing_columns_are_named(tmp_path):
+    (tmp_path / "curves.csv").write_text("arm,depth,seed,iteration,train_error,learning_rate,test_error,test_loss\n")
+    with pytest.raises(ValueError, match=r"curves\.csv lacks the columns train_loss, val_error$"):
+        records.read_curves(tmp_path)
+    (tmp_path / "curves.csv").write_text("")
+    with pytest.raises(ValueError, match=r"curves\.csv lacks the columns arm, depth"):
+        records.read_curves(tmp_path)
+
+
+# The hash of a configuration
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("data.root", "/somewhere/else"),
+        ("protocol.log_every", 7),
+        ("protocol.evaluate_every", 7),
+        ("protocol.added_later", None),
+        ("protocol.schedule.added_later", None),
+        ("data.added_later", None),
+        ("slug", "another"),
+        ("results_dir", "elsewhere"),
+        ("force", True),
+        ("jobs", 4),
+        ("accelerator", "gpu"),
+    ],
+)
+def test_what_does_not_change_the_numbers_does_not_change_the_hash(config, path, value):
+    assert hash_of(changed(config, path, value)) == hash_of(config)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("seed", 4),
+        ("model.depth", 32),
+        ("model.shortcut", "zero_pad"),
+        ("model.width", 8),
+        ("model.root", "a root that is not the data's"),
+        ("data.name", "cifar10"),
+        ("data.label", "Digits"),
+        ("data.image_size", None),
+        ("data.mirror", True),
+        ("data.log_every", 5),
+        ("protocol.name", "quicker"),
+        ("protocol.iterations", 2001),
+        ("protocol.schedule.milestones", [200, 100]),
+        ("protocol.schedule.factor", 0.2),
+        ("protocol.augmentation.scale", [0.8, 1.1]),
+        ("protocol.augmentation.noise", 0.0),
+        ("protocol.error_window", 0),
+    ],
+)
+def test_every_other_value_changes_the_hash(config, path, value):
+    assert hash_of(changed(config, path, value)) != hash_of(config)
+
+
+def test_the_arm_changes_the_hash(config):
+    assert hash_of(config, "residual") != hash_of(config, "plain")
+
+
+def test_the_order_of_keys_does_not_change_the_hash(config):
+    def reversed_keys(node):
+        return {key: reversed_keys(value) for key, value in reversed(node.items())} if isinstance(node, dict) else node
+
+    assert list(reversed_keys(config)) != list(config)
+    assert hash_of(reversed_keys(config)) == hash_of(config)
+
+
+def test_the_hash_survives_json_and_another_process(config):
+    identity = records.cell_config(config, "plain")
+    assert json.loads(json.dumps(identity)) == identity
+    code = f"from plainres.record import config_hash; print(config_hash({identity!r}))"
+    other = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": "7"}
+    )
+    assert other.stdout.strip() == records.config_hash(identity)
+    assert len(records.config_hash(identity)) == 12
+    int(records.config_hash(identity), 16)
+
+
+def test_differences_are_named_from_old_to_new(config):
+    old = records.cell_config(config, "plain")
+    new = changed(changed(config, "protocol.schedule.factor", 0.2), "data.mirror", True)
+    new = records.cell_config(changed(changed(new, "protocol.error_window", 5), "data.image_size", None), "residual")
+    assert records.config_differences(old, new) == [
+        "arm: plain → residual",
+        "data.image_size: 8 → None",
+        "data.mirror: False → True",
+        "protocol.error_window: None → 5",
+        "protocol.schedule.factor: 0.1 → 0.2",
+    ]
+    assert records.config_differences(old, deepcopy(old)) == []
+
+
+# Writing
+
+
+def test_text_is_utf8_with_the_line_ends_it_has(tmp_path):
+    path = tmp_path / "new" / "folder" / "note.txt"
+    records.write_text(path, "Füße\r\n×\n")
+    assert path.read_bytes() == "Füße\r\n×\n".encode()
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("failing", ["replace", "fsync"])
+def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch, failing):
+    path = tmp_path / "note.txt"
+    records.write_text(path, "old")
+
+    def no_space(*_):
+        assert path.read_text() == "old"
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, failing, no_space)
+    with pytest.raises(OSError, match="No space left"):
+        records.write_text(path, "new")
+    assert path.read_text() == "old"
+
+
+def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path, monkeypatch):
+    path = tmp_path / "note.json"
+    records.write_json(path, {"state": "old"})
+    seen = []
+    replace = os.replace
+
+    def watched(source, target):
+        seen.append(records.read_json(path))
+        replace(source, target)
+        seen.append(records.read_json(path))
+
+    monkeypatch.setattr(os, "replace", watched)
+    records.write_json(path, {"state": "new"})
+    assert seen == [{"state": "old"}, {"state": "new"}]
+
+
+# Gathering
+
+
+def cell_folder(folder, record, points=()):
+    """As a finished run leaves it."""
+    inside = folder / "runs" / record.cell
+    records.write_table(inside / records.CURVE_FILE, points, CurvePoint)
+    records.write_record(inside, record)
+    return inside
+
+
+def tables(folder) -> tuple[bytes, bytes]:
+    return (folder / records.RUNS_TABLE).read_bytes(), (folder / records.CURVES_TABLE).read_bytes()
+
+
+def test_gather_makes_sorted_tables_of_the_cells_folders(tmp_path, make_record, make_point):
+    cells = [("residual", 8, 0), ("plain", 110, 0), ("plain", 20, 10), ("plain", 20, 2), ("plain", 8, 0)]
+    for arm, depth, seed in cells:
+        where = {"arm": arm, "depth": depth, "seed": seed}
+        cell_folder(tmp_path, make_record(**where), [make_point(**where, iteration=iteration) for iteration in (50, 100, 1000)])
+    rows = records.gather(tmp_path)
+    assert [row.cell for row in rows] == ["plain-8-seed0", "plain-20-seed2", "plain-20-seed10", "plain-110-seed0", "residual-8-seed0"]
+    assert records.read_runs(tmp_path) == rows
+    points = records.read_curves(tmp_path)
+    assert [(p.depth, p.seed, p.iteration) for p in points[:6]] == [(8, 0, i) for i in (50, 100, 1000)] + [
+        (20, 2, i) for i in (50, 100, 1000)
+    ]
+    assert len(points) == 15
+
+
+def test_gather_replaces_rows_of_a_cell_measured_again_and_keeps_rows_without_folders(tmp_path, make_record, make_point):
+    committed = [make_record(depth=8, test_error=0.5), make_record(depth=20, test_error=0.5), make_record(depth=20, seed=1, test_error=0.5)]
+    records.write_table(tmp_path / records.RUNS_TABLE, committed, Record)
+    old_points = [make_point(depth=row.depth, seed=row.seed, iteration=iteration) for row in committed for iteration in (50, 100)]
+    records.write_table(tmp_path / records.CURVES_TABLE, old_points, CurvePoint)
+    again = make_record(depth=20, test_error=0.25)
+    cell_folder(tmp_path, again, [make_point(iteration=70)])
+    assert records.gather(tmp_path) == [committed[0], again, committed[2]]
+    assert records.read_runs(tmp_path) == [committed[0], again, committed[2]]
+    assert records.read_curves(tmp_path) == [*old_points[:2], make_point(iteration=70), *old_points[4:]]
+
+
+def test_gather_again_changes_no_byte(tmp_path, make_record, make_point):
+    cell_folder(tmp_path, make_record(train_error=1 / 3, seconds=1e6 / 7), [make_point(train_loss=2 / 3)])
+    cell_folder(tmp_path, make_record(arm="residual", status="diverged", test_error=None))
+    records.gather(tmp_path)
+    first = tables(tmp_path)
+    records.gather(tmp_path)
+    assert tables(tmp_path) == first
+    for path in (tmp_path / "runs").iterdir():  # as after a clone: the tables are committed, the folders are not
+        for file in path.iterdir():
+            file.unlink()
+    records.gather(tmp_path)
+    assert tables(tmp_path) == first
+
+
+def test_gather_passes_over_unfinished_cells(tmp_path, make_record, make_point):
+    cell_folder(tmp_path, make_record())
+    unfinished = tmp_path / "runs" / "plain-32-seed0"
+    records.write_table(unfinished / records.CURVE_FILE, [make_point(depth=32)], CurvePoint)
+    records.write_text(unfinished / records.RECORD_FILE, '{"arm": "pl')
+    assert [row.cell for row in records.gather(tmp_path)] == ["plain-20-seed0"]
+    assert records.read_curves(tmp_path) == []
+
+
+def test_gather_without_cells_writes_nothing(tmp_path):
+    (tmp_path / "runs").mkdir()
+    assert records.gather(tmp_path) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+# Provenance
+
+
+def test_the_state_of_a_repository(tmp_path, monkeypatch):
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert records.repository_state(tmp_path) == ("unknown", None)
+
+    def git(*words):
+        author = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+        return subprocess.run(["git", "-C", str(tmp_path), *author, *words], capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init", "-q")
+    (tmp_path / "code.py").write_text("1\n")
+    git("add", ".")
+    git("commit", "-q", "-m", "one")
+    commit = git("rev-parse", "HEAD")
+    assert records.repository_state(tmp_path) == (commit, True)
+    records.write_text(tmp_path / "results" / "depth" / "runs.csv", "a result\n")
+    assert records.repository_state(tmp_path) == (commit, True)
+    (tmp_path / "code.py").write_text("2\n")
+    assert records.repository_state(tmp_path) == (commit, False)
+
+
+@pytest.mark.parametrize("module", ["plainres.record", "plainres.cell"])
+def test_reading_records_needs_no_torch(module):
+    code = f"import sys, {module}; print([name for name in ('torch', 'pytorch_lightning', 'torchvision') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

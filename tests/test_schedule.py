@@ -1,0 +1,114 @@
+"""The learning rate, value by value, and the optimiser that uses it."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from composing import CONF
+from omegaconf import OmegaConf
+from torch import nn
+
+from plainres.module import Classifier
+from plainres.schedule import Schedule
+
+
+def shipped(protocol: str) -> Schedule:
+    values = OmegaConf.to_container(OmegaConf.load(CONF / "protocol" / f"{protocol}.yaml"))["protocol"]
+    return Schedule(values["learning_rate"], values["iterations"], **values["schedule"])
+
+
+@pytest.mark.parametrize("depth", [20, 32, 44, 56, 110, 1202])
+def test_the_papers_protocol_at_every_iteration(depth):
+    schedule = shipped("paper")
+    start = [0.01] * 400 + [0.1] * 31_600 if depth >= 110 else [0.1] * 32_000
+    expected = start + [0.01] * 16_000 + [0.001] * 16_000
+    assert schedule.iterations == 64_000
+    assert [schedule.at(iteration, depth) for iteration in range(64_000)] == pytest.approx(expected, rel=1e-12)
+
+
+def test_after_the_papers_warm_up_the_full_rate_returns_exactly():
+    schedule = shipped("paper")
+    assert [schedule.at(iteration, 110) for iteration in (0, 399, 400, 401, 31_999)] == [0.01, 0.01, 0.1, 0.1, 0.1]
+
+
+def test_the_papers_warm_up_begins_at_110_layers():
+    schedule = shipped("paper")
+    assert schedule.at(0, 104) == 0.1
+    assert schedule.at(0, 110) == 0.01
+
+
+@pytest.mark.parametrize("protocol", ["cpu", "quick"])
+def test_cosine_climbs_to_its_peak_and_falls_to_nothing(protocol):
+    schedule = shipped(protocol)
+    values = [schedule.at(iteration, 20) for iteration in range(schedule.iterations)]
+    warm = schedule.warmup_iterations
+    assert warm > 0
+    assert values[0] == pytest.approx(0.1 / warm)
+    steps = [later - earlier for earlier, later in pairwise(values[:warm])]
+    assert steps == pytest.approx([0.1 / warm] * (warm - 1))
+    assert max(values) == values[warm - 1] == values[warm] == 0.1
+    assert all(earlier >= later for earlier, later in pairwise(values[warm:]))
+    assert values[warm + (schedule.iterations - warm) // 2] == pytest.approx(0.05)
+    assert 0 < values[-1] < 1e-5 * 0.1
+
+
+def test_cosine_without_warm_up_starts_at_its_peak():
+    schedule = Schedule(0.2, 10, kind="cosine")
+    assert schedule.at(0, 20) == 0.2
+    assert schedule.at(5, 20) == pytest.approx(0.1)
+
+
+def test_shallow_networks_skip_the_warm_up_and_fall_from_the_start():
+    schedule = Schedule(1.0, 8, kind="cosine", warmup_iterations=4, warmup_min_depth=50)
+    assert [schedule.at(iteration, 50) for iteration in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert schedule.at(0, 44) == 1.0
+    assert schedule.at(4, 44) == pytest.approx(0.5)
+
+
+def test_milestones_and_factor_of_ones_own():
+    schedule = Schedule(1.0, 10, milestones=[2, 5], factor=0.5)
+    assert [schedule.at(iteration, 20) for iteration in range(10)] == [1.0, 1.0, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"kind": "poly"}, "schedule kind 'poly' is unknown; legal: step, cosine"),
+        ({"warmup": "none"}, "schedule warmup 'none' is unknown; legal: linear, constant"),
+        ({"warmup": "constant", "warmup_iterations": 2}, "needs warmup_learning_rate"),
+        ({"iterations": 0}, "iterations 0 is below 1"),
+        ({"warmup_iterations": 10}, "warmup_iterations 10 lies outside 0 to iterations - 1 = 9"),
+        ({"warmup_iterations": -1}, "warmup_iterations -1 lies outside 0"),
+    ],
+)
+def test_numbers_that_fit_no_run(values, message):
+    with pytest.raises(ValueError, match=message):
+        Schedule(**({"learning_rate": 0.1, "iterations": 10} | values))
+
+
+def test_the_optimiser_follows_the_schedule_and_keeps_its_momentum_over_every_change():
+    schedule = Schedule(0.1, 12, milestones=(6, 9), warmup="constant", warmup_iterations=3, warmup_learning_rate=0.01, warmup_min_depth=110)
+    expected = [0.01] * 3 + [0.1] * 3 + [0.01] * 3 + [0.001] * 3
+    torch.manual_seed(0)
+    network = nn.Linear(4, 3, bias=False).double()
+    module = Classifier(network, lambda iteration: schedule.at(iteration, 110), momentum=0.9, weight_decay=0.05, window=1)
+    chosen = module.configure_optimizers()
+    optimiser, scheduler = chosen["optimizer"], chosen["lr_scheduler"]["scheduler"]
+    assert chosen["lr_scheduler"]["interval"] == "step"
+
+    by_hand, velocity = network.weight.detach().clone(), torch.zeros(3, 4, dtype=torch.double)
+    used = []
+    for _ in range(12):
+        images = torch.randn(5, 4, dtype=torch.double)
+        used.append(optimiser.param_groups[0]["lr"])
+        optimiser.zero_grad()
+        network(images).square().mean().backward()
+        gradient = 2 * (images @ by_hand.T).T @ images / 15 + 0.05 * by_hand
+        velocity = 0.9 * velocity + gradient
+        by_hand = by_hand - expected[len(used) - 1] * velocity
+        optimiser.step()
+        scheduler.step()
+        torch.testing.assert_close(network.weight.detach(), by_hand)
+        torch.testing.assert_close(optimiser.state[network.weight]["momentum_buffer"], velocity)
+    assert used == pytest.approx(expected, rel=1e-12)
+    assert used[3:6] == [0.1] * 3
