@@ -316,3 +316,21 @@ def test_a_lock_is_waited_for(compose, monkeypatch):
     with other.locked():
         pass
     assert len(waited) == 1
+
+
+def test_force_replaces_the_row_in_the_table(tmp_path, record_of):
+    first = compose_cell(tmp_path, *QUICK)
+    second = compose_cell(tmp_path, *QUICK, "protocol.momentum=0.8", "force=true")
+    measure(first, record_of(first, test_error=0.5))
+    measure(second, record_of(second, test_error=0.25))
+    for cell in (first, second):
+        for path in cell.protocol_folder.glob("runs/*/curve.csv"):
+            records.write_table(path, [], records.CurvePoint)
+    assert [row.test_error for row in records.gather(first.protocol_folder)] == [0.25]
+
+
+def test_a_measured_folder_without_its_configuration_is_not_taken_over(tmp_path, record_of):
+    first = compose_cell(tmp_path, *QUICK)
+    measure(first, record_of(first))
+    (first.folder / records.CONFIG_FILE).write_text("{")
+    assert compose_cell(tmp_path, *QUICK, "protocol.momentum=0.8").refusal()

@@ -465,3 +465,62 @@ def test_without_network_the_error_says_what_else_can_be_done(monkeypatch, tmp_p
     assert "data=digits" in message
     assert "data=image_folder" in message
     assert "\n" not in message
+
+
+def test_an_xz_archive_damaged_inside_is_named(tmp_path):
+    root = tmp_path / "set"
+    for number, name in enumerate(["train/ant/0.png", "train/ant/1.png", "test/ant/0.png"]):
+        write_image(root / name, picture(number, 40, 40))
+    archive = Path(shutil.make_archive(str(tmp_path / "images"), "xztar", root))
+    content = bytearray(archive.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 20] = b"\0" * 20
+    archive.write_bytes(content)
+    with pytest.raises(ValueError, match=r"images\.tar\.xz cannot be unpacked"):
+        load(archive)
+
+
+def test_an_encrypted_archive_is_named(tmp_path):
+    archive = tmp_path / "images.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("train/a/0.png", b"x")
+    content = bytearray(archive.read_bytes())
+    content[content.find(b"PK\x03\x04") + 6] |= 1
+    content[content.find(b"PK\x01\x02") + 8] |= 1
+    archive.write_bytes(content)
+    with pytest.raises(ValueError, match=r"images\.zip cannot be unpacked"):
+        load(archive)
+
+
+def test_sixteen_bit_grey_keeps_its_shades(tmp_path):
+    grey = picture(0)[:, :, 0]
+    for part in ("train", "test"):
+        write_image(tmp_path / part / "thing" / "0.png", grey.astype(np.uint16) * 257)
+    read = load(tmp_path).train.pixels[0, 0].numpy()
+    np.testing.assert_allclose(read, grey, atol=1)
+
+
+def test_an_empty_class_folder_is_refused_after_the_rest_was_cached(folder):
+    load(folder)
+    (folder / "train" / "wasp").mkdir()
+    with pytest.raises(ValueError, match="class folder train/wasp is empty"):
+        load(folder)
+
+
+def test_a_damaged_pnm_image_is_named(folder):
+    (folder / "train" / "bee" / "1.png").write_bytes(b"P6\n6 x6\n255\n" + bytes(108))
+    with pytest.raises(ValueError, match=r"train/bee/1\.png is no image that can be read"):
+        load(folder)
+
+
+def test_an_error_without_a_message_is_explained_too(monkeypatch, tmp_path):
+    def silent(**_):
+        raise TimeoutError
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", silent)
+    with pytest.raises(OSError, match="data=digits"):
+        data.load("cifar10", str(tmp_path))
+
+
+def test_a_palette_with_transparency_is_read_without_a_warning(folder):
+    Image.fromarray(picture(0)).quantize(36).save(folder / "train" / "bee" / "1.png", transparency=bytes(range(36)))
+    load(folder)

@@ -1,6 +1,7 @@
 """Records: what is written is read again, what defines a cell defines its hash, and tables never lose a row."""
 
 import dataclasses
+import errno
 import json
 import os
 import subprocess
@@ -388,3 +389,47 @@ def test_the_state_of_a_repository(tmp_path, monkeypatch):
 def test_reading_records_needs_no_torch(module):
     code = f"import sys, {module}; print([name for name in ('torch', 'pytorch_lightning', 'torchvision') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_gather_passes_over_folders_that_were_set_aside(tmp_path, make_record):
+    new = make_record(config_hash="new", test_error=0.25)
+    cell_folder(tmp_path, new)
+    records.write_record(tmp_path / "runs" / f"{new.cell}.old1", make_record(config_hash="old", test_error=0.5))
+    assert records.gather(tmp_path) == [new]
+
+
+@pytest.mark.parametrize("kept", [-1, -2, 5, 1])
+def test_a_row_cut_short_is_named(tmp_path, make_record, kept):
+    path = tmp_path / "runs.csv"
+    records.write_table(path, [make_record()], Record)
+    header, row = path.read_text().splitlines()
+    path.write_text("\n".join([header, ",".join(row.split(",")[:kept])]) + "\n")
+    with pytest.raises(ValueError, match=r"runs\.csv, line 2"):
+        records.read_runs(tmp_path)
+
+
+@pytest.mark.parametrize("failing", ["replace", "fsync"])
+def test_a_write_that_fails_leaves_no_partial_file(tmp_path, monkeypatch, failing):
+    path = tmp_path / "note.txt"
+    records.write_text(path, "old")
+
+    def no_space(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, failing, no_space)
+    with pytest.raises(OSError, match="No space left"):
+        records.write_text(path, "new")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_gather_names_a_record_of_another_version(tmp_path, make_record):
+    inside = cell_folder(tmp_path, make_record())
+    values = records.read_json(inside / records.RECORD_FILE)
+    records.write_json(inside / records.RECORD_FILE, values | {"added_later": 1})
+    assert len(records.gather(tmp_path)) == 1
+
+
+def test_a_carriage_return_survives_the_table(tmp_path, make_record):
+    row = make_record(data_label="one\rtwo")
+    records.write_table(tmp_path / "runs.csv", [row], Record)
+    assert records.read_runs(tmp_path) == [row]

@@ -123,6 +123,9 @@ def check(grid: Grid) -> list[Claim]:
     )
     if grid.missing or not grid.seeds:
         text = f"missing cells: {', '.join(grid.missing)}" if grid.missing else "no cells"
+        complete = [depth for depth in grid.depths if all((arm, depth, seed) in grid.errors for arm in ARMS for seed in grid.seeds)]
+        if grid.seeds and len(complete) > 1:
+            text += f"; DEPTHS={','.join(map(str, complete))} judges what is complete"
         return [Claim(statement, INCONCLUSIVE, text) for statement in statements]
     judged = (_rises(grid, grid.of("plain")), _does_not_rise(grid), _falls(grid), _gap_widens(grid))
     return [Claim(statement, verdict, evidence) for statement, (verdict, evidence) in zip(statements, judged, strict=True)]

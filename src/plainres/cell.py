@@ -73,10 +73,17 @@ class Cell:
     def refusal(self) -> str | None:
         """One line where the cell's folder belongs to another configuration, else None."""
         old = records.read_json(self.folder / records.CONFIG_FILE)
-        if old is None or old == self.identity:
+        if old == self.identity:
             return None
+        if old is not None:
+            differences = "; ".join(records.config_differences(old, self.identity))
+        else:
+            record = records.read_record(self.folder)
+            if record is None or record.config_hash == records.config_hash(self.identity):
+                return None
+            differences = f"its {records.CONFIG_FILE} is damaged or gone"
         return (
-            f"{self.folder} was measured under another configuration ({'; '.join(records.config_differences(old, self.identity))}); "
+            f"{self.folder} was measured under another configuration ({differences}); "
             "FORCE=1 (force=true) sets it aside, NAME=… (protocol.name=…) measures beside it"
         )
 

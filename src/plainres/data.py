@@ -2,18 +2,22 @@
 
 import hashlib
 import json
+import lzma
 import os
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
+
+from plainres.record import atomic
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".zip")
 DIGITS_TRAINING = 1408  # 11 batches of 128; the other 389 of the 1,797 are the test set
@@ -114,7 +118,7 @@ def _torchvision(class_name: str, archive: str) -> Callable[[Path, int | None], 
         try:
             (train, class_names), (test, _) = part(train=True), part(train=False)
         except (OSError, RuntimeError) as error:  # torchvision: URLError without network, RuntimeError for a damaged file
-            reason = str(error).splitlines()[0]
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise OSError(
                 f"{class_name} is neither in {root} nor to be downloaded ({reason}); offline: put {archive} into {root}, "
                 "or take data=digits, or data=image_folder with images of your own"
@@ -140,10 +144,8 @@ def _image_folder(root: Path, image_size: int | None) -> Source:
         with tempfile.TemporaryDirectory() as unpacked:
             _extract(root, Path(unpacked))
             source = _decode(Path(unpacked), image_size, shown=root)
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=cached.parent, suffix=".part", delete=False) as part:
+    with atomic(cached) as part:
         torch.save(_pack(source), part)
-    os.replace(part.name, cached)
     return source
 
 
@@ -173,10 +175,11 @@ def _resized(images: Images, size: int) -> Images:
 
 def _content_hash(root: Path) -> str:
     digest = hashlib.sha256()
-    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
-    for path in files:
+    for path in [root] if root.is_file() else sorted(root.rglob("*")):
         if path != root:
             digest.update(str(path.relative_to(root)).encode())
+        if path.is_dir():
+            continue
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
@@ -193,7 +196,7 @@ def _extract(archive: Path, target: Path) -> None:
                 file.extractall(target, filter="data")
         else:
             raise ValueError(f"data.root {archive} is neither a folder nor an archive; legal endings: {', '.join(ARCHIVES)}")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise ValueError(f"archive {archive} cannot be unpacked: {error}") from error
 
 
@@ -254,14 +257,26 @@ def _read_image(path: Path, where: Path, image_size: int | None, shown: Path) ->
 
     try:
         with Image.open(path) as file:
-            image = file.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+            file.load()
+            image = _eight_bits(file)
+    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
         raise ValueError(f"{shown}: {where} is no image that can be read ({type(error).__name__})") from error
     if image_size is not None and image.size != (image_size, image_size):
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         image = image.resize((image_size, image_size), Image.Resampling.BOX, box=(left, top, left + side, top + side))
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """RGB with 8 bits a channel; 16-bit grey keeps its shades, which Pillow's own conversion would clip."""
+    import numpy as np
+
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode} have no fixed range")
+    return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
 
 
 def _pack(source: Source) -> dict[str, Tensor | str]:

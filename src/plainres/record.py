@@ -6,10 +6,11 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import IO, Any, get_type_hints
 
 RECORD_FILE = "record.json"
 CONFIG_FILE = "config.json"
@@ -136,13 +137,24 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Atomically, in UTF-8; makes the folder."""
+    with atomic(path) as part:
+        part.write(text.encode())
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """A file beside `path` that takes its place when the block ends well, and is gone when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8", newline="") as part:
-        part.write(text)
-        part.flush()
-        os.fsync(part.fileno())
-    Path(part.name).chmod(0o644)
-    os.replace(part.name, path)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as part:
+        try:
+            yield part
+            part.flush()
+            os.fsync(part.fileno())
+            Path(part.name).chmod(0o644)
+            os.replace(part.name, path)
+        except BaseException:
+            Path(part.name).unlink(missing_ok=True)
+            raise
 
 
 def read_json(path: Path) -> Any:
@@ -154,9 +166,19 @@ def read_json(path: Path) -> Any:
 
 
 def read_record(cell_folder: Path) -> Record | None:
-    """The record of a finished cell, or None."""
-    values = read_json(cell_folder / RECORD_FILE)
-    return Record(**values) if values else None
+    """The record of a finished cell, or None; what it holds beyond the schema is passed over.
+
+    Raises:
+        ValueError: a value is missing; names file and value.
+    """
+    path = cell_folder / RECORD_FILE
+    values = read_json(path)
+    if not values:
+        return None
+    names = [field.name for field in fields(Record)]
+    if lacking := [name for name in names if name not in values]:
+        raise ValueError(f"{path} lacks {', '.join(lacking)}")
+    return Record(**{name: values[name] for name in names})
 
 
 def write_record(cell_folder: Path, record: Record) -> None:
@@ -186,10 +208,13 @@ def read_table(path: Path, row_type: type) -> list[Any]:
         missing = set(kinds) - set(reader.fieldnames or ())
         if missing:
             raise ValueError(f"{path} lacks the columns {', '.join(sorted(missing))}")
-        return [
-            row_type(**{name: _read(row[name], kind, f"{path}, line {reader.line_num}, {name}") for name, kind in kinds.items()})
-            for row in reader
-        ]
+        rows = []
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            if None in row.values():
+                raise ValueError(f"{where}: the row is cut short")
+            rows.append(row_type(**{name: _read(row[name], kind, f"{where}, {name}") for name, kind in kinds.items()}))
+        return rows
 
 
 def read_runs(folder: Path) -> list[Record]:
@@ -207,7 +232,11 @@ def gather(folder: Path) -> list[Record]:
 
     Returns all records of the table, sorted by arm, depth and seed.
     """
-    found = {record.cell: record for path in sorted((folder / "runs").glob("*/" + RECORD_FILE)) if (record := read_record(path.parent))}
+    found = {}
+    for path in sorted((folder / "runs").glob("*/" + RECORD_FILE)):
+        record = read_record(path.parent)
+        if record and record.cell == path.parent.name:  # a folder that was set aside has another name
+            found[record.cell] = record
     old_runs, old_curves = read_runs(folder), read_curves(folder)
     runs = [record for record in old_runs if record.cell not in found] + list(found.values())
     curves = [point for point in old_curves if cell_name(point.arm, point.depth, point.seed) not in found]
@@ -240,7 +269,7 @@ def _written(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"' if any(character in text for character in ',"\n') else text
+    return '"' + text.replace('"', '""') + '"' if any(character in text for character in ',"\r\n') else text
 
 
 def _read(text: str, kind: Any, where: str) -> Any:

@@ -74,17 +74,16 @@ class RunLog(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = trainer.global_step
         if step % self.log_every == 0 or step == trainer.max_steps:
-            error, loss = pl_module.running_error_and_loss()
-            if not math.isfinite(loss):
+            point = self._point(trainer, pl_module)
+            if not math.isfinite(point.train_loss):
                 self.diverged = True
                 trainer.should_stop = True
                 return
-            learning_rate = pl_module.learning_rate(step - 1)
-            self.curve.append(CurvePoint(self.arm, self.depth, self.seed, step, error, loss, learning_rate))
-            speed = (step - self._start_step) * len(batch.labels) / self._seconds_here()
-            values = {"train_error": error, "train_loss": loss, "learning_rate": learning_rate, "images_per_second": speed}
+            self.curve.append(point)
+            values = {name: getattr(point, name) for name in ("train_error", "train_loss", "learning_rate")}
+            values["images_per_second"] = (step - self._start_step) * len(batch.labels) / self._seconds_here()
             self._log(trainer, values)
-            self._write_progress(trainer, error)
+            self._write_progress(trainer, point.train_error)
         elif time.monotonic() - self._last_progress >= PROGRESS_SECONDS:
             self._write_progress(trainer, self.curve[-1].train_error if self.curve else None)
         due = time.monotonic() - self._last_checkpoint >= self.checkpoint_seconds
@@ -97,10 +96,8 @@ class RunLog(pl.Callback):
             return
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self._log(trainer, values)
-        if self.curve[-1].iteration != trainer.global_step:
-            error, loss = pl_module.running_error_and_loss()
-            rate = pl_module.learning_rate(trainer.global_step - 1)
-            self.curve.append(CurvePoint(self.arm, self.depth, self.seed, trainer.global_step, error, loss, rate))
+        if not self.curve or self.curve[-1].iteration != trainer.global_step:
+            self.curve.append(self._point(trainer, pl_module))
         self.curve[-1] = replace(
             self.curve[-1], test_error=values["test_error"], test_loss=values["test_loss"], val_error=values.get("val_error")
         )
@@ -118,8 +115,12 @@ class RunLog(pl.Callback):
             {name: getattr(record, name) for name in varied},
             {f"final/{name}": value for name in metrics if (value := getattr(record, name)) is not None},
         )
-        logger.experiment.add_text("data", record.data_label)
         logger.finalize("success")
+
+    def _point(self, trainer: pl.Trainer, pl_module: Any) -> CurvePoint:
+        error, loss = pl_module.running_error_and_loss()
+        rate = pl_module.learning_rate(trainer.global_step - 1)
+        return CurvePoint(self.arm, self.depth, self.seed, trainer.global_step, error, loss, rate)
 
     def _log(self, trainer: pl.Trainer, values: dict[str, float]) -> None:
         if trainer.logger is not None:  # tags end with the arm, so that plain and residual stand side by side

@@ -80,6 +80,7 @@ def _fit(cell: Cell) -> records.Record:
         cell.arm, depth, seed, folder, protocol.log_every, evaluate_every, config.checkpoint_seconds, stop_with_parent=_is_sweep_worker()
     )
     logger = TensorBoardLogger(folder, name="", version="", default_hp_metric=False, purge_step=start or None)
+    logger.experiment.add_text("data", config.data.label, start)
     module = Classifier(
         network,
         learning_rate=lambda iteration: cell.schedule.at(iteration, depth),
