@@ -164,6 +164,16 @@ def test_a_cell_that_fails_leaves_the_others_and_a_line(tmp_path):
     assert "curve.csv" in ended.stderr
 
 
+def test_a_damaged_checkpoint_is_said_and_the_cell_starts_again(undisturbed, tmp_path):
+    folder = tmp_path / "depth" / "smoke" / "runs" / "plain-8-seed0"
+    folder.mkdir(parents=True)
+    (folder / "last.ckpt").write_bytes(b"half a checkpoint")
+    ended = run(tmp_path, "-m", "+experiment=depth", "protocol=smoke", "model.depth=8", "model=plain", "jobs=2")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("plain-8-seed0: its checkpoint is damaged: set aside as last.corrupt, the cell starts again") == 1
+    assert numbers(tmp_path / "depth" / "smoke").items() <= numbers(undisturbed[0] / "depth" / "smoke").items()
+
+
 def test_two_cells_in_one_folder_are_refused(tmp_path):
     refused = run(tmp_path, "-m", *GRID, "model.width=2,4")
     assert refused.returncode == 1

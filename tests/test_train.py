@@ -12,7 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from plainres import record as records
 from plainres import train
 from plainres.module import Classifier
-from plainres.runlog import CHECKPOINT_FILE, RunLog
+from plainres.record import CHECKPOINT_FILE
+from plainres.runlog import RunLog
 
 SMOKE = ("protocol=smoke", "model.depth=8", "threads=1")
 OF_THE_RUN = ("seconds", "images_per_second", "peak_memory_mib", "finished_at")

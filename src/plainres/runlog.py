@@ -11,9 +11,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from plainres import record as records
-from plainres.record import CurvePoint, Record
+from plainres.record import CHECKPOINT_FILE, CurvePoint, Record
 
-CHECKPOINT_FILE = "last.ckpt"
 PROGRESS_SECONDS = 1.0
 
 

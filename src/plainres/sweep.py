@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,13 +177,18 @@ class Sweep(Callback):
             from plainres.train import load_source
 
             load_source(left[0].config)  # a fault of the data shows here, once, and the workers find the decoded images
-        if line := claim_tables(self.cells):
-            self.console.print(line, markup=False, highlight=False)
+        for folder in self._protocol_folders():
+            if line := claim_tables([cell for cell in self.cells if cell.protocol_folder == folder]):
+                self.console.print(line, markup=False, highlight=False)
         return left
+
+    def _protocol_folders(self) -> list[Path]:
+        return sorted({cell.protocol_folder for cell in self.cells})
 
     def _gather(self) -> list[str]:
         """Gathers the finished cells; returns a line for each failed one."""
-        records.gather(self.cells[0].protocol_folder)
+        for folder in self._protocol_folders():
+            records.gather(folder)
         if self._watch is None:
             return []
         return [f"{state.name} failed: {state.text}" for state in self._watch.states() if state.status == FAILED]
@@ -195,37 +201,38 @@ class Sweep(Callback):
 
     def _show(self) -> None:
         assert self._watch is not None
-        reported: set[str] = set()
-        if self.console.is_terminal:
-            with Live(console=self.console, auto_refresh=False, transient=True) as live:
-                while True:
-                    last = self._stop.wait(REFRESH_SECONDS)
-                    states = self._watch.states()
-                    self._report(states, reported)
-                    live.update(picture(states, self._headline(states), self.console.width), refresh=True)
-                    if last:
-                        return
+        reported: set[str | Path] = set()
+        live = Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
         next_line = time.monotonic()
-        while True:
-            last = self._stop.wait(REFRESH_SECONDS)
-            states = self._watch.states()
-            self._report(states, reported)
-            if last:
-                return
-            if time.monotonic() >= next_line and any(state.iteration for state in states):
-                next_line = time.monotonic() + PLAIN_LINE_SECONDS
-                running = [_running_line(state) for state in states if state.status == RUNNING]
-                self.console.print("; ".join([self._headline(states), *running]), markup=False, highlight=False)
+        with live or nullcontext():
+            while True:
+                last = self._stop.wait(REFRESH_SECONDS)
+                states = self._watch.states()
+                self._report(states, reported)
+                if last:
+                    return
+                if live:
+                    live.update(picture(states, self._headline(states), self.console.width), refresh=True)
+                elif time.monotonic() >= next_line and any(state.iteration for state in states):
+                    next_line = time.monotonic() + PLAIN_LINE_SECONDS
+                    running = [_running_line(state) for state in states if state.status == RUNNING]
+                    self.console.print("; ".join([self._headline(states), *running]), markup=False, highlight=False)
 
-    def _report(self, states: Sequence[State], reported: set[str]) -> None:
-        """One lasting line for each cell that has ended since the last call."""
+    def _report(self, states: Sequence[State], reported: set[str | Path]) -> None:
+        """One lasting line for each cell that has ended, or lost its checkpoint, since the last call."""
+        assert self._watch is not None
+        for cell in self._watch.cells:
+            damaged = cell.folder / records.DAMAGED_CHECKPOINT_FILE
+            if damaged not in reported and _newer(damaged, self._watch.since):
+                self.console.print(f"{cell.name}: {records.DAMAGED}", markup=False, highlight=False)
+                reported.add(damaged)
         new = [state for state in states if state.status in (DONE, FAILED) and state.name not in reported]
         for state in new:
             text = state.text if state.status == DONE else f"{state.name} failed: {state.text}"
             self.console.print(text, markup=False, highlight=False)
             reported.add(state.name)
         if new:
-            records.gather(self.cells[0].protocol_folder)
+            self._gather()
 
     def _headline(self, states: Sequence[State]) -> str:
         assert self._watch is not None

@@ -46,7 +46,7 @@ def _fit(cell: Cell) -> records.Record:
     from plainres import data, machine
     from plainres.batches import Augmentation, EvaluationBatches, Normaliser, TrainingBatches
     from plainres.module import Classifier
-    from plainres.runlog import CHECKPOINT_FILE, RunLog
+    from plainres.runlog import RunLog
 
     config, protocol, folder = cell.config, cell.config.protocol, cell.folder
     depth, seed = config.model.depth, config.seed
@@ -73,7 +73,7 @@ def _fit(cell: Cell) -> records.Record:
     parts = dict(data.parts(source))
     loaders = [EvaluationBatches(part.pixels.to(device), part.labels.to(device), normaliser) for part in parts.values()]
 
-    checkpoint, start = _checkpoint(folder / CHECKPOINT_FILE)
+    checkpoint, start = _checkpoint(folder)
     stream.start = start
     evaluate_every = min(protocol.evaluate_every, protocol.iterations)
     runlog = RunLog(
@@ -155,7 +155,7 @@ def _fit(cell: Cell) -> records.Record:
     runlog.write_summary(logger, record)
     records.write_table(folder / records.CURVE_FILE, runlog.curve, records.CurvePoint)
     records.write_record(folder, record)  # last: from here on the cell is finished
-    for spent in (CHECKPOINT_FILE, records.FAILURE_FILE):
+    for spent in (records.CHECKPOINT_FILE, records.FAILURE_FILE):
         (folder / spent).unlink(missing_ok=True)
     return record
 
@@ -172,18 +172,22 @@ def _evaluate(trainer: Any, module: Any, loaders: list) -> dict[str, float]:
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
-def _checkpoint(path: Path) -> tuple[Path | None, int]:
-    """The checkpoint to continue from and its iteration; a damaged one is set aside."""
+def _checkpoint(folder: Path) -> tuple[Path | None, int]:
+    """The checkpoint to continue from and its iteration; a damaged one is set aside, and the sweep's display says so."""
     import torch
 
+    path, aside = folder / records.CHECKPOINT_FILE, folder / records.DAMAGED_CHECKPOINT_FILE
     if not path.exists():
         return None, 0
     try:
         iteration = int(torch.load(path, map_location="cpu", weights_only=True)["global_step"])
     except Exception as error:
-        aside = path.with_suffix(".corrupt")
         path.replace(aside)
-        LOG.warning("checkpoint %s is damaged (%s): set aside as %s, the cell starts again", path, type(error).__name__, aside.name)
+        aside.touch()
+        line = f"{folder.name}: {records.DAMAGED} ({type(error).__name__})"
+        LOG.warning(line)
+        if not _is_sweep_worker():
+            print(line, file=sys.stderr)
         return None, 0
     LOG.info("continues at iteration %d", iteration)
     return path, iteration
