@@ -5,7 +5,7 @@ import re
 import pytest
 from composing import ROOT, committed
 
-from experiments.depth.figures import table_markdown
+from experiments.depth.figures import summary
 from plainres.record import RUNS_TABLE, read_runs
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -15,7 +15,7 @@ TABLES = re.findall(r"<!-- table:(\w+) -->\n(.*?)\n<!-- end -->", README, re.DOT
 @pytest.mark.parametrize(("protocol", "shown"), TABLES, ids=[protocol for protocol, _ in TABLES])
 def test_tables_are_those_of_the_committed_records(tmp_path, protocol, shown):
     (tmp_path / RUNS_TABLE).write_text(committed(f"results/depth/{protocol}/{RUNS_TABLE}"), encoding="utf-8")
-    assert shown == table_markdown(read_runs(tmp_path))
+    assert shown == summary(read_runs(tmp_path))
 
 
 def test_there_is_a_table():

@@ -253,9 +253,11 @@ def _cell_rows(records: Sequence[Record]) -> list[list[str]]:
     return rows
 
 
-def table_markdown(records: Sequence[Record]) -> str:
-    """Mean training error by arm and depth, as the main README shows it."""
-    return "\n".join(_markdown(table(grid_of(records))))
+def summary(records: Sequence[Record]) -> str:
+    """Mean training error by arm and depth, and the verdicts, as the main README shows them."""
+    grid = grid_of(records)
+    verdicts = [f"- {claim.statement}: **{claim.verdict}**" for claim in check(grid)]
+    return "\n".join([*_markdown(table(grid)), "", *verdicts])
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
