@@ -1,9 +1,12 @@
 """What every test stands on: one thread, and no cache but the test's own."""
 
+from functools import partial
+
 import pytest
 import torch
+from made_up import made_up_record
 
-from plainres.record import CurvePoint, Record
+from plainres.record import CurvePoint
 
 torch.set_num_threads(1)
 
@@ -18,45 +21,8 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def make_record():
-    """A finished cell's record; keywords replace its values."""
-
-    def make(**values) -> Record:
-        defaults = {
-            "arm": "plain",
-            "depth": 20,
-            "seed": 0,
-            "shortcut": "none",
-            "num_parameters": 269722,
-            "protocol": "quick",
-            "data_label": "digits",
-            "num_classes": 10,
-            "status": "finished",
-            "train_error": 0.0125,
-            "train_error_eval": 0.01,
-            "train_loss": 0.05,
-            "test_error": 0.0875,
-            "test_loss": 0.3,
-            "val_error": None,
-            "iterations": 2000,
-            "error_window": 200,
-            "seconds": 61.5,
-            "images_per_second": 4162.25,
-            "peak_memory_mib": 0.0,
-            "precision": "32-true",
-            "processor": "a processor",
-            "threads": 1,
-            "config_hash": "0123456789ab",
-            "data_fingerprint": "ba9876543210",
-            "commit": "c0ffee",
-            "clean": True,
-            "python": "3.11.7",
-            "torch": "2.9.0",
-            "lightning": "2.6.0",
-            "finished_at": "2026-01-02T03:04:05Z",
-        }
-        return Record(**(defaults | values))
-
-    return make
+    """A finished cell's record, plain-20-seed0; keywords replace its values."""
+    return partial(made_up_record, arm="plain", shortcut="none")
 
 
 @pytest.fixture
