@@ -77,9 +77,6 @@ def test_train_error_is_the_mean_over_the_last_window_of_iterations(tmp_path, mo
     step = Classifier.training_step
 
     def training_step(self, batch, batch_idx):
-        with torch.no_grad():
-            self.network.eval()  # running statistics must not move twice
-            self.network.train()
         loss = step(self, batch, batch_idx)
         errors.append(float(self.window_errors[batch.step % self.window]))
         return loss

@@ -61,7 +61,7 @@ class Cell:
         missing = OmegaConf.missing_keys(self.config)
         if missing:
             raise ValueError(f"{min(missing)} is not set; data={self.config.data.name} needs {min(missing)}=…")
-        assert self.schedule  # it checks itself
+        _ = self.schedule  # raises ValueError for numbers that fit no run
 
     def finished(self) -> records.Record | None:
         """The record of this very configuration, if there is one; with `missing`, a row of runs.csv counts too."""
