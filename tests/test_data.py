@@ -59,6 +59,15 @@ def refuse_to_decode(monkeypatch) -> None:
     monkeypatch.setattr(Image, "open", opened)
 
 
+def test_random_pixels_are_the_same_ones_every_time():
+    source = data.load("random")
+    assert source.train.pixels.shape == (50_000, 3, 32, 32)
+    assert source.test.pixels.shape == (10_000, 3, 32, 32)
+    assert source.fingerprint == data.load("random").fingerprint
+    assert (source.train.labels.bincount() > 4500).all()
+    assert 127 < source.train.pixels[:1000].float().mean() < 128
+
+
 # Digits
 
 
@@ -93,7 +102,7 @@ def test_the_fingerprint_is_that_of_the_images():
 
 
 def test_an_unknown_source_names_the_legal_ones():
-    with pytest.raises(ValueError, match=r"^data 'mnist' is unknown; legal: digits, cifar10, cifar100, fashion_mnist, image_folder$"):
+    with pytest.raises(ValueError, match=r"^data 'mnist' is unknown; legal: digits, cifar10, cifar100, fashion_mnist, image_folder, random$"):
         data.load("mnist")
 
 

@@ -200,3 +200,34 @@ def test_a_block_of_ones_own_is_built_everywhere():
 def test_what_cannot_be_built_names_what_can(depth, shortcut, named):
     with pytest.raises(ValueError, match=named):
         CifarNetwork(depth, shortcut)
+
+
+@pytest.mark.parametrize("shortcut", ["none", "zero_pad", "projection"])
+def test_checkpointed_activations_change_no_number(shortcut):
+    images = torch.randn(4, 3, 8, 8)
+    outcomes = []
+    for chosen in (None, True):
+        torch.manual_seed(0)
+        network = CifarNetwork(14, shortcut, width=4, checkpoint_activations=chosen)
+        for _ in range(2):
+            network(images).square().mean().backward()
+        network.eval()
+        outcomes.append((network(images), [parameter.grad for parameter in network.parameters()], list(network.buffers())))
+    torch.testing.assert_close(outcomes[1], outcomes[0], rtol=0, atol=0)
+
+
+def test_checkpointed_activations_are_not_kept():
+    kept = []
+
+    def pack(tensor):
+        kept.append(tensor.numel())
+        return tensor
+
+    images, sums = torch.randn(2, 3, 8, 8), []
+    for chosen in (None, True):
+        kept.clear()
+        network = CifarNetwork(32, "zero_pad", width=4, checkpoint_activations=chosen)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            network(images)
+        sums.append(sum(kept))
+    assert sums[1] < sums[0] / 4

@@ -8,6 +8,7 @@ from composing import CONF
 from omegaconf import OmegaConf
 from torch import nn
 
+from plainres.batches import Batch, Chunk
 from plainres.module import Classifier
 from plainres.schedule import Schedule
 
@@ -87,28 +88,37 @@ def test_numbers_that_fit_no_run(values, message):
 
 
 def test_the_optimiser_follows_the_schedule_and_keeps_its_momentum_over_every_change():
+    """Against the update of SGD with momentum by hand, in chunks that hold changes within and between them."""
     schedule = Schedule(0.1, 12, milestones=(6, 9), warmup="constant", warmup_iterations=3, warmup_learning_rate=0.01, warmup_min_depth=110)
     expected = [0.01] * 3 + [0.1] * 3 + [0.01] * 3 + [0.001] * 3
     torch.manual_seed(0)
     network = nn.Linear(4, 3, bias=False).double()
-    module = Classifier(network, lambda iteration: schedule.at(iteration, 110), momentum=0.9, weight_decay=0.05, window=1)
-    chosen = module.configure_optimizers()
-    optimiser, scheduler = chosen["optimizer"], chosen["lr_scheduler"]["scheduler"]
-    assert chosen["lr_scheduler"]["interval"] == "step"
+    images, labels = torch.randn(12, 5, 4, dtype=torch.double), torch.randint(0, 3, (12, 5))
+    used = []
+
+    def learning_rate(iteration: int) -> float:
+        used.append(schedule.at(iteration, 110))
+        return used[-1]
+
+    def make_batch(draws) -> Batch:
+        return Batch(images[draws["chosen"]], labels[draws["chosen"]])
+
+    module = Classifier(network, make_batch, learning_rate, momentum=0.9, weight_decay=0.05, window=5)
+    optimiser = module.configure_optimizers()
+    module.optimizers = lambda use_pl_optimizer: optimiser
 
     by_hand, velocity = network.weight.detach().clone(), torch.zeros(3, 4, dtype=torch.double)
-    used = []
-    for _ in range(12):
-        images = torch.randn(5, 4, dtype=torch.double)
-        used.append(optimiser.param_groups[0]["lr"])
-        optimiser.zero_grad()
-        network(images).square().mean().backward()
-        gradient = 2 * (images @ by_hand.T).T @ images / 15 + 0.05 * by_hand
-        velocity = 0.9 * velocity + gradient
-        by_hand = by_hand - expected[len(used) - 1] * velocity
-        optimiser.step()
-        scheduler.step()
-        torch.testing.assert_close(network.weight.detach(), by_hand)
-        torch.testing.assert_close(optimiser.state[network.weight]["momentum_buffer"], velocity)
+    for first, last in ((0, 4), (4, 8), (8, 11), (11, 12)):
+        module.training_step(Chunk(first, {"chosen": torch.arange(first, last)}), 0)
+        for step in range(first, last):
+            guessed = (images[step] @ by_hand.T).softmax(1)
+            loss = -guessed[torch.arange(5), labels[step]].log().mean()
+            gradient = (guessed - nn.functional.one_hot(labels[step], 3)).T @ images[step] / 5 + 0.05 * by_hand
+            velocity = 0.9 * velocity + gradient
+            by_hand = by_hand - expected[step] * velocity
+            if step >= last - 5:  # the window holds the last five
+                assert module.window_losses[step % 5] == pytest.approx(float(loss), rel=1e-6)
+        torch.testing.assert_close(network.weight.detach(), by_hand, rtol=1e-6, atol=0)
+        torch.testing.assert_close(optimiser.state[network.weight]["momentum_buffer"], velocity, rtol=1e-6, atol=0)
     assert used == pytest.approx(expected, rel=1e-12)
-    assert used[3:6] == [0.1] * 3
+    assert module.iteration == 12

@@ -41,7 +41,7 @@ def interrupt_at(monkeypatch, iteration: int) -> None:
     step = Classifier.training_step
 
     def training_step(self, batch, batch_idx):
-        if self.global_step == iteration:
+        if self.iteration == iteration:
             raise InterruptionError
         return step(self, batch, batch_idx)
 
@@ -76,10 +76,9 @@ def test_train_error_is_the_mean_over_the_last_window_of_iterations(tmp_path, mo
     errors = []
     step = Classifier.training_step
 
-    def training_step(self, batch, batch_idx):
-        loss = step(self, batch, batch_idx)
-        errors.append(float(self.window_errors[batch.step % self.window]))
-        return loss
+    def training_step(self, chunk, batch_idx):
+        step(self, chunk, batch_idx)
+        errors.append(float(self.window_errors[chunk.step % self.window]))
 
     monkeypatch.setattr(Classifier, "training_step", training_step)
     record = train.train_cell(compose_cell(tmp_path, *SMOKE))
@@ -116,11 +115,53 @@ def test_an_interrupted_run_ends_with_the_record_of_an_undisturbed_one(undisturb
     steps = []
     with monkeypatch.context() as patched:
         step = Classifier.training_step
-        patched.setattr(Classifier, "training_step", lambda self, batch, i: (steps.append(batch.step), step(self, batch, i))[1])
+        patched.setattr(Classifier, "training_step", lambda self, chunk, i: (steps.append(chunk.step), step(self, chunk, i))[1])
         record = train.train_cell(cell)
     assert steps == list(range(resumed_at, 24)), "it continues where the checkpoint is"
     assert numbers(record) == numbers(undisturbed[1])
     assert curve(cell) == curve(undisturbed[0])
+
+
+def test_chunks_of_iterations_change_no_number(undisturbed, tmp_path):
+    cell = compose_cell(tmp_path / "chunks", *SMOKE, "iterations_per_chunk=3")
+    assert train.iterations_per_chunk(3, 4, 8) == 2
+    assert numbers(train.train_cell(cell)) == numbers(undisturbed[1])
+    assert curve(cell) == curve(undisturbed[0])
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 2)])
+def test_a_run_continues_in_the_chunks_it_began_with(undisturbed, tmp_path, monkeypatch, before, after):
+    overrides = (*SMOKE, "checkpoint_seconds=0")
+    for iteration, chunk in ((6, before), (18, after)):
+        with monkeypatch.context() as patched:
+            interrupt_at(patched, iteration)
+            with pytest.raises(InterruptionError):
+                train.train_cell(compose_cell(tmp_path / "interrupted", *overrides, f"iterations_per_chunk={chunk}"))
+    cell = compose_cell(tmp_path / "interrupted", *overrides)
+    assert numbers(train.train_cell(cell)) == numbers(undisturbed[1])
+    assert curve(cell) == curve(undisturbed[0])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "log_every", "evaluate_every", "length"),
+    [
+        (100, 100, 1000, 100),  # the paper's protocol on a GPU
+        (100, 50, 500, 50),
+        (100, 100, 100, 50),  # a checkpoint must find a place between two evaluations
+        (1, 50, 500, 1),
+        (7, 30, 60, 6),
+        (100, 1, 1, 1),
+    ],
+)
+def test_a_chunk_ends_wherever_something_is_looked_at(wanted, log_every, evaluate_every, length):
+    assert train.iterations_per_chunk(wanted, log_every, evaluate_every) == length
+
+
+def test_callbacks_of_the_configuration_see_the_run(undisturbed, tmp_path):
+    seen = "+callbacks={rates:{_target_:pytorch_lightning.callbacks.Timer}}"
+    cell = compose_cell(tmp_path / "seen", *SMOKE, seen)
+    assert cell.identity == undisturbed[0].identity
+    assert numbers(train.train_cell(cell)) == numbers(undisturbed[1])
 
 
 def test_a_damaged_checkpoint_is_set_aside_and_the_cell_starts_again(undisturbed, tmp_path, caplog):
@@ -191,10 +232,10 @@ def test_an_orphaned_worker_ends_itself(tmp_path, monkeypatch):
     ended = []
     monkeypatch.setattr("os._exit", lambda status: ended.append(status))
     monkeypatch.setattr("os.getppid", lambda: 4711)
-    runlog = RunLog("plain", 8, 0, tmp_path, 1, 1, 1.0, stop_with_parent=True)
+    runlog = RunLog("plain", 8, 0, tmp_path, 1, 1, 1.0, iterations=9, batch_size=2, stop_with_parent=True)
     monkeypatch.setattr("os.getppid", lambda: 1)
-    trainer = type("Trainer", (), {"global_step": 0, "max_steps": 9, "logger": None})()
-    runlog.on_train_start(trainer, None)
+    trainer, module = type("Trainer", (), {"logger": None})(), type("Module", (), {"iteration": 0})()
+    runlog.on_train_start(trainer, module)
     assert ended == [1]
 
 

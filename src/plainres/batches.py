@@ -6,7 +6,7 @@ Section 4.2 of He et al. 2015 does not say on which side of the mean subtraction
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -73,11 +73,17 @@ class Normaliser:
 
 
 class Batch(NamedTuple):
-    """`step` counts iterations from 0 (evaluation: batches); images are normalised float32 (N, C, H, W), labels int64 (N,)."""
+    """`images` normalised float32 (N, C, H, W), channels last in memory; `labels` int64 (N,)."""
 
-    step: int
     images: Tensor
     labels: Tensor
+
+
+class Chunk(NamedTuple):
+    """What chance decides in successive iterations, the first of them number `step` from 0: `draws`, each tensor (iterations, …)."""
+
+    step: int
+    draws: dict[str, Tensor]
 
 
 def warp(images: Tensor, angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -122,13 +128,15 @@ class TrainingBatches:
     """The training stream from iteration `start` to `stop`; batch number `step` is a pure function of (seed, step).
 
     Every epoch is a new permutation of the set; its last, incomplete batch is dropped, so all batches have one shape. Random
-    numbers are drawn on the CPU whatever the device, so the stream does not depend on it either.
+    numbers are drawn on the CPU whatever the device, so the stream does not depend on it either. What is drawn (`draws`) is apart
+    from what is made of it on the device (`make`): iterating yields draws, `iterations_per_chunk` iterations at a time.
 
     Args:
         images: uint8 (N, C, H, W) on the device.
         labels: int64 (N,) on the device.
         stop: number of iterations of the whole run.
-        start: first iteration that is still to come.
+        start: first iteration that is still to come; a multiple of iterations_per_chunk.
+        iterations_per_chunk: the last chunk may be shorter.
 
     Raises:
         ValueError: batch_size exceeds the set.
@@ -144,6 +152,7 @@ class TrainingBatches:
         seed: int,
         stop: int,
         start: int = 0,
+        iterations_per_chunk: int = 1,
     ):
         if not 1 <= batch_size <= len(images):
             raise ValueError(f"batch_size {batch_size} lies outside 1 to {len(images)}, the number of training images")
@@ -155,50 +164,59 @@ class TrainingBatches:
         self.seed = seed
         self.stop = stop
         self.start = start
+        self.iterations_per_chunk = iterations_per_chunk
         self.steps_per_epoch = len(images) // batch_size
         self._epoch = -1
         self._permutation = torch.empty(0, dtype=torch.int64)
 
     def __len__(self) -> int:
-        return self.stop
+        """Chunks of the whole run, those before `start` included."""
+        return math.ceil(self.stop / self.iterations_per_chunk)
 
-    def __iter__(self) -> Iterator[Batch]:
-        for step in range(self.start, self.stop):
-            yield self.batch(step)
+    def __iter__(self) -> Iterator[Chunk]:
+        for first in range(self.start, self.stop, self.iterations_per_chunk):
+            drawn = [self.draws(step) for step in range(first, min(first + self.iterations_per_chunk, self.stop))]
+            yield Chunk(first, {name: torch.stack([draws[name] for draws in drawn]) for name in drawn[0]})
 
     def batch(self, step: int) -> Batch:
         """The batch of iteration `step`, numbered from 0."""
+        return self.make({name: draw.to(self.images.device) for name, draw in self.draws(step).items()})
+
+    def draws(self, step: int) -> dict[str, Tensor]:
+        """What chance decides in iteration `step`: which images, and the numbers of their augmentation; on the CPU."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            order = torch.randperm(len(self.images), generator=_generator(self.seed, "epoch", epoch))
-            self._epoch, self._permutation = epoch, order.to(self.images.device)
-        chosen = self._permutation[position * self.batch_size : (position + 1) * self.batch_size]
-        images = self._augment(self.images[chosen], _generator(self.seed, "step", step))
-        return Batch(step, images.contiguous(memory_format=torch.channels_last), self.labels[chosen])
-
-    def _augment(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        augmentation, count, device = self.augmentation, len(pixels), pixels.device
+            self._epoch = epoch
+            self._permutation = torch.randperm(len(self.images), generator=_generator(self.seed, "epoch", epoch))
+        count, augmentation, generator = self.batch_size, self.augmentation, _generator(self.seed, "step", step)
 
         def uniform(low: float, high: float, *shape: int) -> Tensor:
-            return (torch.rand(*shape, generator=generator) * (high - low) + low).to(device, non_blocking=True)
+            return torch.rand(*shape, generator=generator) * (high - low) + low
 
-        images = pixels.float() / 255
+        drawn = {"chosen": self._permutation[position * count : (position + 1) * count]}
         if augmentation.warps:
-            images = warp(
-                images,
-                angle=uniform(-augmentation.rotation, augmentation.rotation, count),
-                scale=uniform(*augmentation.scale, count),
-                shift=uniform(-augmentation.shift, augmentation.shift, count, 2),
-            )
-        images = self.normaliser(images)
+            drawn["angle"] = uniform(-augmentation.rotation, augmentation.rotation, count)
+            drawn["scale"] = uniform(*augmentation.scale, count)
+            drawn["shift"] = uniform(-augmentation.shift, augmentation.shift, count, 2)
         if augmentation.padding or augmentation.mirror:
-            corner = torch.randint(0, 2 * augmentation.padding + 1, (2, count), generator=generator).to(device, non_blocking=True)
-            mirrored = uniform(0, 1, count) < (0.5 if augmentation.mirror else 0.0)
-            images = crop_and_mirror(images, augmentation.padding, corner[0], corner[1], mirrored)
+            drawn["corner"] = torch.randint(0, 2 * augmentation.padding + 1, (2, count), generator=generator)
+            drawn["mirrored"] = uniform(0, 1, count) < (0.5 if augmentation.mirror else 0.0)
         if augmentation.noise:
-            noise = torch.randn(images.shape, generator=generator).to(device, non_blocking=True)
-            images = images + augmentation.noise * noise
-        return images
+            drawn["noise"] = torch.randn(count, *self.images.shape[1:], generator=generator)
+        return drawn
+
+    def make(self, draws: Mapping[str, Tensor]) -> Batch:
+        """The batch that `draws`, on the device, decide; fixed shapes and no look at a value, so that a CUDA graph can hold it."""
+        images = self.images[draws["chosen"]].float() / 255
+        if "angle" in draws:
+            images = warp(images, draws["angle"], draws["scale"], draws["shift"])
+        images = self.normaliser(images)
+        if "corner" in draws:
+            top, left = draws["corner"]
+            images = crop_and_mirror(images, self.augmentation.padding, top, left, draws["mirrored"])
+        if "noise" in draws:
+            images = images + self.augmentation.noise * draws["noise"]
+        return Batch(images.contiguous(memory_format=torch.channels_last), self.labels[draws["chosen"]])
 
 
 class EvaluationBatches:
@@ -217,7 +235,7 @@ class EvaluationBatches:
         for step in range(len(self)):
             chosen = slice(step * self.batch_size, (step + 1) * self.batch_size)
             images = self.normaliser(self.images[chosen].float() / 255)
-            yield Batch(step, images.contiguous(memory_format=torch.channels_last), self.labels[chosen])
+            yield Batch(images.contiguous(memory_format=torch.channels_last), self.labels[chosen])
 
 
 def _generator(seed: int, what: str, number: int) -> torch.Generator:

@@ -1,4 +1,4 @@
-"""Sources of real images → uint8 tensors, decoded once; a source ends where plainres.batches begins."""
+"""Sources of images → uint8 tensors, decoded once; a source ends where plainres.batches begins."""
 
 import hashlib
 import json
@@ -105,6 +105,16 @@ def _digits(root: Path, image_size: int | None) -> Source:
     )
 
 
+def _random(root: Path, image_size: int | None) -> Source:
+    generator = torch.Generator().manual_seed(0)
+
+    def part(count: int) -> Images:
+        pixels = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
+        return Images(pixels, torch.randint(0, 10, (count,), generator=generator))
+
+    return Source(part(50_000), part(10_000), tuple("0123456789"))
+
+
 def _torchvision(class_name: str, archive: str) -> Callable[[Path, int | None], Source]:
     def read(root: Path, image_size: int | None) -> Source:
         from torchvision import datasets
@@ -155,6 +165,7 @@ SOURCES: dict[str, Callable[[Path, int | None], Source]] = {
     "cifar100": _torchvision("CIFAR100", "cifar-100-python.tar.gz"),
     "fashion_mnist": _torchvision("FashionMNIST", "FashionMNIST/raw/*-ubyte.gz"),
     "image_folder": _image_folder,
+    "random": _random,
 }
 
 

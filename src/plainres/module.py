@@ -1,6 +1,8 @@
 """The LightningModule: loss, errors, optimiser. It knows no architecture and no data set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -8,21 +10,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MeanMetric, MetricCollection
 
-from plainres.batches import Batch
+from plainres.batches import Batch, Chunk
+from plainres.iteration import Iterations, batch_error
 
 
 class Classifier(pl.LightningModule):
     """Trains `network` with cross-entropy and SGD, and keeps the running error of the last `window` iterations.
 
-    Errors are fractions in [0, 1]; losses are nats per image.
+    Errors are fractions in [0, 1]; losses are nats per image. Iterations run in chunks (plainres.iteration), which is why Lightning's
+    own count of optimiser steps stays at 0: `iteration` is the number of updates done.
 
     Args:
         network: (N, C, H, W) float → logits (N, classes).
+        make_batch: what chance decides in one iteration → its batch.
         learning_rate: iteration, from 0 → learning rate of that update.
         momentum: 0.9 in the paper.
         weight_decay: on every parameter, as in the paper; 1e-4 there.
         window: iterations over which the running training error and loss are taken.
         evaluated: names of the sets that validation loaders hold, in their order.
+        bf16: multiply in bfloat16 (autocast); weights, sums and losses stay float32.
+        compiled: train through torch.compile; evaluation takes the network as it is.
     """
 
     window_errors: Tensor
@@ -31,19 +38,28 @@ class Classifier(pl.LightningModule):
     def __init__(
         self,
         network: nn.Module,
+        make_batch: Callable[[Mapping[str, Tensor]], Batch],
         learning_rate: Callable[[int], float],
         momentum: float,
         weight_decay: float,
         window: int,
         evaluated: tuple[str, ...] = ("test",),
+        bf16: bool = False,
+        compiled: bool = False,
     ):
         super().__init__()
+        self.automatic_optimization = False
         self.network = network
+        self.make_batch = make_batch
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.window = window
         self.evaluated = evaluated
+        self.bf16 = bf16
+        self.iteration = 0
+        self._training_network = torch.compile(network.forward, dynamic=False) if compiled else network.__call__
+        self._iterations: Iterations | None = None
         # Buffers, so that a resumed run goes on with the same running error.
         self.register_buffer("window_errors", torch.zeros(window))
         self.register_buffer("window_losses", torch.zeros(window))
@@ -53,28 +69,35 @@ class Classifier(pl.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of normalised images (N, C, H, W)."""
-        return self.network(images)
+        return self._in_precision(self.network, images)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        assert batch.step == self.global_step, "the stream and the optimiser count different iterations"
-        logits = self.network(batch.images)
-        loss = functional.cross_entropy(logits, batch.labels)
-        slot = batch.step % self.window
-        self.window_errors[slot] = _error(logits, batch.labels)
-        self.window_losses[slot] = loss.detach()
-        return loss
+    def _in_precision(self, network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        # Without autocast's cache: weights change within a chunk, and no weight is used twice in an iteration.
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
+            return network(images)
+
+    def training_step(self, chunk: Chunk, batch_idx: int) -> None:
+        assert chunk.step == self.iteration, "the stream and the optimiser count different iterations"
+        if self._iterations is None:
+            optimiser: Any = self.optimizers(use_pl_optimizer=False)
+            forward = partial(self._in_precision, self._training_network)
+            self._iterations = Iterations(forward, self.make_batch, optimiser, self.window_errors, self.window_losses)
+        length = len(chunk.draws["chosen"])
+        rates = [self.learning_rate(step) for step in range(chunk.step, chunk.step + length)]
+        self._iterations.run(chunk.step, chunk.draws, rates)
+        self.iteration += length
 
     def running_error_and_loss(self) -> tuple[float, float]:
         """Mean training error and loss of the last `window` iterations, or of all so far where there are fewer."""
-        filled = min(self.global_step, self.window)
+        filled = min(self.iteration, self.window)
         means = torch.stack([self.window_errors[:filled].mean(), self.window_losses[:filled].mean()])
         error, loss = means.tolist()
         return error, loss
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         name = self.evaluated[dataloader_idx]
-        logits = self.network(batch.images)
-        self.metrics[f"{name}_error"].update(_error(logits, batch.labels), weight=len(batch.labels))
+        logits = self(batch.images)
+        self.metrics[f"{name}_error"].update(batch_error(logits, batch.labels), weight=len(batch.labels))
         self.metrics[f"{name}_loss"].update(functional.cross_entropy(logits, batch.labels), weight=len(batch.labels))
 
     def on_validation_epoch_end(self) -> None:
@@ -83,11 +106,12 @@ class Classifier(pl.LightningModule):
                 self.log(name, metric.compute(), logger=False)
                 metric.reset()
 
-    def configure_optimizers(self):
-        optimiser = torch.optim.SGD(self.parameters(), lr=1.0, momentum=self.momentum, weight_decay=self.weight_decay)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, self.learning_rate)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["iteration"] = self.iteration
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.iteration = checkpoint["iteration"]
 
-def _error(logits: Tensor, labels: Tensor) -> Tensor:
-    return (logits.detach().argmax(1) != labels).float().mean()
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        fused = self.window_errors.is_cuda or None  # one kernel for all parameters, which takes its learning rate from a tensor
+        return torch.optim.SGD(self.parameters(), lr=1.0, momentum=self.momentum, weight_decay=self.weight_decay, fused=fused)

@@ -24,6 +24,9 @@ class RunLog(pl.Callback):
 
     Args:
         folder: where curve, events, progress and checkpoint lie.
+        iterations: length of the whole run.
+        batch_size: images of an iteration.
+        iterations_per_chunk: kept in the checkpoint, for the run that continues.
         stop_with_parent: end the process when the sweep that started it is gone.
     """
 
@@ -36,6 +39,9 @@ class RunLog(pl.Callback):
         log_every: int,
         evaluate_every: int,
         checkpoint_seconds: float,
+        iterations: int,
+        batch_size: int,
+        iterations_per_chunk: int = 1,
         stop_with_parent: bool = False,
     ):
         self.arm, self.depth, self.seed = arm, depth, seed
@@ -43,6 +49,9 @@ class RunLog(pl.Callback):
         self.log_every = log_every
         self.evaluate_every = evaluate_every
         self.checkpoint_seconds = checkpoint_seconds
+        self.iterations = iterations
+        self.batch_size = batch_size
+        self.iterations_per_chunk = iterations_per_chunk
         self.parent = os.getppid() if stop_with_parent else None
         self.curve: list[CurvePoint] = []
         self.diverged = False
@@ -57,7 +66,8 @@ class RunLog(pl.Callback):
         return self._seconds_before + (0.0 if self._started is None else time.monotonic() - self._started)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"curve": [asdict(point) for point in self.curve], "seconds": self.seconds}
+        curve = [asdict(point) for point in self.curve]
+        return {"curve": curve, "seconds": self.seconds, "iterations_per_chunk": self.iterations_per_chunk}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.curve = [CurvePoint(**point) for point in state_dict["curve"]]
@@ -65,28 +75,28 @@ class RunLog(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._started = self._last_checkpoint = self._last_progress = time.monotonic()
-        self._start_step = trainer.global_step
+        self._start_step = pl_module.iteration
         if isinstance(trainer.logger, TensorBoardLogger):
             trainer.logger.experiment.add_custom_scalars(_layout())
-        self._write_progress(trainer, None)
+        self._write_progress(pl_module, None)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        step = trainer.global_step
-        if step % self.log_every == 0 or step == trainer.max_steps:
-            point = self._point(trainer, pl_module)
+        step = pl_module.iteration
+        if step % self.log_every == 0 or step == self.iterations:
+            point = self._point(pl_module)
             if not math.isfinite(point.train_loss):
                 self.diverged = True
                 trainer.should_stop = True
                 return
             self.curve.append(point)
             values = {name: getattr(point, name) for name in ("train_error", "train_loss", "learning_rate")}
-            values["images_per_second"] = (step - self._start_step) * len(batch.labels) / self._seconds_here()
-            self._log(trainer, values)
-            self._write_progress(trainer, point.train_error)
+            values["images_per_second"] = (step - self._start_step) * self.batch_size / self._seconds_here()
+            self._log(trainer, pl_module, values)
+            self._write_progress(pl_module, point.train_error)
         elif time.monotonic() - self._last_progress >= PROGRESS_SECONDS:
-            self._write_progress(trainer, self.curve[-1].train_error if self.curve else None)
+            self._write_progress(pl_module, self.curve[-1].train_error if self.curve else None)
         due = time.monotonic() - self._last_checkpoint >= self.checkpoint_seconds
-        if due and step < trainer.max_steps and step % self.evaluate_every != 0:
+        if due and step < self.iterations and step % self.evaluate_every != 0:
             trainer.save_checkpoint(self.folder / CHECKPOINT_FILE)
             self._last_checkpoint = time.monotonic()
 
@@ -94,9 +104,9 @@ class RunLog(pl.Callback):
         if trainer.state.fn != "fit" or self.diverged:
             return
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self._log(trainer, values)
-        if not self.curve or self.curve[-1].iteration != trainer.global_step:
-            self.curve.append(self._point(trainer, pl_module))
+        self._log(trainer, pl_module, values)
+        if not self.curve or self.curve[-1].iteration != pl_module.iteration:
+            self.curve.append(self._point(pl_module))
         self.curve[-1] = replace(
             self.curve[-1], test_error=values["test_error"], test_loss=values["test_loss"], val_error=values.get("val_error")
         )
@@ -116,30 +126,30 @@ class RunLog(pl.Callback):
         )
         logger.finalize("success")
 
-    def _point(self, trainer: pl.Trainer, pl_module: Any) -> CurvePoint:
+    def _point(self, pl_module: Any) -> CurvePoint:
         error, loss = pl_module.running_error_and_loss()
-        rate = pl_module.learning_rate(trainer.global_step - 1)
-        return CurvePoint(self.arm, self.depth, self.seed, trainer.global_step, error, loss, rate)
+        rate = pl_module.learning_rate(pl_module.iteration - 1)
+        return CurvePoint(self.arm, self.depth, self.seed, pl_module.iteration, error, loss, rate)
 
-    def _log(self, trainer: pl.Trainer, values: dict[str, float]) -> None:
+    def _log(self, trainer: pl.Trainer, pl_module: Any, values: dict[str, float]) -> None:
         if trainer.logger is not None:  # tags end with the arm, so that plain and residual stand side by side
-            trainer.logger.log_metrics({f"{name}/{self.arm}": value for name, value in values.items()}, trainer.global_step)
+            trainer.logger.log_metrics({f"{name}/{self.arm}": value for name, value in values.items()}, pl_module.iteration)
 
     def _seconds_here(self) -> float:
         """Seconds since this process began to train."""
         assert self._started is not None
         return time.monotonic() - self._started
 
-    def _write_progress(self, trainer: pl.Trainer, error: float | None) -> None:
+    def _write_progress(self, pl_module: Any, error: float | None) -> None:
         self._last_progress = time.monotonic()
         if self.parent is not None and os.getppid() != self.parent:
             os._exit(1)  # the sweep is gone; the checkpoint on disk is what the next one continues from
-        done = trainer.global_step - self._start_step
-        remaining = (trainer.max_steps - trainer.global_step) * self._seconds_here() / done if done else None
+        done = pl_module.iteration - self._start_step
+        remaining = (self.iterations - pl_module.iteration) * self._seconds_here() / done if done else None
         progress = {
             "pid": os.getpid(),
-            "iteration": trainer.global_step,
-            "iterations": trainer.max_steps,
+            "iteration": pl_module.iteration,
+            "iterations": self.iterations,
             "train_error": error,
             "seconds": self.seconds,
             "seconds_remaining": remaining,

@@ -1,6 +1,7 @@
 """Configuration → objects → fit → one record. `python -m plainres.train`, with -m for a sweep."""
 
 import logging
+import math
 import sys
 import time
 import traceback
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # torch is imported where it is used: a sweep with nothing le
 
 ROOT = Path(__file__).resolve().parents[2]
 LOG = logging.getLogger(__name__)
+GPU_ITERATIONS_PER_CHUNK = 100  # on a GPU, about 0.1 s
 
 
 def train_cell(cell: Cell) -> records.Record:
@@ -68,39 +70,52 @@ def _fit(cell: Cell) -> records.Record:
 
     pixels, labels = source.train.pixels.to(device), source.train.labels.to(device)
     normaliser = Normaliser(pixels, config.data.normalisation)
-    stream = TrainingBatches(pixels, labels, normaliser, augmentation, protocol.batch_size, seed, stop=protocol.iterations)
+    evaluate_every = min(protocol.evaluate_every, protocol.iterations)
+    wanted = config.iterations_per_chunk or (GPU_ITERATIONS_PER_CHUNK if accelerator == "gpu" else 1)
+    checkpoint, start, chunk = _checkpoint(folder, iterations_per_chunk(wanted, protocol.log_every, evaluate_every))
+    stream = TrainingBatches(
+        pixels, labels, normaliser, augmentation, protocol.batch_size, seed, protocol.iterations, start, iterations_per_chunk=chunk
+    )
     window = protocol.error_window or stream.steps_per_epoch
     parts = dict(data.parts(source))
     loaders = [EvaluationBatches(part.pixels.to(device), part.labels.to(device), normaliser) for part in parts.values()]
 
-    checkpoint, start = _checkpoint(folder)
-    stream.start = start
-    evaluate_every = min(protocol.evaluate_every, protocol.iterations)
     runlog = RunLog(
-        cell.arm, depth, seed, folder, protocol.log_every, evaluate_every, config.checkpoint_seconds, stop_with_parent=_is_sweep_worker()
+        cell.arm,
+        depth,
+        seed,
+        folder,
+        protocol.log_every,
+        evaluate_every,
+        config.checkpoint_seconds,
+        iterations=protocol.iterations,
+        batch_size=protocol.batch_size,
+        iterations_per_chunk=chunk,
+        stop_with_parent=_is_sweep_worker(),
     )
     logger = TensorBoardLogger(folder, name="", version="", default_hp_metric=False, purge_step=start or None)
     logger.experiment.add_text("data", config.data.label, start)
     module = Classifier(
         network,
+        make_batch=stream.make,
         learning_rate=lambda iteration: cell.schedule.at(iteration, depth),
         momentum=protocol.momentum,
         weight_decay=protocol.weight_decay,
         window=min(window, protocol.iterations),
         evaluated=tuple(parts),
+        bf16=precision == "bf16-mixed",
+        compiled=bool(protocol.compile),
     )
     trainer = pl.Trainer(
         accelerator=accelerator,
         devices=1,
-        precision=precision,
-        max_steps=protocol.iterations,
-        max_epochs=-1,
-        val_check_interval=evaluate_every,
+        max_epochs=1,  # the stream is one long epoch
+        val_check_interval=evaluate_every // chunk,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
-        log_every_n_steps=protocol.iterations,
+        log_every_n_steps=len(stream),
         logger=logger,
-        callbacks=[runlog],
+        callbacks=[runlog, *(hydra.utils.instantiate(observer) for observer in (config.callbacks or {}).values())],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -135,12 +150,12 @@ def _fit(cell: Cell) -> records.Record:
         test_error=final.get("test_error"),
         test_loss=final.get("test_loss"),
         val_error=final.get("val_error"),
-        iterations=trainer.global_step,
+        iterations=module.iteration,
         error_window=module.window,
         seconds=runlog.seconds,
-        images_per_second=trainer.global_step * protocol.batch_size / runlog.seconds,
+        images_per_second=module.iteration * protocol.batch_size / runlog.seconds,
         peak_memory_mib=machine.peak_memory_mib(device),
-        precision=str(trainer.precision),
+        precision=precision,
         processor=machine.processor_name(device),
         threads=threads,
         config_hash=records.config_hash(identity),
@@ -172,15 +187,22 @@ def _evaluate(trainer: Any, module: Any, loaders: list) -> dict[str, float]:
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
-def _checkpoint(folder: Path) -> tuple[Path | None, int]:
-    """The checkpoint to continue from and its iteration; a damaged one is set aside, and the sweep's display says so."""
+def _checkpoint(folder: Path, chunk: int) -> tuple[Path | None, int, int]:
+    """The checkpoint to continue from, its iteration, and the iterations of its chunks (`chunk` where there is no checkpoint).
+
+    Chunks keep their length over interruptions, because Lightning counts them. A damaged checkpoint is set aside, and the sweep's
+    display says so.
+    """
     import torch
+
+    from plainres.runlog import RunLog
 
     path, aside = folder / records.CHECKPOINT_FILE, folder / records.DAMAGED_CHECKPOINT_FILE
     if not path.exists():
-        return None, 0
+        return None, 0, chunk
     try:
-        iteration = int(torch.load(path, map_location="cpu", weights_only=True)["global_step"])
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        iteration, chunk = checkpoint["iteration"], checkpoint["callbacks"][RunLog.__qualname__]["iterations_per_chunk"]
     except Exception as error:
         path.replace(aside)
         aside.touch()
@@ -188,9 +210,23 @@ def _checkpoint(folder: Path) -> tuple[Path | None, int]:
         LOG.warning(line)
         if not _is_sweep_worker():
             print(line, file=sys.stderr)
-        return None, 0
+        return None, 0, chunk
     LOG.info("continues at iteration %d", iteration)
-    return path, iteration
+    return path, iteration, chunk
+
+
+def iterations_per_chunk(wanted: int, log_every: int, evaluate_every: int) -> int:
+    """The most iterations, up to `wanted`, that can run without a look from outside: whole chunks lie between any two looks.
+
+    A chunk is shorter than evaluate_every, because checkpoints are taken between evaluations.
+
+    Raises:
+        ValueError: wanted is below 1.
+    """
+    if wanted < 1:
+        raise ValueError(f"iterations_per_chunk {wanted} is below 1")
+    common = math.gcd(log_every, evaluate_every)
+    return next(length for length in range(wanted, 0, -1) if common % length == 0 and (length < evaluate_every or length == 1))
 
 
 def _num_threads(jobs: int) -> int:

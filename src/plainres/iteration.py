@@ -1,0 +1,106 @@
+"""One training iteration as a call without arguments, which a CUDA graph can hold: no value of it passes through Python."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from plainres.batches import Batch
+
+EAGER_ITERATIONS = 3  # before a graph is captured: they make the momentum buffers and let libraries choose their algorithms
+
+
+class Iterations:
+    """Runs iterations: batch, forward, backward, update, error and loss of the batch; on a GPU as replays of one CUDA graph.
+
+    An iteration reads what chance decided and its learning rate from fixed tensors, at a place that it moves on itself. So the host
+    only says "again", and waits for nothing.
+
+    Args:
+        forward: images (N, C, H, W) → logits (N, classes).
+        make_batch: what chance decides in one iteration → its batch, on the device.
+        optimiser: its learning rate is overwritten.
+        errors, losses: (window,) on the device; iteration i writes element i % window.
+        graph: None captures a CUDA graph where the device has them.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[[Tensor], Tensor],
+        make_batch: Callable[[Mapping[str, Tensor]], Batch],
+        optimiser: torch.optim.Optimizer,
+        errors: Tensor,
+        losses: Tensor,
+        graph: bool | None = None,
+    ):
+        self.forward = forward
+        self.make_batch = make_batch
+        self.optimiser = optimiser
+        self.errors = errors
+        self.losses = losses
+        self.captures = errors.is_cuda if graph is None else graph
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._eager = 0
+        self._draws: dict[str, Tensor] = {}
+        self._rates = torch.empty(0)
+        self._rate = torch.zeros((), device=errors.device)
+        self._place = torch.zeros(1, dtype=torch.int64, device=errors.device)  # within _draws and _rates
+        self._slot = torch.zeros(1, dtype=torch.int64, device=errors.device)  # within errors and losses
+        for group in optimiser.param_groups:
+            group["lr"] = self._rate
+
+    def run(self, step: int, draws: Mapping[str, Tensor], rates: Sequence[float]) -> None:
+        """Iterations `step` to `step + len(rates) - 1`.
+
+        Args:
+            draws: each tensor (iterations, …) on the device; the first call has the most iterations.
+            rates: learning rate of each iteration.
+        """
+        if not self._draws:
+            self._draws = {name: torch.empty_like(draw) for name, draw in draws.items()}
+            self._rates = torch.empty(len(rates), device=self.errors.device)
+        for name, draw in draws.items():
+            self._draws[name][: len(draw)].copy_(draw)
+        self._rates[: len(rates)].copy_(torch.tensor(rates))
+        self._place.zero_()
+        self._slot.fill_(step % len(self.errors))
+        for _ in rates:
+            self._run_one()
+
+    def _run_one(self) -> None:
+        if self._graph is not None:
+            self._graph.replay()
+        elif not self.captures:
+            self._iterate()
+        elif self._eager < EAGER_ITERATIONS:
+            self._eager += 1
+            aside = torch.cuda.Stream()  # as torch.cuda.graph wants it
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                self._iterate()
+            torch.cuda.current_stream().wait_stream(aside)
+        else:
+            self.optimiser.zero_grad(set_to_none=True)  # the graph's gradients live in its own memory
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._iterate()
+            self._graph.replay()  # capturing runs nothing
+
+    def _iterate(self) -> None:
+        self._rate.copy_(self._rates[self._place].squeeze(0))
+        images, labels = self.make_batch({name: draw[self._place].squeeze(0) for name, draw in self._draws.items()})
+        self.optimiser.zero_grad(set_to_none=True)
+        logits = self.forward(images)
+        loss = functional.cross_entropy(logits, labels)
+        loss.backward()
+        self.optimiser.step()
+        self.errors.index_copy_(0, self._slot, batch_error(logits, labels).view(1))
+        self.losses.index_copy_(0, self._slot, loss.detach().to(self.losses.dtype).view(1))
+        self._place += 1
+        self._slot.add_(1).remainder_(len(self.errors))
+
+
+def batch_error(logits: Tensor, labels: Tensor) -> Tensor:
+    """Fraction of a batch whose largest logit is not the label's; scalar on the device."""
+    return (logits.detach().argmax(1) != labels).float().mean()

@@ -1,0 +1,90 @@
+"""Iterations without a value that passes through Python: equal to the loop that one would write by hand, on a GPU equal to themselves."""
+
+import pytest
+import torch
+from torch import nn
+
+from plainres.batches import Augmentation, Normaliser, TrainingBatches
+from plainres.iteration import EAGER_ITERATIONS, Iterations, batch_error
+from plainres.network import CifarNetwork
+
+RATES = [0.05, 0.1, 0.1, 0.02, 0.1, 0.05, 0.01, 0.1, 0.1]
+EVERYTHING = Augmentation(padding=1, mirror=True, rotation=10.0, scale=(0.9, 1.1), shift=0.5, noise=0.1)
+
+
+def network_and_stream(device: str = "cpu", chunk: int = 1):
+    torch.manual_seed(0)
+    pixels = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8).to(device)
+    labels = torch.randint(0, 4, (30,)).to(device)
+    stream = TrainingBatches(
+        pixels, labels, Normaliser(pixels, "channel"), EVERYTHING, batch_size=8, seed=1, stop=len(RATES), iterations_per_chunk=chunk
+    )
+    network = CifarNetwork(8, "zero_pad", width=4, num_classes=4, in_channels=1)
+    return network.to(device, memory_format=torch.channels_last), stream
+
+
+def by_hand(network: nn.Module, stream: TrainingBatches) -> tuple[list[float], list[float]]:
+    optimiser = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3)
+    errors, losses = [], []
+    for step, rate in enumerate(RATES):
+        optimiser.param_groups[0]["lr"] = rate
+        images, labels = stream.batch(step)
+        optimiser.zero_grad()
+        logits = network(images)
+        loss = nn.functional.cross_entropy(logits, labels)
+        loss.backward()
+        optimiser.step()
+        errors.append(float((logits.argmax(1) != labels).float().mean()))
+        losses.append(float(loss.detach()))
+    return errors, losses
+
+
+def in_chunks(network: nn.Module, stream: TrainingBatches, graph: bool | None = None, window: int = len(RATES)):
+    device = next(network.parameters()).device
+    optimiser = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3, fused=device.type == "cuda" or None)
+    errors, losses = torch.zeros(window, device=device), torch.zeros(window, device=device)
+    iterations = Iterations(network, stream.make, optimiser, errors, losses, graph)
+    for chunk in stream:
+        draws = {name: draw.to(device) for name, draw in chunk.draws.items()}
+        iterations.run(chunk.step, draws, RATES[chunk.step : chunk.step + len(draws["chosen"])])
+    return errors.tolist(), losses.tolist()
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 4, 9])
+def test_iterations_equal_a_loop_by_hand(chunk):
+    (network, stream), (other, chunks) = network_and_stream(), network_and_stream(chunk=chunk)
+    assert by_hand(network, stream) == in_chunks(other, chunks)
+    for one, two in zip(network.state_dict().values(), other.state_dict().values(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_the_window_holds_the_last_iterations():
+    (network, stream), (other, chunks) = network_and_stream(), network_and_stream(chunk=4)
+    _, losses = by_hand(network, stream)
+    _, window = in_chunks(other, chunks, window=4)
+    assert window == [losses[8], losses[5], losses[6], losses[7]]
+
+
+def test_batch_error_is_the_fraction_of_wrong_labels():
+    logits = torch.tensor([[1.0, 2.0], [3.0, 0.0], [0.0, 1.0], [0.0, 5.0]])
+    assert batch_error(logits, torch.tensor([1, 1, 1, 0])) == 0.5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("chunk", [1, 2, 9])
+def test_a_cuda_graph_changes_no_number(chunk, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    assert len(RATES) > EAGER_ITERATIONS + 1, "some iterations are replays"
+    (network, stream), (other, chunks) = network_and_stream("cuda", chunk), network_and_stream("cuda", chunk)
+    eager, replayed = in_chunks(network, stream, graph=False), in_chunks(other, chunks, graph=True)
+    assert replayed[0] == eager[0]
+    assert replayed[1] == pytest.approx(eager[1], rel=1e-4)
+    for one, two in zip(network.state_dict().values(), other.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_trains_to_the_losses_of_a_cpu():
+    (network, stream), (other, chunks) = network_and_stream(), network_and_stream("cuda", 4)
+    _, losses = in_chunks(network, stream)
+    assert in_chunks(other, chunks)[1] == pytest.approx(losses, rel=1e-2)
