@@ -25,7 +25,7 @@ OVERRIDES := +experiment=depth protocol=$(PROTOCOL) seed=$(call list,$(SEEDS)) \
   $(if $(NAME),protocol.name=$(NAME)) $(if $(FORCE),force=true) $(if $(MISSING),missing=true) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint sweep-depth check-depth figures tensorboard clean
+.PHONY: help install test lint sweep-depth check-depth power figures tensorboard clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,8 +54,11 @@ sweep-depth: $(STAMP) ## train what is not yet trained of the depth sweep, print
 	@echo
 	@$(BIN)/python -m experiments.depth.claims $(FOLDER) $(if $(DEPTHS),--depths $(call list,$(DEPTHS))); test $$? -le 1
 
-check-depth: $(STAMP) ## verdicts on PROTOCOL's records; status 1 when a claim is contradicted
-	@$(BIN)/python -m experiments.depth.claims $(FOLDER) $(if $(DEPTHS),--depths $(call list,$(DEPTHS))) $(if $(filter command line,$(origin SEEDS)),--seeds $(call list,$(SEEDS)))
+check-depth: $(STAMP) ## verdicts on PROTOCOL's records (VERBOSE=1: what they rest on); status 1 when a claim is contradicted
+	@$(BIN)/python -m experiments.depth.claims $(FOLDER) $(if $(DEPTHS),--depths $(call list,$(DEPTHS))) $(if $(filter command line,$(origin SEEDS)),--seeds $(call list,$(SEEDS))) $(if $(MARGIN),--margin $(MARGIN)) $(if $(VERBOSE),--verbose)
+
+power: $(STAMP) ## how often the verdicts are right, by simulation from PROTOCOL's records
+	@$(BIN)/python -m experiments.depth.simulation $(FOLDER)
 
 figures: $(STAMP) ## all figures and result READMEs again, from the committed tables
 	@$(BIN)/python -m experiments.depth.figures $(patsubst %/runs.csv,%,$(sort $(wildcard results/depth/*/runs.csv)))

@@ -63,8 +63,8 @@ def test_with_one_seed_it_is_called_a_direction():
     found = claims.check(grid)
     assert [claim.verdict for claim in found] == [REPRODUCED] * 4
     for claim in found:
-        assert "one seed: a direction, not a test" in claim.evidence
-        assert "[" not in claim.evidence, "no interval without spread"
+        assert claim.seen.endswith("one seed: a direction, not a test")
+        assert claim.p is None, "no p value without spread"
 
 
 def test_a_missing_cell_is_named_and_decides_nothing():
@@ -72,7 +72,7 @@ def test_a_missing_cell_is_named_and_decides_nothing():
     found = claims.check(claims.grid_of(rows))
     assert [claim.verdict for claim in found] == [INCONCLUSIVE] * 4
     for claim in found:
-        assert claim.evidence == "missing cells: plain-56-seed1; DEPTHS=20,32,44,110 judges what is complete"
+        assert claim.seen == "missing cells: plain-56-seed1; DEPTHS=20,32,44,110 judges what is complete"
 
 
 def test_the_grid_can_be_narrowed_to_what_was_run():
@@ -113,7 +113,7 @@ def test_a_diverged_residual_network_contradicts():
 def test_a_residual_arm_on_the_floor_says_so():
     found = claims.check(claims.grid_of(records(residual=dict.fromkeys(claims.DEPTHS, 0.0005))))[2]
     assert found.verdict == INCONCLUSIVE
-    assert "floor" in found.evidence
+    assert "floor" in found.seen
 
 
 def test_residual_above_plain_contradicts_the_gap():
@@ -121,19 +121,79 @@ def test_residual_above_plain_contradicts_the_gap():
 
 
 def test_differences_are_paired_within_seeds():
-    # Seeds differ by 10 points, the difference within each seed hardly: an unpaired interval would be huge.
-    rows = [[0.1, 0.2, 0.30], [0.2, 0.3, 0.41], [0.3, 0.4, 0.49]]
-    found = claims.difference(rows, (20, 32, 56), 20, 56)
-    assert found.mean == pytest.approx(0.2)
-    half_width = 4.302653 * 0.01 / math.sqrt(3)  # t(2) at 97.5 %, standard deviation 0.01
-    assert found.interval == pytest.approx((0.2 - half_width, 0.2 + half_width), abs=1e-6)
+    """Seeds differ by 10 points, the differences within each hardly: judged apart, nothing could be told."""
+    level = (0.0, 0.1, 0.2)
+    arms = {"plain": PLAIN, "residual": RESIDUAL}
+    rows = [
+        made_up_record(arm=arm, depth=depth, seed=seed, train_error=arms[arm][depth] / 4 + 0.3 + level[seed] + JITTER[(seed + depth) % 3])
+        for arm, depth, seed in itertools.product(arms, claims.DEPTHS, range(3))
+    ]
+    assert verdicts(rows)[0] == REPRODUCED
 
 
-def test_trend_is_pages_exact_p():
-    rising = [[1.0, 2.0, 3.0]] * 3
-    assert claims.trend(rising) == pytest.approx(1 / 6**3)
-    assert claims.trend(rising, falling=True) == pytest.approx(1.0)
-    assert claims.trend(rising[:1]) is None
+def test_one_criterion_that_scatters_keeps_a_claim_open_and_is_named():
+    rows = records()
+    scattered = {0: 0.02, 1: 0.9, 2: 0.1}
+    rows = [
+        made_up_record(arm="plain", depth=44, seed=row.seed, train_error=scattered[row.seed])
+        if (row.arm, row.depth) == ("plain", 44)
+        else row
+        for row in rows
+    ]
+    found = claims.check(claims.grid_of(rows))[3]
+    assert found.verdict == INCONCLUSIVE
+    assert "least sure: plain - residual at 44" in found.seen
+
+
+def test_holm_makes_four_claims_harder_than_one():
+    found = claims.check(claims.grid_of(records()))
+    for claim in found:
+        alone = max([criterion.p for criterion in claim.criteria] + ([claim.trend] if claim.trend is not None else []))
+        assert alone <= claim.p <= 4 * alone
+    assert max(claim.p for claim in found) > 0
+
+
+def test_a_wider_margin_forgives_a_rise():
+    rows = records(residual={20: 0.010, 32: 0.012, 44: 0.014, 56: 0.018, 110: 0.019})
+    assert claims.check(claims.grid_of(rows))[1].verdict == NOT_REPRODUCED
+    assert claims.check(claims.grid_of(rows), margin=0.02)[1].verdict == REPRODUCED
+
+
+def test_other_measures_of_training_are_judged_and_their_disagreement_is_said():
+    rising = dict(zip(claims.DEPTHS, (0.001, 0.01, 0.02, 0.03, 0.04), strict=True))
+    rows = [
+        made_up_record(
+            arm=row.arm,
+            depth=row.depth,
+            seed=row.seed,
+            train_error=row.train_error,
+            train_error_eval=rising[row.depth] + JITTER[row.seed] if row.arm == "residual" else row.train_error,
+            train_loss=row.train_error,
+        )
+        for row in records()
+    ]
+    lines = claims.disagreements(rows, claims.grid_of(rows))
+    assert [line.split(":")[1] for line in lines] == [" training error does not rise with depth", " training error falls with depth"]
+    for line in lines:
+        assert "not reproduced by training error in evaluation mode" in line
+        assert line.endswith("reproduced by running error")
+
+
+def test_a_diverged_runs_loss_is_that_of_guessing():
+    row = made_up_record(status=DIVERGED, train_error=None, train_loss=None, train_error_eval=None)
+    assert claims.counted(row, "train_loss") == pytest.approx(math.log(10))
+    assert claims.counted(row, "train_error_eval") == pytest.approx(0.9)
+
+
+def test_the_long_report_holds_what_the_short_one_rests_on():
+    rows = records()
+    grid = claims.grid_of(rows)
+    found = claims.check(grid)
+    short, long = claims.report(rows, grid, found), claims.report(rows, grid, found, verbose=True)
+    assert long.startswith(short)
+    for text in ("Holm", "bootstrap", "Page", "training error in evaluation mode", "training loss"):
+        assert text in long
+        assert text not in short
 
 
 @pytest.mark.parametrize(

@@ -1,71 +1,71 @@
 """The claims of section 4.2 as predicates over records: `python -m experiments.depth.claims results/depth/quick`.
 
 Verdicts rest on running training error. With several seeds the unit is the seed: both arms of a seed share initial weights and
-batches, so differences are taken within a seed, with 95 % intervals from Student's t, and trends over depth are tested with Page's
-test, seeds as replicates. With one seed there is no spread to judge by, and the verdict is called a direction. A diverged run
-counts as guessing: error 1 - 1 / classes.
+batches, so differences are taken within a seed. A claim is reproduced when all its criteria hold, contradicted when one of them is
+turned round, each at 5 % after Holm's correction over the claims (experiments.depth.inference). With one seed there is no spread to
+judge by, and the verdict is called a direction. A diverged run counts as guessing: error 1 - 1 / classes.
 """
 
 import argparse
+import math
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scipy import stats
-
+from experiments.depth.inference import SIGNIFICANCE, Criterion, all_of, any_of, holm, page_trend
 from plainres.record import DIVERGED, Record, cell_name, read_runs
 
-REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
+VERDICTS = REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
 ARMS = ("plain", "residual")
 DEPTHS = (20, 32, 44, 56, 110)
 CONTRASTS = ((20, 56), (20, 110))
-SIGNIFICANCE = 0.05
+MEASURES = {"train_error": "running training error", "train_error_eval": "training error in evaluation mode", "train_loss": "training loss"}
 MARGIN = 0.005  # half a point: a rise smaller than that is called no rise
 FLOOR = 0.001  # a tenth of a point of training error leaves no room to fall
+STATEMENTS = (
+    "plain: training error rises with depth",
+    "residual: training error does not rise with depth",
+    "residual: training error falls with depth",
+    "residual ≤ plain at every depth, and the gap widens with depth",
+)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim with its verdict and the numbers behind it, as text for a reader."""
+    """One claim, its verdict, and what it rests on.
+
+    Args:
+        seen: what was seen, as one sentence for a reader.
+        criteria: all of them must hold.
+        trend: p value of Page's test, which must be small too; None where the claim asks for no trend or there are too few rows.
+        p: that chance alone would make the claim look as true as it does; after Holm's correction. None with one seed or nothing to judge.
+        p_against: the same of its contradiction.
+    """
 
     statement: str
     verdict: str
-    evidence: str
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Mean over seeds of error(deeper) - error(shallower), as fractions, with its 95 % interval (None with one seed)."""
-
-    shallower: int
-    deeper: int
-    mean: float
-    interval: tuple[float, float] | None
-
-    @property
-    def low(self) -> float:
-        return self.interval[0] if self.interval else self.mean
-
-    @property
-    def high(self) -> float:
-        return self.interval[1] if self.interval else self.mean
-
-    def __str__(self) -> str:
-        text = f"{self.shallower} → {self.deeper}: {100 * self.mean:+.2f} points"
-        return f"{text} [{100 * self.low:+.2f}, {100 * self.high:+.2f}]" if self.interval else text
+    seen: str
+    criteria: tuple[Criterion, ...] = ()
+    trend: float | None = None
+    p: float | None = None
+    p_against: float | None = None
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Training errors by arm, depth and seed; `missing` names the cells that are not there."""
+    """One measure of training by arm, depth and seed; `missing` names the cells that are not there.
+
+    `measure` is one of MEASURES: errors are fractions, losses nats per image.
+    """
 
     errors: dict[tuple[str, int, int], float]
     depths: tuple[int, ...]
     seeds: tuple[int, ...]
     missing: tuple[str, ...]
     diverged: tuple[str, ...]
+    measure: str = "train_error"
 
     @property
     def contrasts(self) -> tuple[tuple[int, int], ...]:
@@ -82,17 +82,17 @@ class Grid:
         pairs = zip(self.of("plain"), self.of("residual"), strict=True)
         return [[p - r for p, r in zip(plain, residual, strict=True)] for plain, residual in pairs]
 
-    def differences(self, rows: Sequence[Sequence[float]]) -> list[Difference]:
-        return [difference(rows, self.depths, *pair) for pair in self.contrasts]
 
-
-def grid_of(records: Sequence[Record], depths: Sequence[int] | None = None, seeds: Sequence[int] | None = None) -> Grid:
+def grid_of(
+    records: Sequence[Record], depths: Sequence[int] | None = None, seeds: Sequence[int] | None = None, measure: str = "train_error"
+) -> Grid:
     """The cells the claims are about.
 
     Args:
         records: any order; depths and seeds outside the grid are passed over.
         depths: None for 20, 32, 44, 56, 110.
         seeds: None for every seed that any of the grid's cells has.
+        measure: one of MEASURES.
     """
     depths = tuple(sorted(depths or DEPTHS))
     chosen = {(row.arm, row.depth, row.seed): row for row in records if row.arm in ARMS and row.depth in depths}
@@ -100,115 +100,134 @@ def grid_of(records: Sequence[Record], depths: Sequence[int] | None = None, seed
     wanted = [(arm, depth, seed) for arm in ARMS for depth in depths for seed in seeds]
     there = {key: chosen[key] for key in wanted if key in chosen}
     return Grid(
-        errors={key: counted_error(row) for key, row in there.items()},
+        errors={key: counted(row, measure) for key, row in there.items()},
         depths=depths,
         seeds=seeds,
         missing=tuple(cell_name(*key) for key in wanted if key not in chosen),
         diverged=tuple(row.cell for row in there.values() if row.status == DIVERGED),
+        measure=measure,
     )
 
 
-def counted_error(record: Record) -> float:
-    """train_error, or that of guessing for a diverged run."""
-    return 1 - 1 / record.num_classes if record.train_error is None else record.train_error
+def counted(record: Record, measure: str = "train_error") -> float:
+    """The record's value of a measure, or that of guessing for a diverged run."""
+    value: float | None = getattr(record, measure)
+    if value is not None:
+        return value
+    return math.log(record.num_classes) if measure == "train_loss" else 1 - 1 / record.num_classes
 
 
-def check(grid: Grid) -> list[Claim]:
-    """The four claims with their verdicts, in the order (a) to (d)."""
-    statements = (
-        "plain: training error rises with depth",
-        "residual: training error does not rise with depth",
-        "residual: training error falls with depth",
-        "residual ≤ plain at every depth, and the gap widens with depth",
-    )
+def check(grid: Grid, margin: float = MARGIN) -> list[Claim]:
+    """The four claims with their verdicts, in the order (a) to (d).
+
+    Args:
+        margin: a difference of less than that is none, for "does not rise" and "residual ≤ plain"; in the unit of the grid's measure.
+    """
     if grid.missing or not grid.seeds:
-        text = f"missing cells: {', '.join(grid.missing)}" if grid.missing else "no cells"
-        complete = [depth for depth in grid.depths if all((arm, depth, seed) in grid.errors for arm in ARMS for seed in grid.seeds)]
-        if grid.seeds and len(complete) > 1:
-            text += f"; DEPTHS={','.join(map(str, complete))} judges what is complete"
-        return [Claim(statement, INCONCLUSIVE, text) for statement in statements]
-    judged = (_rises(grid, grid.of("plain")), _does_not_rise(grid), _falls(grid), _gap_widens(grid))
-    return [Claim(statement, verdict, evidence) for statement, (verdict, evidence) in zip(statements, judged, strict=True)]
+        return [Claim(statement, INCONCLUSIVE, _lacking(grid)) for statement in STATEMENTS]
+    plain, residual, gap = grid.of("plain"), grid.of("residual"), grid.gap()
+    no_worse = tuple(
+        Criterion(f"plain - residual at {depth}", tuple(row[place] for row in gap), bound=-margin)
+        for place, depth in enumerate(grid.depths)
+    )
+    claims = [
+        _judged(grid, STATEMENTS[0], _changes(grid, plain), page_trend(plain)),
+        _judged(grid, STATEMENTS[1], _changes(grid, residual, margin, above=False)),
+        _judged(grid, STATEMENTS[2], _changes(grid, residual, above=False), page_trend(residual, falling=True)),
+        _judged(grid, STATEMENTS[3], (*no_worse, *_changes(grid, gap, of="gap ")), page_trend(gap)),
+    ]
+    highest = max(max(row) for row in residual)
+    if grid.measure != "train_loss" and highest <= FLOOR:
+        claims[2] = Claim(
+            STATEMENTS[2], INCONCLUSIVE, f"lies on the floor: at most {highest:.2%} training error at every depth leaves no room to fall"
+        )
+    return _corrected(claims) if len(grid.seeds) > 1 else claims
 
 
-def difference(rows: Sequence[Sequence[float]], depths: Sequence[int], shallower: int, deeper: int) -> Difference:
-    """Difference between two columns of `rows` (one row a seed), paired within seeds; Student's t for the interval."""
-    first, last = depths.index(shallower), depths.index(deeper)
-    paired = [row[last] - row[first] for row in rows]
-    mean = statistics.fmean(paired)
-    if len(paired) < 2:
-        return Difference(shallower, deeper, mean, None)
-    half_width = float(stats.sem(paired) * stats.t.ppf(0.975, len(paired) - 1))
-    return Difference(shallower, deeper, mean, (mean - half_width, mean + half_width))
+def _lacking(grid: Grid) -> str:
+    text = f"missing cells: {', '.join(grid.missing)}" if grid.missing else "no cells"
+    complete = [depth for depth in grid.depths if all((arm, depth, seed) in grid.errors for arm in ARMS for seed in grid.seeds)]
+    if grid.seeds and len(complete) > 1:
+        text += f"; DEPTHS={','.join(map(str, complete))} judges what is complete"
+    return text
 
 
-def trend(rows: Sequence[Sequence[float]], falling: bool = False) -> float | None:
-    """P value of Page's test that columns rise (or fall) from left to right, rows as replicates; None below 2 rows or 3 columns."""
-    if len(rows) < 2 or len(rows[0]) < 3:
-        return None
-    ordered = [list(reversed(row)) if falling else list(row) for row in rows]
-    return float(stats.page_trend_test(ordered).pvalue)
+def _changes(grid: Grid, rows: Sequence[Sequence[float]], bound: float = 0.0, above: bool = True, of: str = "") -> tuple[Criterion, ...]:
+    """One criterion a contrast: how much `rows` (one a seed, one column a depth) change from the shallower to the deeper network."""
+    criteria = []
+    for shallower, deeper in grid.contrasts:
+        first, last = grid.depths.index(shallower), grid.depths.index(deeper)
+        criteria.append(Criterion(f"{of}{shallower} → {deeper}", tuple(row[last] - row[first] for row in rows), bound, above))
+    return tuple(criteria)
 
 
-def _rises(grid: Grid, rows: Sequence[Sequence[float]], falling: bool = False) -> tuple[str, str]:
-    differences, p = grid.differences(rows), trend(rows, falling)
-    evidence = "; ".join([*map(str, differences), *_trend_text(p, grid)])
-    sign = -1 if falling else 1
-    nearest = [min(sign * d.low, sign * d.high) for d in differences]  # the end of the interval that is nearest to "no change"
-    farthest = [max(sign * d.low, sign * d.high) for d in differences]
-    if all(end > 0 for end in nearest) and (p is None or p < SIGNIFICANCE):
-        return REPRODUCED, evidence
-    if any(end < 0 for end in farthest):
-        return NOT_REPRODUCED, evidence
-    return INCONCLUSIVE, evidence
+def _judged(grid: Grid, statement: str, criteria: tuple[Criterion, ...], trend: float | None = None) -> Claim:
+    """The claim on its own: its direction with one seed, its p values, not yet corrected, with several."""
+    changes = ", ".join(_change_text(criterion, grid) for criterion in criteria if "→" in criterion.name)
+    if len(grid.seeds) == 1:
+        verdict = INCONCLUSIVE
+        if all(criterion.holds for criterion in criteria):
+            verdict = REPRODUCED
+        elif any(criterion.fails for criterion in criteria):
+            verdict = NOT_REPRODUCED
+        return Claim(statement, verdict, f"{changes}; one seed: a direction, not a test", criteria)
+    p = all_of([criterion.p for criterion in criteria] + ([] if trend is None else [trend]))
+    p_against = any_of([criterion.p_against for criterion in criteria])
+    return Claim(statement, INCONCLUSIVE, changes, criteria, trend, p, p_against)
 
 
-def _does_not_rise(grid: Grid) -> tuple[str, str]:
-    differences = grid.differences(grid.of("residual"))
-    evidence = f"{'; '.join(map(str, differences))}; a rise means more than {100 * MARGIN:g} points{_called(grid)}"
-    if all(d.high < MARGIN for d in differences):
-        return REPRODUCED, evidence
-    return NOT_REPRODUCED if any(d.low > MARGIN for d in differences) else INCONCLUSIVE, evidence
+def _corrected(claims: Sequence[Claim]) -> list[Claim]:
+    """Claims with p values corrected over all of them, and the verdicts that follow."""
+    adjusted = holm([1.0 if claim.p is None else claim.p for claim in claims])
+    against = holm([1.0 if claim.p_against is None else claim.p_against for claim in claims])
+    corrected = []
+    for claim, p, p_against in zip(claims, adjusted, against, strict=True):
+        if claim.p is None:
+            corrected.append(claim)
+        elif p < SIGNIFICANCE:
+            corrected.append(replace(claim, verdict=REPRODUCED, p=p, p_against=p_against, seen=f"{claim.seen}; {_odds(p)}"))
+        elif p_against < SIGNIFICANCE:
+            seen = f"{claim.seen}; the contrary holds: {_odds(p_against)}"
+            corrected.append(replace(claim, verdict=NOT_REPRODUCED, p=p, p_against=p_against, seen=seen))
+        else:
+            seen = f"{claim.seen}; {_odds(p)}, too many{_weakest(claim)}"
+            corrected.append(replace(claim, p=p, p_against=p_against, seen=seen))
+    return corrected
 
 
-def _falls(grid: Grid) -> tuple[str, str]:
-    rows = grid.of("residual")
-    highest = max(max(row) for row in rows)
-    if highest <= FLOOR:
-        return INCONCLUSIVE, f"lies on the floor: at most {highest:.2%} training error at every depth leaves no room to fall"
-    return _rises(grid, rows, falling=True)
+def _weakest(claim: Claim) -> str:
+    """What keeps a claim from being reproduced."""
+    weakest = max(claim.criteria, key=lambda criterion: criterion.p)
+    return f" (least sure: {weakest.name})" if claim.trend is None or weakest.p >= claim.trend else " (no steady trend)"
 
 
-def _gap_widens(grid: Grid) -> tuple[str, str]:
-    gaps = grid.gap()
-    mean_gaps = [statistics.fmean(column) for column in zip(*gaps, strict=True)]
-    verdict, evidence = _rises(grid, gaps)
-    by_depth = ", ".join(f"{depth}: {100 * gap:+.2f}" for depth, gap in zip(grid.depths, mean_gaps, strict=True))
-    evidence = f"plain - residual in points at {by_depth}; its change {evidence}"
-    if any(gap < -MARGIN for gap in mean_gaps):
-        return NOT_REPRODUCED, evidence
-    return verdict, evidence
+def _odds(p: float) -> str:
+    """A p value in words."""
+    if p < 0.001:
+        return "were it not so, fewer than 1 in 1,000 experiments would look like this"
+    if p > 0.4:
+        return "were it not so, many experiments would look like this"
+    return f"were it not so, 1 in {round(1 / p):,} experiments would look like this"
 
 
-def _trend_text(p: float | None, grid: Grid) -> list[str]:
-    if p is None:
-        return [_called(grid).removeprefix("; ")] if _called(grid) else []
-    return [f"trend over {len(grid.depths)} depths p = {p:.2g} (Page, {len(grid.seeds)} seeds)"]
+def _change_text(criterion: Criterion, grid: Grid) -> str:
+    return f"{criterion.name}: {_amount(criterion.mean, grid.measure)}"
 
 
-def _called(grid: Grid) -> str:
-    return "; one seed: a direction, not a test" if len(grid.seeds) == 1 else ""
+def _amount(value: float, measure: str) -> str:
+    return f"{value:+.3f} nats" if measure == "train_loss" else f"{100 * value:+.2f} points"
 
 
 def table(grid: Grid) -> list[list[str]]:
-    """Mean training error in per cent by arm and depth, ± standard deviation over seeds; first row and column are headings."""
+    """Mean by arm and depth, ± standard deviation over seeds, errors in per cent; first row and column are headings."""
+    scale, digits = (1, 3) if grid.measure == "train_loss" else (100, 2)
     rows = [["", *map(str, grid.depths)]]
     for arm in ARMS:
         cells = []
         for depth in grid.depths:
-            values = [100 * grid.errors[arm, depth, seed] for seed in grid.seeds if (arm, depth, seed) in grid.errors]
-            spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.fmean(values):.2f}{spread}" if values else "–")
+            values = [scale * grid.errors[arm, depth, seed] for seed in grid.seeds if (arm, depth, seed) in grid.errors]
+            spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.fmean(values):.{digits}f}{spread}" if values else "–")
         rows.append([arm, *cells])
     return rows
 
@@ -222,18 +241,59 @@ def heading(records: Sequence[Record], grid: Grid) -> str:
     return f"{labels}, protocol {protocols}, {seeds}; running training error in %, last {windows} iterations"
 
 
-def report(records: Sequence[Record], grid: Grid, claims: Sequence[Claim]) -> str:
-    """The text that `make check-depth` prints."""
-    rows = table(grid)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [heading(records, grid), ""]
-    lines += ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
-    lines.append("")
+def details(claims: Sequence[Claim], measure: str = "train_error") -> list[list[str]]:
+    """What each verdict rests on: one row a criterion, under a row of headings."""
+    rows = [["claim", "criterion", "mean", "95 % interval (t)", "95 % bootstrap", "p"]]
+    for letter, claim in zip("abcd", claims, strict=True):
+        for criterion in claim.criteria:
+            bound = _amount(criterion.bound, measure) if criterion.bound else "0"
+            wanted = f"{criterion.name} {'>' if criterion.above else '<'} {bound}"
+            intervals = [_interval(pair, measure) for pair in (criterion.interval, criterion.bootstrap_interval)]
+            p = f"{criterion.p:.2g}" if len(criterion.values) > 1 else "–"
+            rows.append([letter, wanted, _amount(criterion.mean, measure), *intervals, p])
+        if claim.trend is not None:
+            rows.append([letter, "trend over all depths (Page)", "", "", "", f"{claim.trend:.2g}"])
+        if claim.p is not None and claim.p_against is not None:
+            rows.append([letter, "all of these, after Holm", "", "", "", f"{claim.p:.2g}"])
+            rows.append([letter, "the contrary of any, after Holm", "", "", "", f"{claim.p_against:.2g}"])
+    return rows
+
+
+def disagreements(records: Sequence[Record], grid: Grid, margin: float = MARGIN) -> list[str]:
+    """One line for each claim that another measure of training judges otherwise than running error does."""
+    lines = []
+    judged = check(grid, margin)
+    for measure, name in list(MEASURES.items())[1:]:
+        for claim, other in zip(judged, check(grid_of(records, grid.depths, grid.seeds, measure), margin), strict=True):
+            if claim.verdict != other.verdict:
+                lines.append(f"{claim.statement}: {other.verdict} by {name} ({other.seen}), {claim.verdict} by running error")
+    return lines
+
+
+def report(records: Sequence[Record], grid: Grid, claims: Sequence[Claim], margin: float = MARGIN, verbose: bool = False) -> str:
+    """The text that `make check-depth` prints; with `verbose` also what the verdicts rest on."""
+    lines = [heading(records, grid), "", *_columns(table(grid)), ""]
     if grid.diverged:
         lines += [f"diverged, counted as guessing: {', '.join(grid.diverged)}", ""]
     for letter, claim in zip("abcd", claims, strict=True):
-        lines += [f"({letter}) {claim.verdict.upper():14}  {claim.statement}", f"    {claim.evidence}"]
+        lines += [f"({letter}) {claim.verdict.upper():14}  {claim.statement}", f"    {claim.seen}"]
+    if not verbose or grid.missing:
+        return "\n".join(lines)
+    lines += ["", *_columns(details(claims)), "", f"margin {100 * margin:g} points ({margin:g} nats); p: Student's one-sided t over seeds"]
+    for measure, name in list(MEASURES.items())[1:]:
+        lines += ["", f"{name}, {'nats per image' if measure == 'train_loss' else '%'}"]
+        lines += _columns(table(grid_of(records, grid.depths, grid.seeds, measure)))
+    lines += ["", *(disagreements(records, grid, margin) or ["all measures of training agree on all verdicts"])]
     return "\n".join(lines)
+
+
+def _interval(pair: tuple[float, float] | None, measure: str) -> str:
+    return "–" if pair is None else f"{_amount(pair[0], measure).split()[0]} … {_amount(pair[1], measure).split()[0]}"
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -246,6 +306,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="results/depth/<protocol>")
     parser.add_argument("--depths", type=_numbers, default=None, help="depths of the grid, as 20,56 (default: 20,32,44,56,110)")
     parser.add_argument("--seeds", type=_numbers, default=None, help="seeds of the grid, as 0,1,2 (default: those in the table)")
+    parser.add_argument("--margin", type=float, default=100 * MARGIN, help="points that count as no difference (default: %(default)s)")
+    parser.add_argument("--verbose", action="store_true", help="also intervals, p values, and other measures of training")
     options = parser.parse_args(arguments)
     try:
         records = read_runs(options.folder)
@@ -255,9 +317,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not records:
         print(f"plainres: no records in {options.folder}; make sweep-depth PROTOCOL={options.folder.name} measures them", file=sys.stderr)
         return 2
-    grid = grid_of(records, options.depths or None, options.seeds or None)
-    claims = check(grid)
-    print(report(records, grid, claims))
+    grid, margin = grid_of(records, options.depths or None, options.seeds or None), options.margin / 100
+    claims = check(grid, margin)
+    print(report(records, grid, claims, margin, options.verbose))
     return 1 if any(claim.verdict == NOT_REPRODUCED for claim in claims) else 0
 
 

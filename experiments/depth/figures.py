@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from experiments.depth.claims import ARMS, Claim, Grid, check, counted_error, grid_of, table
+from experiments.depth.claims import ARMS, MEASURES, Claim, Grid, check, counted, details, disagreements, grid_of, table
+from experiments.depth.simulation import Rate, power_table, read_power
 from plainres.record import DIVERGED, CurvePoint, Record, read_curves, read_runs, write_text
 
 # Okabe and Ito's palette, told apart in every common colour blindness; the markers repeat what the colours say.
@@ -114,8 +115,12 @@ def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]])
     return figure
 
 
-def readme(records: Sequence[Record], grid: Grid, claims: Sequence[Claim]) -> str:
-    """The generated README.md of a results folder."""
+def readme(records: Sequence[Record], grid: Grid, claims: Sequence[Claim], power: Sequence[Rate] = ()) -> str:
+    """The generated README.md of a results folder.
+
+    Args:
+        power: what experiments.depth.simulation found for this folder.
+    """
     commits = sorted({row.commit[:12] + ("" if row.clean else " (tree not clean)") for row in records})
     machines = sorted({f"{row.processor}, {row.precision}, torch {row.torch}" for row in records})
     lines = [
@@ -129,16 +134,18 @@ def readme(records: Sequence[Record], grid: Grid, claims: Sequence[Claim]) -> st
         "",
         "## Verdicts",
         "",
-        "On running training error (training mode, augmented batches). Differences are taken within seeds, with 95 % intervals.",
+        "On running training error (training mode, augmented batches); differences are taken within seeds.",
         "",
-        "| claim | verdict | numbers |",
-        "| --- | --- | --- |",
-        *(f"| {claim.statement} | **{claim.verdict}** | {claim.evidence} |" for claim in claims),
+        "| | claim | verdict | seen |",
+        "| --- | --- | --- | --- |",
+        *(f"| {letter} | {claim.statement} | **{claim.verdict}** | {claim.seen} |" for letter, claim in zip("abcd", claims, strict=True)),
         "",
         f"## Running training error in % (last {'/'.join(map(str, sorted({row.error_window for row in records})))} iterations)",
         "",
         *_markdown(table(grid)),
         "",
+        *_other_measures(records, grid),
+        *_statistics(grid, claims, power),
         "## Every cell",
         "",
         *_markdown(_cell_rows(records)),
@@ -147,6 +154,39 @@ def readme(records: Sequence[Record], grid: Grid, claims: Sequence[Claim]) -> st
         "training images; test error is that of the final weights and selects nothing.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _other_measures(records: Sequence[Record], grid: Grid) -> list[str]:
+    lines = ["## Other measures of training", ""]
+    for measure, name in list(MEASURES.items())[1:]:
+        unit = "nats per image, running" if measure == "train_loss" else "%, unaugmented training images"
+        lines += [f"{name.capitalize()} ({unit}):", "", *_markdown(table(grid_of(records, grid.depths, grid.seeds, measure))), ""]
+    if not grid.missing:
+        found = disagreements(records, grid)
+        lines += [f"- {line}" for line in found] or ["They agree with running training error on every verdict."]
+        lines.append("")
+    return lines
+
+
+def _statistics(grid: Grid, claims: Sequence[Claim], power: Sequence[Rate]) -> list[str]:
+    if grid.missing or len(grid.seeds) < 2:
+        return []
+    lines = [
+        "## What the verdicts rest on",
+        "",
+        "Each criterion by Student's one-sided t over seeds; all of a claim's criteria must hold; Holm's correction over the four claims.",
+        "",
+        *_markdown(details(claims)),
+        "",
+    ]
+    if power:
+        lines += [
+            f"How often the verdicts are right, in {power[0].simulations:,} simulated sweeps each (`make power`):",
+            "",
+            *_markdown(power_table(power)),
+            "",
+        ]
+    return lines
 
 
 def published_for(records: Sequence[Record]) -> list[dict[str, str]]:
@@ -180,7 +220,7 @@ def make(folder: Path) -> list[Path]:
                 written.append(path)
             plt.close(figure)
     path = folder / "README.md"
-    write_text(path, readme(records, grid, check(grid)))
+    write_text(path, readme(records, grid, check(grid), read_power(folder)))
     return [*written, path]
 
 
@@ -209,7 +249,7 @@ def _errors_by_depth(records: Sequence[Record], arm: str, split: str) -> dict[in
     for row in sorted(records, key=lambda row: (row.depth, row.seed)):
         if row.arm == arm:
             guess = 1 - 1 / row.num_classes
-            error = counted_error(row) if split == "train" else guess if row.test_error is None else row.test_error
+            error = counted(row) if split == "train" else guess if row.test_error is None else row.test_error
             columns[row.depth].append(100 * error)
     return columns
 

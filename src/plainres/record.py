@@ -188,7 +188,7 @@ def write_record(cell_folder: Path, record: Record) -> None:
     write_json(cell_folder / RECORD_FILE, asdict(record))
 
 
-def write_table(path: Path, rows: Sequence[Record] | Sequence[CurvePoint], row_type: type) -> None:
+def write_table(path: Path, rows: Sequence[Any], row_type: type) -> None:
     """A CSV file with one column per field; six significant digits, empty where there is no value."""
     names = [field.name for field in fields(row_type)]
     lines = [",".join(names)]

@@ -1,0 +1,72 @@
+"""The verdicts are right as often as they say; what is simulated is told as what it is."""
+
+import numpy as np
+import pytest
+from made_up import made_up_record
+
+from experiments.depth import claims, simulation
+from experiments.depth.simulation import AT_MARGIN, MEASURED, NO_EFFECT
+from plainres.record import RUNS_TABLE, Record, write_table
+
+PLAIN = {20: 0.03, 32: 0.05, 44: 0.28, 56: 0.48, 110: 0.84}
+RESIDUAL = {20: 0.020, 32: 0.019, 44: 0.018, 56: 0.015, 110: 0.014}
+SCATTER = (0.002, -0.001, -0.001)
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    return [
+        made_up_record(arm=arm, depth=depth, seed=seed, train_error=error + SCATTER[(seed + depth) % 3])
+        for arm, errors in (("plain", PLAIN), ("residual", RESIDUAL))
+        for depth, error in errors.items()
+        for seed in range(3)
+    ]
+
+
+@pytest.fixture(scope="module")
+def scenarios(records):
+    return simulation.truths(claims.grid_of(records))
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_without_an_effect_none_is_found_in_more_than_5_percent_of_2000_sweeps(scenarios, seeds):
+    counts = simulation.simulate(scenarios[NO_EFFECT], seeds, 2000, np.random.default_rng(1))
+    for letter, counter in zip("abcd", counts, strict=True):
+        wrong = [claims.NOT_REPRODUCED] if letter == "b" else [claims.REPRODUCED, claims.NOT_REPRODUCED]  # (b) is true here
+        assert sum(counter[verdict] for verdict in wrong) <= 0.05 * 2000
+
+
+def test_a_rise_of_just_the_margin_passes_for_none_in_at_most_5_percent(scenarios):
+    counts = simulation.simulate(scenarios[AT_MARGIN], 3, 2000, np.random.default_rng(2))
+    assert counts[1][claims.REPRODUCED] <= 0.05 * 2000
+
+
+def test_one_seed_finds_effects_where_there_are_none(scenarios):
+    counts = simulation.simulate(scenarios[NO_EFFECT], 1, 300, np.random.default_rng(3))
+    assert counts[0][claims.REPRODUCED] > 0.2 * 300, "a direction is no test, and the table says how bad it is"
+
+
+def test_more_seeds_find_a_true_effect_more_often(scenarios):
+    rates = [
+        simulation.simulate(scenarios[MEASURED], seeds, 200, np.random.default_rng(4))[2][claims.REPRODUCED] / 200 for seeds in (2, 3, 6)
+    ]
+    assert rates[0] < rates[1] < rates[2]
+
+
+def test_the_table_is_written_and_shown(tmp_path, records, monkeypatch, capsys):
+    monkeypatch.setattr(simulation, "SIMULATIONS", 10)
+    monkeypatch.setattr(simulation.power, "__defaults__", (10,))
+    write_table(tmp_path / RUNS_TABLE, records, Record)
+    assert simulation.main([str(tmp_path)]) == 0
+    rates = simulation.read_power(tmp_path)
+    assert len(rates) == 3 * 3 * 4
+    assert all(rate.reproduced + rate.not_reproduced + rate.inconclusive == pytest.approx(1) for rate in rates)
+    out = capsys.readouterr().out
+    for text in (NO_EFFECT, AT_MARGIN, MEASURED, "1 (directions)"):
+        assert text in out
+
+
+def test_too_little_to_simulate_from_is_one_line(tmp_path, records, capsys):
+    write_table(tmp_path / RUNS_TABLE, [row for row in records if row.seed == 0], Record)
+    assert simulation.main([str(tmp_path)]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
