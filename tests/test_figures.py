@@ -142,7 +142,7 @@ def test_committed_readmes_are_what_the_committed_tables_give(tmp_path, folder):
     (tmp_path / RUNS_TABLE).write_text(committed(f"results/depth/{folder}/{RUNS_TABLE}"), encoding="utf-8")
     rows = read_runs(tmp_path)
     grid = figures.grid_of(rows)
-    power = tmp_path / figures.POWER_TABLE
+    power = tmp_path / POWER_TABLE
     if (ROOT / "results" / "depth" / folder / power.name).exists():
         power.write_text(committed(f"results/depth/{folder}/{power.name}"), encoding="utf-8")
     assert committed(f"results/depth/{folder}/README.md") == figures.readme(rows, grid, figures.check(grid), read_power(tmp_path))
