@@ -159,3 +159,16 @@ def test_initialisation_reaches_every_block_and_leaves_linear_layers():
         if parameter.ndim == 1:
             assert torch.equal(parameter, torch.full_like(parameter, 1.0 if name.endswith("weight") else 0.0)), name
     assert torch.equal(network[1].weight, linear)
+
+
+def test_pytorchs_initialisation_is_uniform_within_the_root_of_the_fan_in():
+    wide = nn.Conv2d(40, 80, kernel_size=3)
+    drawn = wide.weight.clone()
+    initialise(wide, "pytorch")
+    assert torch.equal(wide.weight, drawn)
+    assert wide.weight.abs().max().item() == pytest.approx((40 * 9) ** -0.5, rel=0.01)
+
+
+def test_an_unknown_initialisation_names_the_legal_ones():
+    with pytest.raises(ValueError, match=r"^initialisation 'zeros' is unknown; legal: he, pytorch$"):
+        initialise(nn.Conv2d(1, 1, 1), "zeros")

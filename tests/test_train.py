@@ -97,7 +97,9 @@ def test_the_same_cell_gives_the_same_record(undisturbed, tmp_path):
     assert curve(again) == curve(undisturbed[0])
 
 
-@pytest.mark.parametrize("overrides", [("seed=1",), ("model=plain",), ("model.depth=14",)])
+@pytest.mark.parametrize(
+    "overrides", [("seed=1",), ("model=plain",), ("model.depth=14",), ("protocol.nesterov=true",), ("model.initialisation=pytorch",)]
+)
 def test_another_cell_gives_other_numbers(undisturbed, tmp_path, overrides):
     other = train.train_cell(compose_cell(tmp_path / "other", *SMOKE, *overrides))
     assert other.train_loss != undisturbed[1].train_loss
@@ -155,6 +157,12 @@ def test_a_run_continues_in_the_chunks_it_began_with(undisturbed, tmp_path, monk
 )
 def test_a_chunk_ends_wherever_something_is_looked_at(wanted, log_every, evaluate_every, length):
     assert train.iterations_per_chunk(wanted, log_every, evaluate_every) == length
+
+
+def test_checkpointed_activations_are_the_same_cell(undisturbed, tmp_path):
+    cell = compose_cell(tmp_path / "checkpointed", *SMOKE, "model.checkpoint_activations=true")
+    assert cell.identity == undisturbed[0].identity
+    assert numbers(train.train_cell(cell)) == numbers(undisturbed[1])
 
 
 def test_callbacks_of_the_configuration_see_the_run(undisturbed, tmp_path):

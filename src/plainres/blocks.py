@@ -1,6 +1,5 @@
 """The two-layer block of He et al. 2015, Figure 2, and what runs beside it: nothing (the plain arm) or a shortcut."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -66,14 +65,23 @@ class BasicBlock(nn.Module):
         return self.relu(out)
 
 
-def initialise(network: nn.Module) -> None:
-    """He initialisation in place (arXiv:1502.01852, fan-out, ReLU gain) for convolutions; batch normalisation starts at scale 1, shift 0.
+INITIALISATIONS = ("he", "pytorch")
 
-    Linear layers keep PyTorch's default.
+
+def initialise(network: nn.Module, kind: str = "he") -> None:
+    """Sets convolutions in place; batch normalisation starts at scale 1, shift 0; linear layers keep PyTorch's default.
+
+    Args:
+        kind: `he` (arXiv:1502.01852, normal, fan-out, ReLU gain) as in the paper, or `pytorch` (uniform within ±1/√fan-in).
+
+    Raises:
+        ValueError: unknown kind; names the legal ones.
     """
+    if kind not in INITIALISATIONS:
+        raise ValueError(f"initialisation {kind!r} is unknown; legal: {', '.join(INITIALISATIONS)}")
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and kind == "he":
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, nn.BatchNorm2d):
-            torch.nn.init.ones_(module.weight)
-            torch.nn.init.zeros_(module.bias)
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)

@@ -28,6 +28,7 @@ class Classifier(pl.LightningModule):
         weight_decay: on every parameter, as in the paper; 1e-4 there.
         window: iterations over which the running training error and loss are taken.
         evaluated: names of the sets that validation loaders hold, in their order.
+        nesterov: Nesterov's momentum; the paper's is not.
         bf16: multiply in bfloat16 (autocast); weights, sums and losses stay float32.
         compiled: train through torch.compile; evaluation takes the network as it is.
     """
@@ -44,6 +45,7 @@ class Classifier(pl.LightningModule):
         weight_decay: float,
         window: int,
         evaluated: tuple[str, ...] = ("test",),
+        nesterov: bool = False,
         bf16: bool = False,
         compiled: bool = False,
     ):
@@ -56,6 +58,7 @@ class Classifier(pl.LightningModule):
         self.weight_decay = weight_decay
         self.window = window
         self.evaluated = evaluated
+        self.nesterov = nesterov
         self.bf16 = bf16
         self.iteration = 0
         self._training_network = torch.compile(network.forward, dynamic=False) if compiled else network.__call__
@@ -114,4 +117,6 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         fused = self.window_errors.is_cuda or None  # one kernel for all parameters, which takes its learning rate from a tensor
-        return torch.optim.SGD(self.parameters(), lr=1.0, momentum=self.momentum, weight_decay=self.weight_decay, fused=fused)
+        return torch.optim.SGD(
+            self.parameters(), lr=1.0, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov, fused=fused
+        )

@@ -24,11 +24,12 @@ class CifarNetwork(nn.Module):
         num_classes: number of logits.
         in_channels: 3 for colour, 1 for grey.
         block: builds one block from (in_channels, out_channels, stride, shortcut).
+        initialisation: `he` (None; as in the paper) or `pytorch`.
         checkpoint_activations: keep only each block's input for the backward pass and compute the rest again there: about a fifth of
             the memory for a third more work, with the same numbers.
 
     Raises:
-        ValueError: illegal depth or shortcut; names the legal ones.
+        ValueError: illegal depth, shortcut or initialisation; names the legal ones.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class CifarNetwork(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         block: Callable[[int, int, int, str], nn.Module] = BasicBlock,
+        initialisation: str | None = None,
         checkpoint_activations: bool | None = None,
     ):
         super().__init__()
@@ -57,7 +59,7 @@ class CifarNetwork(nn.Module):
         self.layer3 = stage(2 * width, 4 * width, stride=2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(4 * width, num_classes)
-        initialise(self)
+        initialise(self, initialisation or "he")
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))

@@ -27,7 +27,7 @@ FINISHED = "finished"
 DIVERGED = "diverged"
 
 # Where files lie and how often something is looked at: none of it changes what a run measures.
-_NOT_HASHED = frozenset({"data.root", "protocol.log_every", "protocol.evaluate_every"})
+_NOT_HASHED = frozenset({"data.root", "model.checkpoint_activations", "protocol.log_every", "protocol.evaluate_every"})
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,7 @@ def _fit(cell: Cell) -> records.Record:
         weight_decay=protocol.weight_decay,
         window=min(window, protocol.iterations),
         evaluated=tuple(parts),
+        nesterov=bool(protocol.nesterov),
         bf16=precision == "bf16-mixed",
         compiled=bool(protocol.compile),
     )
