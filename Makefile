@@ -6,6 +6,7 @@ DEPTHS ?=
 ARMS ?=
 JOBS ?=
 NAME ?=
+SETTINGS ?=
 ARGS ?=
 
 BIN := .venv/bin
@@ -20,18 +21,19 @@ ifneq ($(SHALLOW),)
 DEPTH_LIST := $(or $(DEPTH_LIST),110$(comma)56$(comma)44$(comma)32$(comma)20),14,8
 endif
 FOLDER := results/depth/$(or $(NAME),$(PROTOCOL))
-OVERRIDES := +experiment=depth protocol=$(PROTOCOL) seed=$(call list,$(SEEDS)) \
-  $(if $(DEPTH_LIST),model.depth=$(DEPTH_LIST)) $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(JOBS),jobs=$(JOBS)) \
-  $(if $(NAME),protocol.name=$(NAME)) $(if $(FORCE),force=true) $(if $(MISSING),missing=true) $(ARGS)
+HOW := seed=$(call list,$(SEEDS)) $(if $(DEPTH_LIST),model.depth=$(DEPTH_LIST)) $(if $(JOBS),jobs=$(JOBS)) \
+  $(if $(FORCE),force=true) $(if $(MISSING),missing=true) $(ARGS)
+OVERRIDES := +experiment=depth protocol=$(PROTOCOL) $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(NAME),protocol.name=$(NAME)) $(HOW)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint sweep-depth check-depth power figures tensorboard clean
+.PHONY: help install test lint sweep-depth check-depth sweep-robustness check-robustness power figures tensorboard clean
 
 help: ## this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make sweep-depth [PROTOCOL=quick|cpu|paper|smoke] [SEEDS=0,1,2] [DEPTHS=20,56] [ARMS=plain] [SHALLOW=1] [JOBS=n]"
 	@echo "                   [NAME=folder] [FORCE=1] [MISSING=1] [ARGS='any Hydra override']"
+	@echo "  make sweep-robustness [SETTINGS=baseline,nesterov] [SEEDS=0] [JOBS=n] [FORCE=1] [MISSING=1] [ARGS='…']"
 
 install: $(STAMP) ## the virtual environment (.venv), with what tests and checks need
 
@@ -57,11 +59,21 @@ sweep-depth: $(STAMP) ## train what is not yet trained of the depth sweep, print
 check-depth: $(STAMP) ## verdicts on PROTOCOL's records (VERBOSE=1: what they rest on); status 1 when a claim is contradicted
 	@$(BIN)/python -m experiments.depth.claims $(FOLDER) $(if $(DEPTHS),--depths $(call list,$(DEPTHS))) $(if $(filter command line,$(origin SEEDS)),--seeds $(call list,$(SEEDS))) $(if $(MARGIN),--margin $(MARGIN)) $(if $(VERBOSE),--verbose)
 
+sweep-robustness: $(STAMP) ## 20 and 56 layers with one choice changed at a time (conf/setting; SETTINGS=…), then its table
+	$(BIN)/python -m plainres.train -m +experiment=robustness $(if $(SETTINGS),setting=$(call list,$(SETTINGS))) $(HOW)
+	$(if $(SETTINGS),,$(BIN)/python -m plainres.train -m +experiment=robustness setting=baseline model=projection $(HOW))
+	@$(BIN)/python -m experiments.robustness.figures results/robustness
+	@$(MAKE) --no-print-directory check-robustness
+
+check-robustness: $(STAMP) ## in how many settings degradation and its cure are seen
+	@$(BIN)/python -m experiments.robustness.claims results/robustness
+
 power: $(STAMP) ## how often the verdicts are right, by simulation from PROTOCOL's records
 	@$(BIN)/python -m experiments.depth.simulation $(FOLDER)
 
 figures: $(STAMP) ## all figures and result READMEs again, from the committed tables
 	@$(BIN)/python -m experiments.depth.figures $(patsubst %/runs.csv,%,$(sort $(wildcard results/depth/*/runs.csv)))
+	@$(if $(wildcard results/robustness/baseline/runs.csv),$(BIN)/python -m experiments.robustness.figures results/robustness)
 
 tensorboard: $(STAMP) ## curves of every run on this machine, at http://localhost:6006
 	$(BIN)/tensorboard --logdir results

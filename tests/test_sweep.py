@@ -92,6 +92,23 @@ def test_rows_of_a_committed_table_count_only_when_asked(undisturbed, tmp_path):
     assert compose_cell(tmp_path, "protocol=smoke", "model.depth=8").finished() is None
 
 
+def test_cells_of_one_name_in_several_folders_are_several_cells(tmp_path):
+    words = ("-m", "+experiment=robustness", "setting=baseline,nesterov", "data=digits", "model.depth=8", "model.width=2", "model=plain")
+    words += ("protocol.iterations=4", "protocol.evaluate_every=4", "protocol.schedule.warmup_iterations=1", "protocol.batch_size=32")
+    first = run(tmp_path, *words)
+    assert first.returncode == 0, first.stderr
+    tables = {name: records.read_runs(tmp_path / "robustness" / name) for name in ("baseline", "nesterov")}
+    assert [len(rows) for rows in tables.values()] == [1, 1]
+    assert tables["baseline"][0].train_loss != tables["nesterov"][0].train_loss
+    for name in tables:
+        assert first.stdout.count(f"(digits, {name}, 4 iterations") == 1
+    (tmp_path / "robustness" / "nesterov" / "runs" / "plain-8-seed0" / records.RECORD_FILE).unlink()
+    again = run(tmp_path, *words)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("skipped, finished:") == 1
+    assert again.stdout.count("(digits, nesterov, 4 iterations") == 1
+
+
 @pytest.mark.parametrize("pause", [0.0, 0.6])
 def test_killed_and_typed_again_it_ends_as_if_undisturbed(undisturbed, tmp_path, pause):
     """kill -9 of the parent alone: the workers must notice; 24 slow iterations make sure that it hits them while they train."""
@@ -185,7 +202,7 @@ def test_two_cells_in_one_folder_are_refused(tmp_path):
     [
         (("-m", "+experiment=depth", "model.depth=21"), "depth 21 is not 6n+2; nearest: 20 and 26"),
         (("model.depth=21",), "depth 21 is not 6n+2; nearest: 20 and 26"),
-        (("-m", "+experiment=depth", "model=resnet"), "Available options in 'model': plain residual"),
+        (("-m", "+experiment=depth", "model=resnet"), "Available options in 'model': plain projection residual"),
         (("-m", "+experiment=depth", "protocol=fast"), "Available options in 'protocol': cpu paper quick smoke"),
         (("-m", "+experiment=depth", "data=mnist"), "Available options in 'data': cifar10"),
         (("-m", "+experiment=depth", "data=image_folder"), "data.label is not set"),

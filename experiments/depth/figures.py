@@ -121,8 +121,6 @@ def readme(records: Sequence[Record], grid: Grid, claims: Sequence[Claim], power
     Args:
         power: what experiments.depth.simulation found for this folder.
     """
-    commits = sorted({row.commit[:12] + ("" if row.clean else " (tree not clean)") for row in records})
-    machines = sorted({f"{row.processor}, {row.precision}, torch {row.torch}" for row in records})
     lines = [
         f"# Depth experiment: {label_of(records)}",
         "",
@@ -142,25 +140,32 @@ def readme(records: Sequence[Record], grid: Grid, claims: Sequence[Claim], power
         "",
         f"## Running training error in % (last {'/'.join(map(str, sorted({row.error_window for row in records})))} iterations)",
         "",
-        *_markdown(table(grid)),
+        *markdown(table(grid)),
         "",
         *_other_measures(records, grid),
         *_statistics(grid, claims, power),
         "## Every cell",
         "",
-        *_markdown(_cell_rows(records)),
+        *markdown(_cell_rows(records)),
         "",
-        f"Measured at commit {', '.join(commits)} on {'; '.join(machines)}. Errors in %; `eval` is evaluation mode on unaugmented",
+        f"{measured_on(records)} Errors in %; `eval` is evaluation mode on unaugmented",
         "training images; test error is that of the final weights and selects nothing.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def measured_on(records: Sequence[Record]) -> str:
+    """Commits, machines and versions as a sentence."""
+    commits = sorted({row.commit[:12] + ("" if row.clean else " (tree not clean)") for row in records})
+    machines = sorted({f"{row.processor}, {row.precision}, torch {row.torch}" for row in records})
+    return f"Measured at commit {', '.join(commits)} on {'; '.join(machines)}."
 
 
 def _other_measures(records: Sequence[Record], grid: Grid) -> list[str]:
     lines = ["## Other measures of training", ""]
     for measure, name in list(MEASURES.items())[1:]:
         unit = "nats per image, running" if measure == "train_loss" else "%, unaugmented training images"
-        lines += [f"{name.capitalize()} ({unit}):", "", *_markdown(table(grid_of(records, grid.depths, grid.seeds, measure))), ""]
+        lines += [f"{name.capitalize()} ({unit}):", "", *markdown(table(grid_of(records, grid.depths, grid.seeds, measure))), ""]
     if not grid.missing:
         found = disagreements(records, grid)
         lines += [f"- {line}" for line in found] or ["They agree with running training error on every verdict."]
@@ -176,14 +181,14 @@ def _statistics(grid: Grid, claims: Sequence[Claim], power: Sequence[Rate]) -> l
         "",
         "Each criterion by Student's one-sided t over seeds; all of a claim's criteria must hold; Holm's correction over the four claims.",
         "",
-        *_markdown(details(claims)),
+        *markdown(details(claims)),
         "",
     ]
     if power:
         lines += [
             f"How often the verdicts are right, in {power[0].simulations:,} simulated sweeps each (`make power`):",
             "",
-            *_markdown(power_table(power)),
+            *markdown(power_table(power)),
             "",
         ]
     return lines
@@ -208,20 +213,26 @@ def make(folder: Path) -> list[Path]:
         raise ValueError(f"no records in {folder}; make sweep-depth PROTOCOL={folder.name} measures them")
     grid = grid_of(records)
     written = []
-    (folder / "figures").mkdir(exist_ok=True)
     with plt.rc_context(STYLE):
         for name, figure in (
             ("curves", curves_figure(records, curves)),
             ("error_by_depth", depth_figure(records, published_for(records))),
         ):
-            for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-                path = folder / "figures" / f"{name}.{suffix}"
-                figure.savefig(path, metadata=metadata)
-                written.append(path)
-            plt.close(figure)
+            written += save(figure, folder / "figures" / name)
     path = folder / "README.md"
     write_text(path, readme(records, grid, check(grid), read_power(folder)))
     return [*written, path]
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Writes `path`.png and .svg without anything that differs from run to run, and closes the figure."""
+    path.parent.mkdir(exist_ok=True)
+    written = []
+    for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None, "Creator": None})):
+        written.append(path.with_name(path.name + suffix))
+        figure.savefig(written[-1], metadata=metadata)
+    plt.close(figure)
+    return written
 
 
 def _logarithmic_percent(axis: Axes, lowest: float) -> None:
@@ -297,10 +308,11 @@ def summary(records: Sequence[Record]) -> str:
     """Mean training error by arm and depth, and the verdicts, as the main README shows them."""
     grid = grid_of(records)
     verdicts = [f"- {claim.statement}: **{claim.verdict}**" for claim in check(grid)]
-    return "\n".join([*_markdown(table(grid)), "", *verdicts])
+    return "\n".join([*markdown(table(grid)), "", *verdicts])
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table; the first row is its heading."""
     head, *body = ("| " + " | ".join(row) + " |" for row in rows)
     return [head, "|" + " --- |" * len(rows[0]), *body]
 

@@ -79,20 +79,22 @@ class Watch:
         self.cells = list(cells)
         self.jobs = jobs
         self.since = since
-        self._finished: dict[str, State] = {}
-        self._pace: dict[str, float] = {}  # seconds per iteration and weighted layer, by cell
+        self._one_folder = len({cell.protocol_folder for cell in cells}) == 1
+        self._finished: dict[Path, State] = {}
+        self._pace: dict[Path, float] = {}  # seconds per iteration and weighted layer, by the cell's folder
 
     def states(self) -> list[State]:
         """One state a cell, in the sweep's order."""
         return [self._state(cell) for cell in self.cells]
 
     def _state(self, cell: Cell) -> State:
-        if cell.name in self._finished:
-            return self._finished[cell.name]
-        state = State(cell.name, cell.config.model.depth, cell.config.protocol.iterations)
+        if cell.folder in self._finished:
+            return self._finished[cell.folder]
+        name = cell.name if self._one_folder else f"{cell.config.protocol.name}/{cell.name}"
+        state = State(name, cell.config.model.depth, cell.config.protocol.iterations)
         if record := cell.finished():
             state.status, state.iteration, state.text = DONE, record.iterations, describe(record)
-            self._finished[cell.name] = state
+            self._finished[cell.folder] = state
             return state
         failure = cell.folder / records.FAILURE_FILE
         if _newer(failure, self.since):
@@ -105,7 +107,7 @@ class Watch:
             if _newer(progress_file, self.since):
                 state.status, state.seconds_remaining = RUNNING, progress["seconds_remaining"]
                 if state.seconds_remaining is not None and state.iteration < state.total:
-                    self._pace[cell.name] = state.seconds_remaining / (state.total - state.iteration) / state.depth
+                    self._pace[cell.folder] = state.seconds_remaining / (state.total - state.iteration) / state.depth
         return state
 
     def seconds_remaining(self, states: Sequence[State]) -> float | None:
@@ -168,11 +170,12 @@ class Sweep(Callback):
             cell.check()
             if (refusal := cell.refusal()) and not cell.config.force:
                 raise ValueError(refusal)
-        finished = {cell.name: record for cell in self.cells if (record := cell.finished())}
+        left = []
         for cell in self.cells:
-            if record := finished.get(cell.name):
+            if record := cell.finished():
                 self.console.print(f"skipped, finished: {describe(record)}", markup=False, highlight=False)
-        left = [cell for cell in self.cells if cell.name not in finished]
+            else:
+                left.append(cell)
         if left:
             from plainres.train import load_source
 
@@ -241,7 +244,9 @@ class Sweep(Callback):
         parts = [f"{count[status]} {status}" for status in (DONE, RUNNING, WAITING)]
         if count[FAILED]:
             parts.append(f"{count[FAILED]} failed")
-        where = f"{cell.config.slug}/{cell.config.protocol.name} on {cell.config.data.label}"
+        folders = self._protocol_folders()
+        name = cell.config.protocol.name if len(folders) == 1 else f"{len(folders)} folders"
+        where = f"{cell.config.slug}/{name} on {cell.config.data.label}"
         return f"{where}: {', '.join(parts)}; {duration(self._watch.seconds_remaining(states))} left"
 
 
