@@ -26,7 +26,7 @@ HOW := seed=$(call list,$(SEEDS)) $(if $(DEPTH_LIST),model.depth=$(DEPTH_LIST)) 
 OVERRIDES := +experiment=depth protocol=$(PROTOCOL) $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(NAME),protocol.name=$(NAME)) $(HOW)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint sweep-depth check-depth sweep-robustness check-robustness power figures tensorboard clean
+.PHONY: help install test lint sweep-depth check-depth sweep-robustness check-robustness sweep-pace check-pace power figures tensorboard clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,12 +68,21 @@ sweep-robustness: $(STAMP) ## 20 and 56 layers with one choice changed at a time
 check-robustness: $(STAMP) ## in how many settings degradation and its cure are seen
 	@$(BIN)/python -m experiments.robustness.claims results/robustness
 
+sweep-pace: $(STAMP) ## seconds to a training error by batch size and learning rate, then their table
+	$(BIN)/python -m plainres.train -m +experiment=pace $(strip $(HOW))
+	@$(BIN)/python -m experiments.pace.figures results/pace
+	@$(MAKE) --no-print-directory check-pace
+
+check-pace: $(STAMP) ## which batch size and learning rate reach a training error soonest
+	@$(BIN)/python -m experiments.pace.claims results/pace
+
 power: $(STAMP) ## how often the verdicts are right, by simulation from PROTOCOL's records
 	@$(BIN)/python -m experiments.depth.simulation $(FOLDER)
 
 figures: $(STAMP) ## all figures and result READMEs again, from the committed tables
 	@$(BIN)/python -m experiments.depth.figures $(patsubst %/runs.csv,%,$(sort $(wildcard results/depth/*/runs.csv)))
 	@$(if $(wildcard results/robustness/baseline/runs.csv),$(BIN)/python -m experiments.robustness.figures results/robustness)
+	@$(if $(wildcard results/pace/*/runs.csv),$(BIN)/python -m experiments.pace.figures results/pace)
 
 tensorboard: $(STAMP) ## curves of every run on this machine, at http://localhost:6006
 	$(BIN)/tensorboard --logdir results

@@ -41,3 +41,8 @@ def test_the_layout_names_the_modules():
     for path in (ROOT / "src" / "plainres").glob("*.py"):
         if path.stem not in ("__init__", "errors", "machine"):  # said by their names
             assert re.search(rf"\b{path.stem}\b", layout), path.stem
+
+
+def test_a_protocol_without_records_says_so():
+    for path in (ROOT / "results" / "depth").glob("*/README.md"):
+        assert (path.parent / RUNS_TABLE).exists() != ("**Not yet run.**" in path.read_text(encoding="utf-8")), path

@@ -78,7 +78,10 @@ def _fit(cell: Cell) -> records.Record:
     )
     window = protocol.error_window or stream.steps_per_epoch
     parts = dict(data.parts(source))
-    loaders = [EvaluationBatches(part.pixels.to(device), part.labels.to(device), normaliser) for part in parts.values()]
+    evaluated = slice(protocol.evaluation_images)
+    loaders = [
+        EvaluationBatches(part.pixels[evaluated].to(device), part.labels[evaluated].to(device), normaliser) for part in parts.values()
+    ]
 
     runlog = RunLog(
         cell.arm,
@@ -133,7 +136,7 @@ def _fit(cell: Cell) -> records.Record:
     if not diverged:
         train_error, train_loss = module.running_error_and_loss()
         final = _evaluate(trainer, module, loaders)  # the last evaluation within the run need not be at its end
-        train_eval = EvaluationBatches(pixels, labels, normaliser)
+        train_eval = EvaluationBatches(pixels[evaluated], labels[evaluated], normaliser)
         train_error_eval = _evaluate(trainer, module, [train_eval])[f"{module.evaluated[0]}_error"]
     record = records.Record(
         arm=cell.arm,

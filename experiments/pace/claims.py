@@ -1,0 +1,112 @@
+"""How soon residual networks reach a training error: `python -m experiments.pace.claims results/pace`.
+
+Each folder below results/pace is one batch size and learning rate; all see as many images. Seconds are those of the record, spread
+evenly over its iterations; the error is the running one, which looks back one epoch.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from plainres.record import RUNS_TABLE, CurvePoint, Record, read_curves, read_runs
+
+TARGETS = (0.30, 0.25)
+DEEPER, SHALLOWER = 110, 20
+
+
+@dataclass(frozen=True)
+class Pace:
+    """One cell: seconds until the running training error was at most each of TARGETS, None where it never was."""
+
+    setting: str
+    record: Record
+    seconds_to: tuple[float | None, ...]
+
+
+def pace_of(setting: str, record: Record, curve: Sequence[CurvePoint]) -> Pace:
+    """The pace of one cell.
+
+    Args:
+        curve: the cell's points, in any order.
+    """
+    per_iteration = record.seconds / record.iterations
+    reached = []
+    for target in TARGETS:
+        iterations = [point.iteration for point in curve if point.train_error <= target]
+        reached.append(min(iterations) * per_iteration if iterations else None)
+    return Pace(setting, record, tuple(reached))
+
+
+def read_paces(folder: Path) -> list[Pace]:
+    """The cells of all settings, by depth, then by how soon they reach the last target, then by final error.
+
+    Raises:
+        ValueError: there are no records, or a table is damaged.
+    """
+    paces = []
+    for table in sorted(folder.glob(f"*/{RUNS_TABLE}")):
+        curves = read_curves(table.parent)
+        for record in read_runs(table.parent):
+            points = [point for point in curves if (point.arm, point.depth, point.seed) == (record.arm, record.depth, record.seed)]
+            paces.append(pace_of(table.parent.name, record, points))
+    if not paces:
+        raise ValueError(f"no records in {folder}; make sweep-pace measures them")
+    return sorted(paces, key=_order)
+
+
+def _order(pace: Pace) -> tuple[int, float, float]:
+    last, error = pace.seconds_to[-1], pace.record.train_error
+    return pace.record.depth, float("inf") if last is None else last, 1.0 if error is None else error
+
+
+def table(paces: Sequence[Pace]) -> list[list[str]]:
+    """One line a cell under a row of headings; seconds of one core where the record says one thread."""
+    heads = [f"seconds to {100 * target:g} %" for target in TARGETS]
+    lines = [["depth", "setting", "seed", *heads, "final train_error", "seconds in all", "threads"]]
+    for pace in paces:
+        record = pace.record
+        error = record.status if record.train_error is None else f"{100 * record.train_error:.2f} %"
+        seconds = ["never" if value is None else f"{value:.0f}" for value in pace.seconds_to]
+        lines.append([str(record.depth), pace.setting, str(record.seed), *seconds, error, f"{record.seconds:.0f}", str(record.threads)])
+    return lines
+
+
+def summary(paces: Sequence[Pace]) -> str:
+    """Which setting is soonest at each depth, and in which the deeper network ends below the shallower."""
+    lines = []
+    for depth in sorted({pace.record.depth for pace in paces}):
+        first = next(pace for pace in paces if pace.record.depth == depth)
+        last = first.seconds_to[-1]
+        told = "no setting got there" if last is None else f"soonest is {first.setting}, after {last:.0f} seconds"
+        lines.append(f"- residual-{depth} to {100 * TARGETS[-1]:g} % running training error: {told}")
+    errors = {(pace.setting, pace.record.depth): pace.record.train_error for pace in paces if pace.record.train_error is not None}
+    both = sorted({setting for setting, depth in errors if depth == DEEPER and (setting, SHALLOWER) in errors})
+    if both:
+        better = [setting for setting in both if errors[setting, DEEPER] < errors[setting, SHALLOWER]]
+        lines.append(f"- residual-{DEEPER} ends below residual-{SHALLOWER} in: {', '.join(better) or 'none'} (of {', '.join(both)})")
+    else:
+        lines.append(f"- residual-{DEEPER} beside residual-{SHALLOWER}: not measured")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints table and summary; 2 and one line where there is nothing to judge."""
+    parser = argparse.ArgumentParser(description="How soon residual networks reach a training error.")
+    parser.add_argument("folder", type=Path, help="results/pace")
+    try:
+        paces = read_paces(parser.parse_args(arguments).folder)
+    except ValueError as error:
+        print(f"plainres: {error}", file=sys.stderr)
+        return 2
+    lines = table(paces)
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    for line in lines:
+        print("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)))
+    print(f"\n{summary(paces)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""Figure and README of the pace table from the committed tables: `python -m experiments.pace.figures results/pace`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from experiments.depth.figures import STYLE, markdown, measured_on, save
+from experiments.pace.claims import TARGETS, Pace, read_paces, summary, table
+from plainres.record import CurvePoint, Record, read_curves, write_text
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#000000", "#999999", "#F0E442")  # Okabe and Ito
+
+
+def label_of(records: Sequence[Record]) -> str:
+    """Data label, what all settings share, and number of seeds."""
+    labels = ", ".join(sorted({record.data_label for record in records}))
+    seeds = len({record.seed for record in records})
+    return f"{labels} · cpu protocol by batch and learning rate · {seeds} seed{'s' * (seeds != 1)}"
+
+
+def curves_figure(paces: Sequence[Pace], curves: dict[str, list[CurvePoint]]) -> Figure:
+    """Running training error against seconds, one panel a depth, one colour a setting."""
+    depths = sorted({pace.record.depth for pace in paces})
+    figure, axes = plt.subplots(1, len(depths), figsize=(5.2 * len(depths), 4.4), sharey=True, squeeze=False, layout="constrained")
+    settings = sorted({pace.setting for pace in paces})
+    for axis, depth in zip(axes[0], depths, strict=True):
+        for pace in paces:
+            record = pace.record
+            if record.depth != depth:
+                continue
+            points = [point for point in curves[pace.setting] if (point.depth, point.seed) == (depth, record.seed)]
+            seconds = [point.iteration * record.seconds / record.iterations for point in points]
+            colour = COLOURS[settings.index(pace.setting) % len(COLOURS)]
+            axis.plot(seconds, [100 * point.train_error for point in points], color=colour, linewidth=1.3, label=pace.setting)
+        for target in TARGETS:
+            axis.axhline(100 * target, color="grey", linewidth=0.8, linestyle=":")
+        axis.set_title(f"residual, {depth} layers")
+        axis.set_xlabel("seconds")
+        axis.set_ylim(15, 70)
+    axes[0][0].set_ylabel("running training error (%)")
+    axes[0][-1].legend(loc="best", fontsize=8)
+    figure.suptitle(f"Training error against time\n{label_of([pace.record for pace in paces])}", fontsize=11)
+    return figure
+
+
+def readme(paces: Sequence[Pace]) -> str:
+    """The generated README.md of results/pace."""
+    records = [pace.record for pace in paces]
+    lines = [
+        f"# Pace: {label_of(records)}",
+        "",
+        "Generated from the settings' tables by `make figures`; not edited by hand.",
+        "",
+        summary(paces),
+        "",
+        "![running training error against seconds](figures/curves.png)",
+        "",
+        *markdown(table(paces)),
+        "",
+        measured_on(records),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def make(folder: Path) -> list[Path]:
+    """Writes figures/curves.png, .svg and README.md; returns what it wrote.
+
+    Raises:
+        ValueError: there are no records, or their tables are damaged.
+    """
+    paces = read_paces(folder)
+    curves = {setting: read_curves(folder / setting) for setting in {pace.setting for pace in paces}}
+    with plt.rc_context(STYLE):
+        written = save(curves_figure(paces, curves), folder / "figures" / "curves")
+    path = folder / "README.md"
+    write_text(path, readme(paces))
+    return [*written, path]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Regenerates the given folder; 1 and one line where it has no usable tables."""
+    parser = argparse.ArgumentParser(description="Figure and README of the pace table, from committed tables.")
+    parser.add_argument("folder", type=Path, help="results/pace")
+    try:
+        written = make(parser.parse_args(arguments).folder)
+    except ValueError as error:
+        print(f"plainres: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(map(str, written)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
