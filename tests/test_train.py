@@ -8,6 +8,7 @@ import pytest
 import torch
 from composing import compose_cell
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 from plainres import record as records
 from plainres import train
@@ -262,6 +263,16 @@ def test_bf16_trains_to_nearly_the_same_loss(undisturbed, tmp_path):
     record = train.train_cell(compose_cell(tmp_path / "bf16", *SMOKE, "protocol.precision=bf16-mixed"))
     assert record.precision == "bf16-mixed"
     assert record.train_loss == pytest.approx(undisturbed[1].train_loss, rel=0.05)
+
+
+def test_under_bf16_the_loss_is_taken_in_float32():
+    network = nn.Linear(4, 3)
+    module = Classifier(network, None, lambda step: 0.1, momentum=0.9, weight_decay=0.0, window=1, bf16=True)
+    images = torch.randn(2, 4)
+    logits = module(images)
+    assert logits.dtype == torch.float32
+    assert torch.equal(logits, logits.bfloat16().float()), "multiplied in bfloat16"
+    assert not torch.equal(logits, network(images))
 
 
 def test_a_gpu_that_is_not_there_is_refused(tmp_path, monkeypatch):

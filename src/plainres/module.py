@@ -77,7 +77,7 @@ class Classifier(pl.LightningModule):
     def _in_precision(self, network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         # Without autocast's cache: weights change within a chunk, and no weight is used twice in an iteration.
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
-            return network(images)
+            return network(images).float()  # the loss is taken in float32
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> None:
         assert chunk.step == self.iteration, "the stream and the optimiser count different iterations"

@@ -113,6 +113,7 @@ def _fit(cell: Cell) -> records.Record:
     trainer = pl.Trainer(
         accelerator=accelerator,
         devices=1,
+        benchmark=accelerator == "gpu",  # all batches have one shape
         max_epochs=1,  # the stream is one long epoch
         val_check_interval=evaluate_every // chunk,
         check_val_every_n_epoch=None,
