@@ -59,6 +59,16 @@ def refuse_to_decode(monkeypatch) -> None:
     monkeypatch.setattr(Image, "open", opened)
 
 
+def test_images_are_padded_with_black_evenly():
+    plain, padded = data.load("digits"), data.load("digits", pad_to=11)
+    assert padded.train.pixels.shape == (1408, 1, 11, 11)
+    assert torch.equal(padded.train.pixels[:, :, 1:9, 1:9], plain.train.pixels)
+    assert padded.train.pixels.sum() == plain.train.pixels.sum()
+    assert padded.test.pixels.shape[-2:] == (11, 11)
+    with pytest.raises(ValueError, match=r"^data\.pad_to 7 is below 8, the size of the images$"):
+        data.load("digits", pad_to=7)
+
+
 def test_random_pixels_are_the_same_ones_every_time():
     source = data.load("random")
     assert source.train.pixels.shape == (50_000, 3, 32, 32)

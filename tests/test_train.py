@@ -87,6 +87,25 @@ def test_train_error_is_the_mean_over_the_last_window_of_iterations(tmp_path, mo
     assert record.train_error == pytest.approx(sum(errors[-12:]) / 12, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("model", "depth", "size", "options"),
+    [
+        ("lenet5", 5, 32, ()),
+        ("se", 8, 8, ()),
+        ("projection", 8, 8, ()),
+        ("residual_imagenet", 18, 32, ("model.width=2",)),
+        ("plain_imagenet", 18, 32, ("model.width=2",)),
+        ("alexnet", 8, 32, ("model.width=12", "model.head=small")),
+        ("vgg", 11, 32, ("model.width=4", "model.head=small", "model.norm=batch")),
+    ],
+)
+def test_other_networks_train_through_the_same_path(tmp_path, model, depth, size, options):
+    short = ("protocol.iterations=4", "protocol.schedule.warmup_iterations=1", "protocol.evaluation_images=64")
+    cell = compose_cell(tmp_path, "protocol=smoke", *short, f"model={model}", f"model.depth={depth}", f"data.pad_to={size}", *options)
+    record = train.train_cell(cell)
+    assert (record.cell, record.status, record.iterations) == (f"{model}-{depth}-seed0", records.FINISHED, 4)
+
+
 def test_error_window_defaults_to_one_epoch(tmp_path):
     cell = compose_cell(tmp_path, *SMOKE, "protocol.error_window=null", "protocol.batch_size=128")
     assert train.train_cell(cell).error_window == 11  # 1,408 training digits

@@ -1,4 +1,4 @@
-"""The two-layer block of He et al. 2015, Figure 2, and what runs beside it: nothing (the plain arm) or a shortcut."""
+"""The blocks of He et al. 2015, Figures 2 and 5, and what runs beside them: nothing (the plain arm) or a shortcut."""
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -43,7 +43,7 @@ def make_shortcut(kind: str, in_channels: int, out_channels: int, stride: int) -
 
 
 class BasicBlock(nn.Module):
-    """conv-bn-relu-conv-bn, plus the shortcut's output where there is one, then relu. Convolutions are 3×3 without bias.
+    """Two layers: conv-bn-relu-conv-bn, plus the shortcut's output where there is one, then relu. Convolutions are 3×3 without bias.
 
     Input (N, in_channels, H, W), output (N, out_channels, ceil(H / stride), ceil(W / stride)).
     """
@@ -60,6 +60,54 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
+        if self.downsample is not None:
+            out = out + self.downsample(x)
+        return self.relu(out)
+
+
+class BottleneckBlock(nn.Module):
+    """Three layers, 1×1 to a quarter of the channels, 3×3, 1×1 back (Figure 5, right), each with batch normalisation; then as BasicBlock.
+
+    The stride is the 3×3 convolution's, as in torchvision's weights; the paper has it at the first 1×1.
+    Input (N, in_channels, H, W), output (N, out_channels, ceil(H / stride), ceil(W / stride)); out_channels a multiple of 4.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str):
+        super().__init__()
+        inner = out_channels // 4
+        self.conv1 = nn.Conv2d(in_channels, inner, kernel_size=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, out_channels, kernel_size=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = make_shortcut(shortcut, in_channels, out_channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        if self.downsample is not None:
+            out = out + self.downsample(x)
+        return self.relu(out)
+
+
+class SqueezeExcitationBlock(BasicBlock):
+    """BasicBlock whose second layer's channels are weighed by what the whole image holds before the shortcut is added (arXiv:1709.01507).
+
+    `reduction` as in the paper: the weights pass through a sixteenth of the channels.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str, reduction: int = 16):
+        from torchvision.ops import SqueezeExcitation  # here, because it takes as long to import as torch itself
+
+        super().__init__(in_channels, out_channels, stride, shortcut)
+        self.se = SqueezeExcitation(out_channels, max(1, out_channels // reduction))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.se(self.bn2(self.conv2(out)))
         if self.downsample is not None:
             out = out + self.downsample(x)
         return self.relu(out)

@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from plainres import record as records
-from plainres.depth import num_blocks
+from plainres.depth import check_depth
 from plainres.schedule import Schedule
 
 LOG = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Cell:
 
     def check(self) -> None:
         """Raises ValueError for a configuration that no run can have; names what is legal."""
-        num_blocks(self.config.model.depth)
+        check_depth(self.config.model["_target_"], self.config.model.depth)
         if not isinstance(self.config.seed, int) or self.config.seed < 0:
             raise ValueError(f"seed {self.config.seed!r} is not a whole number from 0 up")
         missing = OmegaConf.missing_keys(self.config)

@@ -62,13 +62,14 @@ class Source:
         return digest.hexdigest()[:12]
 
 
-def load(name: str, root: str | None = None, image_size: int | None = None, val_size: int = 0) -> Source:
-    """The images of a source, resized and split.
+def load(name: str, root: str | None = None, image_size: int | None = None, val_size: int = 0, pad_to: int | None = None) -> Source:
+    """The images of a source, resized, padded and split.
 
     Args:
         name: one of SOURCES.
         root: folder (or archive) that holds the images; torchvision sources download into it.
         image_size: resizes by area to this many pixels a side; None keeps the size.
+        pad_to: then pads with black to this many pixels a side, evenly; None leaves the size.
         val_size: training images that become the validation set; the same ones whatever the seed of a run.
 
     Raises:
@@ -82,6 +83,8 @@ def load(name: str, root: str | None = None, image_size: int | None = None, val_
     source = SOURCES[name](Path(root or "data").expanduser(), image_size)
     if image_size is not None:
         source = Source(_resized(source.train, image_size), _resized(source.test, image_size), source.class_names)
+    if pad_to is not None:
+        source = Source(_padded(source.train, pad_to), _padded(source.test, pad_to), source.class_names)
     if not 0 <= val_size < len(source.train):
         raise ValueError(f"data.val_size {val_size} lies outside 0 to {len(source.train) - 1}, one below the number of training images")
     if val_size:
@@ -182,6 +185,14 @@ def _resized(images: Images, size: int) -> Images:
         return images
     chunks = [functional.interpolate(chunk.float(), size=(size, size), mode="area").round() for chunk in pixels.split(5000)]
     return Images(torch.cat([chunk.to(torch.uint8) for chunk in chunks]), images.labels)
+
+
+def _padded(images: Images, size: int) -> Images:
+    height, width = images.pixels.shape[-2:]
+    if size < max(height, width):
+        raise ValueError(f"data.pad_to {size} is below {max(height, width)}, the size of the images")
+    down, right = size - height, size - width
+    return Images(functional.pad(images.pixels, (right // 2, right - right // 2, down // 2, down - down // 2)), images.labels)
 
 
 def _content_hash(root: Path) -> str:

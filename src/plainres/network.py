@@ -1,4 +1,4 @@
-"""The CIFAR networks of He et al. 2015, section 4.2: stem → three stages → head, plain or with shortcuts."""
+"""The networks of He et al. 2015, plain or with shortcuts: for CIFAR (section 4.2) and for ImageNet (section 4.1)."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from plainres.blocks import BasicBlock, initialise
-from plainres.depth import num_blocks
+from plainres.blocks import BasicBlock, BottleneckBlock, initialise
+from plainres.depth import BOTTLENECK_MIN_DEPTH, IMAGE_STAGES, check_depth, num_blocks
 
 
 class CifarNetwork(nn.Module):
@@ -47,16 +47,12 @@ class CifarNetwork(nn.Module):
         blocks = num_blocks(depth)
         self.checkpoint_activations = bool(checkpoint_activations)
 
-        def stage(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
-            first = block(in_channels, out_channels, stride, shortcut)
-            return nn.Sequential(first, *(block(out_channels, out_channels, 1, shortcut) for _ in range(blocks - 1)))
-
         self.conv1 = nn.Conv2d(in_channels, width, kernel_size=3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.layer1 = stage(width, width, stride=1)
-        self.layer2 = stage(width, 2 * width, stride=2)
-        self.layer3 = stage(2 * width, 4 * width, stride=2)
+        self.layer1 = _stage(block, blocks, width, width, 1, shortcut)
+        self.layer2 = _stage(block, blocks, width, 2 * width, 2, shortcut)
+        self.layer3 = _stage(block, blocks, 2 * width, 4 * width, 2, shortcut)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(4 * width, num_classes)
         initialise(self, initialisation or "he")
@@ -70,6 +66,52 @@ class CifarNetwork(nn.Module):
             else:
                 x = stage(x)
         return self.fc(self.avgpool(x).flatten(1))
+
+
+class ImageNetwork(nn.Module):
+    """7×7/2 stem and 3×3/2 max pooling, four stages at `width`, 2·, 4·, 8·`width` channels, global average pooling, one linear layer.
+
+    From 50 layers on the blocks are bottlenecks with four times the channels. With `projection` this is torchvision's ResNet: same
+    parameter names, same function. Input (N, in_channels, H, W), 224×224 in the paper; output logits (N, num_classes).
+
+    Args:
+        depth: 18, 34, 50, 101 or 152 weighted layers on the main path.
+        shortcut: `none` (plain), `zero_pad` (option A), `projection` (B) or `projection_everywhere` (C).
+        width: channels of the first stage's 3×3 convolutions; 64 in the paper.
+
+    Raises:
+        ValueError: illegal depth or shortcut; names the legal ones.
+    """
+
+    def __init__(self, depth: int, shortcut: str, width: int = 64, num_classes: int = 1000, in_channels: int = 3):
+        super().__init__()
+        check_depth("plainres.network.ImageNetwork", depth)
+        block, wider = (BottleneckBlock, 4) if depth >= BOTTLENECK_MIN_DEPTH else (BasicBlock, 1)
+        self.conv1 = nn.Conv2d(in_channels, width, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        channels = width
+        for number, blocks in enumerate(IMAGE_STAGES[depth]):
+            out_channels = width * 2**number * wider
+            self.add_module(f"layer{number + 1}", _stage(block, blocks, channels, out_channels, 1 if number == 0 else 2, shortcut))
+            channels = out_channels
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(channels, num_classes)
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        for number in range(1, 5):
+            x = self.get_submodule(f"layer{number}")(x)
+        return self.fc(self.avgpool(x).flatten(1))
+
+
+def _stage(
+    block: Callable[[int, int, int, str], nn.Module], blocks: int, in_channels: int, out_channels: int, stride: int, shortcut: str
+) -> nn.Sequential:
+    first = block(in_channels, out_channels, stride, shortcut)
+    return nn.Sequential(first, *(block(out_channels, out_channels, 1, shortcut) for _ in range(blocks - 1)))
 
 
 def _second_time(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:

@@ -26,8 +26,9 @@ CURVES_TABLE = "curves.csv"
 FINISHED = "finished"
 DIVERGED = "diverged"
 
-# Where files lie and how often something is looked at: none of it changes what a run measures.
-_NOT_HASHED = frozenset({"data.root", "model.checkpoint_activations", "protocol.log_every", "protocol.evaluate_every"})
+# Where files lie, how often something is looked at, and what stands elsewhere too (a network's width is model.width): none of it
+# changes what a run measures.
+_NOT_HASHED = frozenset({"data.root", "model.checkpoint_activations", "protocol.width", "protocol.log_every", "protocol.evaluate_every"})
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,7 @@ def load_source(config: DictConfig) -> "Source":
     """The images that a configuration names."""
     from plainres import data
 
-    return data.load(config.data.name, config.data.root, config.data.image_size, config.data.val_size)
+    return data.load(config.data.name, config.data.root, config.data.image_size, config.data.val_size, config.data.pad_to)
 
 
 def _evaluate(trainer: Any, module: Any, loaders: list) -> dict[str, float]:

@@ -1,0 +1,188 @@
+"""The networks before and beside residual ones: LeNet-5, AlexNet, VGG, GoogLeNet, Inception-v3.
+
+All take a number of classes and of input channels, and give logits. What torchvision has is torchvision's.
+"""
+
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.models import vgg as torchvision_vgg
+
+from plainres.depth import check_depth
+
+ERAS = ("1998", "modern")
+HEADS = ("imagenet", "small")
+NORMS = ("none", "batch")
+
+
+class LeNet5(nn.Module):
+    """LeCun et al. 1998, Figure 2, with all maps of the second convolution connected: 61,706 parameters for ten classes and grey images.
+
+    Input (N, in_channels, 32, 32), output logits (N, num_classes).
+
+    Args:
+        era: `1998` has tanh and average pooling, `modern` ReLU and max pooling.
+
+    Raises:
+        ValueError: unknown era, or images that are not 32×32; names what is legal.
+    """
+
+    def __init__(self, num_classes: int = 10, in_channels: int = 1, era: str = "modern", depth: int = 5):
+        super().__init__()
+        check_depth("plainres.classics.LeNet5", depth)
+        if era not in ERAS:
+            raise ValueError(f"era {era!r} is unknown; legal: {', '.join(ERAS)}")
+
+        def nonlinearity() -> nn.Module:
+            return nn.Tanh() if era == "1998" else nn.ReLU()
+
+        def pooling() -> nn.Module:
+            return nn.AvgPool2d(2) if era == "1998" else nn.MaxPool2d(2)
+
+        self.features = nn.Sequential(
+            nn.Conv2d(in_channels, 6, kernel_size=5),
+            nonlinearity(),
+            pooling(),
+            nn.Conv2d(6, 16, kernel_size=5),
+            nonlinearity(),
+            pooling(),
+        )
+        self.classifier = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(16 * 5 * 5, 120),
+            nonlinearity(),
+            nn.Linear(120, 84),
+            nonlinearity(),
+            nn.Linear(84, num_classes),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-2:] != (32, 32):
+            raise ValueError(f"LeNet-5 takes 32×32 images, not {x.shape[-2]}×{x.shape[-1]}; set data.image_size=32 or data.pad_to=32")
+        return self.classifier(self.features(x))
+
+
+class AlexNet(nn.Module):
+    """Krizhevsky et al. 2012 as one tower: 62,378,344 parameters for 1,000 classes. torchvision's is the later one with 64 channels.
+
+    Input (N, in_channels, 227, 227), with `head="small"` any size from 16×16; output logits (N, num_classes).
+
+    Args:
+        width: channels of the first convolution, 96 in the paper; everything else scales with it.
+        head: `imagenet` begins with 11×11/4; `small` with 3×3 at full resolution, and pools what is left to 3×3 before the linear layers.
+
+    Raises:
+        ValueError: unknown head; names the legal ones.
+    """
+
+    def __init__(self, num_classes: int = 1000, in_channels: int = 3, width: int = 96, head: str = "imagenet", depth: int = 8):
+        super().__init__()
+        check_depth("plainres.classics.AlexNet", depth)
+        _check_head(head)
+        channels = [width * factor // 96 for factor in (96, 256, 384, 384, 256)]
+        hidden = width * 4096 // 96
+        side = 6 if head == "imagenet" else 3
+        stem: tuple[int, int, int] = (11, 4, 0) if head == "imagenet" else (3, 1, 1)
+        self.features = nn.Sequential(
+            nn.Conv2d(in_channels, channels[0], *stem),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2),
+            nn.Conv2d(channels[0], channels[1], kernel_size=5, padding=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2),
+            nn.Conv2d(channels[1], channels[2], kernel_size=3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels[2], channels[3], kernel_size=3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels[3], channels[4], kernel_size=3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2) if head == "imagenet" else nn.AdaptiveMaxPool2d(side),
+        )
+        self.classifier = nn.Sequential(
+            nn.Flatten(),
+            nn.Dropout(),
+            nn.Linear(channels[4] * side * side, hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, num_classes),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x))
+
+
+def vgg(
+    depth: int = 16, norm: str = "none", num_classes: int = 1000, in_channels: int = 3, width: int = 64, head: str = "imagenet"
+) -> nn.Module:
+    """Simonyan and Zisserman 2014, configurations A, B, D, E, from torchvision's parts.
+
+    VGG-16 has 138,357,544 parameters for 1,000 classes.
+    Input (N, in_channels, 224, 224), or any size from 32×32; output logits (N, num_classes).
+
+    Args:
+        depth: 11, 13, 16 or 19 weighted layers; with `head="small"` two fewer, because that head is one linear layer.
+        norm: `batch` puts batch normalisation after every convolution.
+        width: channels of the first convolutions, 64 in the paper.
+        head: `imagenet` has the three linear layers of 4,096; `small` averages over the image and has one linear layer.
+
+    Raises:
+        ValueError: illegal depth, norm or head; names the legal ones.
+    """
+    check_depth("plainres.classics.vgg", depth)
+    if norm not in NORMS:
+        raise ValueError(f"norm {norm!r} is unknown; legal: {', '.join(NORMS)}")
+    _check_head(head)
+    layers = torchvision_vgg.cfgs[{11: "A", 13: "B", 16: "D", 19: "E"}[depth]]
+    scaled = [layer if isinstance(layer, str) else layer * width // 64 for layer in layers]
+    features = torchvision_vgg.make_layers(scaled, batch_norm=norm == "batch")
+    first = features[0]
+    assert isinstance(first, nn.Conv2d)
+    if in_channels != first.in_channels:
+        features[0] = nn.Conv2d(in_channels, first.out_channels, kernel_size=3, padding=1)
+    if head == "imagenet":
+        if width != 64:
+            raise ValueError(f"width {width} goes with head=small only; legal for head=imagenet: 64")
+        return torchvision_vgg.VGG(features, num_classes=num_classes)
+    network = nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, num_classes))
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return network
+
+
+def googlenet(num_classes: int = 1000, in_channels: int = 3, depth: int = 22) -> nn.Module:
+    """torchvision's GoogLeNet (Szegedy et al. 2014), which has batch normalisation (BN-Inception), without auxiliary heads.
+
+    Input (N, in_channels, H, W), 224×224 in the paper; output logits (N, num_classes).
+    """
+    check_depth("plainres.classics.googlenet", depth)
+    network = models.GoogLeNet(num_classes=num_classes, aux_logits=False, init_weights=True)
+    return _with_channels(network, "conv1.conv", in_channels)
+
+
+def inception_v3(num_classes: int = 1000, in_channels: int = 3, depth: int = 48) -> nn.Module:
+    """torchvision's Inception-v3 (Szegedy et al. 2015), without auxiliary head.
+
+    Input (N, in_channels, H, W), 299×299 in the paper, at least 75×75; output logits (N, num_classes).
+    """
+    check_depth("plainres.classics.inception_v3", depth)
+    network = models.Inception3(num_classes=num_classes, aux_logits=False, init_weights=True)
+    return _with_channels(network, "Conv2d_1a_3x3.conv", in_channels)
+
+
+def _with_channels(network: nn.Module, name: str, in_channels: int) -> nn.Module:
+    old = network.get_submodule(name)
+    assert isinstance(old, nn.Conv2d)
+    if in_channels != old.in_channels:
+        new = nn.Conv2d(in_channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=old.bias is not None)  # type: ignore[arg-type]
+        parent, _, last = name.rpartition(".")
+        setattr(network.get_submodule(parent), last, new)
+    return network
+
+
+def _check_head(head: str) -> None:
+    if head not in HEADS:
+        raise ValueError(f"head {head!r} is unknown; legal: {', '.join(HEADS)}")

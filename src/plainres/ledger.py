@@ -1,0 +1,272 @@
+"""What a network does to an image, layer by layer: `python -m plainres.ledger model=alexnet` (make inspect MODEL=alexnet).
+
+Each row is one layer in the order of a forward pass: output shape, parameters, multiply-adds, and receptive field in pixels of the image.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from plainres.depth import check_depth
+from plainres.errors import give_up, take_over_from_hydra
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+IMAGE_SHAPES = {
+    "lenet5": (1, 32, 32),
+    "alexnet": (3, 227, 227),
+    "vgg": (3, 224, 224),
+    "googlenet": (3, 224, 224),
+    "inception_v3": (3, 299, 299),
+    "plain_imagenet": (3, 224, 224),
+    "residual_imagenet": (3, 224, 224),
+}
+SMALL_IMAGE = (3, 32, 32)
+NUM_CLASSES = {"lenet5": 10, "plain": 10, "residual": 10, "projection": 10, "se": 10}
+# Output shapes in the order in which textbooks give them, and parameters
+KNOWN_SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
+    "lenet5": ((6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5), (400,), (120,), (84,), (10,)),
+    "alexnet": (
+        (96, 55, 55),
+        (96, 27, 27),
+        (256, 27, 27),
+        (256, 13, 13),
+        (384, 13, 13),
+        (384, 13, 13),
+        (256, 13, 13),
+        (256, 6, 6),
+        (9216,),
+        (4096,),
+        (4096,),
+        (1000,),
+    ),
+    "vgg": (
+        (64, 224, 224),
+        (64, 224, 224),
+        (64, 112, 112),
+        (128, 112, 112),
+        (128, 56, 56),
+        (256, 56, 56),
+        (256, 28, 28),
+        (512, 28, 28),
+        (512, 14, 14),
+        (512, 14, 14),
+        (512, 7, 7),
+        (4096,),
+        (4096,),
+        (1000,),
+    ),
+}
+KNOWN_PARAMETERS = {"lenet5": 61_706, "alexnet": 62_378_344, "vgg": 138_357_544}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One row of the ledger.
+
+    Args:
+        shape: of one image's output, (C, H, W) or (features,).
+        multiply_adds: for one image; convolutions and linear layers only.
+        receptive_field: pixels of the image, a side, that one output can see; may exceed the image.
+        stride: pixels of the image between neighbouring outputs.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+    receptive_field: int
+    stride: int
+
+
+class _Fields(TorchFunctionMode):
+    """Carries (receptive field, stride) along with every tensor that comes from the image."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = function(*args, **kwargs)
+        if isinstance(result, Tensor):
+            before = [tensor for tensor in _tensors([*args, *kwargs.values()]) if hasattr(tensor, "field")]
+            if before:
+                largest = max(before, key=lambda tensor: tensor.shape[-1] if tensor.ndim == 4 else 0)
+                widest = max(tensor.field[0] for tensor in before)
+                result.field = _after(function.__name__, args, kwargs, largest, widest, result)  # type: ignore[attr-defined]
+        return result
+
+
+def _after(name: str, args: Any, kwargs: Any, image: Any, field: int, result: Tensor) -> tuple[int, int]:
+    """Receptive field and stride of what a function makes of `image`, and of others with up to `field` pixels."""
+    stride = image.field[1]
+    if name == "conv2d":
+        values = dict(zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args, strict=False)) | kwargs
+        kernel, step, dilation = values["weight"].shape[-1], _one(values.get("stride", 1)), _one(values.get("dilation", 1))
+        return field + (kernel - 1) * dilation * stride, stride * step
+    if name in ("max_pool2d", "avg_pool2d"):
+        values = dict(zip(("input", "kernel_size", "stride"), args, strict=False)) | kwargs
+        kernel = _one(values["kernel_size"])
+        return field + (kernel - 1) * stride, stride * _one(values.get("stride") or kernel)
+    if image.ndim == 4 and result.ndim == 4 and "adaptive" in name:
+        step = math.ceil(image.shape[-1] / result.shape[-1])
+        return field + (step - 1) * stride, stride * step
+    if image.ndim == 4 and result.ndim == 2:
+        return field + (image.shape[-1] - 1) * stride, stride * image.shape[-1]
+    return field, stride
+
+
+def _one(value: Any) -> int:
+    return int(value[-1]) if isinstance(value, Sequence) else int(value)
+
+
+def _tensors(values: Sequence[Any]) -> list[Any]:
+    found = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found += _tensors(value)
+    return found
+
+
+def ledger(network: nn.Module, image_shape: tuple[int, int, int]) -> list[Layer]:
+    """The layers of a network in the order of a forward pass over one image.
+
+    Args:
+        network: on the meta device nothing is computed, and size costs nothing.
+        image_shape: (C, H, W).
+    """
+    rows: list[Layer] = []
+
+    def note(name: str):
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            shape = tuple(output.shape[1:])
+            multiply_adds = 0
+            if isinstance(module, nn.Conv2d):
+                multiply_adds = math.prod(shape) * math.prod(module.weight.shape[1:])
+            elif isinstance(module, nn.Linear):
+                multiply_adds = module.in_features * module.out_features
+            parameters = sum(parameter.numel() for parameter in module.parameters())
+            field, stride = getattr(output, "field", (1, 1))
+            rows.append(Layer(name, type(module).__name__, shape, parameters, multiply_adds, field, stride))
+
+        return hook
+
+    leaves = [(name, module) for name, module in network.named_modules() if not list(module.children())]
+    handles = [module.register_forward_hook(note(name)) for name, module in leaves]
+    device = next(network.parameters()).device
+    image: Any = torch.zeros(1, *image_shape, device=device)
+    image.field = (1, 1)
+    training = network.training
+    try:
+        with torch.no_grad(), _Fields():
+            network.eval()(image)
+    finally:
+        network.train(training)
+        for handle in handles:
+            handle.remove()
+    return rows
+
+
+def missing_shapes(rows: Sequence[Layer], known: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Of the `known` output shapes those that do not follow in this order in the ledger."""
+    shapes = iter([row.shape for row in rows])
+    return [wanted for wanted in known if not any(shape == wanted for shape in shapes)]
+
+
+def table(rows: Sequence[Layer]) -> list[list[str]]:
+    """The ledger as text, a total below; under a row of headings."""
+    lines = [["layer", "kind", "output", "parameters", "multiply-adds", "receptive field", "stride"]]
+    for row in rows:
+        shape = "×".join(map(str, row.shape))
+        numbers = [f"{value:,}" if value else "" for value in (row.parameters, row.multiply_adds)]
+        lines.append([row.name, row.kind, shape, *numbers, str(row.receptive_field), str(row.stride)])
+    totals = [f"{sum(getattr(row, name) for row in rows):,}" for name in ("parameters", "multiply_adds")]
+    return [*lines, ["all", "", "", *totals, "", ""]]
+
+
+def report(model: str, depth: int, rows: Sequence[Layer]) -> str:
+    """What the command prints: the ledger, and how it compares with what textbooks give."""
+    lines = table(rows)
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    if model in KNOWN_SHAPES and (model != "vgg" or depth == 16):
+        known, parameters = KNOWN_SHAPES[model], sum(row.parameters for row in rows)
+        missing = missing_shapes(rows, known)
+        found = f"{len(known) - len(missing)} of {len(known)} known shapes in their order"
+        text += ["", found + (f", missing: {', '.join('×'.join(map(str, shape)) for shape in missing)}" if missing else "")]
+        verdict = "as known" if parameters == KNOWN_PARAMETERS[model] else f"known: {KNOWN_PARAMETERS[model]:,}"
+        text.append(f"{parameters:,} parameters ({verdict})")
+    return "\n".join(text)
+
+
+def taper(model: str, rows: Sequence[Layer], image_shape: tuple[int, int, int], path: Path) -> None:
+    """Draws how height and width shrink while channels grow, one step a layer that changes the shape; PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    shapes: list[tuple[int, ...]] = [image_shape]
+    for row in rows:
+        if len(row.shape) == 3 and row.shape != shapes[-1]:
+            shapes.append(row.shape)
+    figure, axes = plt.subplots(2, 1, figsize=(max(6.0, 0.45 * len(shapes)), 5), sharex=True, layout="constrained")
+    labels = ["×".join(map(str, shape)) for shape in shapes]
+    for axis, values, name, colour in (
+        (axes[0], [shape[1] for shape in shapes], "height and width (pixels)", "#0072B2"),
+        (axes[1], [shape[0] for shape in shapes], "channels", "#D55E00"),
+    ):
+        axis.bar(range(len(shapes)), values, color=colour)
+        axis.set_yscale("log", base=2)
+        axis.set_ylabel(name)
+        axis.spines[["right", "top"]].set_visible(False)
+    axes[1].set_xticks(range(len(shapes)), labels, rotation=90, fontsize=7)
+    axes[0].set_title(f"{model}: the image shrinks, channels grow")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150, metadata={"Software": None})
+    plt.close(figure)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="ledger")
+def _task(config: DictConfig) -> None:
+    try:
+        _inspect(config)
+    except Exception as error:  # here: Hydra prints lines of its own before it lets one through
+        give_up([error])
+
+
+def _inspect(config: DictConfig) -> None:
+    model = HydraConfig.get().runtime.choices["model"]
+    shape = tuple(config.image_shape or IMAGE_SHAPES.get(model, SMALL_IMAGE))
+    if len(shape) != 3:
+        raise ValueError(f"image_shape {list(shape)} is not [channels, height, width]")
+    check_depth(config.model["_target_"], config.model.depth)
+    classes = config.num_classes or NUM_CLASSES.get(model, 1000)
+    with torch.device("meta"):
+        network = hydra.utils.instantiate(config.model, num_classes=classes, in_channels=shape[0])
+    rows = ledger(network, shape)
+    print(report(model, config.model.depth, rows))
+    if config.picture:
+        taper(model, rows, shape, Path(config.picture))
+        print(f"\n{config.picture}")
+
+
+def main() -> None:
+    """The command: one line on stderr and a status other than 0 for whatever cannot be done."""
+    take_over_from_hydra()
+    try:
+        _task()
+    except Exception as error:
+        give_up([error])
+
+
+if __name__ == "__main__":
+    main()

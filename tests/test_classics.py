@@ -1,0 +1,143 @@
+"""The networks before and beside residual ones: shapes for every option, errors that name what is legal, and a loss that falls."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from plainres.blocks import SqueezeExcitationBlock
+from plainres.classics import AlexNet, LeNet5, googlenet, inception_v3, vgg
+from plainres.network import CifarNetwork, ImageNetwork
+
+
+def falls(network: nn.Module, images: torch.Tensor, steps: int = 20, learning_rate: float = 0.01) -> bool:
+    """Whether the loss of one fixed batch falls by a tenth or more."""
+    torch.manual_seed(1)
+    labels = torch.arange(len(images)) % 3
+    optimiser = torch.optim.SGD(network.parameters(), lr=learning_rate, momentum=0.9)
+    losses = []
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss = nn.functional.cross_entropy(network(images), labels)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize(("era", "kinds"), [("1998", (nn.Tanh, nn.AvgPool2d)), ("modern", (nn.ReLU, nn.MaxPool2d))])
+def test_lenet5_in_both_eras(era, kinds):
+    torch.manual_seed(0)
+    network = LeNet5(era=era)
+    for kind in kinds:
+        assert any(isinstance(module, kind) for module in network.modules())
+    assert falls(network, torch.randn(6, 1, 32, 32), learning_rate=0.05)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LeNet5(era="1989"), "era '1989' is unknown; legal: 1998, modern"),
+        (lambda: LeNet5(depth=6), "depth 6 is none of LeNet5's; legal: 5"),
+        (lambda: AlexNet(head="tiny"), "head 'tiny' is unknown; legal: imagenet, small"),
+        (lambda: vgg(12), "depth 12 is none of vgg's; legal: 11, 13, 16, 19"),
+        (lambda: vgg(norm="layer"), "norm 'layer' is unknown; legal: none, batch"),
+        (lambda: vgg(width=16), "width 16 goes with head=small only"),
+        (lambda: ImageNetwork(20, "none"), "depth 20 is none of ImageNetwork's; legal: 18, 34, 50, 101, 152"),
+        (lambda: LeNet5()(torch.zeros(1, 1, 28, 28)), "LeNet-5 takes 32×32 images, not 28×28"),
+    ],
+)
+def test_what_is_illegal_names_what_is_legal(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "size"),
+    [
+        (lambda channels: AlexNet(7, channels, width=24, head="small"), 16),
+        (lambda channels: AlexNet(7, channels, width=24, head="small"), 32),
+        *[
+            (lambda channels, d=d, n=n: vgg(d, n, 7, channels, width=8, head="small"), 32)
+            for d in (11, 13, 16, 19)
+            for n in ("none", "batch")
+        ],
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_small_images(make, size, channels):
+    assert make(channels)(torch.randn(2, channels, size, size)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("make", "size"),
+    [(AlexNet, 227), (vgg, 224), (googlenet, 224), (inception_v3, 299), (lambda **k: ImageNetwork(101, "none", **k), 224)],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_large_images(make, size, channels):
+    with torch.device("meta"):
+        network = make(num_classes=7, in_channels=channels)
+        assert network.eval()(torch.zeros(1, channels, size, size)).shape == (1, 7)
+        assert isinstance(network.train()(torch.zeros(2, channels, size, size)), torch.Tensor), "no auxiliary head"
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_vgg_equals_torchvisions(norm):
+    with torch.device("meta"):
+        ours, theirs = vgg(13, norm), models.vgg13_bn() if norm == "batch" else models.vgg13()
+    assert [(name, tensor.shape) for name, tensor in ours.state_dict().items()] == [
+        (name, tensor.shape) for name, tensor in theirs.state_dict().items()
+    ]
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
+def test_residual_b_is_torchvisions_resnet(depth):
+    torch.manual_seed(0)
+    theirs = getattr(models, f"resnet{depth}")(num_classes=5).eval()
+    ours = ImageNetwork(depth, "projection", num_classes=5)
+    ours.load_state_dict(theirs.state_dict())
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.eval()(images), theirs(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("depth", [34, 50])
+def test_plain_networks_have_no_more_than_the_main_path(depth):
+    with torch.device("meta"):
+        plain, option_a, option_b, option_c = (
+            sum(parameter.numel() for parameter in ImageNetwork(depth, shortcut).parameters())
+            for shortcut in ("none", "zero_pad", "projection", "projection_everywhere")
+        )
+    assert plain == option_a < option_b < option_c
+
+
+def test_squeeze_and_excitation_weighs_channels_by_the_whole_image():
+    torch.manual_seed(0)
+    block = SqueezeExcitationBlock(8, 8, 1, "zero_pad").eval()
+    images = torch.randn(2, 8, 6, 6).relu()
+    main = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(images)))))
+    hidden = torch.relu(block.se.fc1.weight.flatten(1) @ main.mean((2, 3)).T + block.se.fc1.bias[:, None])
+    weights = torch.sigmoid(block.se.fc2.weight.flatten(1) @ hidden + block.se.fc2.bias[:, None]).T
+    torch.testing.assert_close(block(images), torch.relu(main * weights[:, :, None, None] + images))
+
+
+def test_networks_with_squeeze_and_excitation_have_few_parameters_more():
+    plain, weighed = (
+        sum(parameter.numel() for parameter in CifarNetwork(20, "zero_pad", **options).parameters())
+        for options in ({}, {"block": SqueezeExcitationBlock})
+    )
+    assert 0 < weighed - plain < 0.02 * plain
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ImageNetwork(18, "projection", num_classes=3, width=8),
+        lambda: ImageNetwork(18, "none", num_classes=3, width=8),
+        lambda: vgg(11, "batch", 3, width=8, head="small"),
+        lambda: CifarNetwork(8, "zero_pad", width=8, num_classes=3, block=SqueezeExcitationBlock),
+    ],
+)
+def test_the_loss_of_a_fixed_batch_falls(make):
+    torch.manual_seed(0)
+    assert falls(make(), torch.randn(6, 3, 64, 64), learning_rate=0.05)

@@ -1,0 +1,121 @@
+"""The ledger against textbook figures, against gradients of a real pass, and as a command."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from composing import ROOT
+from torch import nn
+
+from plainres import ledger
+from plainres.blocks import SqueezeExcitationBlock
+from plainres.classics import AlexNet, LeNet5, googlenet, inception_v3, vgg
+from plainres.network import CifarNetwork, ImageNetwork
+
+
+def rows_of(make, image_shape):
+    with torch.device("meta"):
+        return ledger.ledger(make(), image_shape)
+
+
+@pytest.mark.parametrize(("model", "make"), [("lenet5", LeNet5), ("alexnet", AlexNet), ("vgg", vgg)])
+def test_known_shapes_and_parameters(model, make):
+    rows = rows_of(make, ledger.IMAGE_SHAPES[model])
+    assert ledger.missing_shapes(rows, ledger.KNOWN_SHAPES[model]) == []
+    assert sum(row.parameters for row in rows) == ledger.KNOWN_PARAMETERS[model]
+
+
+@pytest.mark.parametrize(
+    ("make", "image_shape", "parameters", "multiply_adds"),
+    [
+        (lambda: CifarNetwork(20, "zero_pad"), (3, 32, 32), 269_722, 40_551_040),
+        (lambda: ImageNetwork(50, "projection"), (3, 224, 224), 25_557_032, 4_089_184_256),
+        (lambda: ImageNetwork(152, "projection"), (3, 224, 224), 60_192_808, 11_513_626_624),
+        (googlenet, (3, 224, 224), 6_624_904, 1_498_376_192),
+        (inception_v3, (3, 299, 299), 23_834_568, 5_713_216_096),
+    ],
+    ids=["residual-20", "residual-50", "residual-152", "googlenet", "inception_v3"],
+)
+def test_totals(make, image_shape, parameters, multiply_adds):
+    rows = rows_of(make, image_shape)
+    assert sum(row.parameters for row in rows) == parameters
+    assert sum(row.multiply_adds for row in rows) == multiply_adds
+
+
+def seen_by_one_output(network: nn.Module, size: int) -> int:
+    """Pixels a side that the middle output depends on, by the gradient of a real pass with positive weights."""
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, 0.1)
+    image = torch.rand(1, 1, size, size, requires_grad=True)
+    output = network(image)
+    middle = output.shape[-1] // 2
+    output[0, 0, middle, middle].backward()
+    columns = (image.grad[0, 0].abs().sum(0) > 0).nonzero()
+    return int(columns.max() - columns.min()) + 1
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        nn.Sequential(nn.Conv2d(1, 2, 5), nn.AvgPool2d(2), nn.Conv2d(2, 2, 3, padding=1), nn.AvgPool2d(3, stride=2), nn.Conv2d(2, 1, 3)),
+        nn.Sequential(nn.Conv2d(1, 2, 3, stride=2, dilation=2), nn.Conv2d(2, 2, 1), nn.Conv2d(2, 1, 3, stride=2)),
+    ],
+)
+def test_the_receptive_field_is_what_an_output_depends_on(network):
+    rows = ledger.ledger(network, (1, 65, 65))
+    assert rows[-1].receptive_field == seen_by_one_output(network, 65)
+
+
+def test_a_shortcut_takes_the_wider_of_two_fields_and_squeezing_sees_the_image():
+    rows = {row.name: row for row in rows_of(lambda: CifarNetwork(8, "projection"), (3, 32, 32))}
+    assert (rows["layer2.0.downsample.0"].receptive_field, rows["layer2.0.bn2"].receptive_field) == (7, 13)
+    assert rows["layer3.0.conv1"].receptive_field == 13 + 2 * 2
+    squeezed = rows_of(lambda: CifarNetwork(8, "zero_pad", block=SqueezeExcitationBlock), (3, 32, 32))
+    fields = {row.name: (row.receptive_field, row.stride) for row in squeezed}
+    assert fields["layer1.0.se.avgpool"][0] >= 32
+    assert fields["layer2.0.conv1"][1] == 2
+
+
+def test_layers_come_in_the_order_of_the_pass_and_leave_the_network_as_it_was():
+    network = LeNet5().train()
+    rows = ledger.ledger(network, (1, 32, 32))
+    assert [row.kind for row in rows if row.parameters] == ["Conv2d", "Conv2d", "Linear", "Linear", "Linear"]
+    assert network.training
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_a_shape_that_does_not_come_is_named():
+    rows = rows_of(LeNet5, (1, 32, 32))
+    assert ledger.missing_shapes(rows, [(6, 28, 28), (7, 7, 7)]) == [(7, 7, 7)]
+    assert ledger.missing_shapes(rows, [(16, 5, 5), (6, 28, 28)]) == [(6, 28, 28)], "it comes, but earlier"
+
+
+def run(*words: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "plainres.ledger", *words], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_the_command_prints_the_ledger_and_draws_the_taper(tmp_path):
+    shown = run("model=alexnet", f"picture={tmp_path / 'alexnet.png'}")
+    assert shown.returncode == 0, shown.stderr
+    assert "12 of 12 known shapes in their order" in shown.stdout
+    assert "62,378,344 parameters (as known)" in shown.stdout
+    assert (tmp_path / "alexnet.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("model=vgg", "model.depth=15"), "legal: 11, 13, 16, 19"),
+        (("model=lenet5", "image_shape=[1,28,28]"), "LeNet-5 takes 32×32 images"),
+        (("model=resnet",), "Available options in 'model'"),
+        (("model=vgg", "image_shape=[224]"), "is not [channels, height, width]"),
+    ],
+)
+def test_bad_input_is_one_line(words, expected):
+    refused = run(*words)
+    assert refused.returncode != 0
+    assert len(refused.stderr.splitlines()) == 1, refused.stderr
+    assert expected in refused.stderr
