@@ -7,6 +7,9 @@ ARMS ?=
 JOBS ?=
 NAME ?=
 SETTINGS ?=
+PARTS ?=
+ROUNDS ?=
+SECONDS ?=
 ARGS ?=
 
 BIN := .venv/bin
@@ -26,7 +29,7 @@ HOW := seed=$(call list,$(SEEDS)) $(if $(DEPTH_LIST),model.depth=$(DEPTH_LIST)) 
 OVERRIDES := +experiment=depth protocol=$(PROTOCOL) $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(NAME),protocol.name=$(NAME)) $(HOW)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint sweep-depth check-depth sweep-robustness check-robustness sweep-pace check-pace power figures tensorboard clean
+.PHONY: help install test lint sweep-depth check-depth sweep-robustness check-robustness sweep-pace check-pace power bench figures inspect tensorboard clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +37,7 @@ help: ## this list
 	@echo "  make sweep-depth [PROTOCOL=quick|cpu|paper|smoke] [SEEDS=0,1,2] [DEPTHS=20,56] [ARMS=plain] [SHALLOW=1] [JOBS=n]"
 	@echo "                   [NAME=folder] [FORCE=1] [MISSING=1] [ARGS='any Hydra override']"
 	@echo "  make sweep-robustness [SETTINGS=baseline,nesterov] [SEEDS=0] [JOBS=n] [FORCE=1] [MISSING=1] [ARGS='…']"
+	@echo "  make bench [PARTS=columns,roofline] [ROUNDS=3] [SECONDS=5] [THOUSAND=1]"
 
 install: $(STAMP) ## the virtual environment (.venv), with what tests and checks need
 
@@ -79,10 +83,17 @@ check-pace: $(STAMP) ## which batch size and learning rate reach a training erro
 power: $(STAMP) ## how often the verdicts are right, by simulation from PROTOCOL's records
 	@$(BIN)/python -m experiments.depth.simulation $(FOLDER)
 
+bench: $(STAMP) ## what training costs: speed, memory, start-up, scaling, each part into results/bench; about 40 minutes
+	$(BIN)/python -m experiments.bench.run $(strip $(if $(PARTS),--parts $(call list,$(PARTS))) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(THOUSAND),--thousand))
+
 figures: $(STAMP) ## all figures and result READMEs again, from the committed tables
 	@$(BIN)/python -m experiments.depth.figures $(patsubst %/runs.csv,%,$(sort $(wildcard results/depth/*/runs.csv)))
 	@$(if $(wildcard results/robustness/baseline/runs.csv),$(BIN)/python -m experiments.robustness.figures results/robustness)
 	@$(if $(wildcard results/pace/*/runs.csv),$(BIN)/python -m experiments.pace.figures results/pace)
+	@$(if $(wildcard results/bench/*.csv),$(BIN)/python -m experiments.bench.figures results/bench)
+
+inspect: $(STAMP) ## MODEL layer by layer: shapes, parameters, multiply-adds, receptive fields (PICTURE=file.png, DEPTH=, ARGS=)
+	@$(BIN)/python -m plainres.ledger model=$(or $(MODEL),residual) $(if $(DEPTH),model.depth=$(DEPTH)) $(if $(PICTURE),picture=$(PICTURE)) $(ARGS)
 
 tensorboard: $(STAMP) ## curves of every run on this machine, at http://localhost:6006
 	$(BIN)/tensorboard --logdir results

@@ -1,0 +1,243 @@
+"""What is measured: each part as a list of jobs, in the order of one round. Imports no torch."""
+
+import ctypes.util
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+DEPTHS = (20, 110)
+TEXTBOOK, LIMIT, PLAINRES, SIDE_BY_SIDE = "textbook", "limit", "plainres", "side by side"
+ONE_SWEEP, ONE_AT_A_TIME, TEN_COMMANDS = "one cell a core", "one cell at a time", "ten commands"
+CELL, COMMAND, DEFAULT = "cell", "command", "default"
+CONVOLUTION, PRODUCT = "3×3 convolution", "matrix product"
+FLOAT32, BF16 = PRECISIONS = ("float32", "bf16")
+PRODUCT_SIZE = 2048
+PEAK_SHARE = 0.2  # of the seconds of a window
+THOUSAND = "1202 layers, 32×32, activations checkpointed"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A network and its batch; image_size in pixels."""
+
+    depth: int = 20
+    width: int = 16
+    image_size: int = 16
+    in_channels: int = 3
+    batch_size: int = 128
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Images of one size, and the configuration that trains on such images."""
+
+    name: str
+    shape: Shape
+    overrides: tuple[str, ...]
+
+
+SETTINGS = (
+    Setting("digits 8×8", Shape(width=4, image_size=8, in_channels=1), ("protocol=quick",)),
+    Setting("16×16", Shape(image_size=16), ("protocol=cpu", "data=random")),
+    Setting("32×32", Shape(image_size=32), ("protocol=paper", "data=random")),
+)
+DIGITS, SMALL, LARGE = SETTINGS
+
+
+@dataclass(frozen=True)
+class Job:
+    """One measurement.
+
+    Args:
+        case, way: what is measured and how; ways of a case are compared.
+        function: `module.name` in experiments.bench, called with `arguments` in a fresh process.
+        threads: of each process, as the table states it.
+        copies: processes at once; their images per second are added.
+        environment: variables of the process.
+        unavailable: why it cannot be measured here.
+    """
+
+    case: str
+    way: str
+    function: str
+    threads: int
+    arguments: Mapping[str, Any]
+    shape: Shape | None = None
+    copies: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)
+    unavailable: str = ""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a person chooses, and the machine.
+
+    Args:
+        seconds: of a window.
+        iterations: of a cell in part `sweep`.
+        thousand: the network of 1,202 layers too.
+        scratch: a folder that is gone after the run.
+    """
+
+    cores: int
+    seconds: float
+    iterations: int
+    thousand: bool
+    scratch: Path
+
+
+def columns(choices: Choices) -> Iterator[Job]:
+    """Four ways to train the same network on the same shape of images."""
+    for setting in SETTINGS:
+        for depth in DEPTHS:
+            shape = replace(setting.shape, depth=depth)
+            case = f"ResNet-{depth}, {setting.name}"
+            overrides = [*setting.overrides, "model=residual", f"model.depth={depth}", "protocol.precision=32-true"]
+            trained = {"overrides": overrides, "seconds": choices.seconds}
+            all_cores = {**trained, "threads": choices.cores}
+            yield Job(case, TEXTBOOK, "textbook.textbook", choices.cores, all_cores, shape)
+            yield _limit(choices, case, LIMIT, shape, choices.cores)
+            yield Job(case, PLAINRES, "cells.train", choices.cores, all_cores, shape)
+            yield Job(case, SIDE_BY_SIDE, "cells.train", 1, {**trained, "threads": 1}, shape, copies=choices.cores)
+
+
+def sweep(choices: Choices) -> Iterator[Job]:
+    """The ten cells of the depth sweep, three ways."""
+    case = f"ten cells of digits, {choices.iterations} iterations each"
+    for way, jobs, threads in ((ONE_SWEEP, choices.cores, 1), (ONE_AT_A_TIME, 1, choices.cores), (TEN_COMMANDS, None, choices.cores)):
+        yield Job(case, way, "commands.sweep", threads, {"iterations": choices.iterations, "jobs": jobs})
+
+
+def roofline(choices: Choices) -> Iterator[Job]:
+    """The bare loop, and the fastest arithmetic of the machine."""
+    for shape, case in _shapes():
+        yield _limit(choices, case, LIMIT, shape, choices.cores)
+    for threads in sorted({1, choices.cores}):
+        for precision in PRECISIONS:
+            options = {"bf16": precision == BF16, "threads": threads, "seconds": PEAK_SHARE * choices.seconds}
+            for stage in range(3):
+                channels, image_size = LARGE.shape.width << stage, LARGE.shape.image_size >> stage
+                arguments = {"channels": channels, "image_size": image_size, "batch_size": LARGE.shape.batch_size, **options}
+                case = f"{CONVOLUTION}, {channels} channels, {image_size}×{image_size}"
+                yield Job(case, peak_way(precision, threads), "roofline.convolution", threads, arguments)
+            case = f"{PRODUCT}, {PRODUCT_SIZE}×{PRODUCT_SIZE}"
+            yield Job(case, peak_way(precision, threads), "roofline.product", threads, {"size": PRODUCT_SIZE, **options})
+
+
+def profile(choices: Choices) -> Iterator[Job]:
+    """Where the bare loop's time goes."""
+    for shape, case in _shapes():
+        yield Job(case, LIMIT, "roofline.profile", choices.cores, {**asdict(shape), "threads": choices.cores}, shape)
+
+
+def variants(choices: Choices) -> Iterator[Job]:
+    """The bare loop with one choice changed."""
+    for setting, threads in ((SMALL, 1), (LARGE, choices.cores)):
+        shape = setting.shape
+        case = f"ResNet-{shape.depth}, {setting.name}, {_counted(threads)}"
+        loop = _limit(choices, case, DEFAULT, shape, threads)
+        yield loop
+        options: dict[str, dict[str, Any]] = {
+            "NCHW": {"channels_last": False},
+            "bf16 autocast": {"bf16": True},
+            "network compiled": {"compiled": "network"},
+            "each block compiled": {"compiled": "blocks"},
+            "denormals kept": {"flush_denormals": False},
+            "SGD foreach": {"foreach": True},
+            "SGD fused": {"fused": True},
+        }
+        for way, changed in options.items():
+            # A cache of its own for each, so that nothing is compiled already in the first round.
+            folder = choices.scratch / f"inductor-{shape.image_size}-{changed.get('compiled')}"
+            cache = {"TORCHINDUCTOR_CACHE_DIR": str(folder)} if "compiled" in changed else {}
+            yield replace(loop, way=way, arguments={**loop.arguments, **changed}, environment=cache)
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(choices.cores)
+        environments = {
+            "no oneDNN primitive cache": {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0"},
+            "oneDNN primitive cache of 4096": {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "4096"},
+            "threads pinned": {"OMP_PROC_BIND": "true", "GOMP_CPU_AFFINITY": " ".join(map(str, cores[:threads]))},
+        }
+        for way, environment in environments.items():
+            yield replace(loop, way=way, environment=environment)
+        for way, names in (("jemalloc", ("jemalloc",)), ("tcmalloc", ("tcmalloc_minimal", "tcmalloc"))):
+            library = next(filter(None, map(ctypes.util.find_library, names)), None)
+            environment = {"LD_PRELOAD": library} if library else {}
+            yield replace(loop, way=way, environment=environment, unavailable="" if library else "not installed")
+        for batch_size in (32, 64, 256):
+            yield _limit(choices, case, f"batch of {batch_size}", replace(shape, batch_size=batch_size), threads)
+
+
+def startup(choices: Choices) -> Iterator[Job]:
+    """What a person waits for before anything happens."""
+    train, results = ["-m", "plainres.train"], "results/depth/quick"
+    commands: tuple[tuple[list[str], dict[str, Any]], ...] = (
+        ([*train, "--help"], {}),
+        ([*train, "--cfg", "job"], {}),
+        (["-m", "experiments.depth.claims", results], {"worst_status": 1}),
+        (["-m", "experiments.depth.figures", "{copy}"], {"copied": results}),
+    )
+    for words, options in commands:
+        case = "python " + " ".join(words).replace("{copy}", results)
+        yield Job(case, COMMAND, "commands.command", choices.cores, {"words": words, **options})
+    for setting in (DIGITS, SMALL):
+        overrides = [*setting.overrides, "model=residual", f"model.depth={setting.shape.depth}"]
+        arguments = {"overrides": overrides, "threads": 1}
+        yield Job(f"ResNet-{setting.shape.depth}, {setting.name}", CELL, "cells.start", 1, arguments, setting.shape)
+
+
+def scaling(choices: Choices) -> Iterator[Job]:
+    """The bare loop with one dimension of the network or its batch varied."""
+    series: tuple[tuple[str, str, Shape, tuple[int, ...]], ...] = (
+        ("depth, 8×8, width 4", "depth", DIGITS.shape, (20, 56, 110, 218, 434, 1202)),
+        ("depth, 32×32, width 16", "depth", LARGE.shape, (20, 56, 110)),
+        ("width, ResNet-20, 16×16", "width", SMALL.shape, (8, 16, 32, 64)),
+        ("image size, ResNet-20, width 16", "image_size", SMALL.shape, (8, 16, 32, 64)),
+        ("batch size, ResNet-20, 16×16", "batch_size", SMALL.shape, (32, 64, 128, 256)),
+    )
+    for case, name, shape, values in series:
+        for value in values:
+            yield _limit(choices, case, f"{name} {value}", replace(shape, **{name: value}), choices.cores)
+    if choices.thousand:
+        options = {"checkpoint_activations": True, "seconds": 0, "warm_iterations": 0, "least_iterations": 1}
+        yield _limit(choices, THOUSAND, LIMIT, replace(LARGE.shape, depth=1202), choices.cores, **options)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A question, the jobs that answer it, and how often they are done where nobody says."""
+
+    question: str
+    rounds: int
+    jobs: Callable[[Choices], Iterator[Job]]
+
+
+PARTS = {
+    "columns": Part("what does plainres cost beside the loop of the textbooks and beside a bare loop?", 2, columns),
+    "sweep": Part("what does a sweep gain from running one cell on each core?", 1, sweep),
+    "roofline": Part("how much of the machine's arithmetic does the bare loop use?", 1, roofline),
+    "profile": Part("where does the bare loop's time go?", 1, profile),
+    "variants": Part("what would one other choice bring?", 1, variants),
+    "startup": Part("how long does one wait before something happens?", 3, startup),
+    "scaling": Part("how do time and memory grow with depth, width, image size and batch size?", 1, scaling),
+}
+
+
+def peak_way(precision: str, threads: int) -> str:
+    return f"{precision}, {_counted(threads)}"
+
+
+def _counted(threads: int) -> str:
+    return f"{threads} thread{'s' * (threads > 1)}"
+
+
+def _shapes() -> Iterator[tuple[Shape, str]]:
+    for setting in SETTINGS:
+        for depth in DEPTHS:
+            yield replace(setting.shape, depth=depth), f"ResNet-{depth}, {setting.name}"
+
+
+def _limit(choices: Choices, case: str, way: str, shape: Shape, threads: int, **options: Any) -> Job:
+    arguments = {**asdict(shape), "threads": threads, "seconds": choices.seconds, **options}
+    return Job(case, way, "loops.limit", threads, arguments, shape)

@@ -1,0 +1,108 @@
+"""The loop of the textbooks: PIL images, torchvision transforms, DataLoader workers, NCHW float32, loss and error read every step."""
+
+from collections.abc import Callable
+
+import hydra
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from experiments.bench.configuration import compose_cell
+from experiments.bench.window import Process, Window
+from plainres.batches import Augmentation, Normaliser
+from plainres.data import Images
+from plainres.train import load_source
+
+
+def textbook(process: Process, overrides: list[str], threads: int, seconds: float) -> dict[str, float]:
+    """Trains the network of a configuration on its data with its augmentation, batch size and optimiser settings.
+
+    Pixels are normalised by channel. Workers, one per thread, live through all epochs.
+    """
+    cell = compose_cell(process.folder, *overrides)
+    protocol = cell.config.protocol
+    torch.set_num_threads(threads)
+    torch.manual_seed(cell.config.seed)
+    source = load_source(cell.config)
+    normaliser = Normaliser(source.train.pixels, "channel")
+    augmentation = Augmentation(**cell.identity["protocol"]["augmentation"])
+    pictures = Pictures(source.train, transform_of(augmentation, normaliser, source.train.pixels.shape[-1]))
+    loader = DataLoader(pictures, protocol.batch_size, shuffle=True, drop_last=True, num_workers=threads, persistent_workers=True)
+    network = hydra.utils.instantiate(cell.config.model, num_classes=source.num_classes, in_channels=source.in_channels)
+    optimiser = torch.optim.SGD(
+        network.parameters(), lr=protocol.learning_rate, momentum=protocol.momentum, weight_decay=protocol.weight_decay
+    )
+    window = Window(process, seconds)
+    train(network, loader, optimiser, window.iteration_ends)
+    return {"images_per_second": protocol.batch_size / window.seconds_per_iteration}
+
+
+def train(
+    network: nn.Module, loader: DataLoader, optimiser: torch.optim.Optimizer, iteration_ends: Callable[[], bool]
+) -> tuple[float, float]:
+    """Mean loss and error of the iterations until `iteration_ends` says so."""
+    network.train()
+    running_loss = running_error = 0.0
+    iterations = 0
+    while True:
+        for images, labels in loader:
+            optimiser.zero_grad()
+            logits = network(images)
+            loss = functional.cross_entropy(logits, labels)
+            loss.backward()
+            optimiser.step()
+            running_loss += loss.item()
+            running_error += (logits.argmax(1) != labels).float().mean().item()
+            iterations += 1
+            if iteration_ends():
+                return running_loss / iterations, running_error / iterations
+
+
+class Pictures(Dataset):
+    """PIL images and labels, as torchvision's CIFAR10 gives them."""
+
+    def __init__(self, images: Images, transform: Callable[[Image.Image], Tensor]):
+        pixels = images.pixels.permute(0, 2, 3, 1)
+        self.pixels = (pixels if pixels.shape[-1] == 3 else pixels.squeeze(-1)).contiguous().numpy()
+        self.labels = images.labels.tolist()
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.pixels[index])), self.labels[index]
+
+
+class Noise:
+    """Adds Gaussian noise of that standard deviation."""
+
+    def __init__(self, deviation: float):
+        self.deviation = deviation
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return image + self.deviation * torch.randn_like(image)
+
+
+def transform_of(augmentation: Augmentation, normaliser: Normaliser, image_size: int) -> Callable[[Image.Image], Tensor]:
+    """torchvision's counterpart of an augmentation.
+
+    Args:
+        normaliser: of kind `channel`.
+    """
+    steps: list[Callable] = []
+    if augmentation.warps:
+        shift = augmentation.shift / image_size
+        interpolation = transforms.InterpolationMode.BILINEAR
+        steps.append(transforms.RandomAffine(augmentation.rotation, (shift, shift), tuple(augmentation.scale), interpolation=interpolation))
+    if augmentation.padding:
+        steps.append(transforms.RandomCrop(image_size, augmentation.padding))
+    if augmentation.mirror:
+        steps.append(transforms.RandomHorizontalFlip())
+    steps += [transforms.ToTensor(), transforms.Normalize(normaliser.mean.flatten().tolist(), normaliser.deviation.flatten().tolist())]
+    if augmentation.noise:
+        steps.append(Noise(augmentation.noise))
+    return transforms.Compose(steps)
