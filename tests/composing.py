@@ -1,26 +1,12 @@
-"""Composes the shipped configuration for tests."""
+"""What tests take from the repository itself."""
 
 import subprocess
-from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import open_dict
 
-from plainres.cell import Cell
+from plainres.cell import CONF, ROOT, compose_cell
 
-ROOT = Path(__file__).resolve().parents[1]
-CONF = ROOT / "conf"
-
-
-def compose_cell(results: Path, *overrides: str) -> Cell:
-    """The cell that `python -m plainres.train <overrides>` would train, with its results below `results`."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", [f"results_dir={results}", *overrides], return_hydra_config=True)
-    arm = config.hydra.runtime.choices["model"]
-    with open_dict(config):
-        del config["hydra"]
-    return Cell(config, arm)
+__all__ = ["CONF", "ROOT", "committed", "compose_cell"]
 
 
 def committed(path: str) -> str:

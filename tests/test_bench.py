@@ -14,11 +14,11 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from experiments.bench import figures, loops, run, textbook
-from experiments.bench.configuration import compose_cell
 from experiments.bench.parts import DIGITS, LIMIT, PARTS, PLAINRES, SETTINGS, TEXTBOOK, THOUSAND, Choices, Job
 from experiments.bench.tables import Row, Spread, by_round, judged, number, ratio, read_rows, spread, write_rows
 from experiments.bench.window import Process, Window
 from plainres.batches import Augmentation, Batch, Normaliser
+from plainres.cell import compose_cell
 from plainres.data import Images
 from plainres.network import CifarNetwork
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from experiments.bench.configuration import compose_cell
 from experiments.bench.window import LEAST_ITERATIONS, WARM_ITERATIONS, Process, Window
+from plainres.cell import compose_cell
 from plainres.record import CHECKPOINT_FILE
 from plainres.train import train_cell
 

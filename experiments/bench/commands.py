@@ -6,9 +6,9 @@ import sys
 import time
 from itertools import product
 
-from experiments.bench.configuration import ROOT
 from experiments.bench.window import Process
 from experiments.depth.claims import ARMS, DEPTHS
+from plainres.cell import ROOT
 from plainres.record import read_runs
 
 NAME = "bench"

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.bench import figures
-from experiments.bench.configuration import ROOT
 from experiments.bench.measure import FAILED, Request
 from experiments.bench.parts import PARTS, Choices, Job
 from experiments.bench.tables import Row, number, table_path, write_rows
+from plainres.cell import ROOT
 from plainres.errors import give_up
 from plainres.record import read_json, repository_state
 from plainres.sweep import duration

@@ -10,9 +10,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from experiments.bench.configuration import compose_cell
 from experiments.bench.window import Process, Window
 from plainres.batches import Augmentation, Normaliser
+from plainres.cell import compose_cell
 from plainres.data import Images
 from plainres.train import load_source
 

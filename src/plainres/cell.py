@@ -11,12 +11,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from plainres import record as records
 from plainres.depth import check_depth
 from plainres.schedule import Schedule
 
+ROOT = Path(__file__).resolve().parents[2]
+CONF = ROOT / "conf"
 LOG = logging.getLogger(__name__)
 LOCK_SECONDS = 60  # an orphan of a killed sweep notices within a few iterations that its parent is gone
 
@@ -122,6 +125,16 @@ class Cell:
             file.write(str(os.getpid()))
             file.flush()
             yield
+
+
+def compose_cell(results: Path, *overrides: str) -> Cell:
+    """The cell that `python -m plainres.train <overrides>` would train, with its results below `results`."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", [f"results_dir={results}", *overrides], return_hydra_config=True)
+    arm = config.hydra.runtime.choices["model"]
+    with open_dict(config):
+        del config["hydra"]
+    return Cell(config, arm)
 
 
 def claim_tables(cells: Sequence[Cell]) -> str | None:

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -52,7 +53,7 @@ class Source:
     def in_channels(self) -> int:
         return self.train.pixels.shape[1]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
         for images in (self.train, self.test):

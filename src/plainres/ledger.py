@@ -16,10 +16,10 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from plainres.cell import CONF
 from plainres.depth import check_depth
 from plainres.errors import give_up, take_over_from_hydra
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 IMAGE_SHAPES = {
     "lenet5": (1, 32, 32),
     "alexnet": (3, 227, 227),

@@ -5,6 +5,7 @@ import math
 import sys
 import time
 import traceback
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +15,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from plainres import record as records
-from plainres.cell import Cell, claim_tables
+from plainres.cell import CONF, ROOT, Cell, claim_tables
 from plainres.errors import give_up, one_line, take_over_from_hydra
 from plainres.sweep import describe
 
 if TYPE_CHECKING:  # torch is imported where it is used: a sweep with nothing left to do ends in seconds
     from plainres.data import Source
 
-ROOT = Path(__file__).resolve().parents[2]
 LOG = logging.getLogger(__name__)
 GPU_ITERATIONS_PER_CHUNK = 100  # on a GPU, about 0.1 s
 
@@ -181,10 +181,16 @@ def _fit(cell: Cell) -> records.Record:
 
 
 def load_source(config: DictConfig) -> "Source":
-    """The images that a configuration names."""
+    """The images that a configuration names; those of the last call are kept, because the cells of a worker share them."""
+    chosen = config.data
+    return _last_source(chosen.name, chosen.root, chosen.image_size, chosen.val_size, chosen.pad_to)
+
+
+@lru_cache(maxsize=1)
+def _last_source(name: str, root: str | None, image_size: int | None, val_size: int, pad_to: int | None) -> "Source":
     from plainres import data
 
-    return data.load(config.data.name, config.data.root, config.data.image_size, config.data.val_size, config.data.pad_to)
+    return data.load(name, root, image_size, val_size, pad_to)
 
 
 def _evaluate(trainer: Any, module: Any, loaders: list) -> dict[str, float]:
@@ -260,7 +266,7 @@ def _is_sweep_worker() -> bool:
     return chosen.mode == RunMode.MULTIRUN and "joblib" in str(chosen.launcher.get("_target_", ""))
 
 
-@hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="train")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def _task(config: DictConfig) -> None:
     cell = Cell(config, HydraConfig.get().runtime.choices["model"])
     if HydraConfig.get().mode == RunMode.MULTIRUN:
