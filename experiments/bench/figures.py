@@ -35,7 +35,7 @@ from experiments.bench.parts import (
     peak_way,
 )
 from experiments.bench.tables import Row, Spread, by_round, distinct, judged, number, ratio, read_rows, spread
-from experiments.depth.figures import STYLE, markdown, save
+from experiments.report import STYLE, markdown, save
 from plainres.record import write_text
 
 WAY_COLOURS = {TEXTBOOK: "#999999", LIMIT: "#E69F00", PLAINRES: "#0072B2", SIDE_BY_SIDE: "#009E73"}

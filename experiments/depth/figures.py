@@ -10,11 +10,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,6 +19,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from experiments.depth.claims import ARMS, MEASURES, Claim, Grid, check, counted, details, disagreements, grid_of, table
 from experiments.depth.simulation import Rate, power_table, read_power
+from experiments.report import STYLE, markdown, measured_on, save
 from plainres.record import DIVERGED, CurvePoint, Record, read_curves, read_runs, write_text
 
 # Okabe and Ito's palette, told apart in every common colour blindness; the markers repeat what the colours say.
@@ -39,17 +36,6 @@ OTHER_DEPTH_STYLE = ("#CC79A7", "*")
 ARM_STYLES = {"plain": ("#D55E00", "o", "-"), "residual": ("#0072B2", "s", "-")}
 PUBLISHED = Path(__file__).with_name("published.csv")
 COMPARABLE_PROTOCOLS = ("paper",)  # published errors are of 64,000 iterations on CIFAR-10 at 32×32
-STYLE: Any = {
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "grid.alpha": 0.3,
-    "savefig.dpi": 150,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "plainres",
-}
 
 
 def label_of(records: Sequence[Record]) -> str:
@@ -154,13 +140,6 @@ def readme(records: Sequence[Record], grid: Grid, claims: Sequence[Claim], power
     return "\n".join(lines) + "\n"
 
 
-def measured_on(records: Sequence[Record]) -> str:
-    """Commits, machines and versions as a sentence."""
-    commits = sorted({row.commit[:12] + ("" if row.clean else " (tree not clean)") for row in records})
-    machines = sorted({f"{row.processor}, {row.precision}, torch {row.torch}" for row in records})
-    return f"Measured at commit {', '.join(commits)} on {'; '.join(machines)}."
-
-
 def _other_measures(records: Sequence[Record], grid: Grid) -> list[str]:
     lines = ["## Other measures of training", ""]
     for measure, name in list(MEASURES.items())[1:]:
@@ -222,17 +201,6 @@ def make(folder: Path) -> list[Path]:
     path = folder / "README.md"
     write_text(path, readme(records, grid, check(grid), read_power(folder)))
     return [*written, path]
-
-
-def save(figure: Figure, path: Path) -> list[Path]:
-    """Writes `path`.png and .svg without anything that differs from run to run, and closes the figure."""
-    path.parent.mkdir(exist_ok=True)
-    written = []
-    for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None, "Creator": None})):
-        written.append(path.with_name(path.name + suffix))
-        figure.savefig(written[-1], metadata=metadata)
-    plt.close(figure)
-    return written
 
 
 def _logarithmic_percent(axis: Axes, lowest: float) -> None:
@@ -309,12 +277,6 @@ def summary(records: Sequence[Record]) -> str:
     grid = grid_of(records)
     verdicts = [f"- {claim.statement}: **{claim.verdict}**" for claim in check(grid)]
     return "\n".join([*markdown(table(grid)), "", *verdicts])
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table; the first row is its heading."""
-    head, *body = ("| " + " | ".join(row) + " |" for row in rows)
-    return [head, "|" + " --- |" * len(rows[0]), *body]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,14 +5,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments.depth.figures import STYLE, markdown, measured_on, save
 from experiments.pace.claims import TARGETS, Pace, read_paces, summary, table
+from experiments.report import STYLE, markdown, measured_on, save
 from plainres.record import CurvePoint, Record, read_curves, write_text
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#000000", "#999999", "#F0E442")  # Okabe and Ito

@@ -5,14 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments.depth.figures import ARM_STYLES, STYLE, markdown, measured_on, save
+from experiments.depth.figures import ARM_STYLES
+from experiments.report import STYLE, markdown, measured_on, save
 from experiments.robustness.claims import DEEP, SHALLOW, Row, read_rows, summary, table
 from plainres.record import Record, write_text
 
