@@ -1,6 +1,8 @@
 """What every generated report is made with: figures and tables that are the same bytes for the same numbers."""
 
-from collections.abc import Sequence
+import argparse
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +49,23 @@ def measured_on(records: Sequence[Record]) -> str:
     commits = sorted({row.commit[:12] + ("" if row.clean else " (tree not clean)") for row in records})
     machines = sorted({f"{row.processor}, {row.precision}, torch {row.torch}" for row in records})
     return f"Measured at commit {', '.join(commits)} on {'; '.join(machines)}."
+
+
+def regenerate(make: Callable[[Path], list[Path]], what: str, arguments: Sequence[str] | None = None) -> int:
+    """A command that makes the reports of the folders it is given; 1 and one line where one has no usable tables.
+
+    Args:
+        make: writes a folder's figures and README and returns what it wrote; ValueError says what is wrong with the folder.
+        what: the kind of folder, for the command's help.
+        arguments: None for those of the process.
+    """
+    parser = argparse.ArgumentParser(description="Figures and README of results folders, from their committed tables.")
+    parser.add_argument("folders", type=Path, nargs="+", help=what)
+    for folder in parser.parse_args(arguments).folders:
+        try:
+            written = make(folder)
+        except ValueError as error:
+            print(f"plainres: {error}", file=sys.stderr)
+            return 1
+        print("\n".join(map(str, written)))
+    return 0

@@ -3,7 +3,6 @@
 Needs the committed tables and no torch. The same tables give the same bytes.
 """
 
-import argparse
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +34,7 @@ from experiments.bench.parts import (
     peak_way,
 )
 from experiments.bench.tables import Row, Spread, by_round, distinct, judged, number, ratio, read_rows, spread
-from experiments.report import STYLE, markdown, save
+from experiments.report import STYLE, markdown, regenerate, save
 from plainres.record import write_text
 
 WAY_COLOURS = {TEXTBOOK: "#999999", LIMIT: "#E69F00", PLAINRES: "#0072B2", SIDE_BY_SIDE: "#009E73"}
@@ -404,16 +403,7 @@ def _provenance(rows: Sequence[Row], part: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Regenerates the given folders; 1 and one line where one has no usable tables."""
-    parser = argparse.ArgumentParser(description="Figures and README of measurements, from their committed tables.")
-    parser.add_argument("folders", type=Path, nargs="+", help="results/bench")
-    for folder in parser.parse_args(arguments).folders:
-        try:
-            written = make(folder)
-        except ValueError as error:
-            print(f"plainres: {error}", file=sys.stderr)
-            return 1
-        print("\n".join(map(str, written)))
-    return 0
+    return regenerate(make, "results/bench", arguments)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 Needs the committed tables and no torch. The same tables give the same bytes.
 """
 
-import argparse
 import csv
 import statistics
 import sys
@@ -19,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from experiments.depth.claims import ARMS, MEASURES, Claim, Grid, check, counted, details, disagreements, grid_of, table
 from experiments.depth.simulation import Rate, power_table, read_power
-from experiments.report import STYLE, markdown, measured_on, save
+from experiments.report import STYLE, markdown, measured_on, regenerate, save
 from plainres.record import DIVERGED, CurvePoint, Record, read_curves, read_runs, write_text
 
 # Okabe and Ito's palette, told apart in every common colour blindness; the markers repeat what the colours say.
@@ -281,16 +280,7 @@ def summary(records: Sequence[Record]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Regenerates the given folders; 1 and one line where one has no usable tables."""
-    parser = argparse.ArgumentParser(description="Figures and README of results folders, from their committed tables.")
-    parser.add_argument("folders", type=Path, nargs="+", help="results/depth/<protocol>")
-    for folder in parser.parse_args(arguments).folders:
-        try:
-            written = make(folder)
-        except ValueError as error:
-            print(f"plainres: {error}", file=sys.stderr)
-            return 1
-        print("\n".join(map(str, written)))
-    return 0
+    return regenerate(make, "results/depth/<protocol>", arguments)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Figure and README of the pace table from the committed tables: `python -m experiments.pace.figures results/pace`."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from experiments.pace.claims import TARGETS, Pace, read_paces, summary, table
-from experiments.report import STYLE, markdown, measured_on, save
+from experiments.report import STYLE, markdown, measured_on, regenerate, save
 from plainres.record import CurvePoint, Record, read_curves, write_text
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#000000", "#999999", "#F0E442")  # Okabe and Ito
@@ -82,16 +81,8 @@ def make(folder: Path) -> list[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Regenerates the given folder; 1 and one line where it has no usable tables."""
-    parser = argparse.ArgumentParser(description="Figure and README of the pace table, from committed tables.")
-    parser.add_argument("folder", type=Path, help="results/pace")
-    try:
-        written = make(parser.parse_args(arguments).folder)
-    except ValueError as error:
-        print(f"plainres: {error}", file=sys.stderr)
-        return 1
-    print("\n".join(map(str, written)))
-    return 0
+    """Regenerates the given folders; 1 and one line where one has no usable tables."""
+    return regenerate(make, "results/pace", arguments)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Figure and README of the robustness table from the committed tables: `python -m experiments.robustness.figures results/robustness`."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.depth.figures import ARM_STYLES
-from experiments.report import STYLE, markdown, measured_on, save
+from experiments.report import STYLE, markdown, measured_on, regenerate, save
 from experiments.robustness.claims import DEEP, SHALLOW, Row, read_rows, summary, table
 from plainres.record import Record, write_text
 
@@ -78,16 +77,8 @@ def make(folder: Path) -> list[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Regenerates the given folder; 1 and one line where it has no usable tables."""
-    parser = argparse.ArgumentParser(description="Figure and README of the robustness table, from committed tables.")
-    parser.add_argument("folder", type=Path, help="results/robustness")
-    try:
-        written = make(parser.parse_args(arguments).folder)
-    except ValueError as error:
-        print(f"plainres: {error}", file=sys.stderr)
-        return 1
-    print("\n".join(map(str, written)))
-    return 0
+    """Regenerates the given folders; 1 and one line where one has no usable tables."""
+    return regenerate(make, "results/robustness", arguments)
 
 
 if __name__ == "__main__":
