@@ -73,6 +73,7 @@ def test_random_pixels_are_the_same_ones_every_time():
     source = data.load("random")
     assert source.train.pixels.shape == (50_000, 3, 32, 32)
     assert source.test.pixels.shape == (10_000, 3, 32, 32)
+    assert data.load("random", image_size=4).train.pixels.shape == (50_000, 3, 4, 4)
     assert source.fingerprint == data.load("random").fingerprint
     assert (source.train.labels.bincount() > 4500).all()
     assert 127 < source.train.pixels[:1000].float().mean() < 128

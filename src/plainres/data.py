@@ -111,9 +111,10 @@ def _digits(root: Path, image_size: int | None) -> Source:
 
 def _random(root: Path, image_size: int | None) -> Source:
     generator = torch.Generator().manual_seed(0)
+    size = image_size or 32
 
     def part(count: int) -> Images:
-        pixels = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
+        pixels = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
         return Images(pixels, torch.randint(0, 10, (count,), generator=generator))
 
     return Source(part(50_000), part(10_000), tuple("0123456789"))
