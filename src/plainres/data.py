@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import torch
@@ -94,6 +94,12 @@ def load(name: str, root: str | None = None, image_size: int | None = None, val_
         pixels, labels = source.train.pixels, source.train.labels
         source = Source(Images(pixels[kept], labels[kept]), source.test, source.class_names, Images(pixels[held_out], labels[held_out]))
     return source
+
+
+@lru_cache(maxsize=1)
+def load_and_keep(name: str, root: str | None, image_size: int | None, val_size: int, pad_to: int | None) -> Source:
+    """As `load`; keeps the images of the last call, because the cells of a worker share them."""
+    return load(name, root, image_size, val_size, pad_to)
 
 
 def _digits(root: Path, image_size: int | None) -> Source:

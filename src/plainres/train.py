@@ -5,7 +5,6 @@ import math
 import sys
 import time
 import traceback
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,16 +180,11 @@ def _fit(cell: Cell) -> records.Record:
 
 
 def load_source(config: DictConfig) -> "Source":
-    """The images that a configuration names; those of the last call are kept, because the cells of a worker share them."""
-    chosen = config.data
-    return _last_source(chosen.name, chosen.root, chosen.image_size, chosen.val_size, chosen.pad_to)
-
-
-@lru_cache(maxsize=1)
-def _last_source(name: str, root: str | None, image_size: int | None, val_size: int, pad_to: int | None) -> "Source":
+    """The images that a configuration names."""
     from plainres import data
 
-    return data.load(name, root, image_size, val_size, pad_to)
+    chosen = config.data
+    return data.load_and_keep(chosen.name, chosen.root, chosen.image_size, chosen.val_size, chosen.pad_to)
 
 
 def _evaluate(trainer: Any, module: Any, loaders: list) -> dict[str, float]:
