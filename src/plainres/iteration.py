@@ -47,8 +47,7 @@ class Iterations:
         self._rate = torch.zeros((), device=errors.device)
         self._place = torch.zeros(1, dtype=torch.int64, device=errors.device)  # within _draws and _rates
         self._slot = torch.zeros(1, dtype=torch.int64, device=errors.device)  # within errors and losses
-        for group in optimiser.param_groups:
-            group["lr"] = self._rate
+        self._set_rate(self._rate)
 
     def run(self, step: int, draws: Mapping[str, Tensor], rates: Sequence[float]) -> None:
         """Iterations `step` to `step + len(rates) - 1`.
@@ -65,8 +64,14 @@ class Iterations:
         self._rates[: len(rates)].copy_(torch.tensor(rates))
         self._place.zero_()
         self._slot.fill_(step % len(self.errors))
-        for _ in rates:
+        for rate in rates:
+            if not self.captures:
+                self._set_rate(rate)  # a number: without a graph, a tensor would be read once for every parameter
             self._run_one()
+
+    def _set_rate(self, rate: float | Tensor) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
 
     def _run_one(self) -> None:
         if self._graph is not None:
