@@ -31,7 +31,7 @@ def limit(
     bf16: bool = False,
     compiled: str | None = None,
     flush_denormals: bool = True,
-    foreach: bool | None = None,
+    foreach: bool = True,
     fused: bool | None = None,
     checkpoint_activations: bool | None = None,
     warm_iterations: int = WARM_ITERATIONS,
@@ -41,7 +41,7 @@ def limit(
 
     Args:
         compiled: `network`, `blocks` (each by itself) or None.
-        foreach, fused: of torch.optim.SGD; None leaves the choice to it.
+        foreach, fused: of torch.optim.SGD; not both. plainres has foreach on a CPU.
     """
     torch.set_num_threads(threads)
     torch.set_flush_denormal(flush_denormals)
@@ -67,7 +67,7 @@ def prepare(
     batch_size: int,
     channels_last: bool = True,
     checkpoint_activations: bool | None = None,
-    foreach: bool | None = None,
+    foreach: bool = True,
     fused: bool | None = None,
 ) -> tuple[CifarNetwork, list[Batch], torch.optim.Optimizer]:
     """A residual network, batches of normalised pixels, and the optimiser."""

@@ -145,8 +145,8 @@ def variants(choices: Choices) -> Iterator[Job]:
             "network compiled": {"compiled": "network"},
             "each block compiled": {"compiled": "blocks"},
             "denormals kept": {"flush_denormals": False},
-            "SGD foreach": {"foreach": True},
-            "SGD fused": {"fused": True},
+            "SGD parameter by parameter": {"foreach": False},
+            "SGD fused": {"foreach": False, "fused": True},
         }
         for way, changed in options.items():
             # A cache of its own for each, so that nothing is compiled already in the first round.

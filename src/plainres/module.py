@@ -116,7 +116,13 @@ class Classifier(pl.LightningModule):
         self.iteration = checkpoint["iteration"]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        fused = self.window_errors.is_cuda or None  # one kernel for all parameters, which takes its learning rate from a tensor
+        fused = self.window_errors.is_cuda  # one kernel for all parameters, which takes its learning rate from a tensor
         return torch.optim.SGD(
-            self.parameters(), lr=1.0, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov, fused=fused
+            self.parameters(),
+            lr=1.0,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            nesterov=self.nesterov,
+            fused=fused,
+            foreach=not fused,  # on a CPU the same arithmetic with half the calls
         )
