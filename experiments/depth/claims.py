@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.depth.inference import SIGNIFICANCE, Criterion, all_of, any_of, holm, page_trend
+from experiments.text import columns
 from plainres.record import DIVERGED, Record, cell_name, read_runs
 
 VERDICTS = REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
@@ -272,28 +273,23 @@ def disagreements(records: Sequence[Record], grid: Grid, margin: float = MARGIN)
 
 def report(records: Sequence[Record], grid: Grid, claims: Sequence[Claim], margin: float = MARGIN, verbose: bool = False) -> str:
     """The text that `make check-depth` prints; with `verbose` also what the verdicts rest on."""
-    lines = [heading(records, grid), "", *_columns(table(grid)), ""]
+    lines = [heading(records, grid), "", *columns(table(grid)), ""]
     if grid.diverged:
         lines += [f"diverged, counted as guessing: {', '.join(grid.diverged)}", ""]
     for letter, claim in zip("abcd", claims, strict=True):
         lines += [f"({letter}) {claim.verdict.upper():14}  {claim.statement}", f"    {claim.seen}"]
     if not verbose or grid.missing:
         return "\n".join(lines)
-    lines += ["", *_columns(details(claims)), "", f"margin {100 * margin:g} points ({margin:g} nats); p: Student's one-sided t over seeds"]
+    lines += ["", *columns(details(claims)), "", f"margin {100 * margin:g} points ({margin:g} nats); p: Student's one-sided t over seeds"]
     for measure, name in list(MEASURES.items())[1:]:
         lines += ["", f"{name}, {'nats per image' if measure == 'train_loss' else '%'}"]
-        lines += _columns(table(grid_of(records, grid.depths, grid.seeds, measure)))
+        lines += columns(table(grid_of(records, grid.depths, grid.seeds, measure)))
     lines += ["", *(disagreements(records, grid, margin) or ["all measures of training agree on all verdicts"])]
     return "\n".join(lines)
 
 
 def _interval(pair: tuple[float, float] | None, measure: str) -> str:
     return "–" if pair is None else f"{_amount(pair[0], measure).split()[0]} … {_amount(pair[1], measure).split()[0]}"
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.depth.claims import ARMS, MARGIN, VERDICTS, Grid, check, grid_of
+from experiments.text import columns
 from plainres.record import read_runs, read_table, write_table
 
 POWER_TABLE = "power.csv"
@@ -121,8 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
         rates = power(grid)
         write_table(folder / POWER_TABLE, rates, Rate)
-        for row in power_table(rates):
-            print("  ".join(text.rjust(width) for text, width in zip(row, (24, 14, 18, 18, 18, 18), strict=True)))
+        print("\n".join(columns(power_table(rates))))
     return 0
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.text import columns
 from plainres.record import RUNS_TABLE, CurvePoint, Record, read_curves, read_runs
 
 TARGETS = (0.30, 0.25)
@@ -100,10 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"plainres: {error}", file=sys.stderr)
         return 2
-    lines = table(paces)
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    for line in lines:
-        print("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)))
+    print("\n".join(columns(table(paces))))
     print(f"\n{summary(paces)}")
     return 0
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.depth.claims import MARGIN, counted
+from experiments.text import columns
 from plainres.record import CONFIG_FILE, RUNS_TABLE, Record, config_differences, read_json, read_runs
 
 BASELINE = "baseline"
@@ -134,10 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"plainres: {error}", file=sys.stderr)
         return 2
-    lines = table(rows)
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    for line in lines:
-        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    print("\n".join(columns(table(rows), left=True)))
     print(f"\n{summary(rows)}")
     return 0
 
