@@ -44,6 +44,15 @@ def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
     return [head, "|" + " --- |" * len(rows[0]), *body]
 
 
+def label_of(records: Sequence[Record]) -> str:
+    """Data label, protocol and number of seeds: what every figure says."""
+    labels = ", ".join(sorted({row.data_label for row in records}))
+    protocols = ", ".join(sorted({row.protocol for row in records}))
+    counts = sorted({len({row.seed for row in records if (row.arm, row.depth) == cell}) for cell in {(r.arm, r.depth) for r in records}})
+    seeds = f"{counts[0]} seed{'s' * (counts[-1] != 1)}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+    return f"{labels} · protocol {protocols} · {seeds}"
+
+
 def measured_on(records: Sequence[Record]) -> str:
     """Commits, machines and versions as a sentence."""
     commits = sorted({row.commit[:12] + ("" if row.clean else " (tree not clean)") for row in records})

@@ -7,7 +7,7 @@ import pytest
 from made_up import made_up_record
 
 from experiments.depth import claims
-from experiments.depth.claims import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
+from experiments.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from plainres.record import DIVERGED, RUNS_TABLE, Record, write_table
 
 PLAIN = {20: 0.03, 32: 0.05, 44: 0.28, 56: 0.48, 110: 0.84}

@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy import stats
 
-from experiments.depth.inference import Criterion, all_of, any_of, holm, page_trend
+from experiments.inference import Criterion, all_of, any_of, holm, page_trend
 
 
 def test_a_criterion_is_students_one_sided_test_over_seeds():

@@ -6,6 +6,7 @@ from made_up import made_up_record
 
 from experiments.depth import claims, simulation
 from experiments.depth.simulation import AT_MARGIN, MEASURED, NO_EFFECT
+from experiments.verdict import NOT_REPRODUCED, REPRODUCED
 from plainres.record import RUNS_TABLE, Record, write_table
 
 PLAIN = {20: 0.03, 32: 0.05, 44: 0.28, 56: 0.48, 110: 0.84}
@@ -32,24 +33,22 @@ def scenarios(records):
 def test_without_an_effect_none_is_found_in_more_than_5_percent_of_2000_sweeps(scenarios, seeds):
     counts = simulation.simulate(scenarios[NO_EFFECT], seeds, 2000, np.random.default_rng(1))
     for letter, counter in zip("abcd", counts, strict=True):
-        wrong = [claims.NOT_REPRODUCED] if letter == "b" else [claims.REPRODUCED, claims.NOT_REPRODUCED]  # (b) is true here
+        wrong = [NOT_REPRODUCED] if letter == "b" else [REPRODUCED, NOT_REPRODUCED]  # (b) is true here
         assert sum(counter[verdict] for verdict in wrong) <= 0.05 * 2000
 
 
 def test_a_rise_of_just_the_margin_passes_for_none_in_at_most_5_percent(scenarios):
     counts = simulation.simulate(scenarios[AT_MARGIN], 3, 2000, np.random.default_rng(2))
-    assert counts[1][claims.REPRODUCED] <= 0.05 * 2000
+    assert counts[1][REPRODUCED] <= 0.05 * 2000
 
 
 def test_one_seed_finds_effects_where_there_are_none(scenarios):
     counts = simulation.simulate(scenarios[NO_EFFECT], 1, 300, np.random.default_rng(3))
-    assert counts[0][claims.REPRODUCED] > 0.2 * 300, "a direction is no test, and the table says how bad it is"
+    assert counts[0][REPRODUCED] > 0.2 * 300, "a direction is no test, and the table says how bad it is"
 
 
 def test_more_seeds_find_a_true_effect_more_often(scenarios):
-    rates = [
-        simulation.simulate(scenarios[MEASURED], seeds, 200, np.random.default_rng(4))[2][claims.REPRODUCED] / 200 for seeds in (2, 3, 6)
-    ]
+    rates = [simulation.simulate(scenarios[MEASURED], seeds, 200, np.random.default_rng(4))[2][REPRODUCED] / 200 for seeds in (2, 3, 6)]
     assert rates[0] < rates[1] < rates[2]
 
 

@@ -1,9 +1,8 @@
 """The claims of section 4.2 as predicates over records: `python -m experiments.depth.claims results/depth/quick`.
 
 Verdicts rest on running training error. With several seeds the unit is the seed: both arms of a seed share initial weights and
-batches, so differences are taken within a seed. A claim is reproduced when all its criteria hold, contradicted when one of them is
-turned round, each at 5 % after Holm's correction over the claims (experiments.depth.inference). With one seed there is no spread to
-judge by, and the verdict is called a direction. A diverged run counts as guessing: error 1 - 1 / classes.
+batches, so differences are taken within a seed. How a verdict follows from them: experiments.verdict. A diverged run counts as guessing:
+error 1 - 1 / classes.
 """
 
 import argparse
@@ -11,14 +10,15 @@ import math
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.depth.inference import SIGNIFICANCE, Criterion, all_of, any_of, holm, page_trend
+from experiments import verdict
+from experiments.inference import Criterion, page_trend
 from experiments.text import columns
+from experiments.verdict import INCONCLUSIVE, Claim
 from plainres.record import DIVERGED, Record, cell_name, read_runs
 
-VERDICTS = REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
 ARMS = ("plain", "residual")
 DEPTHS = (20, 32, 44, 56, 110)
 CONTRASTS = ((20, 56), (20, 110))
@@ -31,27 +31,6 @@ STATEMENTS = (
     "residual: training error falls with depth",
     "residual ≤ plain at every depth, and the gap widens with depth",
 )
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One claim, its verdict, and what it rests on.
-
-    Args:
-        seen: what was seen, as one sentence for a reader.
-        criteria: all of them must hold.
-        trend: p value of Page's test, which must be small too; None where the claim asks for no trend or there are too few rows.
-        p: that chance alone would make the claim look as true as it does; after Holm's correction. None with one seed or nothing to judge.
-        p_against: the same of its contradiction.
-    """
-
-    statement: str
-    verdict: str
-    seen: str
-    criteria: tuple[Criterion, ...] = ()
-    trend: float | None = None
-    p: float | None = None
-    p_against: float | None = None
 
 
 @dataclass(frozen=True)
@@ -142,7 +121,7 @@ def check(grid: Grid, margin: float = MARGIN) -> list[Claim]:
         claims[2] = Claim(
             STATEMENTS[2], INCONCLUSIVE, f"lies on the floor: at most {highest:.2%} training error at every depth leaves no room to fall"
         )
-    return _corrected(claims) if len(grid.seeds) > 1 else claims
+    return verdict.corrected(claims) if len(grid.seeds) > 1 else claims
 
 
 def _lacking(grid: Grid) -> str:
@@ -163,52 +142,8 @@ def _changes(grid: Grid, rows: Sequence[Sequence[float]], bound: float = 0.0, ab
 
 
 def _judged(grid: Grid, statement: str, criteria: tuple[Criterion, ...], trend: float | None = None) -> Claim:
-    """The claim on its own: its direction with one seed, its p values, not yet corrected, with several."""
     changes = ", ".join(_change_text(criterion, grid) for criterion in criteria if "→" in criterion.name)
-    if len(grid.seeds) == 1:
-        verdict = INCONCLUSIVE
-        if all(criterion.holds for criterion in criteria):
-            verdict = REPRODUCED
-        elif any(criterion.fails for criterion in criteria):
-            verdict = NOT_REPRODUCED
-        return Claim(statement, verdict, f"{changes}; one seed: a direction, not a test", criteria)
-    p = all_of([criterion.p for criterion in criteria] + ([] if trend is None else [trend]))
-    p_against = any_of([criterion.p_against for criterion in criteria])
-    return Claim(statement, INCONCLUSIVE, changes, criteria, trend, p, p_against)
-
-
-def _corrected(claims: Sequence[Claim]) -> list[Claim]:
-    """Claims with p values corrected over all of them, and the verdicts that follow."""
-    adjusted = holm([1.0 if claim.p is None else claim.p for claim in claims])
-    against = holm([1.0 if claim.p_against is None else claim.p_against for claim in claims])
-    corrected = []
-    for claim, p, p_against in zip(claims, adjusted, against, strict=True):
-        if claim.p is None:
-            corrected.append(claim)
-        elif p < SIGNIFICANCE:
-            corrected.append(replace(claim, verdict=REPRODUCED, p=p, p_against=p_against, seen=f"{claim.seen}; {_odds(p)}"))
-        elif p_against < SIGNIFICANCE:
-            seen = f"{claim.seen}; the contrary holds: {_odds(p_against)}"
-            corrected.append(replace(claim, verdict=NOT_REPRODUCED, p=p, p_against=p_against, seen=seen))
-        else:
-            seen = f"{claim.seen}; {_odds(p)}, too many{_weakest(claim)}"
-            corrected.append(replace(claim, p=p, p_against=p_against, seen=seen))
-    return corrected
-
-
-def _weakest(claim: Claim) -> str:
-    """What keeps a claim from being reproduced."""
-    weakest = max(claim.criteria, key=lambda criterion: criterion.p)
-    return f" (least sure: {weakest.name})" if claim.trend is None or weakest.p >= claim.trend else " (no steady trend)"
-
-
-def _odds(p: float) -> str:
-    """A p value in words."""
-    if p < 0.001:
-        return "were it not so, fewer than 1 in 1,000 experiments would look like this"
-    if p > 0.4:
-        return "were it not so, many experiments would look like this"
-    return f"were it not so, 1 in {round(1 / p):,} experiments would look like this"
+    return verdict.judge(statement, criteria, changes, trend)
 
 
 def _change_text(criterion: Criterion, grid: Grid) -> str:
@@ -216,7 +151,7 @@ def _change_text(criterion: Criterion, grid: Grid) -> str:
 
 
 def _amount(value: float, measure: str) -> str:
-    return f"{value:+.3f} nats" if measure == "train_loss" else f"{100 * value:+.2f} points"
+    return f"{value:+.3f} nats" if measure == "train_loss" else verdict.points(value)
 
 
 def table(grid: Grid) -> list[list[str]]:
@@ -242,24 +177,6 @@ def heading(records: Sequence[Record], grid: Grid) -> str:
     return f"{labels}, protocol {protocols}, {seeds}; running training error in %, last {windows} iterations"
 
 
-def details(claims: Sequence[Claim], measure: str = "train_error") -> list[list[str]]:
-    """What each verdict rests on: one row a criterion, under a row of headings."""
-    rows = [["claim", "criterion", "mean", "95 % interval (t)", "95 % bootstrap", "p"]]
-    for letter, claim in zip("abcd", claims, strict=True):
-        for criterion in claim.criteria:
-            bound = _amount(criterion.bound, measure) if criterion.bound else "0"
-            wanted = f"{criterion.name} {'>' if criterion.above else '<'} {bound}"
-            intervals = [_interval(pair, measure) for pair in (criterion.interval, criterion.bootstrap_interval)]
-            p = f"{criterion.p:.2g}" if len(criterion.values) > 1 else "–"
-            rows.append([letter, wanted, _amount(criterion.mean, measure), *intervals, p])
-        if claim.trend is not None:
-            rows.append([letter, "trend over all depths (Page)", "", "", "", f"{claim.trend:.2g}"])
-        if claim.p is not None and claim.p_against is not None:
-            rows.append([letter, "all of these, after Holm", "", "", "", f"{claim.p:.2g}"])
-            rows.append([letter, "the contrary of any, after Holm", "", "", "", f"{claim.p_against:.2g}"])
-    return rows
-
-
 def disagreements(records: Sequence[Record], grid: Grid, margin: float = MARGIN) -> list[str]:
     """One line for each claim that another measure of training judges otherwise than running error does."""
     lines = []
@@ -276,20 +193,16 @@ def report(records: Sequence[Record], grid: Grid, claims: Sequence[Claim], margi
     lines = [heading(records, grid), "", *columns(table(grid)), ""]
     if grid.diverged:
         lines += [f"diverged, counted as guessing: {', '.join(grid.diverged)}", ""]
-    for letter, claim in zip("abcd", claims, strict=True):
-        lines += [f"({letter}) {claim.verdict.upper():14}  {claim.statement}", f"    {claim.seen}"]
+    lines += verdict.lines(claims)
     if not verbose or grid.missing:
         return "\n".join(lines)
-    lines += ["", *columns(details(claims)), "", f"margin {100 * margin:g} points ({margin:g} nats); p: Student's one-sided t over seeds"]
+    lines += ["", *columns(verdict.details(claims)), ""]
+    lines += [f"margin {100 * margin:g} points ({margin:g} nats); p: Student's one-sided t over seeds"]
     for measure, name in list(MEASURES.items())[1:]:
         lines += ["", f"{name}, {'nats per image' if measure == 'train_loss' else '%'}"]
         lines += columns(table(grid_of(records, grid.depths, grid.seeds, measure)))
     lines += ["", *(disagreements(records, grid, margin) or ["all measures of training agree on all verdicts"])]
     return "\n".join(lines)
-
-
-def _interval(pair: tuple[float, float] | None, measure: str) -> str:
-    return "–" if pair is None else f"{_amount(pair[0], measure).split()[0]} … {_amount(pair[1], measure).split()[0]}"
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -316,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     grid, margin = grid_of(records, options.depths or None, options.seeds or None), options.margin / 100
     claims = check(grid, margin)
     print(report(records, grid, claims, margin, options.verbose))
-    return 1 if any(claim.verdict == NOT_REPRODUCED for claim in claims) else 0
+    return verdict.status(claims)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from experiments.depth.claims import ARMS, MEASURES, Claim, Grid, check, counted, details, disagreements, grid_of, table
+from experiments import verdict
+from experiments.depth.claims import ARMS, MEASURES, Grid, check, counted, disagreements, grid_of, table
 from experiments.depth.simulation import Rate, power_table, read_power
-from experiments.report import STYLE, markdown, measured_on, regenerate, save
+from experiments.report import STYLE, label_of, markdown, measured_on, regenerate, save
+from experiments.verdict import Claim
 from plainres.record import DIVERGED, CurvePoint, Record, read_curves, read_runs, write_text
 
 # Okabe and Ito's palette, told apart in every common colour blindness; the markers repeat what the colours say.
@@ -35,15 +37,6 @@ OTHER_DEPTH_STYLE = ("#CC79A7", "*")
 ARM_STYLES = {"plain": ("#D55E00", "o", "-"), "residual": ("#0072B2", "s", "-")}
 PUBLISHED = Path(__file__).with_name("published.csv")
 COMPARABLE_PROTOCOLS = ("paper",)  # published errors are of 64,000 iterations on CIFAR-10 at 32×32
-
-
-def label_of(records: Sequence[Record]) -> str:
-    """Data label, protocol and number of seeds: what every figure says."""
-    labels = ", ".join(sorted({row.data_label for row in records}))
-    protocols = ", ".join(sorted({row.protocol for row in records}))
-    counts = sorted({len({row.seed for row in records if (row.arm, row.depth) == cell}) for cell in {(r.arm, r.depth) for r in records}})
-    seeds = f"{counts[0]} seed{'s' * (counts[-1] != 1)}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
-    return f"{labels} · protocol {protocols} · {seeds}"
 
 
 def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Figure:
@@ -119,9 +112,7 @@ def readme(records: Sequence[Record], grid: Grid, claims: Sequence[Claim], power
         "",
         "On running training error (training mode, augmented batches); differences are taken within seeds.",
         "",
-        "| | claim | verdict | seen |",
-        "| --- | --- | --- | --- |",
-        *(f"| {letter} | {claim.statement} | **{claim.verdict}** | {claim.seen} |" for letter, claim in zip("abcd", claims, strict=True)),
+        *markdown(verdict.rows(claims)),
         "",
         f"## Running training error in % (last {'/'.join(map(str, sorted({row.error_window for row in records})))} iterations)",
         "",
@@ -159,7 +150,7 @@ def _statistics(grid: Grid, claims: Sequence[Claim], power: Sequence[Rate]) -> l
         "",
         "Each criterion by Student's one-sided t over seeds; all of a claim's criteria must hold; Holm's correction over the four claims.",
         "",
-        *markdown(details(claims)),
+        *markdown(verdict.details(claims)),
         "",
     ]
     if power:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.depth.claims import ARMS, MARGIN, VERDICTS, Grid, check, grid_of
+from experiments.depth.claims import ARMS, MARGIN, Grid, check, grid_of
 from experiments.text import columns
+from experiments.verdict import VERDICTS
 from plainres.record import read_runs, read_table, write_table
 
 POWER_TABLE = "power.csv"
