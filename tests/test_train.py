@@ -57,6 +57,8 @@ def test_a_record_says_what_was_measured_and_where(undisturbed):
     assert record.status == records.FINISHED
     assert record.iterations == 24
     assert record.error_window == 12
+    stem, first, second, third, head = 64 * 18, 2 * 64 * 36, 16 * (72 + 144), 4 * (288 + 576), 80
+    assert record.num_multiply_adds == stem + first + second + third + head
     assert record.config_hash == records.config_hash(cell.identity)
     assert record.torch == torch.__version__
     assert record.precision == "32-true"
@@ -300,3 +302,14 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path, monkeypatch):
         train.train_cell(compose_cell(tmp_path, *SMOKE, "accelerator=gpu"))
     with pytest.raises(ValueError, match="legal: auto, cpu, gpu"):
         train.train_cell(compose_cell(tmp_path, *SMOKE, "accelerator=tpux"))
+
+
+def test_final_weights_stay_where_they_are_wanted(undisturbed, tmp_path):
+    cell, record = undisturbed
+    assert not (cell.folder / records.WEIGHTS_FILE).exists()
+    wanted = compose_cell(tmp_path / "undisturbed", *SMOKE, "keep_weights=true")
+    assert wanted.finished() is None, "finished, but without weights"
+    assert numbers(train.train_cell(wanted)) == numbers(record)
+    weights = torch.load(cell.folder / records.WEIGHTS_FILE, weights_only=True)
+    assert weights["fc.weight"].shape == (10, 8)
+    assert wanted.finished() is not None

@@ -67,8 +67,13 @@ class Cell:
         _ = self.schedule  # raises ValueError for numbers that fit no run
 
     def finished(self) -> records.Record | None:
-        """The record of this very configuration, if there is one; with `missing`, a row of runs.csv counts too."""
+        """The record of this very configuration, if there is one; with `missing`, a row of runs.csv counts too.
+
+        With `keep_weights` a cell without weights is not finished.
+        """
         record = records.read_record(self.folder)
+        if self.config.keep_weights and not (self.folder / records.WEIGHTS_FILE).exists():
+            return None
         if record is None and self.config.missing:
             record = next((row for row in records.read_runs(self.protocol_folder) if row.cell == self.name), None)
         return record if record and record.config_hash == records.config_hash(self.identity) else None

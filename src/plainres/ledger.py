@@ -136,7 +136,7 @@ def _tensors(values: Sequence[Any]) -> list[Any]:
     return found
 
 
-def ledger(network: nn.Module, image_shape: tuple[int, int, int]) -> list[Layer]:
+def ledger(network: nn.Module, image_shape: Sequence[int]) -> list[Layer]:
     """The layers of a network in the order of a forward pass over one image.
 
     Args:

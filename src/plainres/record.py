@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any, get_type_hints
 
@@ -18,6 +18,7 @@ CURVE_FILE = "curve.csv"
 PROGRESS_FILE = "progress.json"
 FAILURE_FILE = "failure.txt"
 CHECKPOINT_FILE = "last.ckpt"
+WEIGHTS_FILE = "weights.pt"
 DAMAGED_CHECKPOINT_FILE = "last.corrupt"
 DAMAGED = f"its checkpoint is damaged: set aside as {DAMAGED_CHECKPOINT_FILE}, the cell starts again"
 RUNS_TABLE = "runs.csv"
@@ -37,7 +38,8 @@ class Record:
 
     `train_error` and `train_loss` are running values of training mode on augmented batches over the protocol's last
     `error_window` iterations; `train_error_eval` is evaluation mode on unaugmented training images; `test_error` and
-    `val_error` are the final weights in evaluation mode. A diverged run (`status`) has none of them.
+    `val_error` are the final weights in evaluation mode. A diverged run (`status`) has none of them. `num_multiply_adds` is of one
+    image's forward pass, convolutions and linear layers; older records lack it.
     """
 
     arm: str
@@ -71,6 +73,7 @@ class Record:
     torch: str
     lightning: str
     finished_at: str
+    num_multiply_adds: int | None = None
 
     @property
     def cell(self) -> str:
@@ -173,16 +176,15 @@ def read_record(cell_folder: Path) -> Record | None:
     """The record of a finished cell, or None; what it holds beyond the schema is passed over.
 
     Raises:
-        ValueError: a value is missing; names file and value.
+        ValueError: a value without default is missing; names file and value.
     """
     path = cell_folder / RECORD_FILE
     values = read_json(path)
     if not values:
         return None
-    names = [field.name for field in fields(Record)]
-    if lacking := [name for name in names if name not in values]:
+    if lacking := sorted(_required(Record) - set(values)):
         raise ValueError(f"{path} lacks {', '.join(lacking)}")
-    return Record(**{name: values[name] for name in names})
+    return Record(**{field.name: values[field.name] for field in fields(Record) if field.name in values})
 
 
 def write_record(cell_folder: Path, record: Record) -> None:
@@ -202,16 +204,17 @@ def read_table(path: Path, row_type: type) -> list[Any]:
     """The rows of a CSV file as `row_type`, none where there is no file; unknown columns are passed over.
 
     Raises:
-        ValueError: a column is missing or a value does not fit; names file, line and column.
+        ValueError: a column without default is missing or a value does not fit; names file, line and column.
     """
     if not path.exists():
         return []
     kinds = get_type_hints(row_type)
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        missing = set(kinds) - set(reader.fieldnames or ())
-        if missing:
-            raise ValueError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+        columns = set(reader.fieldnames or ())
+        if missing := sorted(_required(row_type) - columns):
+            raise ValueError(f"{path} lacks the columns {', '.join(missing)}")
+        kinds = {name: kind for name, kind in kinds.items() if name in columns}
         rows = []
         for row in reader:
             where = f"{path}, line {reader.line_num}"
@@ -264,6 +267,10 @@ def repository_state(folder: Path) -> tuple[str, bool | None]:
         return git("rev-parse", "HEAD").strip(), not git("status", "--porcelain", "--", ".", ":(top,exclude)results").strip()
     except (OSError, subprocess.SubprocessError):
         return "unknown", None
+
+
+def _required(row_type: type) -> set[str]:
+    return {field.name for field in fields(row_type) if field.default is MISSING}
 
 
 def _written(value: Any) -> str:

@@ -46,6 +46,7 @@ def _fit(cell: Cell) -> records.Record:
 
     from plainres import data, machine
     from plainres.batches import Augmentation, EvaluationBatches, Normaliser, TrainingBatches
+    from plainres.ledger import ledger
     from plainres.module import Classifier
     from plainres.runlog import RunLog
 
@@ -66,6 +67,7 @@ def _fit(cell: Cell) -> records.Record:
     pl.seed_everything(seed, verbose=False)
     network = hydra.utils.instantiate(config.model, num_classes=source.num_classes, in_channels=source.in_channels)
     network = network.to(memory_format=torch.channels_last)
+    multiply_adds = sum(layer.multiply_adds for layer in ledger(network, source.train.pixels.shape[1:]))
 
     pixels, labels = source.train.pixels.to(device), source.train.labels.to(device)
     normaliser = Normaliser(pixels, config.data.normalisation)
@@ -170,9 +172,13 @@ def _fit(cell: Cell) -> records.Record:
         torch=torch.__version__,
         lightning=pl.__version__,
         finished_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        num_multiply_adds=multiply_adds,
     )
     runlog.write_summary(logger, record)
     records.write_table(folder / records.CURVE_FILE, runlog.curve, records.CurvePoint)
+    if config.keep_weights:
+        with records.atomic(folder / records.WEIGHTS_FILE) as part:
+            torch.save(network.state_dict(), part)
     records.write_record(folder, record)  # last: from here on the cell is finished
     for spent in (records.CHECKPOINT_FILE, records.FAILURE_FILE):
         (folder / spent).unlink(missing_ok=True)
