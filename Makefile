@@ -7,6 +7,7 @@ ARMS ?=
 JOBS ?=
 NAME ?=
 SETTINGS ?=
+NETWORKS ?=
 PARTS ?=
 ROUNDS ?=
 SECONDS ?=
@@ -29,7 +30,7 @@ HOW := seed=$(call list,$(SEEDS)) $(if $(DEPTH_LIST),model.depth=$(DEPTH_LIST)) 
 OVERRIDES := +experiment=depth protocol=$(PROTOCOL) $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(NAME),protocol.name=$(NAME)) $(HOW)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint sweep-depth check-depth sweep-robustness check-robustness sweep-pace check-pace power bench figures inspect tensorboard clean
+.PHONY: help install test lint sweep-depth check-depth sweep-robustness check-robustness sweep-pace check-pace sweep-lineage check-lineage power bench figures inspect tensorboard clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +81,14 @@ sweep-pace: $(STAMP) ## seconds to a training error by batch size and learning r
 check-pace: $(STAMP) ## which batch size and learning rate reach a training error soonest
 	@$(BIN)/python -m experiments.pace.claims results/pace
 
+sweep-lineage: $(STAMP) ## LeNet-5, AlexNet, VGG-16, plain, residual, SE under one protocol (conf/network; NETWORKS=…)
+	$(BIN)/python -m plainres.train -m +experiment=lineage $(if $(NETWORKS),network=$(call list,$(NETWORKS))) $(HOW)
+	@$(BIN)/python -m experiments.lineage.figures results/lineage
+	@$(BIN)/python -m experiments.lineage.claims results/lineage; test $$? -le 1
+
+check-lineage: $(STAMP) ## what each network of the lineage brought; status 1 when a claim is contradicted
+	@$(BIN)/python -m experiments.lineage.claims results/lineage
+
 power: $(STAMP) ## how often the verdicts are right, by simulation from PROTOCOL's records
 	@$(BIN)/python -m experiments.depth.simulation $(FOLDER)
 
@@ -90,6 +99,7 @@ figures: $(STAMP) ## all figures and result READMEs again, from the committed ta
 	@$(BIN)/python -m experiments.depth.figures $(patsubst %/runs.csv,%,$(sort $(wildcard results/depth/*/runs.csv)))
 	@$(if $(wildcard results/robustness/baseline/runs.csv),$(BIN)/python -m experiments.robustness.figures results/robustness)
 	@$(if $(wildcard results/pace/*/runs.csv),$(BIN)/python -m experiments.pace.figures results/pace)
+	@$(if $(wildcard results/lineage/*/runs.csv),$(BIN)/python -m experiments.lineage.figures results/lineage)
 	@$(if $(wildcard results/bench/*.csv),$(BIN)/python -m experiments.bench.figures results/bench)
 
 inspect: $(STAMP) ## MODEL layer by layer: shapes, parameters, multiply-adds, receptive fields (PICTURE=file.png, DEPTH=, ARGS=)

@@ -1,0 +1,109 @@
+"""Figure and README of the lineage from the committed tables: `python -m experiments.lineage.figures results/lineage`."""
+
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from experiments import verdict
+from experiments.lineage.claims import Lineage, check, error, name_of, read_lineage, table
+from experiments.report import STYLE, markdown, measured_on, regenerate, save
+from plainres.record import Record, write_text
+
+# Okabe and Ito's palette by family; the markers repeat what the colours say
+STYLES = {
+    "lenet": ("#000000", "v"),
+    "alexnet": ("#E69F00", "D"),
+    "vgg": ("#009E73", "^"),
+    "plain": ("#D55E00", "o"),
+    "residual": ("#0072B2", "s"),
+    "se": ("#CC79A7", "P"),
+}
+OTHER_STYLE = ("#999999", "*")
+
+
+def label_of(records: Sequence[Record]) -> str:
+    """Data label, what all networks share, and number of seeds."""
+    labels = ", ".join(sorted({record.data_label for record in records}))
+    seeds = len({record.seed for record in records})
+    return f"{labels} · one protocol, {min(r.iterations for r in records):,} iterations · {seeds} seed{'s' * (seeds != 1)}"
+
+
+def error_figure(lineage: Lineage) -> Figure:
+    """Error against parameters (left) and multiply-adds (right), one marker a network: test filled, training open; means over seeds."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.8), sharey=True, layout="constrained")
+    for axis, what, name in zip(axes, ("num_parameters", "num_multiply_adds"), ("parameters", "multiply-adds of one image"), strict=True):
+        for network, records in lineage.items():
+            x = getattr(records[0], what)
+            if x is None:
+                continue
+            colour, marker = next((style for family, style in STYLES.items() if network.startswith(family)), OTHER_STYLE)
+            test, train = (
+                100 * statistics.fmean(error(record, measure) for record in records) for measure in ("test_error", "train_error")
+            )
+            axis.plot([x, x], [test, train], color=colour, linewidth=0.8, alpha=0.5)
+            axis.plot(x, test, marker=marker, color=colour, markersize=8, linestyle="none")
+            axis.plot(x, train, marker=marker, color=colour, markersize=8, linestyle="none", fillstyle="none")
+            axis.annotate(name_of(network).replace(", half width", ""), (x, test), (6, -3), textcoords="offset points", fontsize=8)
+        axis.set_xscale("log")
+        axis.margins(x=0.18)
+        axis.set_xlabel(f"{name} (logarithmic)")
+    axes[0].set_ylabel("error (%)")
+    handles = [
+        Line2D([], [], color="grey", marker="o", linestyle="none", label="test"),
+        Line2D(
+            [], [], color="grey", marker="o", linestyle="none", fillstyle="none", label="training (running; dropout and augmentation on)"
+        ),
+    ]
+    axes[0].legend(handles=handles, loc="best", fontsize=8)
+    figure.suptitle(f"Error against size and work\n{label_of([row for rows in lineage.values() for row in rows])}", fontsize=11)
+    return figure
+
+
+def readme(lineage: Lineage) -> str:
+    """The generated README.md of results/lineage."""
+    records = [record for rows in lineage.values() for record in rows]
+    lines = [
+        f"# Lineage: {label_of(records)}",
+        "",
+        "Generated from the networks' `runs.csv` by `make figures`; not edited by hand.",
+        "",
+        "![error against parameters and multiply-adds](figures/error.png)",
+        "",
+        *markdown(verdict.rows(check(lineage))),
+        "",
+        *markdown(table(lineage)),
+        "",
+        "Errors in %, means over seeds. Training error is the running one of training mode, with augmentation, and in AlexNet with dropout;",
+        "beside it the same network in evaluation mode on unaugmented training images. Test error is that of the final weights.",
+        "",
+        measured_on(records),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def make(folder: Path) -> list[Path]:
+    """Writes figures/error.png, .svg and README.md; returns what it wrote.
+
+    Raises:
+        ValueError: there are no records, or their tables are damaged.
+    """
+    lineage = read_lineage(folder)
+    with plt.rc_context(STYLE):
+        written = save(error_figure(lineage), folder / "figures" / "error")
+    path = folder / "README.md"
+    write_text(path, readme(lineage))
+    return [*written, path]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Regenerates the given folders; 1 and one line where one has no usable tables."""
+    return regenerate(make, "results/lineage", arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
