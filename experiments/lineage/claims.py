@@ -107,19 +107,8 @@ def check(lineage: Lineage) -> list[Claim]:
 
 def table(lineage: Lineage) -> list[list[str]]:
     """One line a network under a row of headings; means over seeds, errors in per cent."""
-    lines = [
-        [
-            "network",
-            "year",
-            "parameters",
-            "multiply-adds",
-            "training error",
-            "in evaluation mode",
-            "test error",
-            "seconds/iteration",
-            "seeds",
-        ]
-    ]
+    heads = ["training error", "in evaluation mode", "test error"]
+    lines = [["network", "year", "parameters", "multiply-adds", *heads, "seconds/iteration", "seeds"]]
     for network, records in lineage.items():
         first = records[0]
         errors = [

@@ -55,9 +55,7 @@ def error_figure(lineage: Lineage) -> Figure:
     axes[0].set_ylabel("error (%)")
     handles = [
         Line2D([], [], color="grey", marker="o", linestyle="none", label="test"),
-        Line2D(
-            [], [], color="grey", marker="o", linestyle="none", fillstyle="none", label="training (running; dropout and augmentation on)"
-        ),
+        Line2D([], [], color="grey", marker="o", linestyle="none", fillstyle="none", label="training (running: augmented, dropout on)"),
     ]
     axes[0].legend(handles=handles, loc="best", fontsize=8)
     figure.suptitle(f"Error against size and work\n{label_of([row for rows in lineage.values() for row in rows])}", fontsize=11)
@@ -78,8 +76,8 @@ def readme(lineage: Lineage) -> str:
         "",
         *markdown(table(lineage)),
         "",
-        "Errors in %, means over seeds. Training error is the running one of training mode, with augmentation, and in AlexNet with dropout;",
-        "beside it the same network in evaluation mode on unaugmented training images. Test error is that of the final weights.",
+        "Errors in %, means over seeds. Training error is the running one: training mode, augmented, in AlexNet with dropout; beside it",
+        "the same network in evaluation mode on unaugmented training images. Test error is that of the final weights.",
         "",
         measured_on(records),
     ]

@@ -1,0 +1,108 @@
+"""The lineage on made-up tables, and its networks as configurations."""
+
+import hydra
+import pytest
+import torch
+from composing import CONF, compose_cell
+from made_up import made_up_record
+
+from experiments.lineage import claims, figures
+from experiments.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
+from plainres.record import DIVERGED, RUNS_TABLE, Record, write_table
+
+SHIPPED = sorted(path.stem for path in (CONF / "network").glob("*.yaml"))
+ERRORS = {
+    "lenet5": 0.45,
+    "alexnet": 0.30,
+    "vgg16": 0.25,
+    "vgg16_bn": 0.20,
+    "plain20": 0.24,
+    "plain56": 0.40,
+    "residual20": 0.22,
+    "residual56": 0.21,
+    "se20": 0.21,
+}
+
+
+def measured(folder, errors=ERRORS, seeds=1) -> None:
+    for network, error in errors.items():
+        rows = [made_up_record(seed=seed, train_error=error, test_error=error + 0.001 * seed) for seed in range(seeds)]
+        write_table(folder / network / RUNS_TABLE, rows, Record)
+
+
+def verdicts(folder) -> list[str]:
+    return [claim.verdict for claim in claims.check(claims.read_lineage(folder))]
+
+
+def test_every_network_that_the_claims_name_is_shipped():
+    assert set(claims.NETWORKS) == set(SHIPPED)
+    assert {name for step in claims.STEPS for name in (step.better, step.worse)} <= set(SHIPPED)
+
+
+@pytest.mark.parametrize("network", SHIPPED)
+def test_cells_differ_in_nothing_but_the_network(tmp_path, network):
+    cell, other = (compose_cell(tmp_path, "+experiment=lineage", f"network={name}", "data=digits") for name in (network, "plain20"))
+    cell.check()
+    assert cell.protocol_folder == tmp_path / "lineage" / network
+    one, another = (dict(each.identity["protocol"]) for each in (cell, other))
+    assert (one.pop("name"), another.pop("name")) == (network, "plain20")
+    assert one == another
+    built = hydra.utils.instantiate(cell.config.model, num_classes=10, in_channels=3)
+    assert built(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_the_order_of_history_is_reproduced(tmp_path):
+    measured(tmp_path)
+    assert verdicts(tmp_path) == [REPRODUCED] * len(claims.STEPS)
+
+
+def test_several_seeds_are_tested_together(tmp_path):
+    measured(tmp_path, seeds=3)
+    found = claims.check(claims.read_lineage(tmp_path))
+    assert [claim.verdict for claim in found] == [REPRODUCED] * len(claims.STEPS)
+    assert all(claim.p is not None for claim in found)
+
+
+def test_a_step_backwards_is_contradicted(tmp_path):
+    measured(tmp_path, {**ERRORS, "vgg16": 0.35})
+    assert verdicts(tmp_path)[1:3] == [NOT_REPRODUCED, REPRODUCED]
+
+
+@pytest.mark.parametrize(("error", "verdict"), [(0.224, REPRODUCED), (0.226, NOT_REPRODUCED)])
+def test_residual_networks_may_tie_within_the_margin(tmp_path, error, verdict):
+    measured(tmp_path, {**ERRORS, "residual56": error})
+    assert verdicts(tmp_path)[4] == verdict
+
+
+def test_a_missing_network_is_named_and_a_diverged_one_guesses(tmp_path):
+    measured(tmp_path, {name: error for name, error in ERRORS.items() if name != "alexnet"})
+    write_table(tmp_path / "vgg16" / RUNS_TABLE, [made_up_record(status=DIVERGED, train_error=None, test_error=None)], Record)
+    found = claims.check(claims.read_lineage(tmp_path))
+    assert (found[0].verdict, found[0].seen) == (INCONCLUSIVE, "missing: alexnet")
+    assert found[2].criteria[0].mean == pytest.approx(0.9 - 0.2)
+
+
+def test_a_network_of_ones_own_joins_the_table(tmp_path):
+    measured(tmp_path, {**ERRORS, "mine": 0.1})
+    assert claims.table(claims.read_lineage(tmp_path))[-1][:2] == ["mine", "–"]
+
+
+def test_figure_and_readme_are_the_same_twice_and_say_what_they_show(tmp_path):
+    measured(tmp_path)
+    first = {path: path.read_bytes() for path in figures.make(tmp_path)}
+    assert {path: path.read_bytes() for path in figures.make(tmp_path)} == first
+    assert "digits · one protocol, 2,000 iterations · 1 seed" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("command", [claims.main, figures.main])
+def test_nothing_measured_is_one_line(tmp_path, capsys, command):
+    assert command([str(tmp_path)]) != 0
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_status_of_a_check_says_whether_a_claim_is_contradicted(tmp_path, capsys):
+    measured(tmp_path)
+    assert claims.main([str(tmp_path)]) == 0
+    measured(tmp_path, {"alexnet": 0.9})
+    assert claims.main([str(tmp_path)]) == 1
+    assert "AlexNet" in capsys.readouterr().out
