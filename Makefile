@@ -30,7 +30,7 @@ HOW := seed=$(call list,$(SEEDS)) $(if $(DEPTH_LIST),model.depth=$(DEPTH_LIST)) 
 OVERRIDES := +experiment=depth protocol=$(PROTOCOL) $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(NAME),protocol.name=$(NAME)) $(HOW)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint sweep-depth check-depth sweep-robustness check-robustness sweep-pace check-pace sweep-lineage check-lineage power bench figures inspect tensorboard clean
+.PHONY: help install test lint sweep-depth check-depth sweep-robustness check-robustness sweep-pace check-pace sweep-lineage check-lineage sweep-lenet check-lenet power bench figures inspect tensorboard clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,14 @@ sweep-lineage: $(STAMP) ## LeNet-5, AlexNet, VGG-16, plain, residual, SE under o
 check-lineage: $(STAMP) ## what each network of the lineage brought; status 1 when a claim is contradicted
 	@$(BIN)/python -m experiments.lineage.claims results/lineage
 
+sweep-lenet: $(STAMP) ## LeNet-5 on Fashion-MNIST and digits, with the parts of 1998 and with today's
+	$(BIN)/python -m plainres.train -m +experiment=lenet $(strip $(HOW))
+	@$(BIN)/python -m experiments.lenet.figures results/lenet
+	@$(BIN)/python -m experiments.lenet.claims results/lenet; test $$? -le 1
+
+check-lenet: $(STAMP) ## how well LeNet-5 does; status 1 when a claim is contradicted
+	@$(BIN)/python -m experiments.lenet.claims results/lenet
+
 power: $(STAMP) ## how often the verdicts are right, by simulation from PROTOCOL's records
 	@$(BIN)/python -m experiments.depth.simulation $(FOLDER)
 
@@ -100,6 +108,7 @@ figures: $(STAMP) ## all figures and result READMEs again, from the committed ta
 	@$(if $(wildcard results/robustness/baseline/runs.csv),$(BIN)/python -m experiments.robustness.figures results/robustness)
 	@$(if $(wildcard results/pace/*/runs.csv),$(BIN)/python -m experiments.pace.figures results/pace)
 	@$(if $(wildcard results/lineage/*/runs.csv),$(BIN)/python -m experiments.lineage.figures results/lineage)
+	@$(if $(wildcard results/lenet/*/runs.csv),$(BIN)/python -m experiments.lenet.figures results/lenet)
 	@$(if $(wildcard results/bench/*.csv),$(BIN)/python -m experiments.bench.figures results/bench)
 
 inspect: $(STAMP) ## MODEL layer by layer: shapes, parameters, multiply-adds, receptive fields (PICTURE=file.png, DEPTH=, ARGS=)

@@ -26,9 +26,10 @@ class LeNet5(nn.Module):
         ValueError: unknown era, or images that are not 32×32; names what is legal.
     """
 
-    def __init__(self, num_classes: int = 10, in_channels: int = 1, era: str = "modern", depth: int = 5):
+    def __init__(self, num_classes: int = 10, in_channels: int = 1, era: str | int = "modern", depth: int = 5):
         super().__init__()
         check_depth("plainres.classics.LeNet5", depth)
+        era = str(era)  # on a command line 1998 is a number
         if era not in ERAS:
             raise ValueError(f"era {era!r} is unknown; legal: {', '.join(ERAS)}")
 

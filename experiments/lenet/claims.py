@@ -1,0 +1,92 @@
+"""How well LeNet-5 does today: `python -m experiments.lenet.claims results/lenet`.
+
+Each folder below results/lenet is one data set and era. How a verdict follows from differences within seeds: experiments.verdict.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from experiments import verdict
+from experiments.inference import Criterion
+from experiments.text import columns
+from experiments.verdict import INCONCLUSIVE, Claim
+from plainres.record import RUNS_TABLE, Record, read_runs
+
+FASHION, DIGITS = "fashion_mnist", "digits"
+MODERN, OLD = "modern", "1998"
+PUBLISHED = 0.10  # test error of networks with two convolutions in the benchmark table of Fashion-MNIST (arXiv:1708.07747): about 10 %
+STATEMENTS = (
+    "LeNet-5 with ReLU and max pooling errs on at most 10 % of Fashion-MNIST's test images, as published for networks of its kind",
+    "with tanh and average pooling it errs more, on the same images",
+)
+
+Cells = Mapping[str, Sequence[Record]]  # folder → its records
+
+
+def read_cells(folder: Path) -> dict[str, list[Record]]:
+    """The records by folder.
+
+    Raises:
+        ValueError: there are no records, or a table is damaged.
+    """
+    found = {path.parent.name: read_runs(path.parent) for path in sorted(folder.glob(f"*/{RUNS_TABLE}"))}
+    if not found:
+        raise ValueError(f"no records in {folder}; make sweep-lenet measures them")
+    return found
+
+
+def test_errors(cells: Cells, data: str, era: str) -> dict[int, float]:
+    """Test error by seed, as a fraction; that of guessing for a diverged run."""
+    records = cells.get(f"{data}-{era}", ())
+    return {r.seed: 1 - 1 / r.num_classes if r.test_error is None else r.test_error for r in records}
+
+
+def check(cells: Cells) -> list[Claim]:
+    """The two claims, in the order of STATEMENTS."""
+    modern, old = (test_errors(cells, FASHION, era) for era in (MODERN, OLD))
+    claims = []
+    if modern:
+        below = Criterion("10 % - test error", tuple(PUBLISHED - modern[seed] for seed in sorted(modern)))
+        claims.append(verdict.judge(STATEMENTS[0], [below], f"test error {100 * statistics.fmean(modern.values()):.2f} %"))
+    else:
+        claims.append(Claim(STATEMENTS[0], INCONCLUSIVE, f"missing: {FASHION}-{MODERN}"))
+    if seeds := sorted(modern.keys() & old.keys()):
+        more = Criterion("1998 - modern", tuple(old[seed] - modern[seed] for seed in seeds))
+        claims.append(verdict.judge(STATEMENTS[1], [more], f"{more.name}: {verdict.points(more.mean)}"))
+    else:
+        claims.append(Claim(STATEMENTS[1], INCONCLUSIVE, f"missing: {FASHION}-{OLD} and {FASHION}-{MODERN} of one seed"))
+    several = all(len(claim.criteria[0].values) > 1 for claim in claims if claim.criteria)
+    return verdict.corrected(claims) if several else claims
+
+
+def table(cells: Cells) -> list[list[str]]:
+    """One line a cell under a row of headings; errors in per cent."""
+    lines = [["data and era", "seed", "parameters", "training error", "in evaluation mode", "test error", "iterations", "seconds"]]
+    for name, records in cells.items():
+        for record in records:
+            measured = (record.train_error, record.train_error_eval, record.test_error)
+            errors = [record.status if value is None else f"{100 * value:.2f}" for value in measured]
+            rest = [f"{record.iterations:,}", f"{record.seconds:.0f}"]
+            lines.append([name, str(record.seed), f"{record.num_parameters:,}", *errors, *rest])
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints table and verdicts; 1 when a claim is not reproduced, 2 and one line where there is nothing to judge."""
+    parser = argparse.ArgumentParser(description="How well LeNet-5 does today.")
+    parser.add_argument("folder", type=Path, help="results/lenet")
+    try:
+        cells = read_cells(parser.parse_args(arguments).folder)
+    except ValueError as failure:
+        print(f"plainres: {failure}", file=sys.stderr)
+        return 2
+    claims = check(cells)
+    print("\n".join([*columns(table(cells)), "", *verdict.lines(claims)]))
+    return verdict.status(claims)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
