@@ -38,7 +38,7 @@ def read_cells(folder: Path) -> dict[str, list[Record]]:
     return found
 
 
-def test_errors(cells: Cells, data: str, era: str) -> dict[int, float]:
+def errors_by_seed(cells: Cells, data: str, era: str) -> dict[int, float]:
     """Test error by seed, as a fraction; that of guessing for a diverged run."""
     records = cells.get(f"{data}-{era}", ())
     return {r.seed: 1 - 1 / r.num_classes if r.test_error is None else r.test_error for r in records}
@@ -46,7 +46,7 @@ def test_errors(cells: Cells, data: str, era: str) -> dict[int, float]:
 
 def check(cells: Cells) -> list[Claim]:
     """The two claims, in the order of STATEMENTS."""
-    modern, old = (test_errors(cells, FASHION, era) for era in (MODERN, OLD))
+    modern, old = (errors_by_seed(cells, FASHION, era) for era in (MODERN, OLD))
     claims = []
     if modern:
         below = Criterion("10 % - test error", tuple(PUBLISHED - modern[seed] for seed in sorted(modern)))

@@ -21,7 +21,10 @@ from plainres.record import RUNS_TABLE, Record, read_runs
 NETWORKS = {
     "lenet5": ("LeNet-5", 1998),
     "alexnet": ("AlexNet, half width", 2012),
+    "vgg11": ("VGG-11, half width", 2014),
+    "vgg13": ("VGG-13, half width", 2014),
     "vgg16": ("VGG-16, half width", 2014),
+    "vgg19": ("VGG-19, half width", 2014),
     "vgg16_bn": ("VGG-16 with BN, half width", 2015),
     "plain20": ("plain-20", 2015),
     "plain56": ("plain-56", 2015),
@@ -52,6 +55,8 @@ class Step:
 STEPS = (
     Step("AlexNet errs less than LeNet-5 on test images", "alexnet", "lenet5"),
     Step("VGG-16 errs less than AlexNet on test images", "vgg16", "alexnet"),
+    Step("VGG-16 errs less than VGG-11 on test images: depth helps", "vgg16", "vgg11"),
+    Step("VGG-19 does not err less than VGG-16: it no longer helps", "vgg16", "vgg19", margin=MARGIN),
     Step("batch normalisation lowers VGG-16's test error", "vgg16_bn", "vgg16"),
     Step("plain: training error rises from 20 to 56 layers", "plain20", "plain56", "train_error"),
     Step("residual: it does not", "residual56", "residual20", "train_error", MARGIN),

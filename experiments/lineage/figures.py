@@ -24,6 +24,7 @@ STYLES = {
     "se": ("#CC79A7", "P"),
 }
 OTHER_STYLE = ("#999999", "*")
+VGG = ("vgg11", "vgg13", "vgg16", "vgg19")
 
 
 def label_of(records: Sequence[Record]) -> str:
@@ -62,6 +63,23 @@ def error_figure(lineage: Lineage) -> Figure:
     return figure
 
 
+def vgg_figure(lineage: Lineage) -> Figure:
+    """Error of the VGG networks without normalisation against depth, training and test; means over seeds."""
+    there = {network: records for network in VGG if (records := lineage.get(network))}
+    figure, axis = plt.subplots(figsize=(5.6, 4.2), layout="constrained")
+    for measure, name, fill in (("test_error", "test", "full"), ("train_error", "training (running)", "none")):
+        values = [100 * statistics.fmean(error(record, measure) for record in records) for records in there.values()]
+        depths = [records[0].depth for records in there.values()]
+        colour, marker = STYLES["vgg"]
+        axis.plot(depths, values, color=colour, marker=marker, markersize=8, fillstyle=fill, label=name)  # type: ignore[arg-type]
+    axis.set_xticks([records[0].depth for records in there.values()])
+    axis.set_xlabel("depth (weighted layers in the paper's count)")
+    axis.set_ylabel("error (%)")
+    axis.legend(loc="best", fontsize=9)
+    axis.set_title(f"VGG at half width\n{label_of([row for rows in there.values() for row in rows])}", fontsize=11)
+    return figure
+
+
 def readme(lineage: Lineage) -> str:
     """The generated README.md of results/lineage."""
     records = [record for rows in lineage.values() for record in rows]
@@ -71,6 +89,7 @@ def readme(lineage: Lineage) -> str:
         "Generated from the networks' `runs.csv` by `make figures`; not edited by hand.",
         "",
         "![error against parameters and multiply-adds](figures/error.png)",
+        *(["", "![VGG: error against depth](figures/vgg.png)"] if sum(network in lineage for network in VGG) > 1 else []),
         "",
         *markdown(verdict.rows(check(lineage))),
         "",
@@ -85,7 +104,7 @@ def readme(lineage: Lineage) -> str:
 
 
 def make(folder: Path) -> list[Path]:
-    """Writes figures/error.png, .svg and README.md; returns what it wrote.
+    """Writes figures/error.*, figures/vgg.* where there are several of VGG's depths, and README.md; returns what it wrote.
 
     Raises:
         ValueError: there are no records, or their tables are damaged.
@@ -93,6 +112,8 @@ def make(folder: Path) -> list[Path]:
     lineage = read_lineage(folder)
     with plt.rc_context(STYLE):
         written = save(error_figure(lineage), folder / "figures" / "error")
+        if sum(network in lineage for network in VGG) > 1:
+            written += save(vgg_figure(lineage), folder / "figures" / "vgg")
     path = folder / "README.md"
     write_text(path, readme(lineage))
     return [*written, path]
