@@ -30,7 +30,7 @@ HOW := seed=$(call list,$(SEEDS)) $(if $(DEPTH_LIST),model.depth=$(DEPTH_LIST)) 
 OVERRIDES := +experiment=depth protocol=$(PROTOCOL) $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(NAME),protocol.name=$(NAME)) $(HOW)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint sweep-depth check-depth sweep-robustness check-robustness sweep-pace check-pace sweep-lineage check-lineage sweep-lenet check-lenet power bench figures inspect tensorboard clean
+.PHONY: help install test lint sweep-depth check-depth sweep-robustness check-robustness sweep-pace check-pace sweep-lineage check-lineage sweep-lenet check-lenet sweep-large check-large power bench figures inspect own-images tensorboard clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +97,14 @@ sweep-lenet: $(STAMP) ## LeNet-5 on Fashion-MNIST and digits, with the parts of 
 check-lenet: $(STAMP) ## how well LeNet-5 does; status 1 when a claim is contradicted
 	@$(BIN)/python -m experiments.lenet.claims results/lenet
 
+sweep-large: $(STAMP) ## AlexNet, VGG-16, GoogLeNet, Inception-v3, 18 to 152 layers at 224 to 299 pixels: 20 updates on one batch
+	$(BIN)/python -m plainres.train -m +experiment=large $(strip $(HOW))
+	@$(BIN)/python -m experiments.large.figures results/large
+	@$(BIN)/python -m experiments.large.claims results/large; test $$? -le 1
+
+check-large: $(STAMP) ## whether the loss of the large networks falls; status 1 when one's does not
+	@$(BIN)/python -m experiments.large.claims results/large
+
 power: $(STAMP) ## how often the verdicts are right, by simulation from PROTOCOL's records
 	@$(BIN)/python -m experiments.depth.simulation $(FOLDER)
 
@@ -109,10 +117,16 @@ figures: $(STAMP) ## all figures and result READMEs again, from the committed ta
 	@$(if $(wildcard results/pace/*/runs.csv),$(BIN)/python -m experiments.pace.figures results/pace)
 	@$(if $(wildcard results/lineage/*/runs.csv),$(BIN)/python -m experiments.lineage.figures results/lineage)
 	@$(if $(wildcard results/lenet/*/runs.csv),$(BIN)/python -m experiments.lenet.figures results/lenet)
+	@$(if $(wildcard results/large/*/runs.csv),$(BIN)/python -m experiments.large.figures results/large)
 	@$(if $(wildcard results/bench/*.csv),$(BIN)/python -m experiments.bench.figures results/bench)
 
 inspect: $(STAMP) ## MODEL layer by layer: shapes, parameters, multiply-adds, receptive fields (PICTURE=file.png, DEPTH=, ARGS=)
 	@$(BIN)/python -m plainres.ledger model=$(or $(MODEL),residual) $(if $(DEPTH),model.depth=$(DEPTH)) $(if $(PICTURE),picture=$(PICTURE)) $(ARGS)
+
+own-images: $(STAMP) ## fine-tune a network of 18 layers on your pictures: ROOT=folder LABEL=name (DEPTH=, WEIGHTS=imagenet|null, ARGS=)
+	@test -n "$(ROOT)" -a -n "$(LABEL)" || { echo "plainres: make own-images needs ROOT=<folder or archive with train/<class>/ and test/<class>/> and LABEL=<name>" >&2; exit 1; }
+	$(BIN)/python -m plainres.train slug=own protocol=finetune protocol.name='$(LABEL)' data=image_folder data.root='$(ROOT)' data.label='$(LABEL)' \
+	  model=residual_imagenet model.depth=$(or $(DEPTH),18) model.weights=$(or $(WEIGHTS),$$($(BIN)/python -c "from plainres.network import imagenet_weights_file as file; print('imagenet' if file($(or $(DEPTH),18)).exists() else 'null')")) $(ARGS)
 
 tensorboard: $(STAMP) ## curves of every run on this machine, at http://localhost:6006
 	$(BIN)/tensorboard --logdir results

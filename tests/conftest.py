@@ -1,6 +1,7 @@
 """What every test stands on: one thread, and no cache but the test's own."""
 
 from functools import partial
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -42,3 +43,15 @@ def make_point():
         return CurvePoint(**(defaults | values))
 
     return make
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """torch's cache of weights in a folder of its own, and no network."""
+
+    def unreachable(*args, **kwargs):
+        raise URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    return tmp_path

@@ -79,6 +79,19 @@ def test_random_pixels_are_the_same_ones_every_time():
     assert 127 < source.train.pixels[:1000].float().mean() < 128
 
 
+def test_photographs_are_cut_into_squares_that_training_and_test_do_not_share():
+    source = data.load("photos")
+    assert source.train.pixels.shape == source.test.pixels.shape == (128, 3, 224, 224)
+    assert source.train.labels.bincount().tolist() == [64, 64]
+    assert source.class_names == ("china", "flower")
+    assert data.load("photos", image_size=299).train.pixels.shape[-2:] == (299, 299)
+    whole = data.load("photos", image_size=320)
+    left, right = (images.pixels[0].float() for images in (whole.train, whole.test))
+    assert (left - right).abs().mean() > 10, "the halves of a photograph are two pictures"
+    with pytest.raises(ValueError, match=r"^data\.image_size 321 exceeds 320"):
+        data.load("photos", image_size=321)
+
+
 # Digits
 
 

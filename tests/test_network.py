@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torchvision import models
 from torchvision.models import resnet
 
 from plainres.blocks import SHORTCUTS, BasicBlock
 from plainres.depth import legal_depths
-from plainres.network import CifarNetwork
+from plainres.network import CifarNetwork, ImageNetwork, imagenet_weights_file
 
 # Weights, biases, batch-norm scales and shifts at width 16 and ten classes; the paper says 0.27, 0.46, 0.66, 0.85, 1.7, 19.4 million.
 NUM_PARAMETERS = {20: 269_722, 32: 464_154, 44: 658_586, 56: 853_018, 110: 1_727_962, 1202: 19_421_274}
@@ -200,6 +201,29 @@ def test_a_block_of_ones_own_is_built_everywhere():
 def test_what_cannot_be_built_names_what_can(depth, shortcut, named):
     with pytest.raises(ValueError, match=named):
         CifarNetwork(depth, shortcut)
+
+
+@pytest.mark.parametrize("num_classes", [1000, 3])
+def test_imagenet_weights_are_torchvisions_but_for_another_last_layer(hub, num_classes):
+    original = models.resnet18()
+    path = imagenet_weights_file(18)
+    path.parent.mkdir()
+    torch.save(original.state_dict(), path)
+    network = ImageNetwork(18, "projection", num_classes=num_classes, weights="imagenet")
+    original.fc = network.fc if num_classes == 3 else original.fc
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.equal(network.eval()(images), original.eval()(images))
+
+
+def test_imagenet_weights_that_are_not_there_say_what_else_can_be_done(hub):
+    with pytest.raises(ValueError, match=r"resnet18-\w+\.pth .*no network.*; model\.weights=null trains from scratch$"):
+        ImageNetwork(18, "projection", weights="imagenet")
+
+
+@pytest.mark.parametrize(("shortcut", "weights"), [("none", "imagenet"), ("projection", "mine")])
+def test_weights_that_do_not_exist_name_those_that_do(shortcut, weights):
+    with pytest.raises(ValueError, match="legal: null, or imagenet with shortcut=projection"):
+        ImageNetwork(18, shortcut, weights=weights)
 
 
 @pytest.mark.parametrize("shortcut", ["none", "zero_pad", "projection"])

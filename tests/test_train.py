@@ -7,12 +7,15 @@ import logging
 import pytest
 import torch
 from composing import compose_cell
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
+from torchvision import models
 
+from plainres import data, train
 from plainres import record as records
-from plainres import train
 from plainres.module import Classifier
+from plainres.network import imagenet_weights_file
 from plainres.record import CHECKPOINT_FILE
 from plainres.runlog import RunLog
 
@@ -313,3 +316,24 @@ def test_final_weights_stay_where_they_are_wanted(undisturbed, tmp_path):
     weights = torch.load(cell.folder / records.WEIGHTS_FILE, weights_only=True)
     assert weights["fc.weight"].shape == (10, 8)
     assert wanted.finished() is not None
+
+
+def test_pictures_of_ones_own_fine_tune_what_torchvision_trained(tmp_path, hub):
+    photos = data.load("photos", image_size=160)
+    for part, images in (("train", photos.train), ("test", photos.test)):
+        for number in (0, 20, 40, 64, 84, 104):
+            name = photos.class_names[images.labels[number]]
+            path = tmp_path / "pictures" / part / name / f"{number}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(images.pixels[number].permute(1, 2, 0).numpy()).save(path)
+    path = imagenet_weights_file(18)
+    path.parent.mkdir()
+    torch.save(models.resnet18().state_dict(), path)
+    few = ("protocol.iterations=2", "protocol.schedule.warmup_iterations=1", "protocol.batch_size=6", "data.image_size=64")
+    source = ("data=image_folder", f"data.root={tmp_path / 'pictures'}", "data.label=mine")
+    model = ("model=residual_imagenet", "model.depth=18", "model.weights=imagenet")
+    record = train.train_cell(compose_cell(tmp_path, "protocol=finetune", *few, *source, *model))
+    assert (record.num_classes, record.data_label, record.status) == (2, "mine", records.FINISHED)
+    path.unlink()
+    with pytest.raises(ValueError, match=r"model\.weights=null trains from scratch"):
+        train.train_cell(compose_cell(tmp_path / "again", "protocol=finetune", *few, *source, *model))

@@ -22,6 +22,7 @@ from plainres.record import atomic
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".zip")
 DIGITS_TRAINING = 1408  # 11 batches of 128; the other 389 of the 1,797 are the test set
+PHOTO_GRID = (8, 8)  # rows and columns of squares that each half of a photograph is cut into
 _VALIDATION_SEED = 2015  # which images validate must not depend on the seed of a run
 
 
@@ -126,6 +127,27 @@ def _random(root: Path, image_size: int | None) -> Source:
     return Source(part(50_000), part(10_000), tuple("0123456789"))
 
 
+def _photos(root: Path, image_size: int | None) -> Source:
+    """Squares out of the two photographs of scikit-learn, 427×640 pixels: left halves train, right halves test."""
+    from sklearn.datasets import load_sample_images
+
+    bunch, size = load_sample_images(), image_size or 224
+    names = tuple(Path(name).stem for name in bunch.filenames)
+
+    def part(side: int) -> Images:
+        squares = []
+        for photo in bunch.images:
+            pixels = torch.from_numpy(photo).permute(2, 0, 1)
+            half = pixels[:, :, side * pixels.shape[2] // 2 : (side + 1) * pixels.shape[2] // 2]
+            if size > min(half.shape[1:]):
+                raise ValueError(f"data.image_size {size} exceeds {min(half.shape[1:])}, half the width of the photographs")
+            tops, lefts = (torch.linspace(0, length - size, count).long() for length, count in zip(half.shape[1:], PHOTO_GRID, strict=True))
+            squares += [half[:, top : top + size, left : left + size] for top in tops.tolist() for left in lefts.tolist()]
+        return Images(torch.stack(squares), torch.arange(len(names)).repeat_interleave(len(squares) // len(names)))
+
+    return Source(part(0), part(1), names)
+
+
 def _torchvision(class_name: str, archive: str) -> Callable[[Path, int | None], Source]:
     def read(root: Path, image_size: int | None) -> Source:
         from torchvision import datasets
@@ -177,6 +199,7 @@ SOURCES: dict[str, Callable[[Path, int | None], Source]] = {
     "fashion_mnist": _torchvision("FashionMNIST", "FashionMNIST/raw/*-ubyte.gz"),
     "image_folder": _image_folder,
     "random": _random,
+    "photos": _photos,
 }
 
 

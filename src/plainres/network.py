@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,12 +80,15 @@ class ImageNetwork(nn.Module):
         depth: 18, 34, 50, 101 or 152 weighted layers on the main path.
         shortcut: `none` (plain), `zero_pad` (option A), `projection` (B) or `projection_everywhere` (C).
         width: channels of the first stage's 3×3 convolutions; 64 in the paper.
+        weights: `imagenet` starts from torchvision's weights, but for a last layer of another number of classes.
 
     Raises:
-        ValueError: illegal depth or shortcut; names the legal ones.
+        ValueError: illegal depth, shortcut or weights, or weights that are neither here nor to be downloaded; names what is legal.
     """
 
-    def __init__(self, depth: int, shortcut: str, width: int = 64, num_classes: int = 1000, in_channels: int = 3):
+    def __init__(
+        self, depth: int, shortcut: str, width: int = 64, num_classes: int = 1000, in_channels: int = 3, weights: str | None = None
+    ):
         super().__init__()
         check_depth("plainres.network.ImageNetwork", depth)
         block, wider = (BottleneckBlock, 4) if depth >= BOTTLENECK_MIN_DEPTH else (BasicBlock, 1)
@@ -99,12 +104,43 @@ class ImageNetwork(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, num_classes)
         initialise(self)
+        if weights is not None:
+            if weights != "imagenet" or (shortcut, width, in_channels) != ("projection", 64, 3):
+                raise ValueError(
+                    f"weights {weights!r} with shortcut={shortcut}, width={width}, {in_channels} channels do not exist; "
+                    "legal: null, or imagenet with shortcut=projection, width=64 and colour images"
+                )
+            _load_imagenet_weights(self, depth)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for number in range(1, 5):
             x = self.get_submodule(f"layer{number}")(x)
         return self.fc(self.avgpool(x).flatten(1))
+
+
+def imagenet_weights_file(depth: int) -> Path:
+    """Where torchvision keeps its weights of a residual network once they are downloaded."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / _imagenet_weights(depth).url.rpartition("/")[2]
+
+
+def _imagenet_weights(depth: int) -> Any:
+    from torchvision.models import get_model_weights  # here, because it takes as long to import as torch itself
+
+    return get_model_weights(f"resnet{depth}").DEFAULT  # type: ignore[attr-defined]
+
+
+def _load_imagenet_weights(network: nn.Module, depth: int) -> None:
+    try:
+        state = _imagenet_weights(depth).get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(
+            f"torchvision's weights for {depth} layers are not at {imagenet_weights_file(depth)} and cannot be downloaded ({error}); "
+            "model.weights=null trains from scratch"
+        ) from error
+    if state["fc.weight"].shape != network.get_parameter("fc.weight").shape:
+        state = {**state, "fc.weight": network.get_parameter("fc.weight"), "fc.bias": network.get_parameter("fc.bias")}
+    network.load_state_dict(state)
 
 
 def _stage(

@@ -1,0 +1,80 @@
+"""Figure and README of the large networks from the committed tables: `python -m experiments.large.figures results/large`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib import colormaps
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from experiments import verdict
+from experiments.large.claims import Run, Runs, check, read_large, table
+from experiments.report import STYLE, markdown, measured_on, regenerate, save
+from plainres.record import write_text
+
+
+def label_of(runs: Sequence[Run]) -> str:
+    """Data label, what all networks share, and number of seeds."""
+    labels = ", ".join(sorted({run.record.data_label for run in runs}))
+    seeds = len({run.record.seed for run in runs})
+    return f"{labels} · one batch, {min(run.record.iterations for run in runs)} updates · {seeds} seed{'s' * (seeds != 1)}"
+
+
+def losses_figure(runs: Runs) -> Figure:
+    """Loss of the fixed batch against iteration, one line a cell, coloured by network."""
+    figure, axis = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
+    for number, (network, cells) in enumerate(runs.items()):
+        colour = colormaps["viridis"](number / max(1, len(runs) - 1))
+        for place, run in enumerate(cells):
+            style = {"color": colour, "marker": "osD^v"[number % 5], "markersize": 4, "linewidth": 1.2}
+            axis.plot(range(1, len(run.losses) + 1), run.losses, **style, label=network if place == 0 else None)
+    axis.set_xlabel("iteration")
+    axis.set_ylabel("training loss (nats per image)")
+    axis.legend(loc="upper right", fontsize=8, ncols=2)
+    axis.set_title(f"Large networks at their own size\n{label_of([run for cells in runs.values() for run in cells])}", fontsize=11)
+    return figure
+
+
+def readme(runs: Runs) -> str:
+    """The generated README.md of results/large."""
+    every = [run for cells in runs.values() for run in cells]
+    lines = [
+        f"# Large networks: {label_of(every)}",
+        "",
+        "Generated from the networks' tables by `make figures`; not edited by hand.",
+        "",
+        *markdown(verdict.rows(check(runs))),
+        "",
+        "![loss against iteration](figures/losses.png)",
+        "",
+        *markdown(table(runs)),
+        "",
+        "Losses are means of the first and last five iterations, in nats per image; multiply-adds are of one picture's forward pass.",
+        "",
+        measured_on([run.record for run in every]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def make(folder: Path) -> list[Path]:
+    """Writes figures/losses.png, .svg and README.md; returns what it wrote.
+
+    Raises:
+        ValueError: there are no records, or their tables are damaged.
+    """
+    runs = read_large(folder)
+    with plt.rc_context(STYLE):
+        written = save(losses_figure(runs), folder / "figures" / "losses")
+    path = folder / "README.md"
+    write_text(path, readme(runs))
+    return [*written, path]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Regenerates the given folders; 1 and one line where one has no usable tables."""
+    return regenerate(make, "results/large", arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""The large networks on made-up tables, and as configurations."""
+
+import hydra
+import pytest
+import torch
+from composing import CONF, compose_cell
+from made_up import made_up_record
+
+from experiments.large import claims, figures
+from experiments.verdict import NOT_REPRODUCED, REPRODUCED
+from plainres.record import CURVES_TABLE, DIVERGED, RUNS_TABLE, CurvePoint, Record, write_table
+
+NETWORKS = sorted(path.stem for path in (CONF / "large").glob("*.yaml"))
+
+
+def measured(folder, network: str, losses: list[float], **changes) -> None:
+    row = made_up_record(iterations=len(losses), **changes)
+    points = [CurvePoint(row.arm, row.depth, row.seed, step, 0.5, loss, 0.01) for step, loss in enumerate(losses, 1)]
+    write_table(folder / network / RUNS_TABLE, [row], Record)
+    write_table(folder / network / CURVES_TABLE, points, CurvePoint)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_network_takes_its_own_size_of_eight_pictures(tmp_path, network):
+    cell = compose_cell(tmp_path, "+experiment=large", f"large={network}")
+    cell.check()
+    assert cell.protocol_folder == tmp_path / "large" / network
+    assert 128 - cell.config.data.val_size == cell.config.protocol.batch_size == 8
+    size = {"alexnet": 227, "inception_v3": 299}.get(network, 224)
+    assert cell.config.data.image_size == size
+    with torch.device("meta"):
+        built = hydra.utils.instantiate(cell.config.model, num_classes=2, in_channels=3).eval()
+        assert built(torch.empty(1, 3, size, size)).shape == (1, 2)
+
+
+def test_all_shipped_networks_are_swept(tmp_path):
+    swept = compose_cell(tmp_path, "+experiment=large")
+    text = (CONF / "experiment" / "large.yaml").read_text()
+    assert swept.config.slug == "large"
+    assert sorted(text.split("large: ")[-1].split()[0].split(",")) == NETWORKS
+
+
+def test_a_loss_that_falls_and_one_that_does_not(tmp_path):
+    measured(tmp_path, "falls", [0.7, 0.9, 0.6, 0.6, 0.6, 0.5, 0.1, 0.2, 0.3, 0.1])
+    measured(tmp_path, "rises", [0.7, 0.6, 0.6, 0.6, 0.6, 0.9, 0.9, 0.9, 0.9, 0.9])
+    measured(tmp_path, "bursts", [0.7, 0.6, 0.6, 0.6, 0.6, 0.1, 0.1], status=DIVERGED, train_error=None)
+    found = {claim.statement.split(":")[0]: claim.verdict for claim in claims.check(claims.read_large(tmp_path))}
+    assert found == {"falls": REPRODUCED, "rises": NOT_REPRODUCED, "bursts": NOT_REPRODUCED}
+    assert claims.main([str(tmp_path)]) == 1
+
+
+def test_figure_and_readme_are_the_same_twice(tmp_path):
+    measured(tmp_path, "falls", [0.7, 0.9, 0.6, 0.6, 0.6, 0.5, 0.1, 0.2, 0.3, 0.1])
+    first = {path: path.read_bytes() for path in figures.make(tmp_path)}
+    assert {path: path.read_bytes() for path in figures.make(tmp_path)} == first
+    assert "digits · one batch, 10 updates · 1 seed" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("command", [claims.main, figures.main])
+def test_nothing_measured_is_one_line(tmp_path, capsys, command):
+    assert command([str(tmp_path)]) != 0
+    assert capsys.readouterr().err.count("\n") == 1
