@@ -22,8 +22,8 @@ BATCH_SIZE, ITERATIONS = 128, 64_000  # He et al. 2015, section 4.2
 WIDTHS_AND_SIZES = ((16, 32), (32, 16), (64, 8))  # channels and pixels a side of each stage
 BYTES = 2  # of a bf16 number
 # Crossings of each layer's output, in numbers of its elements. Forward: the convolution reads its input and writes its output (2), batch
-# normalisation takes its statistics while that is written, then reads it and writes the rectified result (2). Backward: two reads for the sums of
-# batch normalisation and again two for its gradient, which is written (5); the convolution reads that and writes the gradient of its
+# normalisation takes its statistics on the way, then reads it and writes the rectified result (2). Backward: two reads for the sums of
+# batch normalisation and two more for its gradient, which is written (5); the convolution reads that and writes the gradient of its
 # input (2), and reads both once more for the gradient of its weights (2).
 CROSSINGS = 13
 
