@@ -48,13 +48,19 @@ def profile(process: Process, depth: int, width: int, image_size: int, in_channe
 
 
 def _fastest(call: Callable[[], object], seconds: float) -> float:
-    """Seconds of the fastest call within about `seconds`."""
-    taken: list[float] = []
+    """Seconds of the fastest call within about `seconds`; of the first one where that takes longer already."""
     with torch.inference_mode():
-        call()
+        first = _seconds(call)
+        if first > seconds:
+            return first
+        taken: list[float] = []
         ends = time.monotonic() + seconds
         while len(taken) < LEAST_CALLS or time.monotonic() < ends:
-            began = time.perf_counter()
-            call()
-            taken.append(time.perf_counter() - began)
+            taken.append(_seconds(call))
     return min(taken)
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
