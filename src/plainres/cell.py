@@ -43,9 +43,12 @@ class Cell:
     def folder(self) -> Path:
         return self.protocol_folder / "runs" / self.name
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, Any]:
-        """What defines the cell's numbers; its hash is the record's config_hash."""
+        """What defines the cell's numbers; its hash is the record's config_hash.
+
+        Kept, because a sweep's display asks for it every second.
+        """
         container = OmegaConf.to_container(self.config, resolve=True)
         assert isinstance(container, dict)
         return records.cell_config({str(key): value for key, value in container.items()}, self.arm)

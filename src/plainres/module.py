@@ -11,7 +11,7 @@ from torch.nn import functional
 from torchmetrics import MeanMetric, MetricCollection
 
 from plainres.batches import Batch, Chunk
-from plainres.iteration import Iterations, batch_error
+from plainres.iteration import Iterations
 
 
 class Classifier(pl.LightningModule):
@@ -100,8 +100,9 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         name = self.evaluated[dataloader_idx]
         logits = self(batch.images)
-        self.metrics[f"{name}_error"].update(batch_error(logits, batch.labels), weight=len(batch.labels))
-        self.metrics[f"{name}_loss"].update(functional.cross_entropy(logits, batch.labels), weight=len(batch.labels))
+        # One value an image, because the last batch may be smaller and a MeanMetric that lets NaN pass takes no weights
+        self.metrics[f"{name}_error"].update((logits.argmax(1) != batch.labels).float())
+        self.metrics[f"{name}_loss"].update(functional.cross_entropy(logits, batch.labels, reduction="none"))
 
     def on_validation_epoch_end(self) -> None:
         for name, metric in self.metrics.items(keep_base=True):
