@@ -41,7 +41,7 @@ def children_figure(family: Family) -> Figure:
         parent = family.error_trained_on(child.record.arm, child.record.depth, child.record.seed)
         return None if parent is None else counted(child.record) - parent
 
-    rows: tuple[tuple[str, Callable[[Child], float | None]], ...] = (("before training on", before), ("after training on", after))
+    rows: tuple[tuple[str, Callable[[Child], float | None]], ...] = (("before training on, batch statistics", before), ("after it", after))
     depths = sorted({child.record.depth for child in family.children})
     figure, axes = plt.subplots(2, len(depths), figsize=(4.8 * len(depths), 7), sharex=True, squeeze=False, layout="constrained")
     for column, depth in enumerate(depths):
