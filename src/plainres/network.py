@@ -127,7 +127,7 @@ def imagenet_weights_file(depth: int) -> Path:
 def _imagenet_weights(depth: int) -> Any:
     from torchvision.models import get_model_weights  # here, because it takes as long to import as torch itself
 
-    return get_model_weights(f"resnet{depth}").DEFAULT  # type: ignore[attr-defined]
+    return get_model_weights(f"resnet{depth}").DEFAULT
 
 
 def _load_imagenet_weights(network: nn.Module, depth: int) -> None:

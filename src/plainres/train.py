@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -68,8 +69,7 @@ def _fit(cell: Cell) -> records.Record:
     augmentation = Augmentation(**{**identity["protocol"]["augmentation"], "mirror": protocol.augmentation.mirror and config.data.mirror})
 
     pl.seed_everything(seed, verbose=False)
-    network = hydra.utils.instantiate(config.model, num_classes=source.num_classes, in_channels=source.in_channels)
-    network = network.to(memory_format=torch.channels_last)
+    network = _network(config, source).to(memory_format=torch.channels_last)
     multiply_adds = sum(layer.multiply_adds for layer in ledger(network, source.train.pixels.shape[1:]))
 
     pixels, labels = source.train.pixels.to(device), source.train.labels.to(device)
@@ -229,6 +229,16 @@ def _child(cell: Cell, network: Any, test: Any, train: Any, stream: Any, normali
     )
     records.write_table(cell.folder / records.INSERTION_FILE, [row], records.Insertion)
     return grown.train()
+
+
+def _network(config: DictConfig, source: "Source") -> Any:
+    """The network, untrained; what it says of an illegal value passes through Hydra as it is."""
+    try:
+        return hydra.utils.instantiate(config.model, num_classes=source.num_classes, in_channels=source.in_channels)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ValueError):
+            raise error.__cause__ from None
+        raise
 
 
 def load_source(config: DictConfig) -> "Source":
