@@ -105,6 +105,17 @@ sweep-large: $(STAMP) ## AlexNet, VGG-16, GoogLeNet, Inception-v3, 18 to 152 lay
 check-large: $(STAMP) ## whether the loss of the large networks falls; status 1 when one's does not
 	@$(BIN)/python -m experiments.large.claims results/large
 
+IDENTITY := results/identity/$(or $(NAME),$(PROTOCOL))
+
+sweep-identity: $(STAMP) ## blocks put into trained networks (parents first), which train on; PROTOCOL=quick or cpu
+	$(foreach generation,parent trained_on child decay,$(BIN)/python -m plainres.train -m +experiment=identity scale=$(PROTOCOL) \
+	  generation=$(generation) $(if $(NAME),scale.name=$(NAME)) $(HOW) &&) true
+	@$(BIN)/python -m experiments.identity.figures $(IDENTITY)
+	@$(BIN)/python -m experiments.identity.claims $(IDENTITY); test $$? -le 1
+
+check-identity: $(STAMP) ## whether extra blocks do no harm; status 1 when a claim is contradicted
+	@$(BIN)/python -m experiments.identity.claims $(IDENTITY)
+
 power: $(STAMP) ## how often the verdicts are right, by simulation from PROTOCOL's records
 	@$(BIN)/python -m experiments.depth.simulation $(FOLDER)
 
@@ -118,6 +129,7 @@ figures: $(STAMP) ## all figures and result READMEs again, from the committed ta
 	@$(if $(wildcard results/lineage/*/runs.csv),$(BIN)/python -m experiments.lineage.figures results/lineage)
 	@$(if $(wildcard results/lenet/*/runs.csv),$(BIN)/python -m experiments.lenet.figures results/lenet)
 	@$(if $(wildcard results/large/*/runs.csv),$(BIN)/python -m experiments.large.figures results/large)
+	@$(if $(wildcard results/identity/*/*/runs.csv),$(BIN)/python -m experiments.identity.figures $(sort $(patsubst %/,%,$(dir $(patsubst %/runs.csv,%,$(wildcard results/identity/*/*/runs.csv))))))
 	@$(if $(wildcard results/bench/*.csv),$(BIN)/python -m experiments.bench.figures results/bench)
 
 inspect: $(STAMP) ## MODEL layer by layer: shapes, parameters, multiply-adds, receptive fields (PICTURE=file.png, DEPTH=, ARGS=)
@@ -132,5 +144,5 @@ tensorboard: $(STAMP) ## curves of every run on this machine, at http://localhos
 	$(BIN)/tensorboard --logdir results
 
 clean: ## runs, caches and the virtual environment; committed results stay
-	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache results/*/*/runs
+	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache results/*/*/runs results/*/*/*/runs
 	find . -name __pycache__ -not -path './.venv/*' -type d -exec rm -rf {} +
