@@ -28,6 +28,18 @@ class ZeroPadShortcut(nn.Module):
         return functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, *self.padding))
 
 
+class SubsampledConvolution(nn.Conv2d):
+    """A 1×1 convolution that takes every `stride`-th pixel first and then multiplies, instead of both at once: the same function.
+
+    oneDNN's own backward pass writes past its memory, or gives wrong gradients, where a strided 1×1 convolution has fewer input channels
+    than fill a block of 8 (AVX2) or 16 (AVX-512) and memory is channels last (https://github.com/uxlfoundation/oneDNN/issues/6035).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        rows, columns = self.stride
+        return functional.conv2d(input[:, :, ::rows, ::columns], self.weight, self.bias)
+
+
 class ScaledShortcut(nn.Module):
     """A shortcut's output times a constant `factor` (He et al. 2016, arXiv:1603.05027, section 3.1); the block's layers are not scaled."""
 
@@ -52,8 +64,9 @@ def make_shortcut(kind: str, in_channels: int, out_channels: int, stride: int) -
         return None
     changes_shape = stride != 1 or in_channels != out_channels
     if kind == "projection_everywhere" or (kind == "projection" and changes_shape):
+        convolution = SubsampledConvolution if stride != 1 and in_channels < 16 else nn.Conv2d
         return nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
+            convolution(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
             nn.BatchNorm2d(out_channels),
         )
     option_a = ZeroPadShortcut(in_channels, out_channels, stride) if changes_shape else nn.Identity()
