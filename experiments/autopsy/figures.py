@@ -46,7 +46,7 @@ def curves_figure(case: Case) -> Figure:
 def errors_figure(case: Case) -> Figure:
     """Final errors of plain-110 by remedy, training filled and test open, one marker a seed; lines for what they are held against."""
     rows = [case.untreated, *case.treated.values()]
-    figure, axis = plt.subplots(figsize=(8, 1.4 + 0.45 * len(rows)), layout="constrained")
+    figure, axis = plt.subplots(figsize=(9.5, 1.4 + 0.45 * len(rows)), layout="constrained")
     for place, treated in enumerate(rows):
         for record in treated.records:
             axis.plot(100 * counted(record), -place, "o", color="#D55E00", markersize=7)
@@ -97,7 +97,7 @@ def convergence_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) 
     right.set_xticks(depths, [str(depth) for depth in depths])
     right.xaxis.set_minor_locator(NullLocator())
     right.set_xlabel("depth (weighted layers)")
-    right.set_ylabel("rate of convergence (1 / 1,000 iterations), logarithmic")
+    right.set_ylabel("rate (1 / 1,000 iterations), logarithmic")
     right.set_title("-d ln(training loss) / d iteration")
     right.legend(loc="best", fontsize=8)
     figure.suptitle(f"Convergence by depth\n{depth_label_of(records)}", fontsize=11)
