@@ -8,6 +8,7 @@ JOBS ?=
 NAME ?=
 SETTINGS ?=
 NETWORKS ?=
+RESCUES ?=
 PARTS ?=
 ROUNDS ?=
 SECONDS ?=
@@ -25,12 +26,13 @@ ifneq ($(SHALLOW),)
 DEPTH_LIST := $(or $(DEPTH_LIST),110$(comma)56$(comma)44$(comma)32$(comma)20),14,8
 endif
 FOLDER := results/depth/$(or $(NAME),$(PROTOCOL))
+SHORTCUTS := results/shortcuts/$(or $(NAME),$(PROTOCOL))
 HOW := seed=$(call list,$(SEEDS)) $(if $(DEPTH_LIST),model.depth=$(DEPTH_LIST)) $(if $(JOBS),jobs=$(JOBS)) \
   $(if $(FORCE),force=true) $(if $(MISSING),missing=true) $(ARGS)
 OVERRIDES := +experiment=depth protocol=$(PROTOCOL) $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(NAME),protocol.name=$(NAME)) $(HOW)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint sweep-depth check-depth sweep-robustness check-robustness sweep-pace check-pace sweep-lineage check-lineage sweep-lenet check-lenet sweep-large check-large power bench figures inspect own-images tensorboard clean
+.PHONY: help install test lint sweep-depth check-depth sweep-robustness check-robustness sweep-pace check-pace sweep-lineage check-lineage sweep-lenet check-lenet sweep-large check-large sweep-shortcuts check-shortcuts sweep-autopsy check-autopsy power bench figures inspect own-images tensorboard clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -116,6 +118,22 @@ sweep-identity: $(STAMP) ## blocks put into trained networks (parents first), wh
 check-identity: $(STAMP) ## whether extra blocks do no harm; status 1 when a claim is contradicted
 	@$(BIN)/python -m experiments.identity.claims $(IDENTITY)
 
+sweep-shortcuts: $(STAMP) ## options A, B and C, half of A, A in every second block, none (PROTOCOL=, ARMS=…), then verdicts
+	$(BIN)/python -m plainres.train -m +experiment=shortcuts protocol=$(PROTOCOL) $(strip $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(NAME),protocol.name=$(NAME)) $(HOW))
+	@$(BIN)/python -m experiments.shortcuts.figures $(SHORTCUTS)
+	@$(BIN)/python -m experiments.shortcuts.claims $(SHORTCUTS); test $$? -le 1
+
+check-shortcuts: $(STAMP) ## whether it matters which shortcut; status 1 when a claim is contradicted
+	@$(BIN)/python -m experiments.shortcuts.claims $(SHORTCUTS) $(if $(VERBOSE),--verbose)
+
+sweep-autopsy: $(STAMP) ## plain-110 with one remedy at a time (conf/rescue; PROTOCOL=quick|cpu, RESCUES=…), then verdicts
+	$(BIN)/python -m plainres.train -m +experiment=autopsy protocol=$(PROTOCOL) base=$(PROTOCOL) $(strip $(if $(RESCUES),rescue=$(call list,$(RESCUES))) $(HOW))
+	@$(BIN)/python -m experiments.autopsy.figures results/autopsy
+	@$(BIN)/python -m experiments.autopsy.claims results/autopsy --base $(PROTOCOL); test $$? -le 1
+
+check-autopsy: $(STAMP) ## what ails plain-110 under PROTOCOL, and what rescues it; status 1 when a claim is contradicted
+	@$(BIN)/python -m experiments.autopsy.claims results/autopsy --base $(PROTOCOL) $(if $(VERBOSE),--verbose)
+
 power: $(STAMP) ## how often the verdicts are right, by simulation from PROTOCOL's records
 	@$(BIN)/python -m experiments.depth.simulation $(FOLDER)
 
@@ -130,6 +148,8 @@ figures: $(STAMP) ## all figures and result READMEs again, from the committed ta
 	@$(if $(wildcard results/lenet/*/runs.csv),$(BIN)/python -m experiments.lenet.figures results/lenet)
 	@$(if $(wildcard results/large/*/runs.csv),$(BIN)/python -m experiments.large.figures results/large)
 	@$(if $(wildcard results/identity/*/*/runs.csv),$(BIN)/python -m experiments.identity.figures $(sort $(patsubst %/,%,$(dir $(patsubst %/runs.csv,%,$(wildcard results/identity/*/*/runs.csv))))))
+	@$(if $(wildcard results/shortcuts/*/runs.csv),$(BIN)/python -m experiments.shortcuts.figures $(patsubst %/runs.csv,%,$(sort $(wildcard results/shortcuts/*/runs.csv))))
+	@$(if $(wildcard results/autopsy/*/runs.csv),$(BIN)/python -m experiments.autopsy.figures results/autopsy)
 	@$(if $(wildcard results/bench/*.csv),$(BIN)/python -m experiments.bench.figures results/bench)
 
 inspect: $(STAMP) ## MODEL layer by layer: shapes, parameters, multiply-adds, receptive fields (PICTURE=file.png, DEPTH=, ARGS=)

@@ -124,7 +124,19 @@ def test_the_same_cell_gives_the_same_record(undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "overrides", [("seed=1",), ("model=plain",), ("model.depth=14",), ("protocol.nesterov=true",), ("model.initialisation=pytorch",)]
+    "overrides",
+    [
+        ("seed=1",),
+        ("model=plain",),
+        ("model.depth=14",),
+        ("protocol.nesterov=true",),
+        ("protocol.clip_norm=0.1",),
+        ("model.initialisation=pytorch",),
+        ("model.initialisation=dirac",),
+        ("model=scaled",),
+        ("model=projection_everywhere",),
+        ("model=every_second", "model.depth=14"),
+    ],
 )
 def test_another_cell_gives_other_numbers(undisturbed, tmp_path, overrides):
     other = train.train_cell(compose_cell(tmp_path / "other", *SMOKE, *overrides))

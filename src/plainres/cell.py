@@ -91,6 +91,9 @@ class Cell:
         missing = OmegaConf.missing_keys(self.config)
         if missing:
             raise ValueError(f"{min(missing)} is not set; data={self.config.data.name} needs {min(missing)}=…")
+        clip_norm = self.config.protocol.clip_norm
+        if clip_norm is not None and not clip_norm > 0:
+            raise ValueError(f"clip_norm {clip_norm} is not above 0; null clips nothing")
         _ = self.schedule  # raises ValueError for numbers that fit no run
 
     def finished(self) -> records.Record | None:

@@ -29,6 +29,7 @@ class Classifier(pl.LightningModule):
         window: iterations over which the running training error and loss are taken.
         evaluated: names of the sets that validation loaders hold, in their order.
         nesterov: Nesterov's momentum; the paper's is not.
+        clip_norm: largest norm of the gradient of all parameters together; None: any, as in the paper.
         bf16: multiply in bfloat16 (autocast); weights, sums and losses stay float32.
         compiled: train through torch.compile; evaluation takes the network as it is.
     """
@@ -46,6 +47,7 @@ class Classifier(pl.LightningModule):
         window: int,
         evaluated: tuple[str, ...] = ("test",),
         nesterov: bool = False,
+        clip_norm: float | None = None,
         bf16: bool = False,
         compiled: bool = False,
     ):
@@ -59,6 +61,7 @@ class Classifier(pl.LightningModule):
         self.window = window
         self.evaluated = evaluated
         self.nesterov = nesterov
+        self.clip_norm = clip_norm
         self.bf16 = bf16
         self.iteration = 0
         self._training_network = torch.compile(network.forward, dynamic=False) if compiled else network.__call__
@@ -84,7 +87,9 @@ class Classifier(pl.LightningModule):
         if self._iterations is None:
             optimiser: Any = self.optimizers(use_pl_optimizer=False)
             forward = partial(self._in_precision, self._training_network)
-            self._iterations = Iterations(forward, self.make_batch, optimiser, self.window_errors, self.window_losses)
+            self._iterations = Iterations(
+                forward, self.make_batch, optimiser, self.window_errors, self.window_losses, clip_norm=self.clip_norm
+            )
         length = len(chunk.draws["chosen"])
         rates = [self.learning_rate(step) for step in range(chunk.step, chunk.step + length)]
         self._iterations.run(chunk.step, chunk.draws, rates)

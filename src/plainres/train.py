@@ -115,6 +115,7 @@ def _fit(cell: Cell) -> records.Record:
         window=min(window, protocol.iterations),
         evaluated=tuple(parts),
         nesterov=bool(protocol.nesterov),
+        clip_norm=protocol.clip_norm,
         bf16=precision == "bf16-mixed",
         compiled=bool(protocol.compile),
     )
