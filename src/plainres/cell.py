@@ -149,7 +149,7 @@ def claim_tables(cells: Sequence[Cell]) -> str | None:
     another configuration (as the committed ones, when another data set is taken) move to a folder of their own.
     """
     folder, shared = cells[0].protocol_folder, _shared(cells[0].identity)
-    tables = (records.RUNS_TABLE, records.CURVES_TABLE, records.CONFIG_FILE)
+    tables = (records.RUNS_TABLE, records.CURVES_TABLE, records.PROBES_TABLE, records.CONFIG_FILE)
     old = records.read_json(folder / records.CONFIG_FILE)
     line = None
     if (folder / records.RUNS_TABLE).exists() and old != shared:

@@ -15,6 +15,7 @@ from typing import IO, Any, get_type_hints
 RECORD_FILE = "record.json"
 CONFIG_FILE = "config.json"
 CURVE_FILE = "curve.csv"
+PROBES_FILE = "probes.csv"
 PROGRESS_FILE = "progress.json"
 FAILURE_FILE = "failure.txt"
 CHECKPOINT_FILE = "last.ckpt"
@@ -23,6 +24,7 @@ DAMAGED_CHECKPOINT_FILE = "last.corrupt"
 DAMAGED = f"its checkpoint is damaged: set aside as {DAMAGED_CHECKPOINT_FILE}, the cell starts again"
 RUNS_TABLE = "runs.csv"
 CURVES_TABLE = "curves.csv"
+PROBES_TABLE = "probes.csv"
 
 FINISHED = "finished"
 DIVERGED = "diverged"
@@ -94,6 +96,34 @@ class CurvePoint:
     test_error: float | None = None
     test_loss: float | None = None
     val_error: float | None = None
+
+
+@dataclass(frozen=True)
+class ProbePoint:
+    """One row of probes.csv: what plainres.probes saw in one layer after `iteration` updates. A value that is not finite is left out.
+
+    Args:
+        layer: convolutions of the main path, from 1; 0 is the image.
+        response: standard deviation over images, channels and positions of the layer's response, after batch normalisation where there
+            is one, before the shortcut's addition and ReLU (the paper's Figure 7).
+        weight_gradient: Euclidean norm of the loss's gradient with respect to the layer's weights.
+        response_gradient: the same with respect to the convolution's output, over all images; in layer 0 to the images.
+        dead: fraction of the channels behind the layer's ReLU that are zero at every position of every image.
+        correlation: in layer 0: how alike the gradients of any two images are (plainres.probes.mean_correlation).
+        seconds: in layer 0: what this look cost.
+    """
+
+    arm: str
+    depth: int
+    seed: int
+    iteration: int
+    layer: int
+    response: float | None
+    weight_gradient: float | None = None
+    response_gradient: float | None = None
+    dead: float | None = None
+    correlation: float | None = None
+    seconds: float | None = None
 
 
 def cell_name(arm: str, depth: int, seed: int) -> str:
@@ -234,26 +264,36 @@ def read_curves(folder: Path) -> list[CurvePoint]:
     return read_table(folder / CURVES_TABLE, CurvePoint)
 
 
-def gather(folder: Path) -> list[Record]:
-    """Takes the finished cells of `folder`/runs into runs.csv and curves.csv; rows of cells that have no folder stay.
+def read_probes(folder: Path) -> list[ProbePoint]:
+    """The points in a results folder's probes.csv."""
+    return read_table(folder / PROBES_TABLE, ProbePoint)
 
-    Returns all records of the table, sorted by arm, depth and seed.
+
+def gather(folder: Path) -> list[Record]:
+    """Takes the finished cells of `folder`/runs into runs.csv, curves.csv and, where there are probes, probes.csv.
+
+    Rows of cells that have no folder stay. Returns all records of the table, sorted by arm, depth and seed.
     """
     found = {}
     for path in sorted((folder / "runs").glob("*/" + RECORD_FILE)):
         record = read_record(path.parent)
         if record and record.cell == path.parent.name:  # a folder that was set aside has another name
             found[record.cell] = record
-    old_runs, old_curves = read_runs(folder), read_curves(folder)
+    old_runs, old_curves, old_probes = read_runs(folder), read_curves(folder), read_probes(folder)
     runs = [record for record in old_runs if record.cell not in found] + list(found.values())
     curves = [point for point in old_curves if cell_name(point.arm, point.depth, point.seed) not in found]
+    probes = [point for point in old_probes if cell_name(point.arm, point.depth, point.seed) not in found]
     for cell in found:
         curves += read_table(folder / "runs" / cell / CURVE_FILE, CurvePoint)
+        probes += read_table(folder / "runs" / cell / PROBES_FILE, ProbePoint)
     runs.sort(key=lambda row: (row.arm, row.depth, row.seed))
     curves.sort(key=lambda row: (row.arm, row.depth, row.seed, row.iteration))
+    probes.sort(key=lambda row: (row.arm, row.depth, row.seed, row.iteration, row.layer))
     if runs:
         write_table(folder / RUNS_TABLE, runs, Record)
         write_table(folder / CURVES_TABLE, curves, CurvePoint)
+    if probes or old_probes:
+        write_table(folder / PROBES_TABLE, probes, ProbePoint)
     return runs
 
 
