@@ -8,6 +8,7 @@ JOBS ?=
 NAME ?=
 SETTINGS ?=
 NETWORKS ?=
+SCALES ?=
 PARTS ?=
 ROUNDS ?=
 SECONDS ?=
@@ -30,7 +31,7 @@ HOW := seed=$(call list,$(SEEDS)) $(if $(DEPTH_LIST),model.depth=$(DEPTH_LIST)) 
 OVERRIDES := +experiment=depth protocol=$(PROTOCOL) $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(NAME),protocol.name=$(NAME)) $(HOW)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint sweep-depth check-depth sweep-robustness check-robustness sweep-pace check-pace sweep-lineage check-lineage sweep-lenet check-lenet sweep-large check-large power bench figures inspect own-images tensorboard clean
+.PHONY: help install test lint sweep-depth check-depth sweep-robustness check-robustness sweep-pace check-pace sweep-lineage check-lineage sweep-lenet check-lenet sweep-large check-large sweep-signal check-signal power bench figures inspect own-images tensorboard clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -105,6 +106,14 @@ sweep-large: $(STAMP) ## AlexNet, VGG-16, GoogLeNet, Inception-v3, 18 to 152 lay
 check-large: $(STAMP) ## whether the loss of the large networks falls; status 1 when one's does not
 	@$(BIN)/python -m experiments.large.claims results/large
 
+sweep-signal: $(STAMP) ## responses and gradients layer by layer, with and without batch normalisation (SCALES=start,quick,cpu)
+	$(foreach scale,$(subst $(comma),$(space),$(or $(SCALES),start$(comma)quick)),$(BIN)/python -m plainres.train -m +experiment=signal scale=$(scale) $(strip $(HOW)) && )true
+	@$(BIN)/python -m experiments.signal.figures results/signal
+	@$(BIN)/python -m experiments.signal.claims results/signal; test $$? -le 1
+
+check-signal: $(STAMP) ## whether gradients vanish, responses shrink, gradients shatter; status 1 when a claim is contradicted
+	@$(BIN)/python -m experiments.signal.claims results/signal
+
 power: $(STAMP) ## how often the verdicts are right, by simulation from PROTOCOL's records
 	@$(BIN)/python -m experiments.depth.simulation $(FOLDER)
 
@@ -118,6 +127,7 @@ figures: $(STAMP) ## all figures and result READMEs again, from the committed ta
 	@$(if $(wildcard results/lineage/*/runs.csv),$(BIN)/python -m experiments.lineage.figures results/lineage)
 	@$(if $(wildcard results/lenet/*/runs.csv),$(BIN)/python -m experiments.lenet.figures results/lenet)
 	@$(if $(wildcard results/large/*/runs.csv),$(BIN)/python -m experiments.large.figures results/large)
+	@$(if $(wildcard results/signal/*/probes.csv),$(BIN)/python -m experiments.signal.figures results/signal)
 	@$(if $(wildcard results/bench/*.csv),$(BIN)/python -m experiments.bench.figures results/bench)
 
 inspect: $(STAMP) ## MODEL layer by layer: shapes, parameters, multiply-adds, receptive fields (PICTURE=file.png, DEPTH=, ARGS=)
