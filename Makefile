@@ -33,8 +33,7 @@ HOW := seed=$(call list,$(SEEDS)) $(if $(DEPTH_LIST),model.depth=$(DEPTH_LIST)) 
 OVERRIDES := +experiment=depth protocol=$(PROTOCOL) $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(NAME),protocol.name=$(NAME)) $(HOW)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint sweep-depth check-depth sweep-robustness check-robustness sweep-pace check-pace sweep-lineage check-lineage sweep-lenet check-lenet sweep-large check-large sweep-shortcuts check-shortcuts sweep-autopsy check-autopsy power bench figures inspect own-images tensorboard clean
-.PHONY: help install test lint sweep-depth check-depth sweep-robustness check-robustness sweep-pace check-pace sweep-lineage check-lineage sweep-lenet check-lenet sweep-large check-large sweep-signal check-signal power bench figures inspect own-images tensorboard clean
+.PHONY: $(shell sed -n "s/^\([a-z-]*\):.*/\1/p" $(firstword $(MAKEFILE_LIST)))
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
