@@ -109,22 +109,29 @@ def test_cells_of_one_name_in_several_folders_are_several_cells(tmp_path):
     assert again.stdout.count("(digits, nesterov, 4 iterations") == 1
 
 
-@pytest.mark.parametrize("pause", [0.0, 0.6])
-def test_killed_and_typed_again_it_ends_as_if_undisturbed(undisturbed, tmp_path, pause):
-    """kill -9 of the parent alone: the workers must notice; 24 slow iterations make sure that it hits them while they train."""
+@pytest.mark.parametrize(("pause", "all_of_them"), [(0.0, False), (0.6, False), (0.3, True)])
+def test_killed_and_typed_again_it_ends_as_if_undisturbed(undisturbed, tmp_path, pause, all_of_them):
+    """kill -9 of the parent alone, or kill of the whole group, after which a worker would begin its next cell: the workers must notice.
+
+    24 slow iterations make sure that it hits them while they train.
+    """
     slow = tmp_path / "sitecustomize"
     slow.mkdir()
     (slow / "sitecustomize.py").write_text(SLOW_STEPS)
     environment = os.environ | {"PYTHONPATH": str(slow)}
     words = ("-m", *GRID, "checkpoint_seconds=0")
-    with subprocess.Popen(command(tmp_path, *words), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as sweep:
+    output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command(tmp_path, *words), cwd=ROOT, env=environment, start_new_session=True, **output) as sweep:
         runs = tmp_path / "depth" / "smoke" / "runs"
         wait_for(lambda: len(list(runs.glob("*-14-*/last.ckpt"))) == 2)
         time.sleep(pause)
-        sweep.send_signal(signal.SIGKILL)
+        if all_of_them:
+            os.killpg(sweep.pid, signal.SIGTERM)
+        else:
+            sweep.send_signal(signal.SIGKILL)
     workers = [records.read_json(path)["pid"] for path in runs.glob("*/progress.json")]
     wait_for(lambda: not any(alive(pid) for pid in workers))
-    assert not list(runs.glob("*-14-*/record.json"))
+    assert not list(runs.glob("*/record.json"))
     again = run(tmp_path, *words)
     assert again.returncode == 0, again.stderr
     for cell in ("plain-14-seed0", "residual-14-seed0"):

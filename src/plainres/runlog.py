@@ -15,6 +15,8 @@ from plainres.record import CHECKPOINT_FILE, CurvePoint, Record
 
 PROGRESS_SECONDS = 1.0
 
+PARENT = os.getppid()  # before any cell: once the parent is gone, a later cell must not take the heir for it
+
 
 class RunLog(pl.Callback):
     """Logs every `log_every` iterations, checkpoints every `checkpoint_seconds`, ends a run whose loss is not finite.
@@ -52,7 +54,7 @@ class RunLog(pl.Callback):
         self.iterations = iterations
         self.batch_size = batch_size
         self.iterations_per_chunk = iterations_per_chunk
-        self.parent = os.getppid() if stop_with_parent else None
+        self.parent = PARENT if stop_with_parent else None
         self.curve: list[CurvePoint] = []
         self.diverged = False
         self._seconds_before = 0.0

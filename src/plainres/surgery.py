@@ -94,7 +94,9 @@ def insert(
     old = list(child.get_submodule(f"layer{stage}").children())
     last = old[-1]
     if type(last) is not BasicBlock or isinstance(last.downsample, nn.Sequential) or not isinstance(last.bn2, nn.BatchNorm2d):
-        raise ValueError("blocks are inserted between BasicBlocks; legal: norm batch; shortcuts none, zero_pad, projection from 14 layers on")
+        raise ValueError(
+            "blocks are inserted between BasicBlocks; legal: norm batch; shortcuts none, zero_pad, projection from 14 layers on"
+        )
     shortcut = "none" if last.downsample is None else "zero_pad"
     kind = resolve(initialisation, shortcut)
     place = len(old) if position == "end" else max(1, len(old) // 2)
