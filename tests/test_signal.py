@@ -206,7 +206,7 @@ def test_the_status_of_a_check_says_whether_a_claim_is_contradicted(tmp_path, ca
 @pytest.mark.parametrize("scale", claims.SCALES)
 @pytest.mark.parametrize("norm", claims.NORMS)
 def test_a_scale_with_or_without_normalisation_has_its_own_folder(tmp_path, scale, norm):
-    cell = compose_cell(tmp_path, "+experiment=signal", f"scale={scale}", f"model.norm={norm}", "data=digits")
+    cell = compose_cell(tmp_path, "+experiment=signal", f"signal={scale}", f"model.norm={norm}", "data=digits")
     cell.check()
     assert cell.protocol_folder == tmp_path / "signal" / f"{scale}-{norm}"
     assert cell.config.callbacks.probes._target_ == "plainres.probes.Probes"
@@ -220,7 +220,7 @@ def test_from_cells_to_verdicts(tmp_path):
         for arm in claims.ARMS:
             for depth in (8, 14):
                 cell = compose_cell(
-                    tmp_path, "+experiment=signal", "scale=start", f"model={arm}", f"model.depth={depth}", f"model.norm={norm}", *few
+                    tmp_path, "+experiment=signal", "signal=start", f"model={arm}", f"model.depth={depth}", f"model.norm={norm}", *few
                 )
                 train.train_cell(cell)
         train.records.gather(cell.protocol_folder)

@@ -15,6 +15,8 @@ from typing import IO, Any, get_type_hints
 RECORD_FILE = "record.json"
 CONFIG_FILE = "config.json"
 CURVE_FILE = "curve.csv"
+INSERTION_FILE = "insertion.csv"
+BRANCH_FILE = "branches.csv"
 PROBES_FILE = "probes.csv"
 PROGRESS_FILE = "progress.json"
 FAILURE_FILE = "failure.txt"
@@ -24,6 +26,8 @@ DAMAGED_CHECKPOINT_FILE = "last.corrupt"
 DAMAGED = f"its checkpoint is damaged: set aside as {DAMAGED_CHECKPOINT_FILE}, the cell starts again"
 RUNS_TABLE = "runs.csv"
 CURVES_TABLE = "curves.csv"
+INSERTIONS_TABLE = "insertions.csv"
+BRANCHES_TABLE = "branches.csv"
 PROBES_TABLE = "probes.csv"
 
 FINISHED = "finished"
@@ -99,6 +103,50 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
+class Insertion:
+    """One row of insertions.csv: what the blocks put into a trained network changed before the child was trained.
+
+    Arm, depth and seed are those of the parent, `blocks` is how many were inserted (0: none, the parent is trained on), `parent_weights`
+    twelve hexadecimal digits of the parent's weights file. Logit differences are the largest of child and parent, `logit_size` is the
+    mean size of the parent's logits, errors are fractions. `_eval`: evaluation mode, test images for the logits and unaugmented training
+    images for the errors. `_batch`: training mode, each batch normalised by its own statistics, over augmented training batches.
+    """
+
+    arm: str
+    depth: int
+    seed: int
+    blocks: int
+    stage: int
+    position: str
+    initialisation: str
+    parent_weights: str
+    logit_difference_eval: float
+    logit_difference_batch: float
+    logit_size: float
+    error_eval: float
+    parent_error_eval: float
+    error_batch: float
+    parent_error_batch: float
+
+
+@dataclass(frozen=True)
+class BranchSize:
+    """One row of branches.csv: ‖F(x)‖ / ‖x‖ of one residual block over all evaluated images, evaluation mode.
+
+    `stage` from 1, `block` within it from 0; `inserted` blocks were not there when the network was first trained.
+    """
+
+    arm: str
+    depth: int
+    seed: int
+    iteration: int
+    stage: int
+    block: int
+    inserted: bool
+    ratio: float
+
+
+@dataclass(frozen=True)
 class ProbePoint:
     """One row of probes.csv: what plainres.probes saw in one layer after `iteration` updates. A value that is not finite is left out.
 
@@ -136,7 +184,7 @@ def cell_config(config: Mapping[str, Any], arm: str) -> dict[str, Any]:
 
     So an option added later leaves the hash of older cells as it was, as long as null means "as before".
     """
-    chosen = {"arm": arm, **{key: config[key] for key in ("seed", "model", "data", "protocol")}}
+    chosen = {"arm": arm, **{key: config[key] for key in ("seed", "model", "data", "protocol")}, "child": config.get("child")}
 
     def kept(node: Mapping[str, Any], path: str) -> dict[str, Any]:
         result = {}
@@ -270,31 +318,36 @@ def read_probes(folder: Path) -> list[ProbePoint]:
 
 
 def gather(folder: Path) -> list[Record]:
-    """Takes the finished cells of `folder`/runs into runs.csv, curves.csv and, where there are probes, probes.csv.
+    """Takes the finished cells of `folder`/runs into runs.csv, curves.csv and the other tables; rows of cells that have no folder stay.
 
-    Rows of cells that have no folder stay. Returns all records of the table, sorted by arm, depth and seed.
+    Returns all records of the table, sorted by arm, depth and seed.
     """
     found = {}
     for path in sorted((folder / "runs").glob("*/" + RECORD_FILE)):
         record = read_record(path.parent)
         if record and record.cell == path.parent.name:  # a folder that was set aside has another name
             found[record.cell] = record
-    old_runs, old_curves, old_probes = read_runs(folder), read_curves(folder), read_probes(folder)
-    runs = [record for record in old_runs if record.cell not in found] + list(found.values())
-    curves = [point for point in old_curves if cell_name(point.arm, point.depth, point.seed) not in found]
-    probes = [point for point in old_probes if cell_name(point.arm, point.depth, point.seed) not in found]
-    for cell in found:
-        curves += read_table(folder / "runs" / cell / CURVE_FILE, CurvePoint)
-        probes += read_table(folder / "runs" / cell / PROBES_FILE, ProbePoint)
+    runs = [record for record in read_runs(folder) if record.cell not in found] + list(found.values())
     runs.sort(key=lambda row: (row.arm, row.depth, row.seed))
-    curves.sort(key=lambda row: (row.arm, row.depth, row.seed, row.iteration))
-    probes.sort(key=lambda row: (row.arm, row.depth, row.seed, row.iteration, row.layer))
     if runs:
         write_table(folder / RUNS_TABLE, runs, Record)
-        write_table(folder / CURVES_TABLE, curves, CurvePoint)
-    if probes or old_probes:
-        write_table(folder / PROBES_TABLE, probes, ProbePoint)
+    for file, table, row_type in (
+        (CURVE_FILE, CURVES_TABLE, CurvePoint),
+        (INSERTION_FILE, INSERTIONS_TABLE, Insertion),
+        (BRANCH_FILE, BRANCHES_TABLE, BranchSize),
+        (PROBES_FILE, PROBES_TABLE, ProbePoint),
+    ):
+        _gather_table(folder, found, file, table, row_type)
     return runs
+
+
+def _gather_table(folder: Path, found: Iterable[str], file: str, table: str, row_type: type) -> None:
+    """Takes the rows that each found cell has in `file` into `folder`/`table`; no rows, no table."""
+    old = [row for row in read_table(folder / table, row_type) if cell_name(row.arm, row.depth, row.seed) not in found]
+    rows = old + [row for cell in found for row in read_table(folder / "runs" / cell / file, row_type)]
+    if rows:
+        rows.sort(key=lambda row: (row.arm, row.depth, row.seed))  # stable: each cell's rows keep their order
+        write_table(folder / table, rows, row_type)
 
 
 def repository_state(folder: Path) -> tuple[str, bool | None]:
