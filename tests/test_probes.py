@@ -113,16 +113,33 @@ def test_dead_channels_are_those_that_are_zero_everywhere():
     assert [layer[3] for layer in found.layers] == [0, 0, 0, 0.25, 0, 0, 0]
 
 
-def test_correlation_is_one_for_equal_and_zero_for_orthogonal_gradients():
-    assert probes.mean_correlation(torch.tensor([[1e-30, 0], [2e-30, 0], [-1.0, 0]])).item() == pytest.approx(1)
-    assert probes.mean_correlation(torch.eye(4).view(4, 1, 2, 2)).item() == 0
-    assert probes.mean_correlation(torch.tensor([[1.0, 0], [1.0, 1.0], [0, 0]])).item() == pytest.approx(math.sqrt(0.5))
-    assert probes.mean_correlation(torch.zeros(3, 4)).isnan()
+@pytest.mark.parametrize(
+    ("first", "second", "correlation"),
+    [
+        ([[1e-30, 0], [0, 2]], [[1, 0], [0, 1e-30]], 1),
+        ([[1.0, 0], [1, 0]], [[-1, 0], [0, 1]], -0.5),
+        ([[1.0, 0], [0, 0], [1, 1]], [[1, 1], [1, 1], [0, 0]], math.sqrt(0.5)),
+    ],
+)
+def test_correlation_is_the_mean_cosine_of_pairs_that_are_not_zero(first, second, correlation):
+    assert probes.mean_correlation(torch.tensor(first), torch.tensor(second)).item() == pytest.approx(correlation)
 
 
-def test_independent_gradients_have_the_correlation_that_the_docstring_gives():
-    torch.manual_seed(0)
-    assert probes.mean_correlation(torch.randn(200, 64)).item() == pytest.approx(math.sqrt(2 / (math.pi * 64)), rel=0.05)
+def test_without_gradients_there_is_no_correlation():
+    assert probes.mean_correlation(torch.zeros(3, 4), torch.ones(3, 4)).isnan()
+
+
+def test_neighbours_of_a_linear_function_agree_and_of_a_rapid_one_do_not():
+    images = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert probes.neighbours_correlation(lambda x: 3 * x.flatten(1), images).item() == pytest.approx(1)
+    assert abs(probes.neighbours_correlation(lambda x: (1e4 * x).sin(), images).item()) < 0.05
+    assert probes.neighbours_correlation(lambda x: (10 * x).sin(), images).item() > 0.9
+
+
+def test_gradients_of_deep_plain_networks_shatter_and_shortcuts_keep_them():
+    images, labels = images_and_labels(32, size=16)
+    plain, residual = (probes.look(network(56, shortcut), images, labels).correlation for shortcut in ("none", "zero_pad"))
+    assert plain < 0.3 < residual
 
 
 def test_a_network_whose_loss_is_not_finite_is_not_looked_at():
@@ -194,7 +211,7 @@ def test_a_look_is_taken_where_it_is_wanted(tmp_path):
 
 def test_other_networks_can_be_looked_at(tmp_path):
     short = ("protocol.iterations=2", "protocol.schedule.warmup_iterations=1", "protocol.evaluation_images=64")
-    for model, layers in (("lenet5", 2), ("se", 7), ("projection", 7)):
+    for model, layers in (("lenet5", 2), ("se", 7)):
         size = ("model.depth=5", "data.pad_to=32") if model == "lenet5" else ("model.depth=8",)
         cell = compose_cell(tmp_path, "protocol=smoke", *short, f"model={model}", *size, LOOKING)
         train.train_cell(cell)

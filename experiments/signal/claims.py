@@ -56,7 +56,7 @@ def mean_response(look: Look) -> float | None:
 
 
 def correlation(look: Look) -> float | None:
-    """How alike the gradients of two images are, from 0 to 1."""
+    """How alike gradients at neighbouring inputs are: 1 where they are the same, 0 where they have shattered."""
     return look[0].correlation
 
 
@@ -207,23 +207,19 @@ def _vanishing(signal: Signal) -> Claim:
 
 
 def _shattering(signal: Signal) -> Claim:
-    statement = "gradients shatter with depth in plain networks, less with shortcuts (both with batch normalisation, at the start)"
-    ends = _ends(sorted(set(signal.depths("batch", "plain")) & set(signal.depths("batch", "residual"))))
-    wanted = {arm: [Wanted(correlation, "batch", arm, depth) for depth in ends] for arm in ARMS}
-    values = _values(signal, [*wanted["plain"], *wanted["residual"]])
+    statement = "gradients shatter with depth in plain networks, less with shortcuts (with batch normalisation, at the start)"
+    depths = sorted(set(signal.depths("batch", "plain")) & set(signal.depths("batch", "residual")))
+    pairs = {depth: [Wanted(correlation, "batch", arm, depth) for arm in ARMS] for depth in depths}
+    values = _values(signal, [wanted for pair in pairs.values() for wanted in pair]) if _ends(depths) else None
     if values is None:
         return _missing(statement, "both arms at two depths with batch normalisation")
-    falls = {arm: _differences(values, *wanted[arm]) for arm in ARMS}
-    less = tuple(plain - residual for plain, residual in zip(falls["plain"], falls["residual"], strict=True))
-    criteria = [
-        Criterion(f"fall of the correlation, plain, {ends[0]} to {ends[1]} layers", falls["plain"]),
-        Criterion("fall in plain - fall in residual", less),
+    shallow, deep = _ends(depths)
+    fall = _differences(values, pairs[shallow][0], pairs[deep][0])
+    criteria = [Criterion(f"correlation, plain-{shallow} - plain-{deep}", fall)]
+    criteria += [
+        Criterion(f"correlation, residual-{depth} - plain-{depth}", _differences(values, *reversed(pair))) for depth, pair in pairs.items()
     ]
-    seen = "; ".join(
-        f"correlation of {arm}-{ends[0]} {statistics.fmean(values[first]):.3f}, {arm}-{ends[1]} {statistics.fmean(values[last]):.3f}"
-        for arm, (first, last) in wanted.items()
-    )
-    return verdict.judge(statement, criteria, seen)
+    return verdict.judge(statement, criteria, f"correlation of neighbours, {_arms_told(pairs, values)}")
 
 
 def _smaller_with_shortcuts(signal: Signal) -> Claim:
@@ -234,11 +230,7 @@ def _smaller_with_shortcuts(signal: Signal) -> Claim:
     if values is None:
         return _missing(statement, "both arms trained with batch normalisation")
     criteria = [Criterion(f"plain-{depth} - residual-{depth}", _differences(values, *pair)) for depth, pair in pairs.items()]
-    seen = "; ".join(
-        f"{depth} layers: plain {statistics.fmean(values[plain]):.3f}, residual {statistics.fmean(values[residual]):.3f}"
-        for depth, (plain, residual) in pairs.items()
-    )
-    return verdict.judge(statement, criteria, f"mean standard deviation, {seen}")
+    return verdict.judge(statement, criteria, f"mean standard deviation, {_arms_told(pairs, values)}")
 
 
 def _smaller_with_depth(signal: Signal) -> Claim:
@@ -294,6 +286,13 @@ def _told(gains: Sequence[Wanted], values: Mapping[Wanted, Sequence[float]]) -> 
         if told:
             parts.append(f"{name} {', '.join(told)}")
     return f"from the last layer to the first the gradient changes {'; '.join(parts)}"
+
+
+def _arms_told(pairs: Mapping[int, Sequence[Wanted]], values: Mapping[Wanted, Sequence[float]]) -> str:
+    return "; ".join(
+        f"{depth} layers: plain {statistics.fmean(values[plain]):.3f}, residual {statistics.fmean(values[residual]):.3f}"
+        for depth, (plain, residual) in pairs.items()
+    )
 
 
 def _factor(power: float) -> str:

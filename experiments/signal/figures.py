@@ -97,10 +97,10 @@ def training_figure(signal: Signal) -> Figure:
 
 
 def depth_figure(signal: Signal) -> Figure:
-    """By depth, at the start: how alike two images' gradients are, and how many channels are dead. Seeds as points, means as lines."""
+    """By depth, at the start: how alike neighbouring gradients are, and how many channels are dead. Seeds as points, means as lines."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
     panels: tuple[tuple[str, Measure, float], ...] = (
-        ("mean |correlation| of two images' gradients", correlation, 1),
+        ("correlation of gradients at neighbouring inputs", correlation, 1),
         ("dead channels (%)", dead, 100),
     )
     for axis, (name, measure, factor) in zip(axes, panels, strict=True):
@@ -114,7 +114,6 @@ def depth_figure(signal: Signal) -> Figure:
                     axis.plot([depth] * len(scaled), scaled, linestyle="none", marker=marker, color=colour, alpha=0.3, markersize=5)
                 means = [factor * statistics.fmean(by_seed.values()) for by_seed in values.values()]
                 axis.plot(list(values), means, line, color=colour, marker=marker, markersize=4, label=f"{arm}, {NORM_NAMES[norm]}")
-        axis.set_ylim(bottom=0)
         axis.set_xlabel("depth (weighted layers)")
         axis.set_ylabel(name)
     axes[0].legend(loc="best", fontsize=8)

@@ -1,7 +1,7 @@
 """The networks of He et al. 2015, plain or with shortcuts: for CIFAR (section 4.2) and for ImageNet (section 4.1)."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -161,22 +161,19 @@ def _stage(
 
 def _second_time(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
     """Contexts of a block's first and second forward pass: the second must not count a batch twice in the running statistics."""
-    return nullcontext(), _StatisticsStandStill(block)
+    return nullcontext(), _statistics_stand_still(block)
 
 
-class _StatisticsStandStill(AbstractContextManager):
-    """A class and not a generator: two backward passes through one forward pass enter it twice."""
-
-    def __init__(self, block: nn.Module):
-        self.norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
-        self.momenta = [norm.momentum for norm in self.norms]
-
-    def __enter__(self) -> None:
-        for norm in self.norms:
-            norm.momentum = 0.0
-
-    def __exit__(self, *error: Any) -> None:
-        for norm, momentum in zip(self.norms, self.momenta, strict=True):
+@contextmanager
+def _statistics_stand_still(block: nn.Module) -> Iterator[None]:
+    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
             if norm.num_batches_tracked is not None:
                 norm.num_batches_tracked -= 1

@@ -157,7 +157,7 @@ class ProbePoint:
         weight_gradient: Euclidean norm of the loss's gradient with respect to the layer's weights.
         response_gradient: the same with respect to the convolution's output, over all images; in layer 0 to the images.
         dead: fraction of the channels behind the layer's ReLU that are zero at every position of every image.
-        correlation: in layer 0: how alike the gradients of any two images are (plainres.probes.mean_correlation).
+        correlation: in layer 0: how alike gradients at neighbouring inputs are (plainres.probes.neighbours_correlation).
         seconds: in layer 0: what this look cost.
     """
 
