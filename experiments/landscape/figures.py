@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from experiments import verdict
 from experiments.landscape.claims import STATISTICS, Look, Looks, check, label_of, of_statistics, read_looks, table
@@ -90,7 +90,7 @@ def relief_figure(looks: Looks) -> Figure:
     direction = min(key[0] for key in places)
     networks = sorted({network for number, network in places if number == direction})
     low, high = bounds(looks)
-    figure = plt.figure(figsize=(5.2 * len(networks), 4.9), layout="constrained")
+    figure = plt.figure(figsize=(5.6 * len(networks), 5.2), layout="constrained")
     for column, network in enumerate(networks):
         look = places[direction, network]
         axis = figure.add_subplot(1, len(networks), column + 1, projection="3d")
@@ -100,11 +100,15 @@ def relief_figure(looks: Looks) -> Figure:
         norm = Normalize(math.log10(low), math.log10(high))
         axis.plot_surface(x, y, heights, cmap=COLOURS, norm=norm, rstride=1, cstride=1, linewidth=0.1, edgecolor="black", antialiased=True)
         axis.set_zlim(math.log10(low), math.log10(high))
-        axis.zaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{10**value:.2g}"))
+        axis.zaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{10**value:.3g}"))
         axis.set_xlabel("first direction")
         axis.set_ylabel("second direction")
-        axis.set_zlabel("training loss (nats)")
-        axis.set_title(f"{network[0]}-{network[1]}", fontsize=10)
+        for ticks in (axis.set_xticks, axis.set_yticks):
+            ticks([-look.surface.radius, 0, look.surface.radius])
+        axis.zaxis.set_major_locator(MaxNLocator(5))
+        axis.set_zlabel("training loss (nats)", labelpad=9)
+        axis.set_title(f"{network[0]}-{network[1]}, directions {direction}", fontsize=10, y=0.98)
+        axis.set_box_aspect(None, zoom=0.88)
     chosen = [look for look in looks if look.surface.direction_seed == direction]
     figure.suptitle(f"Loss around the trained network\n{label_of(chosen)}\n{STATISTICS[looks[0].surface.statistics]}", fontsize=11)
     return figure

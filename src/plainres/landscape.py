@@ -236,7 +236,7 @@ def _measure_rows(plane: Plane, at: Sequence[float], folder: Path, jobs: int, na
     work = Parallel(n_jobs=jobs, return_as="generator_unordered")(
         delayed(_measure_row)(plane, at, at[place], _row_file(folder, place)) for place in left
     )
-    for _ in track(work, total=len(left), description=name, transient=True):
+    for _ in track(work, total=len(left), description=name, transient=True, disable=not sys.stdout.isatty()):
         pass
 
 
