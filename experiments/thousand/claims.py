@@ -22,7 +22,7 @@ DEPTHS = (302, 602, 1202)
 DEEPEST, SHALLOWER = 1202, 110
 PLAIN = ("plain", 56)
 STORED, RECOMPUTED = "stored", "recomputed"
-SAME_NUMBERS = ("train_error", "train_loss", "test_loss")
+SAME_NUMBERS = ("train_error", "train_loss", "test_error")  # losses in evaluation mode need not be finite after so few iterations
 
 
 @dataclass(frozen=True)
