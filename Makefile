@@ -8,6 +8,7 @@ JOBS ?=
 NAME ?=
 SETTINGS ?=
 NETWORKS ?=
+RESCUES ?=
 PARTS ?=
 ROUNDS ?=
 SECONDS ?=
@@ -26,13 +27,14 @@ ifneq ($(SHALLOW),)
 DEPTH_LIST := $(or $(DEPTH_LIST),110$(comma)56$(comma)44$(comma)32$(comma)20),14,8
 endif
 FOLDER := results/depth/$(or $(NAME),$(PROTOCOL))
+SHORTCUTS := results/shortcuts/$(or $(NAME),$(PROTOCOL))
 HOW := seed=$(call list,$(SEEDS)) $(if $(DEPTH_LIST),model.depth=$(DEPTH_LIST)) $(if $(JOBS),jobs=$(JOBS)) \
   $(if $(FORCE),force=true) $(if $(MISSING),missing=true) $(ARGS)
 OVERRIDES := +experiment=depth protocol=$(PROTOCOL) $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(NAME),protocol.name=$(NAME)) $(HOW)
 LANDSCAPE := protocol=$(PROTOCOL) $(if $(NAME),protocol.name=$(NAME)) $(strip $(HOW))
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint sweep-depth check-depth sweep-robustness check-robustness sweep-pace check-pace sweep-lineage check-lineage sweep-lenet check-lenet sweep-large check-large sweep-thousand check-thousand sweep-landscape check-landscape power bench figures inspect own-images tensorboard clean
+.PHONY: help install test lint sweep-depth check-depth sweep-robustness check-robustness sweep-pace check-pace sweep-lineage check-lineage sweep-lenet check-lenet sweep-large check-large sweep-shortcuts check-shortcuts sweep-autopsy check-autopsy sweep-thousand check-thousand sweep-landscape check-landscape power bench figures inspect own-images tensorboard clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -128,6 +130,33 @@ sweep-landscape: $(STAMP) ## the loss around plain-56 and residual-56 on planes 
 check-landscape: $(STAMP) ## which arm's loss surface is smoother under PROTOCOL; status 1 when a claim is contradicted
 	@$(BIN)/python -m experiments.landscape.claims results/landscape/$(or $(NAME),$(PROTOCOL))
 
+IDENTITY := results/identity/$(or $(NAME),$(PROTOCOL))
+
+sweep-identity: $(STAMP) ## blocks put into trained networks (parents first), which train on; PROTOCOL=quick or cpu
+	$(foreach generation,parent trained_on child decay,$(BIN)/python -m plainres.train -m +experiment=identity scale=$(PROTOCOL) \
+	  generation=$(generation) $(if $(NAME),scale.name=$(NAME)) $(HOW) &&) true
+	@$(BIN)/python -m experiments.identity.figures $(IDENTITY)
+	@$(BIN)/python -m experiments.identity.claims $(IDENTITY); test $$? -le 1
+
+check-identity: $(STAMP) ## whether extra blocks do no harm; status 1 when a claim is contradicted
+	@$(BIN)/python -m experiments.identity.claims $(IDENTITY)
+
+sweep-shortcuts: $(STAMP) ## options A, B and C, half of A, A in every second block, none (PROTOCOL=, ARMS=…), then verdicts
+	$(BIN)/python -m plainres.train -m +experiment=shortcuts protocol=$(PROTOCOL) $(strip $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(NAME),protocol.name=$(NAME)) $(HOW))
+	@$(BIN)/python -m experiments.shortcuts.figures $(SHORTCUTS)
+	@$(BIN)/python -m experiments.shortcuts.claims $(SHORTCUTS); test $$? -le 1
+
+check-shortcuts: $(STAMP) ## whether it matters which shortcut; status 1 when a claim is contradicted
+	@$(BIN)/python -m experiments.shortcuts.claims $(SHORTCUTS) $(if $(VERBOSE),--verbose)
+
+sweep-autopsy: $(STAMP) ## plain-110 with one remedy at a time (conf/rescue; PROTOCOL=quick|cpu, RESCUES=…), then verdicts
+	$(BIN)/python -m plainres.train -m +experiment=autopsy protocol=$(PROTOCOL) base=$(PROTOCOL) $(strip $(if $(RESCUES),rescue=$(call list,$(RESCUES))) $(HOW))
+	@$(BIN)/python -m experiments.autopsy.figures results/autopsy
+	@$(BIN)/python -m experiments.autopsy.claims results/autopsy --base $(PROTOCOL); test $$? -le 1
+
+check-autopsy: $(STAMP) ## what ails plain-110 under PROTOCOL, and what rescues it; status 1 when a claim is contradicted
+	@$(BIN)/python -m experiments.autopsy.claims results/autopsy --base $(PROTOCOL) $(if $(VERBOSE),--verbose)
+
 power: $(STAMP) ## how often the verdicts are right, by simulation from PROTOCOL's records
 	@$(BIN)/python -m experiments.depth.simulation $(FOLDER)
 
@@ -143,6 +172,9 @@ figures: $(STAMP) ## all figures and result READMEs again, from the committed ta
 	@$(if $(wildcard results/large/*/runs.csv),$(BIN)/python -m experiments.large.figures results/large)
 	@$(if $(wildcard results/thousand/*/runs.csv),$(BIN)/python -m experiments.thousand.figures results/thousand)
 	@$(if $(wildcard results/landscape/*/surface-*.csv),$(BIN)/python -m experiments.landscape.figures $(patsubst %/,%,$(sort $(dir $(wildcard results/landscape/*/surface-*.csv)))))
+	@$(if $(wildcard results/identity/*/*/runs.csv),$(BIN)/python -m experiments.identity.figures $(sort $(patsubst %/,%,$(dir $(patsubst %/runs.csv,%,$(wildcard results/identity/*/*/runs.csv))))))
+	@$(if $(wildcard results/shortcuts/*/runs.csv),$(BIN)/python -m experiments.shortcuts.figures $(patsubst %/runs.csv,%,$(sort $(wildcard results/shortcuts/*/runs.csv))))
+	@$(if $(wildcard results/autopsy/*/runs.csv),$(BIN)/python -m experiments.autopsy.figures results/autopsy)
 	@$(if $(wildcard results/bench/*.csv),$(BIN)/python -m experiments.bench.figures results/bench)
 
 inspect: $(STAMP) ## MODEL layer by layer: shapes, parameters, multiply-adds, receptive fields (PICTURE=file.png, DEPTH=, ARGS=)
@@ -157,5 +189,5 @@ tensorboard: $(STAMP) ## curves of every run on this machine, at http://localhos
 	$(BIN)/tensorboard --logdir results
 
 clean: ## runs, caches and the virtual environment; committed results stay
-	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache results/*/*/runs
+	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache results/*/*/runs results/*/*/*/runs
 	find . -name __pycache__ -not -path './.venv/*' -type d -exec rm -rf {} +

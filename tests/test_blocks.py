@@ -79,8 +79,22 @@ def test_a_silent_residual_block_at_a_stage_border_is_option_a():
     np.testing.assert_array_equal(block(x).detach().numpy(), zero_padded(x.numpy(), 8, 2))
 
 
+@pytest.mark.parametrize(("out_channels", "stride"), [(4, 1), (8, 2)])
+def test_half_of_option_a_halves_the_shortcut_and_not_the_layers(out_channels, stride):
+    whole, half, plain = (BasicBlock(4, out_channels, stride, kind) for kind in ("zero_pad", "zero_pad_half", "none"))
+    for block in (half, plain):
+        block.load_state_dict(whole.state_dict())
+    x = torch.rand(2, 4, 7, 6)
+    captured = []
+    for block in (whole, half, plain):
+        block.relu = nn.Identity()  # what is added up, before the ReLU
+        captured.append(block(x))
+    torch.testing.assert_close(captured[0] - captured[2], 2 * (captured[1] - captured[2]), rtol=1e-4, atol=1e-5)
+    assert not torch.equal(captured[1], captured[2])
+
+
 def test_gradient_passes_a_silent_residual_block_and_not_a_plain_one():
-    for shortcut, expected in (("zero_pad", 1.0), ("none", 0.0)):
+    for shortcut, expected in (("zero_pad", 1.0), ("zero_pad_half", 0.5), ("none", 0.0)):
         block = BasicBlock(4, 4, 1, shortcut)
         nn.init.zeros_(block.bn2.weight)
         x = (torch.rand(2, 4, 5, 5) + 0.1).requires_grad_()
@@ -126,14 +140,35 @@ def test_parameters_beside_the_main_path(kind, at_border, within_stage):
 @pytest.mark.parametrize(("out_channels", "stride"), [(4, 2), (8, 1)])
 def test_stride_alone_and_channels_alone_change_the_shape(out_channels, stride):
     projection = make_shortcut("projection", 4, out_channels, stride)
-    assert [type(module) for module in projection] == [nn.Conv2d, nn.BatchNorm2d]
+    assert all(isinstance(module, kind) for module, kind in zip(projection, (nn.Conv2d, nn.BatchNorm2d), strict=True))
     assert projection[0].kernel_size == (1, 1)
     assert isinstance(make_shortcut("zero_pad", 4, out_channels, stride), ZeroPadShortcut)
 
 
+@pytest.mark.parametrize("in_channels", [3, 4, 8, 16])
+def test_gradients_of_narrow_projections_in_channels_last_are_right(in_channels):
+    """oneDNN writes past its memory here when it is left to it: this test may then end the process."""
+    projection = make_shortcut("projection", in_channels, 2 * in_channels, 2)[0].to(memory_format=torch.channels_last)
+    reference = nn.Conv2d(in_channels, 2 * in_channels, 1, 2, bias=False).double()
+    reference.load_state_dict({name: tensor.double() for name, tensor in projection.state_dict().items()})
+    for _ in range(5):
+        x = torch.randn(32, in_channels, 8, 8)
+        y = x.double().requires_grad_()
+        x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+        projection.zero_grad()
+        reference.zero_grad()
+        projection(x).square().sum().backward()
+        reference(y).square().sum().backward()
+        torch.testing.assert_close(projection.weight.grad.double(), reference.weight.grad, rtol=1e-4, atol=1e-2)
+        torch.testing.assert_close(x.grad.double(), y.grad, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("kind", ["", "identity", "None", "A"])
 def test_an_unknown_shortcut_names_the_legal_ones(kind):
-    with pytest.raises(ValueError, match=f"^shortcut '{kind}' is unknown; legal: none, zero_pad, projection, projection_everywhere$"):
+    with pytest.raises(
+        ValueError,
+        match=f"^shortcut '{kind}' is unknown; legal: none, zero_pad, projection, projection_everywhere, zero_pad_half; of a network",
+    ):
         BasicBlock(4, 4, 1, kind)
 
 
@@ -170,5 +205,33 @@ def test_pytorchs_initialisation_is_uniform_within_the_root_of_the_fan_in():
 
 
 def test_an_unknown_initialisation_names_the_legal_ones():
-    with pytest.raises(ValueError, match=r"^initialisation 'zeros' is unknown; legal: he, pytorch$"):
+    with pytest.raises(ValueError, match=r"^initialisation 'zeros' is unknown; legal: he, pytorch, dirac$"):
         initialise(nn.Conv2d(1, 1, 1), "zeros")
+
+
+def test_dirac_layers_pass_on_what_a_relu_has_let_through():
+    block = BasicBlock(8, 8, 1, "none")
+    initialise(nn.Sequential(nn.Conv2d(1, 8, 3), block), "dirac")
+    x = torch.randn(64, 8, 12, 12).relu()
+    out = block(x)
+    kept = (out / out.std() - x / x.std()).abs()
+    assert kept.mean() < 0.02
+    assert out.std().item() == pytest.approx(1.0, abs=0.02)
+
+
+def test_dirac_channels_that_a_layer_adds_can_learn_and_the_first_layer_sees_the_image_as_ever():
+    torch.manual_seed(1)
+    he = nn.Sequential(nn.Conv2d(1, 8, 3, bias=False), nn.BatchNorm2d(8), BasicBlock(8, 16, 2, "projection"))
+    initialise(he)
+    torch.manual_seed(1)
+    dirac = nn.Sequential(nn.Conv2d(1, 8, 3, bias=False), nn.BatchNorm2d(8), BasicBlock(8, 16, 2, "projection"))
+    initialise(dirac, "dirac")
+    assert torch.equal(dirac[0].weight, he[0].weight)
+    assert torch.equal(dirac[1].bias, torch.zeros(8))
+    wider, beside = dirac[2].conv1.weight, dirac[2].downsample[0].weight
+    assert torch.equal(wider[:8].sum((2, 3)), torch.eye(8))
+    assert torch.equal(wider[:8, :, 1, 1], torch.eye(8))
+    assert torch.equal(wider[8:], he[2].conv1.weight[8:])
+    assert torch.equal(beside, he[2].downsample[0].weight)
+    dirac(torch.randn(4, 1, 9, 9)).square().sum().backward()
+    assert wider.grad.flatten(1).norm(dim=1).gt(0).all()

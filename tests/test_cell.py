@@ -90,6 +90,7 @@ def test_the_schedule_is_the_protocols(compose):
         (["data=image_folder", "data.label=mine"], "data.root is not set; data=image_folder needs data.root=…"),
         (["protocol.iterations=0"], "iterations 0 is below 1"),
         (["protocol.iterations=50"], "warmup_iterations 100 lies outside 0 to iterations - 1 = 49"),
+        (["protocol.clip_norm=0"], "clip_norm 0 is not above 0; null clips nothing"),
         (["protocol.schedule.kind=poly"], "schedule kind 'poly' is unknown; legal: step, cosine"),
     ],
 )

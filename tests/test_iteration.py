@@ -23,7 +23,7 @@ def network_and_stream(device: str = "cpu", chunk: int = 1):
     return network.to(device, memory_format=torch.channels_last), stream
 
 
-def by_hand(network: nn.Module, stream: TrainingBatches) -> tuple[list[float], list[float]]:
+def by_hand(network: nn.Module, stream: TrainingBatches, clip_norm: float | None = None) -> tuple[list[float], list[float]]:
     optimiser = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3)
     errors, losses = [], []
     for step, rate in enumerate(RATES):
@@ -33,17 +33,21 @@ def by_hand(network: nn.Module, stream: TrainingBatches) -> tuple[list[float], l
         logits = network(images)
         loss = nn.functional.cross_entropy(logits, labels)
         loss.backward()
+        if clip_norm is not None:
+            norm = torch.cat([parameter.grad.flatten() for parameter in network.parameters()]).norm()
+            for parameter in network.parameters():
+                parameter.grad *= min(1.0, clip_norm / float(norm))
         optimiser.step()
         errors.append(float((logits.argmax(1) != labels).float().mean()))
         losses.append(float(loss.detach()))
     return errors, losses
 
 
-def in_chunks(network: nn.Module, stream: TrainingBatches, graph: bool | None = None, window: int = len(RATES)):
+def in_chunks(network: nn.Module, stream: TrainingBatches, graph: bool | None = None, window: int = len(RATES), clip_norm=None):
     device = next(network.parameters()).device
     optimiser = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3, fused=device.type == "cuda" or None)
     errors, losses = torch.zeros(window, device=device), torch.zeros(window, device=device)
-    iterations = Iterations(network, stream.make, optimiser, errors, losses, graph)
+    iterations = Iterations(network, stream.make, optimiser, errors, losses, graph, clip_norm)
     for chunk in stream:
         draws = {name: draw.to(device) for name, draw in chunk.draws.items()}
         iterations.run(chunk.step, draws, RATES[chunk.step : chunk.step + len(draws["chosen"])])
@@ -56,6 +60,14 @@ def test_iterations_equal_a_loop_by_hand(chunk):
     assert by_hand(network, stream) == in_chunks(other, chunks)
     for one, two in zip(network.state_dict().values(), other.state_dict().values(), strict=True):
         assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize(("clip_norm", "clips"), [(0.5, True), (1e6, False)])
+def test_gradients_are_clipped_to_a_norm_over_all_parameters(clip_norm, clips):
+    (network, stream), (other, chunks), (free, unclipped) = network_and_stream(), network_and_stream(chunk=4), network_and_stream()
+    losses = by_hand(network, stream, clip_norm)[1]
+    assert in_chunks(other, chunks, clip_norm=clip_norm)[1] == pytest.approx(losses, rel=1e-4)
+    assert (by_hand(free, unclipped)[1] != losses) == clips
 
 
 def test_the_window_holds_the_last_iterations():
@@ -71,12 +83,15 @@ def test_batch_error_is_the_fraction_of_wrong_labels():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("chunk", [1, 2, 9])
-def test_a_cuda_graph_changes_no_number(chunk, monkeypatch):
+@pytest.mark.parametrize(("chunk", "clip_norm"), [(1, None), (2, None), (9, None), (9, 0.5)])
+def test_a_cuda_graph_changes_no_number(chunk, clip_norm, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     assert len(RATES) > EAGER_ITERATIONS + 1, "some iterations are replays"
     (network, stream), (other, chunks) = network_and_stream("cuda", chunk), network_and_stream("cuda", chunk)
-    eager, replayed = in_chunks(network, stream, graph=False), in_chunks(other, chunks, graph=True)
+    eager, replayed = (
+        in_chunks(net, batches, graph=graph, clip_norm=clip_norm)
+        for net, batches, graph in ((network, stream, False), (other, chunks, True))
+    )
     assert replayed[0] == eager[0]
     assert replayed[1] == pytest.approx(eager[1], rel=1e-4)
     for one, two in zip(network.state_dict().values(), other.state_dict().values(), strict=True):

@@ -138,6 +138,7 @@ def test_the_centre_is_the_trained_network(results):
     landscape.measure(cell)
     ((surface, points),) = read_surfaces(cell.protocol_folder)
     assert (points[4].x, points[4].y) == (0, 0)
+    assert points[4].error == pytest.approx(record.train_error_eval, abs=1e-6)
     assert (surface.images, surface.config_hash, surface.data_fingerprint) == (1408, record.config_hash, record.data_fingerprint)
 
     network = CifarNetwork(8, "zero_pad", width=2, in_channels=1)

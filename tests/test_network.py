@@ -149,14 +149,41 @@ def test_published_weights_load_once_the_last_layer_is_renamed():
     torch.testing.assert_close(network(images), published(images))
 
 
-def test_plain_and_residual_networks_of_one_seed_start_alike():
+def test_networks_without_projections_start_alike_from_one_seed():
     states = []
-    for shortcut in ("none", "zero_pad"):
+    for shortcut in ("none", "zero_pad", "zero_pad_half", "zero_pad_every_second"):
         torch.manual_seed(3)
         states.append(CifarNetwork(20, shortcut, width=4).state_dict())
-    assert states[0].keys() == states[1].keys()
-    for name in states[0]:
-        assert torch.equal(states[0][name], states[1][name]), name
+    for state in states[1:]:
+        assert state.keys() == states[0].keys()
+        for name in state:
+            assert torch.equal(state[name], states[0][name]), name
+
+
+@pytest.mark.parametrize("depth", [8, 20, 26, 110])
+def test_every_second_block_has_a_shortcut_and_those_at_the_borders_do(depth):
+    network = CifarNetwork(depth, "zero_pad_every_second", width=1)
+    for stage in (network.layer1, network.layer2, network.layer3):
+        there = [block.downsample is not None for block in stage]
+        assert there == [number % 2 == 0 for number in range(len(stage))]
+
+
+def correlation(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Of two responses (N, C, H, W), the mean over channels."""
+    one, other = (x.transpose(0, 1).flatten(1) for x in (one, other))
+    one, other = (x - x.mean(1, keepdim=True) for x in (one, other))
+    return float(functional.cosine_similarity(one, other, dim=1).mean())
+
+
+@pytest.mark.parametrize(("initialisation", "least", "most"), [("dirac", 0.95, 1.0), ("he", -0.5, 0.5)])
+def test_dirac_initialisation_makes_a_deep_plain_stage_the_identity(initialisation, least, most):
+    torch.manual_seed(0)
+    network = CifarNetwork(110, "none", width=8, initialisation=initialisation)
+    seen = {}
+    for name in ("relu", "layer1"):
+        network.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: seen.setdefault(name, out.detach().clone()))
+    network(torch.randn(16, 3, 8, 8))
+    assert least <= correlation(seen["relu"], seen["layer1"]) <= most
 
 
 def test_another_seed_starts_elsewhere():

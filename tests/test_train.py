@@ -14,8 +14,9 @@ from torchvision import models
 
 from plainres import data, train
 from plainres import record as records
+from plainres.batches import Normaliser
 from plainres.module import Classifier
-from plainres.network import imagenet_weights_file
+from plainres.network import CifarNetwork, imagenet_weights_file
 from plainres.record import CHECKPOINT_FILE
 from plainres.runlog import RunLog
 
@@ -123,7 +124,19 @@ def test_the_same_cell_gives_the_same_record(undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "overrides", [("seed=1",), ("model=plain",), ("model.depth=14",), ("protocol.nesterov=true",), ("model.initialisation=pytorch",)]
+    "overrides",
+    [
+        ("seed=1",),
+        ("model=plain",),
+        ("model.depth=14",),
+        ("protocol.nesterov=true",),
+        ("protocol.clip_norm=0.1",),
+        ("model.initialisation=pytorch",),
+        ("model.initialisation=dirac",),
+        ("model=scaled",),
+        ("model=projection_everywhere",),
+        ("model=every_second", "model.depth=14"),
+    ],
 )
 def test_another_cell_gives_other_numbers(undisturbed, tmp_path, overrides):
     other = train.train_cell(compose_cell(tmp_path / "other", *SMOKE, *overrides))
@@ -307,15 +320,21 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path, monkeypatch):
         train.train_cell(compose_cell(tmp_path, *SMOKE, "accelerator=tpux"))
 
 
-def test_final_weights_stay_where_they_are_wanted(undisturbed, tmp_path):
+def test_final_weights_stay_where_they_are_wanted_and_give_the_errors_of_the_record(undisturbed, tmp_path):
     cell, record = undisturbed
     assert not (cell.folder / records.WEIGHTS_FILE).exists()
     wanted = compose_cell(tmp_path / "undisturbed", *SMOKE, "keep_weights=true")
     assert wanted.finished() is None, "finished, but without weights"
     assert numbers(train.train_cell(wanted)) == numbers(record)
     weights = torch.load(cell.folder / records.WEIGHTS_FILE, weights_only=True)
-    assert weights["fc.weight"].shape == (10, 8)
     assert wanted.finished() is not None
+    source = data.load("digits")  # 1,408 training images: the last batch of an evaluation is smaller
+    network = CifarNetwork(8, "zero_pad", width=2, in_channels=1).eval()
+    network.load_state_dict(weights)
+    normaliser = Normaliser(source.train.pixels, "channel")
+    for images, error in ((source.train, record.train_error_eval), (source.test, record.test_error)):
+        logits = network(normaliser(images.pixels / 255))
+        assert error == pytest.approx((logits.argmax(1) != images.labels).double().mean().item(), abs=1e-6)
 
 
 def test_pictures_of_ones_own_fine_tune_what_torchvision_trained(tmp_path, hub):

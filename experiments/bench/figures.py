@@ -22,6 +22,7 @@ from experiments.bench.parts import (
     DEFAULT,
     DIGITS,
     FLOAT32,
+    LIBRARIES,
     LIMIT,
     ONE_AT_A_TIME,
     ONE_SWEEP,
@@ -200,6 +201,8 @@ def startup(rows: Sequence[Row]) -> list[str]:
         most = FIGURES_SECONDS if "figures" in case else COMMAND_SECONDS
         said = ("**yes**" if any(imports.values()) else "no") if imports else "–"
         table.append([f"`{case}`", _shown(found), judged(found, most=most), said])
+    for case in distinct(row.case for row in rows if row.way == LIBRARIES):
+        table.append([f"`{case}`, which no first cell can do without", _shown(spread(by_round(rows, case, LIBRARIES, "seconds"))), "", ""])
     for case in distinct(row.case for row in rows if row.way == CELL):
         for name, text, most in (
             ("first_cell_seconds", "from the start of the process to the end of the first iteration", FIRST_CELL_SECONDS),

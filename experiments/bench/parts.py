@@ -10,7 +10,7 @@ from typing import Any
 DEPTHS = (20, 110)
 TEXTBOOK, LIMIT, PLAINRES, SIDE_BY_SIDE = "textbook", "limit", "plainres", "side by side"
 ONE_SWEEP, ONE_AT_A_TIME, TEN_COMMANDS = "one cell a core", "one cell at a time", "ten commands"
-CELL, COMMAND, DEFAULT = "cell", "command", "default"
+CELL, COMMAND, LIBRARIES, DEFAULT = "cell", "command", "libraries", "default"
 CONVOLUTION, PRODUCT = "3×3 convolution", "matrix product"
 FLOAT32, BF16 = PRECISIONS = ("float32", "bf16")
 PRODUCT_SIZE = 2048
@@ -181,6 +181,8 @@ def startup(choices: Choices) -> Iterator[Job]:
     for words, options in commands:
         case = "python " + " ".join(words).replace("{copy}", results)
         yield Job(case, COMMAND, "commands.command", choices.cores, {"words": words, **options})
+    words = ["-c", "import pytorch_lightning"]
+    yield Job(f'python {words[0]} "{words[1]}"', LIBRARIES, "commands.command", choices.cores, {"words": words})
     for setting in (DIGITS, SMALL):
         overrides = [*setting.overrides, "model=residual", f"model.depth={setting.shape.depth}"]
         arguments = {"overrides": overrides, "threads": 1}

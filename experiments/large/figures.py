@@ -27,8 +27,8 @@ def losses_figure(runs: Runs) -> Figure:
     for number, (network, cells) in enumerate(runs.items()):
         colour = colormaps["viridis"](number / max(1, len(runs) - 1))
         for place, run in enumerate(cells):
-            style = {"color": colour, "marker": "osD^v"[number % 5], "markersize": 4, "linewidth": 1.2}
-            axis.plot(range(1, len(run.losses) + 1), run.losses, **style, label=network if place == 0 else None)
+            steps, marker, label = range(1, len(run.losses) + 1), "osD^v"[number % 5], network if place == 0 else None
+            axis.plot(steps, run.losses, color=colour, marker=marker, markersize=4, linewidth=1.2, label=label)
     axis.set_xlabel("iteration")
     axis.set_ylabel("training loss (nats per image)")
     axis.legend(loc="upper right", fontsize=8, ncols=2)

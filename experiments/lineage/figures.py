@@ -71,7 +71,7 @@ def vgg_figure(lineage: Lineage) -> Figure:
         values = [100 * statistics.fmean(error(record, measure) for record in records) for records in there.values()]
         depths = [records[0].depth for records in there.values()]
         colour, marker = STYLES["vgg"]
-        axis.plot(depths, values, color=colour, marker=marker, markersize=8, fillstyle=fill, label=name)  # type: ignore[arg-type]
+        axis.plot(depths, values, color=colour, marker=marker, markersize=8, fillstyle=fill, label=name)
     axis.set_xticks([records[0].depth for records in there.values()])
     axis.set_xlabel("depth (weighted layers in the paper's count)")
     axis.set_ylabel("error (%)")

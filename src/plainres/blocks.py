@@ -1,9 +1,14 @@
 """The blocks of He et al. 2015, Figures 2 and 5, and what runs beside them: nothing (the plain arm) or a shortcut."""
 
+import math
+from itertools import pairwise
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-SHORTCUTS = ("none", "zero_pad", "projection", "projection_everywhere")
+SHORTCUTS = ("none", "zero_pad", "projection", "projection_everywhere", "zero_pad_half")
+EVERY_SECOND = "zero_pad_every_second"  # of a whole network: zero_pad in every second block, none in the others
 
 
 class ZeroPadShortcut(nn.Module):
@@ -23,23 +28,49 @@ class ZeroPadShortcut(nn.Module):
         return functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, *self.padding))
 
 
+class SubsampledConvolution(nn.Conv2d):
+    """A 1×1 convolution that takes every `stride`-th pixel first and then multiplies, instead of both at once: the same function.
+
+    oneDNN's own backward pass writes past its memory, or gives wrong gradients, where a strided 1×1 convolution has fewer input channels
+    than fill a block of 8 (AVX2) or 16 (AVX-512) and memory is channels last (https://github.com/uxlfoundation/oneDNN/issues/6035).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        rows, columns = self.stride
+        return functional.conv2d(input[:, :, ::rows, ::columns], self.weight, self.bias)
+
+
+class ScaledShortcut(nn.Module):
+    """A shortcut's output times a constant `factor` (He et al. 2016, arXiv:1603.05027, section 3.1); the block's layers are not scaled."""
+
+    def __init__(self, shortcut: nn.Module, factor: float):
+        super().__init__()
+        self.shortcut = shortcut
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * self.shortcut(x)
+
+
 def make_shortcut(kind: str, in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
-    """The path beside a block's two convolutions: options A, B and C of section 3.3 and 4.1, or None for the plain arm.
+    """The path beside a block's layers: options A, B and C of section 3.3 and 4.1, half of A, or None for the plain arm.
 
     Raises:
         ValueError: `kind` is unknown; names the legal ones.
     """
     if kind not in SHORTCUTS:
-        raise ValueError(f"shortcut {kind!r} is unknown; legal: {', '.join(SHORTCUTS)}")
+        raise ValueError(f"shortcut {kind!r} is unknown; legal: {', '.join(SHORTCUTS)}; of a network also {EVERY_SECOND}")
     if kind == "none":
         return None
     changes_shape = stride != 1 or in_channels != out_channels
     if kind == "projection_everywhere" or (kind == "projection" and changes_shape):
+        convolution = SubsampledConvolution if stride != 1 and in_channels < 16 else nn.Conv2d
         return nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
+            convolution(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
             nn.BatchNorm2d(out_channels),
         )
-    return ZeroPadShortcut(in_channels, out_channels, stride) if changes_shape else nn.Identity()
+    option_a = ZeroPadShortcut(in_channels, out_channels, stride) if changes_shape else nn.Identity()
+    return ScaledShortcut(option_a, 0.5) if kind == "zero_pad_half" else option_a
 
 
 class BasicBlock(nn.Module):
@@ -113,14 +144,18 @@ class SqueezeExcitationBlock(BasicBlock):
         return self.relu(out)
 
 
-INITIALISATIONS = ("he", "pytorch")
+INITIALISATIONS = ("he", "pytorch", "dirac")
+# Mean over standard deviation of a rectified standard normal value: with this shift, batch normalisation leaves what a ReLU has let
+# through where the ReLU after it lets it through again.
+RECTIFIED_MEAN = 1 / math.sqrt(math.pi - 1)
 
 
 def initialise(network: nn.Module, kind: str = "he") -> None:
     """Sets convolutions in place; batch normalisation starts at scale 1, shift 0; linear layers keep PyTorch's default.
 
     Args:
-        kind: `he` (arXiv:1502.01852, normal, fan-out, ReLU gain) as in the paper, or `pytorch` (uniform within ±1/√fan-in).
+        kind: `he` (arXiv:1502.01852, normal, fan-out, ReLU gain) as in the paper, `pytorch` (uniform within ±1/√fan-in), or `dirac`
+            (`he`, and then every layer but the first as near to the identity as it can be: see `_pass_on`).
 
     Raises:
         ValueError: unknown kind; names the legal ones.
@@ -128,8 +163,28 @@ def initialise(network: nn.Module, kind: str = "he") -> None:
     if kind not in INITIALISATIONS:
         raise ValueError(f"initialisation {kind!r} is unknown; legal: {', '.join(INITIALISATIONS)}")
     for module in network.modules():
-        if isinstance(module, nn.Conv2d) and kind == "he":
+        if isinstance(module, nn.Conv2d) and kind != "pytorch":
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+    if kind == "dirac":
+        layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
+        for convolution, following in list(pairwise([*layers, None]))[1:]:  # the first sees the image, which no ReLU has cut
+            if isinstance(convolution, nn.Conv2d) and convolution.kernel_size != (1, 1):
+                _pass_on(convolution, following if isinstance(following, nn.BatchNorm2d) else None)
+
+
+@torch.no_grad()
+def _pass_on(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None) -> None:
+    """Makes a layer hand on its input channels, as many as it has output channels for; further output channels stay as they are.
+
+    A Dirac kernel alone is not enough: normalisation to mean 0 would have the next ReLU cut most of what the last one let through, layer
+    after layer. So these channels get the shift that a rectified normal value needs. Where channels are added, zero kernels (as
+    torch.nn.init.dirac_ sets them) would never learn: their ReLU passes no gradient.
+    """
+    count = min(convolution.in_channels, convolution.out_channels)
+    kernel = torch.zeros_like(convolution.weight[:count])
+    convolution.weight[:count] = nn.init.dirac_(kernel)
+    if norm is not None:
+        norm.bias[:count] = RECTIFIED_MEAN

@@ -43,12 +43,39 @@ class Cell:
     def folder(self) -> Path:
         return self.protocol_folder / "runs" / self.name
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, Any]:
-        """What defines the cell's numbers; its hash is the record's config_hash."""
+        """What defines the cell's numbers; its hash is the record's config_hash.
+
+        Kept, because a sweep's display asks for it every second.
+        """
         container = OmegaConf.to_container(self.config, resolve=True)
         assert isinstance(container, dict)
-        return records.cell_config({str(key): value for key, value in container.items()}, self.arm)
+        identity = records.cell_config({str(key): value for key, value in container.items()}, self.arm)
+        return identity if self.parent_folder is None else {**identity, "parent": self._parent_hash()}
+
+    @property
+    def parent_folder(self) -> Path | None:
+        """Where the trained network lies that this cell continues with; None where it begins anew."""
+        child = self.config.child
+        return None if child is None else Path(self.config.results_dir) / self.config.slug / child.parent / "runs" / self.name
+
+    def _parent_hash(self) -> str:
+        """The config_hash of the parent's record, so that a child belongs to one configuration of it.
+
+        Raises:
+            ValueError: there is no finished parent with weights; names the command that trains it.
+        """
+        assert self.parent_folder is not None
+        record = records.read_record(self.parent_folder)
+        if record is None or not (self.parent_folder / records.WEIGHTS_FILE).exists():
+            raise ValueError(
+                f"{self.parent_folder} holds no trained network with its weights; make sweep-{self.config.slug} trains it first "
+                f"(python -m plainres.train -m +experiment={self.config.slug} generation=parent)"
+            )
+        if record.status == records.DIVERGED:
+            raise ValueError(f"{self.parent_folder} diverged: nothing can be inserted into it")
+        return record.config_hash
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -64,6 +91,9 @@ class Cell:
         missing = OmegaConf.missing_keys(self.config)
         if missing:
             raise ValueError(f"{min(missing)} is not set; data={self.config.data.name} needs {min(missing)}=…")
+        clip_norm = self.config.protocol.clip_norm
+        if clip_norm is not None and not clip_norm > 0:
+            raise ValueError(f"clip_norm {clip_norm} is not above 0; null clips nothing")
         _ = self.schedule  # raises ValueError for numbers that fit no run
 
     def finished(self) -> records.Record | None:
@@ -149,7 +179,7 @@ def claim_tables(cells: Sequence[Cell]) -> str | None:
     another configuration (as the committed ones, when another data set is taken) move to a folder of their own.
     """
     folder, shared = cells[0].protocol_folder, _shared(cells[0].identity)
-    tables = (records.RUNS_TABLE, records.CURVES_TABLE, records.CONFIG_FILE)
+    tables = (records.RUNS_TABLE, records.CURVES_TABLE, records.INSERTIONS_TABLE, records.BRANCHES_TABLE, records.CONFIG_FILE)
     old = records.read_json(folder / records.CONFIG_FILE)
     line = None
     if (folder / records.RUNS_TABLE).exists() and old != shared:
@@ -178,6 +208,6 @@ def set_aside(path: Path, target: Path | None = None) -> Path:
 
 
 def _shared(identity: Mapping[str, Any]) -> dict[str, Any]:
-    shared = {key: value for key, value in identity.items() if key not in ("arm", "seed")}
+    shared = {key: value for key, value in identity.items() if key not in ("arm", "seed", "parent")}
     shared["model"] = {key: value for key, value in identity["model"].items() if key not in ("depth", "shortcut")}
     return shared

@@ -137,7 +137,7 @@ def _photos(root: Path, image_size: int | None) -> Source:
     def part(side: int) -> Images:
         squares = []
         for photo in bunch.images:
-            pixels = torch.from_numpy(photo).permute(2, 0, 1)
+            pixels = torch.from_numpy(photo.copy()).permute(2, 0, 1)
             half = pixels[:, :, side * pixels.shape[2] // 2 : (side + 1) * pixels.shape[2] // 2]
             if size > min(half.shape[1:]):
                 raise ValueError(f"data.image_size {size} exceeds {min(half.shape[1:])}, half the width of the photographs")

@@ -23,6 +23,7 @@ class Iterations:
         optimiser: its learning rate is overwritten.
         errors, losses: (window,) on the device; iteration i writes element i % window.
         graph: None captures a CUDA graph where the device has them.
+        clip_norm: gradients are shortened to this norm, taken over all parameters together; None: they stay as they are.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class Iterations:
         errors: Tensor,
         losses: Tensor,
         graph: bool | None = None,
+        clip_norm: float | None = None,
     ):
         self.forward = forward
         self.make_batch = make_batch
         self.optimiser = optimiser
         self.errors = errors
         self.losses = losses
+        self.clip_norm = clip_norm
         self.captures = errors.is_cuda if graph is None else graph
         self._graph: torch.cuda.CUDAGraph | None = None
         self._eager = 0
@@ -99,6 +102,9 @@ class Iterations:
         logits = self.forward(images)
         loss = functional.cross_entropy(logits, labels)
         loss.backward()
+        if self.clip_norm is not None:  # the norm stays on the device: nothing waits for it, and a graph can hold it
+            parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
         self.optimiser.step()
         self.errors.index_copy_(0, self._slot, batch_error(logits, labels).view(1))
         self.losses.index_copy_(0, self._slot, loss.detach().to(self.losses.dtype).view(1))

@@ -30,7 +30,9 @@ IMAGE_SHAPES = {
     "residual_imagenet": (3, 224, 224),
 }
 SMALL_IMAGE = (3, 32, 32)
-NUM_CLASSES = {"lenet5": 10, "plain": 10, "residual": 10, "projection": 10, "se": 10}
+NUM_CLASSES = {"lenet5": 10} | dict.fromkeys(
+    ("plain", "residual", "projection", "projection_everywhere", "scaled", "every_second", "se"), 10
+)
 # Output shapes in the order in which textbooks give them, and parameters
 KNOWN_SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
     "lenet5": ((6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5), (400,), (120,), (84,), (10,)),

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torchmetrics import MeanMetric, MetricCollection
 
 from plainres.batches import Batch, Chunk
-from plainres.iteration import Iterations, batch_error
+from plainres.iteration import Iterations
 
 
 class Classifier(pl.LightningModule):
@@ -29,6 +29,7 @@ class Classifier(pl.LightningModule):
         window: iterations over which the running training error and loss are taken.
         evaluated: names of the sets that validation loaders hold, in their order.
         nesterov: Nesterov's momentum; the paper's is not.
+        clip_norm: largest norm of the gradient of all parameters together; None: any, as in the paper.
         bf16: multiply in bfloat16 (autocast); weights, sums and losses stay float32.
         compiled: train through torch.compile; evaluation takes the network as it is.
     """
@@ -46,6 +47,7 @@ class Classifier(pl.LightningModule):
         window: int,
         evaluated: tuple[str, ...] = ("test",),
         nesterov: bool = False,
+        clip_norm: float | None = None,
         bf16: bool = False,
         compiled: bool = False,
     ):
@@ -59,6 +61,7 @@ class Classifier(pl.LightningModule):
         self.window = window
         self.evaluated = evaluated
         self.nesterov = nesterov
+        self.clip_norm = clip_norm
         self.bf16 = bf16
         self.iteration = 0
         self._training_network = torch.compile(network.forward, dynamic=False) if compiled else network.__call__
@@ -84,7 +87,9 @@ class Classifier(pl.LightningModule):
         if self._iterations is None:
             optimiser: Any = self.optimizers(use_pl_optimizer=False)
             forward = partial(self._in_precision, self._training_network)
-            self._iterations = Iterations(forward, self.make_batch, optimiser, self.window_errors, self.window_losses)
+            self._iterations = Iterations(
+                forward, self.make_batch, optimiser, self.window_errors, self.window_losses, clip_norm=self.clip_norm
+            )
         length = len(chunk.draws["chosen"])
         rates = [self.learning_rate(step) for step in range(chunk.step, chunk.step + length)]
         self._iterations.run(chunk.step, chunk.draws, rates)
@@ -100,8 +105,9 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         name = self.evaluated[dataloader_idx]
         logits = self(batch.images)
-        self.metrics[f"{name}_error"].update(batch_error(logits, batch.labels), weight=len(batch.labels))
-        self.metrics[f"{name}_loss"].update(functional.cross_entropy(logits, batch.labels), weight=len(batch.labels))
+        # One value an image, because the last batch may be smaller and a MeanMetric that lets NaN pass takes no weights
+        self.metrics[f"{name}_error"].update((logits.argmax(1) != batch.labels).float())
+        self.metrics[f"{name}_loss"].update(functional.cross_entropy(logits, batch.labels, reduction="none"))
 
     def on_validation_epoch_end(self) -> None:
         for name, metric in self.metrics.items(keep_base=True):

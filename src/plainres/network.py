@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from plainres.blocks import BasicBlock, BottleneckBlock, initialise
+from plainres.blocks import EVERY_SECOND, BasicBlock, BottleneckBlock, initialise
 from plainres.depth import BOTTLENECK_MIN_DEPTH, IMAGE_STAGES, check_depth, num_blocks
 
 
@@ -21,12 +21,13 @@ class CifarNetwork(nn.Module):
 
     Args:
         depth: weighted layers on the main path, 6n+2 from 8 to 1202.
-        shortcut: `none` (plain), `zero_pad` (option A), `projection` (B) or `projection_everywhere` (C).
+        shortcut: `none` (plain), `zero_pad` (option A), `projection` (B), `projection_everywhere` (C), `zero_pad_half` (A times 0.5) or
+            `zero_pad_every_second` (A in every second block, none in the others).
         width: channels of the first stage; 16 in the paper.
         num_classes: number of logits.
         in_channels: 3 for colour, 1 for grey.
         block: builds one block from (in_channels, out_channels, stride, shortcut).
-        initialisation: `he` (None; as in the paper) or `pytorch`.
+        initialisation: `he` (None; as in the paper), `pytorch` or `dirac`.
         checkpoint_activations: keep only each block's input for the backward pass and compute the rest again there: about a fifth of
             the memory for a third more work, with the same numbers.
 
@@ -78,7 +79,8 @@ class ImageNetwork(nn.Module):
 
     Args:
         depth: 18, 34, 50, 101 or 152 weighted layers on the main path.
-        shortcut: `none` (plain), `zero_pad` (option A), `projection` (B) or `projection_everywhere` (C).
+        shortcut: `none` (plain), `zero_pad` (option A), `projection` (B), `projection_everywhere` (C), `zero_pad_half` (A times 0.5) or
+            `zero_pad_every_second` (A in every second block, none in the others).
         width: channels of the first stage's 3×3 convolutions; 64 in the paper.
         weights: `imagenet` starts from torchvision's weights, but for a last layer of another number of classes.
 
@@ -127,7 +129,7 @@ def imagenet_weights_file(depth: int) -> Path:
 def _imagenet_weights(depth: int) -> Any:
     from torchvision.models import get_model_weights  # here, because it takes as long to import as torch itself
 
-    return get_model_weights(f"resnet{depth}").DEFAULT  # type: ignore[attr-defined]
+    return get_model_weights(f"resnet{depth}").DEFAULT
 
 
 def _load_imagenet_weights(network: nn.Module, depth: int) -> None:
@@ -146,8 +148,11 @@ def _load_imagenet_weights(network: nn.Module, depth: int) -> None:
 def _stage(
     block: Callable[[int, int, int, str], nn.Module], blocks: int, in_channels: int, out_channels: int, stride: int, shortcut: str
 ) -> nn.Sequential:
-    first = block(in_channels, out_channels, stride, shortcut)
-    return nn.Sequential(first, *(block(out_channels, out_channels, 1, shortcut) for _ in range(blocks - 1)))
+    kinds = [shortcut] * blocks
+    if shortcut == EVERY_SECOND:  # counted within the stage, so that at every depth the block at its border has one
+        kinds = ["none" if number % 2 else "zero_pad" for number in range(blocks)]
+    first = block(in_channels, out_channels, stride, kinds[0])
+    return nn.Sequential(first, *(block(out_channels, out_channels, 1, kind) for kind in kinds[1:]))
 
 
 def _second_time(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:

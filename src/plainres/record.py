@@ -15,6 +15,8 @@ from typing import IO, Any, get_type_hints
 RECORD_FILE = "record.json"
 CONFIG_FILE = "config.json"
 CURVE_FILE = "curve.csv"
+INSERTION_FILE = "insertion.csv"
+BRANCH_FILE = "branches.csv"
 PROGRESS_FILE = "progress.json"
 FAILURE_FILE = "failure.txt"
 CHECKPOINT_FILE = "last.ckpt"
@@ -23,6 +25,8 @@ DAMAGED_CHECKPOINT_FILE = "last.corrupt"
 DAMAGED = f"its checkpoint is damaged: set aside as {DAMAGED_CHECKPOINT_FILE}, the cell starts again"
 RUNS_TABLE = "runs.csv"
 CURVES_TABLE = "curves.csv"
+INSERTIONS_TABLE = "insertions.csv"
+BRANCHES_TABLE = "branches.csv"
 
 FINISHED = "finished"
 DIVERGED = "diverged"
@@ -97,6 +101,50 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
+class Insertion:
+    """One row of insertions.csv: what the blocks put into a trained network changed before the child was trained.
+
+    Arm, depth and seed are those of the parent, `blocks` is how many were inserted (0: none, the parent is trained on), `parent_weights`
+    twelve hexadecimal digits of the parent's weights file. Logit differences are the largest of child and parent, `logit_size` is the
+    mean size of the parent's logits, errors are fractions. `_eval`: evaluation mode, test images for the logits and unaugmented training
+    images for the errors. `_batch`: training mode, each batch normalised by its own statistics, over augmented training batches.
+    """
+
+    arm: str
+    depth: int
+    seed: int
+    blocks: int
+    stage: int
+    position: str
+    initialisation: str
+    parent_weights: str
+    logit_difference_eval: float
+    logit_difference_batch: float
+    logit_size: float
+    error_eval: float
+    parent_error_eval: float
+    error_batch: float
+    parent_error_batch: float
+
+
+@dataclass(frozen=True)
+class BranchSize:
+    """One row of branches.csv: ‖F(x)‖ / ‖x‖ of one residual block over all evaluated images, evaluation mode.
+
+    `stage` from 1, `block` within it from 0; `inserted` blocks were not there when the network was first trained.
+    """
+
+    arm: str
+    depth: int
+    seed: int
+    iteration: int
+    stage: int
+    block: int
+    inserted: bool
+    ratio: float
+
+
+@dataclass(frozen=True)
 class SurfacePoint:
     """One row of a surface table: the loss at centre + x·first direction + y·second direction; nats per image, a fraction in [0, 1]."""
 
@@ -161,7 +209,7 @@ def cell_config(config: Mapping[str, Any], arm: str) -> dict[str, Any]:
 
     So an option added later leaves the hash of older cells as it was, as long as null means "as before".
     """
-    chosen = {"arm": arm, **{key: config[key] for key in ("seed", "model", "data", "protocol")}}
+    chosen = {"arm": arm, **{key: config[key] for key in ("seed", "model", "data", "protocol")}, "child": config.get("child")}
 
     def kept(node: Mapping[str, Any], path: str) -> dict[str, Any]:
         result = {}
@@ -317,7 +365,7 @@ def read_surfaces(folder: Path) -> list[tuple[Surface, list[SurfacePoint]]]:
 
 
 def gather(folder: Path) -> list[Record]:
-    """Takes the finished cells of `folder`/runs into runs.csv and curves.csv; rows of cells that have no folder stay.
+    """Takes the finished cells of `folder`/runs into runs.csv, curves.csv and the other tables; rows of cells that have no folder stay.
 
     Returns all records of the table, sorted by arm, depth and seed.
     """
@@ -336,7 +384,18 @@ def gather(folder: Path) -> list[Record]:
     if runs:
         write_table(folder / RUNS_TABLE, runs, Record)
         write_table(folder / CURVES_TABLE, curves, CurvePoint)
+    _gather_table(folder, found, INSERTION_FILE, INSERTIONS_TABLE, Insertion)
+    _gather_table(folder, found, BRANCH_FILE, BRANCHES_TABLE, BranchSize)
     return runs
+
+
+def _gather_table(folder: Path, found: Iterable[str], file: str, table: str, row_type: type) -> None:
+    """Takes the rows that each found cell has in `file` into `folder`/`table`; no rows, no table."""
+    old = [row for row in read_table(folder / table, row_type) if cell_name(row.arm, row.depth, row.seed) not in found]
+    rows = old + [row for cell in found for row in read_table(folder / "runs" / cell / file, row_type)]
+    if rows:
+        rows.sort(key=lambda row: (row.arm, row.depth, row.seed))  # stable: each cell's rows keep their order
+        write_table(folder / table, rows, row_type)
 
 
 def repository_state(folder: Path) -> tuple[str, bool | None]:

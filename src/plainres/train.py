@@ -5,11 +5,13 @@ import math
 import sys
 import time
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:  # torch is imported where it is used: a sweep with nothing le
 
 LOG = logging.getLogger(__name__)
 GPU_ITERATIONS_PER_CHUNK = 100  # on a GPU, about 0.1 s
+FITTED_BATCHES = 20  # training batches that an inserted block's statistics are taken from, and its effect on training mode
+ERROR_IMAGES = 4000  # at least as many training images (where there are) for the errors before a child is trained
 
 
 def train_cell(cell: Cell) -> records.Record:
@@ -65,8 +69,7 @@ def _fit(cell: Cell) -> records.Record:
     augmentation = Augmentation(**{**identity["protocol"]["augmentation"], "mirror": protocol.augmentation.mirror and config.data.mirror})
 
     pl.seed_everything(seed, verbose=False)
-    network = hydra.utils.instantiate(config.model, num_classes=source.num_classes, in_channels=source.in_channels)
-    network = network.to(memory_format=torch.channels_last)
+    network = _network(config, source).to(memory_format=torch.channels_last)
     multiply_adds = sum(layer.multiply_adds for layer in ledger(network, source.train.pixels.shape[1:]))
 
     pixels, labels = source.train.pixels.to(device), source.train.labels.to(device)
@@ -83,6 +86,10 @@ def _fit(cell: Cell) -> records.Record:
     loaders = [
         EvaluationBatches(part.pixels[evaluated].to(device), part.labels[evaluated].to(device), normaliser) for part in parts.values()
     ]
+
+    if config.child is not None:
+        network = _child(cell, network.to(device), parts["test"], source.train, stream, normaliser)
+        multiply_adds = sum(layer.multiply_adds for layer in ledger(network, source.train.pixels.shape[1:]))
 
     runlog = RunLog(
         cell.arm,
@@ -108,6 +115,7 @@ def _fit(cell: Cell) -> records.Record:
         window=min(window, protocol.iterations),
         evaluated=tuple(parts),
         nesterov=bool(protocol.nesterov),
+        clip_norm=protocol.clip_norm,
         bf16=precision == "bf16-mixed",
         compiled=bool(protocol.compile),
     )
@@ -183,6 +191,55 @@ def _fit(cell: Cell) -> records.Record:
     for spent in (records.CHECKPOINT_FILE, records.FAILURE_FILE):
         (folder / spent).unlink(missing_ok=True)
     return record
+
+
+def _child(cell: Cell, network: Any, test: Any, train: Any, stream: Any, normaliser: Any) -> Any:
+    """The network that the cell's parent became, with the cell's blocks in it; leaves what they change as a row of insertion.csv.
+
+    Args:
+        network: of the parent's shape, on the device.
+        test, train: images of the source.
+        stream: the cell's training batches.
+    """
+    import torch
+
+    from plainres import surgery
+    from plainres.batches import EvaluationBatches
+
+    assert cell.parent_folder is not None
+    child, device = cell.config.child, next(network.parameters()).device
+    weights = surgery.load_parent(network, cell.parent_folder / records.WEIGHTS_FILE)
+    batches = [stream.batch(step) for step in range(min(FITTED_BATCHES, stream.stop))]
+    initialisation = surgery.resolve(child.initialisation, cell.config.model.shortcut)
+    grown = surgery.insert(network, child.blocks, child.stage, child.position, initialisation, [batch.images for batch in batches])
+    # Evenly spaced, because the images of a folder lie there class by class
+    spaced = torch.arange(0, len(train.labels), max(1, len(train.labels) // ERROR_IMAGES))
+    some = EvaluationBatches(train.pixels[spaced].to(device), train.labels[spaced].to(device), normaliser)
+    every = EvaluationBatches(test.pixels.to(device), test.labels.to(device), normaliser)
+    changed = surgery.effect(network, grown, every, some, batches)
+    row = records.Insertion(
+        arm=cell.arm,
+        depth=cell.config.model.depth,
+        seed=cell.config.seed,
+        blocks=child.blocks,
+        stage=child.stage,
+        position=child.position,
+        initialisation=initialisation,
+        parent_weights=weights,
+        **asdict(changed),
+    )
+    records.write_table(cell.folder / records.INSERTION_FILE, [row], records.Insertion)
+    return grown.train()
+
+
+def _network(config: DictConfig, source: "Source") -> Any:
+    """The network, untrained; what it says of an illegal value passes through Hydra as it is."""
+    try:
+        return hydra.utils.instantiate(config.model, num_classes=source.num_classes, in_channels=source.in_channels)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ValueError):
+            raise error.__cause__ from None
+        raise
 
 
 def load_source(config: DictConfig) -> "Source":

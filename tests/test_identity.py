@@ -1,0 +1,373 @@
+"""Children of trained networks as cells, the size of their branches, and the claims about them on made-up tables."""
+
+import dataclasses
+
+import hydra
+import pytest
+import torch
+from composing import CONF, compose_cell
+from made_up import made_up_record
+
+from experiments.identity import claims, figures
+from experiments.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
+from plainres import record as records
+from plainres import train
+from plainres.batches import Normaliser
+from plainres.module import Classifier
+from plainres.record import BranchSize, Insertion, Record
+from plainres.surgery import insert
+
+SHORT = ("+experiment=identity", "scale=smoke", "model.depth=14", "threads=1")
+SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
+OF_THE_RUN = ("seconds", "images_per_second", "peak_memory_mib", "finished_at")
+
+
+def numbers(record: Record) -> dict:
+    return {name: value for name, value in dataclasses.asdict(record).items() if name not in OF_THE_RUN}
+
+
+def cell(folder, *overrides: str):
+    return compose_cell(folder, *SHORT, *overrides)
+
+
+@pytest.fixture(scope="module")
+def parents(tmp_path_factory):
+    """A results folder with a parent of each arm; tests write beside them under names of their own."""
+    folder = tmp_path_factory.mktemp("results")
+    for arm in ("plain", "residual"):
+        train.train_cell(cell(folder, f"model={arm}", "generation=parent"))
+    return folder
+
+
+def insertion(chosen) -> Insertion:
+    return records.read_table(chosen.folder / records.INSERTION_FILE, Insertion)[0]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_generation_composes(tmp_path, scale):
+    for generation in ("parent", "trained_on", "child", "decay"):
+        made = compose_cell(tmp_path, "+experiment=identity", f"scale={scale}", f"generation={generation}")
+        protocol = made.config.protocol
+        assert made.protocol_folder.parent == tmp_path / "identity" / scale
+        assert protocol.iterations % protocol.evaluate_every == 0
+        assert protocol.iterations % protocol.log_every == 0
+        assert protocol.error_window <= protocol.iterations
+        assert (made.config.child is None) == (generation == "parent")
+        if made.config.child is not None:
+            assert made.parent_folder == tmp_path / "identity" / scale / "parent" / "runs" / made.name
+
+
+def test_children_and_the_parent_trained_on_are_trained_alike(tmp_path):
+    one, other = (compose_cell(tmp_path, "+experiment=identity", f"generation={which}").config for which in ("child", "trained_on"))
+    assert {**one.protocol, "name": ""} == {**other.protocol, "name": ""}
+    assert one.data == other.data
+
+
+def test_a_parent_at_quick_is_the_cell_of_the_depth_sweep(tmp_path):
+    parent = compose_cell(tmp_path, "+experiment=identity").identity
+    depth = compose_cell(tmp_path).identity
+    assert records.config_differences(parent, depth) == ["protocol.name: quick/parent → quick"]
+
+
+def test_a_missing_parent_is_one_line_that_names_the_command(tmp_path):
+    with pytest.raises(ValueError, match=r"make sweep-identity trains it first .*\+experiment=identity generation=parent"):
+        train.train_cell(cell(tmp_path, "generation=child"))
+    assert not cell(tmp_path, "generation=child").folder.exists()
+
+
+def test_a_diverged_parent_has_no_children(tmp_path):
+    train.train_cell(cell(tmp_path, "model=plain", "generation=parent", "protocol.learning_rate=1e30"))
+    with pytest.raises(ValueError, match="diverged"):
+        train.train_cell(cell(tmp_path, "model=plain", "generation=child"))
+
+
+def test_a_residual_child_begins_as_its_parent_and_grows(parents):
+    chosen = cell(parents, "generation=child", "child.blocks=2")
+    record = train.train_cell(chosen)
+    row = insertion(chosen)
+    assert (row.blocks, row.stage, row.position, row.initialisation) == (2, 2, "middle", "zero_branch")
+    assert (row.logit_difference_eval, row.logit_difference_batch) == (0, 0)
+    assert (row.error_eval, row.error_batch) == (row.parent_error_eval, row.parent_error_batch)
+    parent = records.read_record(chosen.parent_folder)
+    assert row.parent_error_eval * 1408 == pytest.approx(round(row.parent_error_eval * 1408), abs=0.01), "of all images of digits"
+    assert row.parent_error_eval == pytest.approx(parent.train_error_eval, abs=0.005)
+    assert record.num_parameters == parent.num_parameters + 2 * (2 * 9 * 4 * 4 + 4 * 4)
+    assert record.num_multiply_adds == parent.num_multiply_adds + 2 * 2 * 9 * 4 * 4 * 16
+    assert (record.depth, record.iterations, record.protocol) == (14, 12, "smoke/middle_2")
+
+
+def test_a_plain_child_does_not_begin_as_its_parent(parents):
+    chosen = cell(parents, "generation=child", "model=plain", "child.position=end")
+    train.train_cell(chosen)
+    row = insertion(chosen)
+    assert row.initialisation == "dirac"
+    assert row.logit_difference_batch > 0.01 * row.logit_size
+    assert row.logit_difference_eval < 1e-4 * row.logit_size
+    assert not (chosen.folder / records.BRANCH_FILE).exists()
+
+
+def test_the_parent_trained_on_begins_where_the_parent_ended(parents):
+    chosen = cell(parents, "generation=trained_on", "model=plain", "keep_weights=true", "protocol.learning_rate=0")
+    record = train.train_cell(chosen)
+    assert insertion(chosen).logit_difference_batch == 0
+    old, new = (torch.load(folder / records.WEIGHTS_FILE, weights_only=True) for folder in (chosen.parent_folder, chosen.folder))
+    for name in old:
+        if "running" not in name and "tracked" not in name:
+            assert torch.equal(old[name], new[name]), "at a learning rate of 0 weights stay"
+    assert record.num_parameters == records.read_record(chosen.parent_folder).num_parameters
+
+
+def test_an_interrupted_child_ends_with_the_record_of_an_undisturbed_one(parents, monkeypatch):
+    overrides = ("generation=decay", "checkpoint_seconds=0", "child.stage=3")
+    chosen = [cell(parents, *overrides, f"protocol.name=smoke/{name}") for name in ("undisturbed", "interrupted")]
+    whole = train.train_cell(chosen[0])
+    step = Classifier.training_step
+
+    def training_step(self, chunk, batch_idx):
+        if self.iteration == 13:
+            raise KeyError("interrupted")
+        return step(self, chunk, batch_idx)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Classifier, "training_step", training_step)
+        with pytest.raises(KeyError, match="interrupted"):
+            train.train_cell(chosen[1])
+    continued = train.train_cell(chosen[1])
+    different = {name for name, value in numbers(whole).items() if numbers(continued)[name] != value}
+    assert different == {"protocol", "config_hash"}
+    for file in (records.INSERTION_FILE, records.BRANCH_FILE, records.CURVE_FILE):
+        assert (chosen[0].folder / file).read_text() == (chosen[1].folder / file).read_text()
+
+
+def test_a_child_belongs_to_one_configuration_of_its_parent(parents, tmp_path):
+    chosen = cell(parents, "generation=child")
+    parent = records.read_record(chosen.parent_folder)
+    assert chosen.identity["parent"] == parent.config_hash
+    before = records.config_hash(chosen.identity)
+    moved = tmp_path / "identity" / "smoke" / "parent" / "runs" / chosen.name
+    records.write_record(moved, dataclasses.replace(parent, config_hash="of another"))
+    (moved / records.WEIGHTS_FILE).touch()
+    assert records.config_hash(cell(tmp_path, "generation=child").identity) != before
+
+
+def test_a_cell_without_a_parent_keeps_its_hash(tmp_path):
+    identity = compose_cell(tmp_path, "model=plain").identity
+    assert not {"child", "parent"} & identity.keys()
+    assert records.config_hash(identity) == "64439713626f", "as in results/depth/quick/runs.csv"
+
+
+def test_branches_are_measured_and_change_no_number(parents):
+    looked = cell(parents, "generation=decay", "protocol.name=smoke/looked")
+    blind = cell(parents, "generation=decay", "protocol.name=smoke/looked", "callbacks=null")
+    assert looked.identity == blind.identity
+    record = train.train_cell(looked)
+    rows = records.read_table(looked.folder / records.BRANCH_FILE, BranchSize)
+    assert sorted({row.iteration for row in rows}) == [0, 8, 16, 24]
+    assert len(rows) == 4 * (2 + 6 + 2)
+    assert {(row.stage, row.block) for row in rows if row.inserted} == {(2, 1), (2, 2), (2, 3), (2, 4)}
+    assert all(row.ratio > 0 for row in rows)
+    looked.folder.rename(looked.folder.with_name("aside"))
+    assert numbers(train.train_cell(blind)) == numbers(record)
+
+
+def test_a_zero_branch_has_size_0_at_first_and_the_ratio_is_that_of_the_norms(parents):
+    chosen = cell(parents, "generation=child", "protocol.name=smoke/zero", "keep_weights=true")
+    train.train_cell(chosen)
+    rows = [row for row in records.read_table(chosen.folder / records.BRANCH_FILE, BranchSize) if row.inserted]
+    assert [(row.iteration, row.stage, row.block) for row in rows] == [(0, 2, 1), (12, 2, 1)]
+    assert rows[0].ratio == 0
+    source = train.load_source(chosen.config)
+    child = insert(hydra.utils.instantiate(chosen.config.model, num_classes=10, in_channels=1), 1, 2, "middle", "identity")
+    child.load_state_dict(torch.load(chosen.folder / records.WEIGHTS_FILE, weights_only=True))
+    images = Normaliser(source.train.pixels, "channel")(source.test.pixels / 255)
+    block = child.layer2[1]
+    with torch.no_grad():
+        x = child.layer2[0](child.layer1(torch.relu(child.bn1(child.conv1(images)))))
+        branch = block.bn2(block.conv2(torch.relu(block.bn1(block.conv1(x)))))
+    assert rows[1].ratio == pytest.approx(float(branch.norm() / x.norm()), rel=1e-4)
+    assert rows[1].ratio > 0
+
+
+def test_tables_are_gathered_beside_runs(parents):
+    chosen = cell(parents, "generation=child", "child.blocks=4")
+    train.train_cell(chosen)
+    records.gather(chosen.protocol_folder)
+    assert records.read_table(chosen.protocol_folder / records.INSERTIONS_TABLE, Insertion) == [insertion(chosen)]
+    assert len(records.read_table(chosen.protocol_folder / records.BRANCHES_TABLE, BranchSize)) == 2 * 10
+    records.gather(chosen.protocol_folder)
+    assert len(records.read_table(chosen.protocol_folder / records.BRANCHES_TABLE, BranchSize)) == 2 * 10
+    records.gather(cell(parents, "generation=parent").protocol_folder)
+    assert not (parents / "identity" / "smoke" / "parent" / records.INSERTIONS_TABLE).exists()
+
+
+# Claims, on made-up tables
+
+
+def made_up_insertion(arm: str, depth: int, seed: int, blocks: int, position: str, **changes) -> Insertion:
+    plain = arm == "plain"
+    values = {
+        "arm": arm,
+        "depth": depth,
+        "seed": seed,
+        "blocks": blocks,
+        "stage": 2,
+        "position": position,
+        "initialisation": "dirac" if plain else "zero_branch",
+        "parent_weights": "0123456789ab",
+        "logit_difference_eval": 1e-6 if plain else 0.0,
+        "logit_difference_batch": 0.4 * blocks if plain else 0.0,
+        "logit_size": 2.0,
+        "error_eval": 0.02,
+        "parent_error_eval": 0.02,
+        "error_batch": 0.05 if plain else 0.03,
+        "parent_error_batch": 0.03,
+    }
+    return Insertion(**(values | changes))
+
+
+def measured(folder, seeds: int = 1, harm: float = 0.01, residual: float = 0.0, wiggle: float = 0.0004, blocks=(1, 2, 4, 8)) -> None:
+    """Tables of a sweep: a plain child is worse by `harm` a doubling, a residual one by `residual`; seeds differ a little."""
+    cells = [(arm, depth, seed) for arm in ("plain", "residual") for depth in (20, 56) for seed in range(seeds)]
+
+    def write(name: str, excess, number: int, position: str = "middle", **changes) -> None:
+        rows, insertions = [], []
+        for arm, depth, seed in cells:
+            error = 0.05 + wiggle * ((7 * seed + number + depth) % 5) + excess(arm)
+            rows.append(made_up_record(arm=arm, depth=depth, seed=seed, train_error=error, protocol=f"quick/{name}"))
+            insertions.append(made_up_insertion(arm, depth, seed, number, position, **changes))
+        records.write_table(folder / name / records.RUNS_TABLE, rows, Record)
+        if name != "parent":
+            records.write_table(folder / name / records.INSERTIONS_TABLE, insertions, Insertion)
+
+    write("parent", lambda arm: 0.01, 0)
+    write("trained_on", lambda arm: 0.0, 0)
+    for number in blocks:
+        for position in ("middle", "end"):
+            worse = {"plain": harm * (1 + number.bit_length()), "residual": residual}
+            write(f"{position}_{number}", worse.__getitem__, number, position)
+
+
+def decayed(folder, ends=((0, 0.9), (0.001, 0.5), (0.003, 0.1)), seeds: int = 1) -> None:
+    for decay, end in ends:
+        within = folder / f"decay_{decay:g}"
+        rows = [made_up_record(seed=seed, protocol=f"quick/decay_{decay:g}") for seed in range(seeds)]
+        insertions = [made_up_insertion("residual", 20, seed, 4, "middle", initialisation="he") for seed in range(seeds)]
+        branches = [
+            BranchSize("residual", 20, seed, iteration, 2, block, block > 0, ratio + 0.01 * seed + 0.001 * block)
+            for seed in range(seeds)
+            for iteration, ratio in ((0, 0.8), (1000, (0.8 + end) / 2), (2000, end))
+            for block in range(5)
+        ]
+        records.write_table(within / records.RUNS_TABLE, rows, Record)
+        records.write_table(within / records.INSERTIONS_TABLE, insertions, Insertion)
+        records.write_table(within / records.BRANCHES_TABLE, branches, BranchSize)
+        records.write_json(within / records.CONFIG_FILE, {"protocol": {"weight_decay": decay}})
+
+
+def verdicts(folder) -> list[str]:
+    return [claim.verdict for claim in claims.check(claims.read_family(folder))]
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_all_claims_hold_where_extra_blocks_harm_plain_networks_alone(tmp_path, seeds):
+    measured(tmp_path, seeds)
+    decayed(tmp_path, seeds=seeds)
+    assert verdicts(tmp_path) == [REPRODUCED] * 5
+    assert all((claim.p is not None) == (seeds > 1) for claim in claims.check(claims.read_family(tmp_path)))
+
+
+@pytest.mark.parametrize("difference", ["logit_difference_eval", "logit_difference_batch"])
+def test_one_changed_bit_contradicts_exactness(tmp_path, difference):
+    measured(tmp_path)
+    path = tmp_path / "end_4" / records.INSERTIONS_TABLE
+    rows = records.read_table(path, Insertion)
+    records.write_table(path, [dataclasses.replace(row, **{difference: 1e-7}) if row.arm == "residual" else row for row in rows], Insertion)
+    assert verdicts(tmp_path)[0] == NOT_REPRODUCED
+    assert "2 of 16" in claims.check(claims.read_family(tmp_path))[0].seen
+
+
+def test_a_plain_insertion_that_changes_nothing_contradicts_b(tmp_path):
+    measured(tmp_path)
+    path = tmp_path / "end_1" / records.INSERTIONS_TABLE
+    rows = records.read_table(path, Insertion)
+    records.write_table(path, [dataclasses.replace(row, logit_difference_batch=1e-6) for row in rows], Insertion)
+    assert verdicts(tmp_path)[1] == NOT_REPRODUCED
+
+
+@pytest.mark.parametrize(("residual", "expected"), [(0.004, REPRODUCED), (0.006, NOT_REPRODUCED)])
+def test_residual_children_may_be_worse_by_half_a_point(tmp_path, residual, expected):
+    measured(tmp_path, residual=residual, wiggle=0.0)
+    assert verdicts(tmp_path)[2] == expected
+
+
+@pytest.mark.parametrize("harm", [0.0, -0.01])
+def test_plain_children_that_are_no_worse_do_not_reproduce_d(tmp_path, harm):
+    measured(tmp_path, harm=harm, wiggle=0.0)
+    assert verdicts(tmp_path)[3] == NOT_REPRODUCED
+
+
+def test_plain_children_that_are_worse_whatever_their_number_do_not_reproduce_d(tmp_path):
+    measured(tmp_path, harm=0.0, wiggle=0.0)
+    for path in tmp_path.glob("*_*/runs.csv"):
+        if path.parent.name.startswith(("middle", "end")):
+            rows = records.read_runs(path.parent)
+            worse = 0.04 if path.parent.name.endswith("1") else 0.03
+            records.write_table(path, [dataclasses.replace(row, train_error=row.train_error + worse) for row in rows], Record)
+    assert verdicts(tmp_path)[3] == NOT_REPRODUCED
+
+
+def test_branches_that_grow_contradict_e(tmp_path):
+    measured(tmp_path)
+    decayed(tmp_path, ((0, 0.5), (0.003, 0.9)))
+    assert verdicts(tmp_path)[4] == NOT_REPRODUCED
+
+
+def test_what_is_missing_is_said_and_the_rest_is_judged(tmp_path):
+    measured(tmp_path)
+    found = claims.check(claims.read_family(tmp_path))
+    assert (found[4].verdict, found[3].verdict) == (INCONCLUSIVE, REPRODUCED)
+    assert "missing" in found[4].seen
+    path = tmp_path / "trained_on" / records.RUNS_TABLE
+    records.write_table(path, [row for row in records.read_runs(path.parent) if row.arm == "plain"], Record)
+    assert [claim.verdict for claim in claims.check(claims.read_family(tmp_path))] == [
+        INCONCLUSIVE,
+        REPRODUCED,
+        INCONCLUSIVE,
+        REPRODUCED,
+        INCONCLUSIVE,
+    ]
+
+
+def test_a_record_without_its_insertion_is_refused(tmp_path, capsys):
+    measured(tmp_path)
+    (tmp_path / "end_1" / records.INSERTIONS_TABLE).unlink()
+    assert claims.main([str(tmp_path)]) == 2
+    assert "insertions.csv lacks plain-20-seed0" in capsys.readouterr().err
+
+
+def test_figures_and_readme_are_the_same_twice_and_say_what_they_show(tmp_path):
+    measured(tmp_path)
+    decayed(tmp_path)
+    first = {path: path.read_bytes() for path in figures.make(tmp_path)}
+    assert {path.name for path in first} == {"children.png", "children.svg", "branches.png", "branches.svg", "README.md"}
+    assert {path: path.read_bytes() for path in figures.make(tmp_path)} == first
+    text = (tmp_path / "README.md").read_text()
+    assert "digits · protocol quick · 1 seed" in text
+    assert "| plain-20 | end | 8 |" in text
+
+
+@pytest.mark.parametrize("command", [claims.main, figures.main])
+def test_nothing_measured_is_one_line(tmp_path, capsys, command):
+    assert command([str(tmp_path)]) != 0
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_check_prints_tables_and_its_status_says_whether_a_claim_is_contradicted(tmp_path, capsys):
+    measured(tmp_path)
+    decayed(tmp_path)
+    assert claims.main([str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("plain-56") > 8
+    assert out.count("REPRODUCED") == 5
+    measured(tmp_path, harm=-0.01)
+    assert claims.main([str(tmp_path)]) == 1

@@ -1,0 +1,154 @@
+"""Kinds of shortcut on made-up tables: what is judged, what is taken from the depth experiment, what is missing."""
+
+import json
+import shutil
+
+import pytest
+from composing import CONF, committed, compose_cell
+from made_up import made_up_curve, made_up_record
+from omegaconf import OmegaConf
+
+from experiments.shortcuts import claims, figures
+from experiments.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
+from plainres.cell import claim_tables
+from plainres.record import CONFIG_FILE, CURVES_TABLE, DIVERGED, RUNS_TABLE, CurvePoint, Record, config_hash, read_json, write_table
+
+# Training error at 20, 56 and 110 layers
+ERRORS = {
+    "plain": (0.03, 0.40, 0.85),
+    "residual": (0.010, 0.009, 0.008),
+    "projection": (0.009, 0.008, 0.007),
+    "projection_everywhere": (0.008, 0.007, 0.006),
+    "scaled": (0.02, 0.20, 0.80),
+    "every_second": (0.012, 0.02, 0.10),
+}
+
+
+def measured(folder, errors=ERRORS, seeds=1, **changes) -> list[Record]:
+    rows = [
+        made_up_record(arm=arm, depth=depth, seed=seed, train_error=error + 1e-4 * seed, test_error=error + 0.002 * seed * error, **changes)
+        for arm, by_depth in errors.items()
+        for depth, error in zip(claims.DEPTHS, by_depth, strict=True)
+        for seed in range(seeds)
+        if error is not None
+    ]
+    write_table(folder / RUNS_TABLE, rows, Record)
+    write_table(folder / CURVES_TABLE, [point for row in rows for point in made_up_curve(row)], CurvePoint)
+    return rows
+
+
+def verdicts(folder) -> list[str]:
+    return [claim.verdict for claim in claims.check(claims.read_shortcuts(folder))]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "shortcuts" / "quick"
+    measured(folder)
+    return folder
+
+
+def test_the_sweep_runs_every_arm_of_the_claims():
+    params = OmegaConf.load(CONF / "experiment" / "shortcuts.yaml").hydra.sweeper.params
+    assert set(params.model.split(",")) == set(claims.ARMS)
+    assert {int(depth) for depth in params["model.depth"].split(",")} == set(claims.DEPTHS)
+
+
+def test_arms_share_a_folder_and_differ_in_the_shortcut_alone(tmp_path):
+    cells = [compose_cell(tmp_path, "+experiment=shortcuts", f"model={arm}") for arm in claims.ARMS]
+    assert {cell.protocol_folder for cell in cells} == {tmp_path / "shortcuts" / "quick"}
+    assert len({cell.config.model.shortcut for cell in cells}) == len(cells)
+    claim_tables(cells[:1])
+    write_table(cells[0].protocol_folder / RUNS_TABLE, [made_up_record()], Record)
+    for cell in cells:
+        assert claim_tables([cell]) is None, "its configuration is that of the folder"
+
+
+def test_cells_of_the_depth_experiment_are_the_same_cells(tmp_path):
+    """So they count here; and no option added since has changed what they are."""
+    rows = {tuple(line.split(",")[:3]): line for line in committed("results/depth/quick/runs.csv").splitlines()}
+    for arm, depth in (("plain", 20), ("residual", 110)):
+        cell = compose_cell(tmp_path, "+experiment=shortcuts", f"model={arm}", f"model.depth={depth}")
+        assert f",{config_hash(cell.identity)}," in rows[arm, str(depth), "0"]
+    claim_tables([cell])
+    assert read_json(cell.protocol_folder / CONFIG_FILE) == json.loads(committed("results/depth/quick/config.json"))
+
+
+def test_what_the_papers_saw_is_reproduced(folder):
+    assert verdicts(folder) == [REPRODUCED] * len(claims.STATEMENTS)
+
+
+def test_several_seeds_are_tested_together(folder):
+    measured(folder, seeds=3)
+    found = claims.check(claims.read_shortcuts(folder))
+    assert all(claim.p is not None for claim in found)
+    assert [claim.verdict for claim in found] == [REPRODUCED] * len(claims.STATEMENTS)
+
+
+@pytest.mark.parametrize(
+    ("arm", "errors", "claim"),
+    [
+        ("plain", (0.03, 0.03, 0.03), 0),
+        ("projection_everywhere", (0.008, 0.007, 0.03), 0),
+        ("projection", (0.02, 0.009, 0.008), 1),
+        ("projection_everywhere", (0.02, 0.007, 0.006), 2),
+        ("projection", (0.009, 0.008, 0.2), 3),
+        ("scaled", (0.02, 0.021, 0.012), 4),
+        ("every_second", (0.01, 0.3, 0.9), 5),
+        ("every_second", (0.01, 0.01, 0.01), 5),
+    ],
+)
+def test_the_contrary_is_contradicted(folder, arm, errors, claim):
+    measured(folder, {**ERRORS, arm: errors})
+    assert verdicts(folder)[claim] == NOT_REPRODUCED
+
+
+def test_a_missing_arm_is_named_and_a_diverged_run_guesses(folder):
+    rows = [row for row in measured(folder) if row.arm != "scaled" and (row.arm, row.depth) != ("every_second", 110)]
+    rows.append(made_up_record(arm="every_second", depth=110, status=DIVERGED, train_error=None))
+    write_table(folder / RUNS_TABLE, rows, Record)
+    found = claims.check(claims.read_shortcuts(folder))
+    assert (found[4].verdict, found[4].seen) == (INCONCLUSIVE, "missing: scaled-20, scaled-110")
+    assert found[5].criteria[1].mean == pytest.approx(0.9 - 0.008)
+
+
+def test_the_depth_experiments_cells_count_only_under_the_same_configuration(folder):
+    depth = folder.parent.parent / "depth" / "quick"
+    write_table(folder / RUNS_TABLE, [row for row in measured(folder) if row.arm not in ("plain", "residual")], Record)
+    claim_tables([compose_cell(folder.parent.parent, "protocol=quick")])
+    measured(depth, {arm: ERRORS[arm] for arm in ("plain", "residual")})
+    assert verdicts(folder)[0] == INCONCLUSIVE, "the folder does not say what its configuration is"
+    shutil.copy(depth / CONFIG_FILE, folder / CONFIG_FILE)
+    assert verdicts(folder) == [REPRODUCED] * len(claims.STATEMENTS)
+    figures.make(folder)
+    assert "Taken from the depth experiment" in (folder / "README.md").read_text()
+    (folder / CONFIG_FILE).write_text((depth / CONFIG_FILE).read_text().replace("2000", "3000"))
+    assert verdicts(folder)[0] == INCONCLUSIVE
+
+
+def test_the_table_says_what_each_shortcut_costs(folder):
+    lines = claims.table(claims.read_shortcuts(folder))
+    assert [line[0] for line in lines[1::3]] == list(claims.ARMS.values())
+    assert lines[1] == ["none (plain)", "20", "3.00", "3.00", "269,722", "2,567,168", "0.021", "1"]
+
+
+def test_figures_and_readme_are_the_same_twice_and_say_what_they_show(folder):
+    first = {path: path.read_bytes() for path in figures.make(folder)}
+    assert {path.name for path in first} >= {"error_by_depth.png", "curves.png", "README.md"}
+    assert {path: path.read_bytes() for path in figures.make(folder)} == first
+    assert "# Shortcuts: digits · protocol quick · 1 seed" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("command", [claims.main, figures.main])
+def test_nothing_measured_is_one_line(tmp_path, capsys, command):
+    assert command([str(tmp_path / "shortcuts" / "quick")]) != 0
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "make sweep-shortcuts PROTOCOL=quick" in error
+
+
+def test_the_status_of_a_check_says_whether_a_claim_is_contradicted(folder, capsys):
+    assert claims.main([str(folder), "--verbose"]) == 0
+    measured(folder, {**ERRORS, "scaled": (0.02, 0.02, 0.01)})
+    assert claims.main([str(folder)]) == 1
+    assert "NOT REPRODUCED" in capsys.readouterr().out
