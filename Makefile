@@ -9,6 +9,7 @@ NAME ?=
 SETTINGS ?=
 NETWORKS ?=
 RESCUES ?=
+SCALES ?=
 PARTS ?=
 ROUNDS ?=
 SECONDS ?=
@@ -34,7 +35,7 @@ OVERRIDES := +experiment=depth protocol=$(PROTOCOL) $(if $(ARMS),model=$(call li
 LANDSCAPE := protocol=$(PROTOCOL) $(if $(NAME),protocol.name=$(NAME)) $(strip $(HOW))
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint sweep-depth check-depth sweep-robustness check-robustness sweep-pace check-pace sweep-lineage check-lineage sweep-lenet check-lenet sweep-large check-large sweep-shortcuts check-shortcuts sweep-autopsy check-autopsy sweep-thousand check-thousand sweep-landscape check-landscape power bench figures inspect own-images tensorboard clean
+.PHONY: $(shell sed -n "s/^\([a-z-]*\):.*/\1/p" $(firstword $(MAKEFILE_LIST)))
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -157,6 +158,14 @@ sweep-autopsy: $(STAMP) ## plain-110 with one remedy at a time (conf/rescue; PRO
 check-autopsy: $(STAMP) ## what ails plain-110 under PROTOCOL, and what rescues it; status 1 when a claim is contradicted
 	@$(BIN)/python -m experiments.autopsy.claims results/autopsy --base $(PROTOCOL) $(if $(VERBOSE),--verbose)
 
+sweep-signal: $(STAMP) ## responses and gradients layer by layer, with and without batch normalisation (SCALES=start,quick,cpu)
+	$(foreach scale,$(subst $(comma),$(space),$(or $(SCALES),start$(comma)quick)),$(BIN)/python -m plainres.train -m +experiment=signal signal=$(scale) $(strip $(HOW)) && )true
+	@$(BIN)/python -m experiments.signal.figures results/signal
+	@$(BIN)/python -m experiments.signal.claims results/signal; test $$? -le 1
+
+check-signal: $(STAMP) ## whether gradients vanish, responses shrink, gradients shatter; status 1 when a claim is contradicted
+	@$(BIN)/python -m experiments.signal.claims results/signal
+
 power: $(STAMP) ## how often the verdicts are right, by simulation from PROTOCOL's records
 	@$(BIN)/python -m experiments.depth.simulation $(FOLDER)
 
@@ -175,6 +184,7 @@ figures: $(STAMP) ## all figures and result READMEs again, from the committed ta
 	@$(if $(wildcard results/identity/*/*/runs.csv),$(BIN)/python -m experiments.identity.figures $(sort $(patsubst %/,%,$(dir $(patsubst %/runs.csv,%,$(wildcard results/identity/*/*/runs.csv))))))
 	@$(if $(wildcard results/shortcuts/*/runs.csv),$(BIN)/python -m experiments.shortcuts.figures $(patsubst %/runs.csv,%,$(sort $(wildcard results/shortcuts/*/runs.csv))))
 	@$(if $(wildcard results/autopsy/*/runs.csv),$(BIN)/python -m experiments.autopsy.figures results/autopsy)
+	@$(if $(wildcard results/signal/*/probes.csv),$(BIN)/python -m experiments.signal.figures results/signal)
 	@$(if $(wildcard results/bench/*.csv),$(BIN)/python -m experiments.bench.figures results/bench)
 
 inspect: $(STAMP) ## MODEL layer by layer: shapes, parameters, multiply-adds, receptive fields (PICTURE=file.png, DEPTH=, ARGS=)

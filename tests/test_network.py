@@ -9,7 +9,7 @@ from torch.nn import functional
 from torchvision import models
 from torchvision.models import resnet
 
-from plainres.blocks import SHORTCUTS, BasicBlock
+from plainres.blocks import SHORTCUTS, BasicBlock, SqueezeExcitationBlock
 from plainres.depth import legal_depths
 from plainres.network import CifarNetwork, ImageNetwork, imagenet_weights_file
 
@@ -228,6 +228,42 @@ def test_a_block_of_ones_own_is_built_everywhere():
 def test_what_cannot_be_built_names_what_can(depth, shortcut, named):
     with pytest.raises(ValueError, match=named):
         CifarNetwork(depth, shortcut)
+
+
+@pytest.mark.parametrize("shortcut", SHORTCUTS)
+def test_without_normalisation_the_convolutions_stay_as_they_are(shortcut):
+    torch.manual_seed(3)
+    normalised = CifarNetwork(14, shortcut, width=4).state_dict()
+    torch.manual_seed(3)
+    network = CifarNetwork(14, shortcut, width=4, norm="none")
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    convolutions = {name: tensor for name, tensor in normalised.items() if tensor.ndim == 4 or name.startswith("fc")}
+    assert list(network.state_dict()) == list(convolutions)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, convolutions[name]), name
+    images = torch.randn(2, 3, 8, 8)
+    bare = network(2 * images) - network.fc.bias
+    torch.testing.assert_close(bare, 2 * (network(images) - network.fc.bias))  # nothing but products, sums and ReLUs
+
+
+def test_norm_batch_is_the_network_of_the_paper():
+    states = []
+    for norm in (None, "batch"):
+        torch.manual_seed(3)
+        states.append(CifarNetwork(14, "projection", width=4, norm=norm).state_dict())
+    assert list(states[0]) == list(states[1])
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_every_shipped_block_can_do_without_normalisation():
+    network = CifarNetwork(8, "zero_pad", width=4, block=SqueezeExcitationBlock, norm="none")
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    assert network(torch.randn(2, 3, 8, 8)).isfinite().all()
+
+
+def test_an_unknown_norm_names_the_legal_ones():
+    with pytest.raises(ValueError, match="norm 'layer' is unknown; legal: batch, none"):
+        CifarNetwork(8, "none", norm="layer")
 
 
 @pytest.mark.parametrize("num_classes", [1000, 3])

@@ -9,6 +9,18 @@ from torch.nn import functional
 
 SHORTCUTS = ("none", "zero_pad", "projection", "projection_everywhere", "zero_pad_half")
 EVERY_SECOND = "zero_pad_every_second"  # of a whole network: zero_pad in every second block, none in the others
+NORMS = ("batch", "none")
+
+
+def make_norm(kind: str, channels: int) -> nn.Module:
+    """Batch normalisation, or nothing in its place: convolutions keep their names and stay without bias, as they do at its start.
+
+    Raises:
+        ValueError: `kind` is unknown; names the legal ones.
+    """
+    if kind not in NORMS:
+        raise ValueError(f"norm {kind!r} is unknown; legal: {', '.join(NORMS)}")
+    return nn.BatchNorm2d(channels) if kind == "batch" else nn.Identity()
 
 
 class ZeroPadShortcut(nn.Module):
@@ -52,7 +64,7 @@ class ScaledShortcut(nn.Module):
         return self.factor * self.shortcut(x)
 
 
-def make_shortcut(kind: str, in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+def make_shortcut(kind: str, in_channels: int, out_channels: int, stride: int, norm: str = "batch") -> nn.Module | None:
     """The path beside a block's layers: options A, B and C of section 3.3 and 4.1, half of A, or None for the plain arm.
 
     Raises:
@@ -67,7 +79,7 @@ def make_shortcut(kind: str, in_channels: int, out_channels: int, stride: int) -
         convolution = SubsampledConvolution if stride != 1 and in_channels < 16 else nn.Conv2d
         return nn.Sequential(
             convolution(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
-            nn.BatchNorm2d(out_channels),
+            make_norm(norm, out_channels),
         )
     option_a = ZeroPadShortcut(in_channels, out_channels, stride) if changes_shape else nn.Identity()
     return ScaledShortcut(option_a, 0.5) if kind == "zero_pad_half" else option_a
@@ -76,17 +88,18 @@ def make_shortcut(kind: str, in_channels: int, out_channels: int, stride: int) -
 class BasicBlock(nn.Module):
     """Two layers: conv-bn-relu-conv-bn, plus the shortcut's output where there is one, then relu. Convolutions are 3×3 without bias.
 
-    Input (N, in_channels, H, W), output (N, out_channels, ceil(H / stride), ceil(W / stride)).
+    With norm `none` there is no bn, the shortcut's included. Input (N, in_channels, H, W), output (N, out_channels, ceil(H / stride),
+    ceil(W / stride)).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str):
+    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str, norm: str = "batch"):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.bn1 = make_norm(norm, out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.bn2 = make_norm(norm, out_channels)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = make_shortcut(shortcut, in_channels, out_channels, stride)
+        self.downsample = make_shortcut(shortcut, in_channels, out_channels, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(self.conv1(x)))
@@ -130,10 +143,10 @@ class SqueezeExcitationBlock(BasicBlock):
     `reduction` as in the paper: the weights pass through a sixteenth of the channels.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str, reduction: int = 16):
+    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str, reduction: int = 16, norm: str = "batch"):
         from torchvision.ops import SqueezeExcitation  # here, because it takes as long to import as torch itself
 
-        super().__init__(in_channels, out_channels, stride, shortcut)
+        super().__init__(in_channels, out_channels, stride, shortcut, norm)
         self.se = SqueezeExcitation(out_channels, max(1, out_channels // reduction))
 
     def forward(self, x: Tensor) -> Tensor:

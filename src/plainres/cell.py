@@ -179,7 +179,8 @@ def claim_tables(cells: Sequence[Cell]) -> str | None:
     another configuration (as the committed ones, when another data set is taken) move to a folder of their own.
     """
     folder, shared = cells[0].protocol_folder, _shared(cells[0].identity)
-    tables = (records.RUNS_TABLE, records.CURVES_TABLE, records.INSERTIONS_TABLE, records.BRANCHES_TABLE, records.CONFIG_FILE)
+    others = (records.INSERTIONS_TABLE, records.BRANCHES_TABLE, records.PROBES_TABLE)
+    tables = (records.RUNS_TABLE, records.CURVES_TABLE, *others, records.CONFIG_FILE)
     old = records.read_json(folder / records.CONFIG_FILE)
     line = None
     if (folder / records.RUNS_TABLE).exists() and old != shared:

@@ -1,7 +1,7 @@
 """The networks of He et al. 2015, plain or with shortcuts: for CIFAR (section 4.2) and for ImageNet (section 4.1)."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from plainres.blocks import EVERY_SECOND, BasicBlock, BottleneckBlock, initialise
+from plainres.blocks import EVERY_SECOND, BasicBlock, BottleneckBlock, initialise, make_norm
 from plainres.depth import BOTTLENECK_MIN_DEPTH, IMAGE_STAGES, check_depth, num_blocks
 
 
@@ -26,13 +26,14 @@ class CifarNetwork(nn.Module):
         width: channels of the first stage; 16 in the paper.
         num_classes: number of logits.
         in_channels: 3 for colour, 1 for grey.
-        block: builds one block from (in_channels, out_channels, stride, shortcut).
+        block: builds one block from (in_channels, out_channels, stride, shortcut); with norm `none` it is given norm="none" too.
         initialisation: `he` (None; as in the paper), `pytorch` or `dirac`.
         checkpoint_activations: keep only each block's input for the backward pass and compute the rest again there: about a fifth of
             the memory for a third more work, with the same numbers.
+        norm: `batch` (None; as in the paper) or `none`: no batch normalisation anywhere.
 
     Raises:
-        ValueError: illegal depth, shortcut or initialisation; names the legal ones.
+        ValueError: illegal depth, shortcut, norm or initialisation; names the legal ones.
     """
 
     def __init__(
@@ -42,16 +43,19 @@ class CifarNetwork(nn.Module):
         width: int = 16,
         num_classes: int = 10,
         in_channels: int = 3,
-        block: Callable[[int, int, int, str], nn.Module] = BasicBlock,
+        block: Callable[..., nn.Module] = BasicBlock,
         initialisation: str | None = None,
         checkpoint_activations: bool | None = None,
+        norm: str | None = None,
     ):
         super().__init__()
         blocks = num_blocks(depth)
+        if norm == "none":
+            block = partial(block, norm=norm)
         self.checkpoint_activations = bool(checkpoint_activations)
 
         self.conv1 = nn.Conv2d(in_channels, width, kernel_size=3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = make_norm(norm or "batch", width)
         self.relu = nn.ReLU(inplace=True)
         self.layer1 = _stage(block, blocks, width, width, 1, shortcut)
         self.layer2 = _stage(block, blocks, width, 2 * width, 2, shortcut)
@@ -157,19 +161,22 @@ def _stage(
 
 def _second_time(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
     """Contexts of a block's first and second forward pass: the second must not count a batch twice in the running statistics."""
-    return nullcontext(), _statistics_stand_still(block)
+    return nullcontext(), _StatisticsStandStill(block)
 
 
-@contextmanager
-def _statistics_stand_still(block: nn.Module) -> Iterator[None]:
-    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
+class _StatisticsStandStill(AbstractContextManager):
+    """A class and not a generator: two backward passes through one forward pass enter it twice."""
+
+    def __init__(self, block: nn.Module):
+        self.norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
+        self.momenta = [norm.momentum for norm in self.norms]
+
+    def __enter__(self) -> None:
+        for norm in self.norms:
+            norm.momentum = 0.0
+
+    def __exit__(self, *error: Any) -> None:
+        for norm, momentum in zip(self.norms, self.momenta, strict=True):
             norm.momentum = momentum
             if norm.num_batches_tracked is not None:
                 norm.num_batches_tracked -= 1

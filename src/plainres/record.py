@@ -17,6 +17,7 @@ CONFIG_FILE = "config.json"
 CURVE_FILE = "curve.csv"
 INSERTION_FILE = "insertion.csv"
 BRANCH_FILE = "branches.csv"
+PROBES_FILE = "probes.csv"
 PROGRESS_FILE = "progress.json"
 FAILURE_FILE = "failure.txt"
 CHECKPOINT_FILE = "last.ckpt"
@@ -27,6 +28,7 @@ RUNS_TABLE = "runs.csv"
 CURVES_TABLE = "curves.csv"
 INSERTIONS_TABLE = "insertions.csv"
 BRANCHES_TABLE = "branches.csv"
+PROBES_TABLE = "probes.csv"
 
 FINISHED = "finished"
 DIVERGED = "diverged"
@@ -142,6 +144,34 @@ class BranchSize:
     block: int
     inserted: bool
     ratio: float
+
+
+@dataclass(frozen=True)
+class ProbePoint:
+    """One row of probes.csv: what plainres.probes saw in one layer after `iteration` updates. A value that is not finite is left out.
+
+    Args:
+        layer: convolutions of the main path, from 1; 0 is the image.
+        response: standard deviation over images, channels and positions of the layer's response, after batch normalisation where there
+            is one, before the shortcut's addition and ReLU (the paper's Figure 7).
+        weight_gradient: Euclidean norm of the loss's gradient with respect to the layer's weights.
+        response_gradient: the same with respect to the convolution's output, over all images; in layer 0 to the images.
+        dead: fraction of the channels behind the layer's ReLU that are zero at every position of every image.
+        correlation: in layer 0: how alike the gradients of any two images are (plainres.probes.mean_correlation).
+        seconds: in layer 0: what this look cost.
+    """
+
+    arm: str
+    depth: int
+    seed: int
+    iteration: int
+    layer: int
+    response: float | None
+    weight_gradient: float | None = None
+    response_gradient: float | None = None
+    dead: float | None = None
+    correlation: float | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -337,6 +367,11 @@ def read_curves(folder: Path) -> list[CurvePoint]:
     return read_table(folder / CURVES_TABLE, CurvePoint)
 
 
+def read_probes(folder: Path) -> list[ProbePoint]:
+    """The points in a results folder's probes.csv."""
+    return read_table(folder / PROBES_TABLE, ProbePoint)
+
+
 def write_surface(folder: Path, surface: Surface, points: Sequence[SurfacePoint]) -> Path:
     """Writes both files of a surface, its points first; returns the path of the latter."""
     path = folder / f"{surface.name}.csv"
@@ -374,18 +409,17 @@ def gather(folder: Path) -> list[Record]:
         record = read_record(path.parent)
         if record and record.cell == path.parent.name:  # a folder that was set aside has another name
             found[record.cell] = record
-    old_runs, old_curves = read_runs(folder), read_curves(folder)
-    runs = [record for record in old_runs if record.cell not in found] + list(found.values())
-    curves = [point for point in old_curves if cell_name(point.arm, point.depth, point.seed) not in found]
-    for cell in found:
-        curves += read_table(folder / "runs" / cell / CURVE_FILE, CurvePoint)
+    runs = [record for record in read_runs(folder) if record.cell not in found] + list(found.values())
     runs.sort(key=lambda row: (row.arm, row.depth, row.seed))
-    curves.sort(key=lambda row: (row.arm, row.depth, row.seed, row.iteration))
     if runs:
         write_table(folder / RUNS_TABLE, runs, Record)
-        write_table(folder / CURVES_TABLE, curves, CurvePoint)
-    _gather_table(folder, found, INSERTION_FILE, INSERTIONS_TABLE, Insertion)
-    _gather_table(folder, found, BRANCH_FILE, BRANCHES_TABLE, BranchSize)
+    for file, table, row_type in (
+        (CURVE_FILE, CURVES_TABLE, CurvePoint),
+        (INSERTION_FILE, INSERTIONS_TABLE, Insertion),
+        (BRANCH_FILE, BRANCHES_TABLE, BranchSize),
+        (PROBES_FILE, PROBES_TABLE, ProbePoint),
+    ):
+        _gather_table(folder, found, file, table, row_type)
     return runs
 
 

@@ -93,8 +93,8 @@ def insert(
     child = copy.deepcopy(network).eval()
     old = list(child.get_submodule(f"layer{stage}").children())
     last = old[-1]
-    if type(last) is not BasicBlock or isinstance(last.downsample, nn.Sequential):
-        raise ValueError("blocks are inserted between BasicBlocks; legal shortcuts: none, zero_pad, projection from 14 layers on")
+    if type(last) is not BasicBlock or isinstance(last.downsample, nn.Sequential) or not isinstance(last.bn2, nn.BatchNorm2d):
+        raise ValueError("blocks are inserted between BasicBlocks; legal: norm batch; shortcuts none, zero_pad, projection from 14 layers on")
     shortcut = "none" if last.downsample is None else "zero_pad"
     kind = resolve(initialisation, shortcut)
     place = len(old) if position == "end" else max(1, len(old) // 2)
@@ -105,12 +105,13 @@ def insert(
         mean, variance = _statistics(child, old[place - 1], images)
     for block in new:
         initialise(block)
-        if kind == "zero_branch":
-            nn.init.zeros_(block.bn2.weight)
-        elif kind == "dirac":
-            for convolution, norm in ((block.conv1, block.bn1), (block.conv2, block.bn2)):
+        for convolution, norm in ((block.conv1, block.bn1), (block.conv2, block.bn2)):
+            assert isinstance(norm, nn.BatchNorm2d)
+            if kind == "dirac":
                 nn.init.dirac_(convolution.weight)
                 _undone(norm, mean, variance)
+            elif kind == "zero_branch" and convolution is block.conv2:
+                nn.init.zeros_(norm.weight)
         if last.conv2.weight.is_contiguous(memory_format=torch.channels_last):
             block.to(memory_format=torch.channels_last)  # as the others: another layout is another kernel, whose rounding differs
     setattr(child, f"layer{stage}", nn.Sequential(*old[:place], *new, *old[place:]))

@@ -1,0 +1,374 @@
+"""What flows forward and backward in plain and residual networks: `python -m experiments.signal.claims results/signal`.
+
+Each folder below results/signal is one scale with or without batch normalisation, <scale>-batch and <scale>-none. Values are compared
+within seeds, which share weights at the start and batches; how a verdict follows from them: experiments.verdict. Ratios are judged as
+powers of ten.
+"""
+
+import argparse
+import math
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments import verdict
+from experiments.inference import Criterion
+from experiments.text import columns
+from experiments.verdict import INCONCLUSIVE, Claim
+from plainres.record import FINISHED, PROBES_TABLE, ProbePoint, Record, read_probes, read_runs
+
+SCALES = ("start", "quick", "cpu")
+NORMS = ("batch", "none")
+ARMS = ("plain", "residual")
+VANISHED = -1.0  # a tenth
+EXPLODED = 1.0  # ten times
+TRAINED_ITERATIONS = 100  # below that a network is as good as at its start
+SMALLEST = 1e-38  # of float32; what is below counts as zero there
+
+Look = Sequence[ProbePoint]  # one look at one network: the image, then layer after layer
+Measure = Callable[[Look], float | None]
+
+
+def gradient_gain(look: Look) -> float | None:
+    """Gradient norm at the first layer's convolution over that at the last's, in powers of ten: negative where gradients vanish."""
+    first, last = look[1].response_gradient, look[-1].response_gradient
+    return None if first is None or last is None else power(first) - power(last)
+
+
+def first_weight_gradient(look: Look) -> float | None:
+    """Norm of the gradient of the first layer's weights, as a power of ten."""
+    return None if look[1].weight_gradient is None else power(look[1].weight_gradient)
+
+
+def last_response(look: Look) -> float | None:
+    """Standard deviation of the last layer's response, as a power of ten."""
+    return None if look[-1].response is None else power(look[-1].response)
+
+
+def mean_response(look: Look) -> float | None:
+    """Mean over layers of the standard deviation of their responses."""
+    return _mean([point.response for point in look[1:]])
+
+
+def correlation(look: Look) -> float | None:
+    """How alike the gradients of two images are, from 0 to 1."""
+    return look[0].correlation
+
+
+def dead(look: Look) -> float | None:
+    """Fraction of channels, mean over layers, that are zero at every position of every image."""
+    return _mean([point.dead for point in look[1:]])
+
+
+def power(value: float) -> float:
+    """The decimal logarithm, of SMALLEST where the value is smaller."""
+    return math.log10(max(value, SMALLEST))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return statistics.fmean(present) if len(present) == len(values) else None
+
+
+class Wanted(NamedTuple):
+    """One number a seed: a measure of a cell at its first look or, `at_end`, after its last iteration."""
+
+    measure: Measure
+    norm: str
+    arm: str
+    depth: int
+    at_end: bool = False
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What was seen at one scale.
+
+    Args:
+        records, points: by norm, `batch` or `none`.
+    """
+
+    scale: str
+    records: Mapping[str, Sequence[Record]]
+    points: Mapping[str, Sequence[ProbePoint]]
+
+    @cached_property
+    def looks(self) -> dict[tuple[str, str, int, int], dict[int, list[ProbePoint]]]:
+        """By norm, arm, depth and seed: iteration → look."""
+        found: dict = defaultdict(lambda: defaultdict(list))
+        for norm, points in self.points.items():
+            for point in sorted(points, key=lambda point: (point.iteration, point.layer)):
+                found[norm, point.arm, point.depth, point.seed][point.iteration].append(point)
+        return {cell: dict(looks) for cell, looks in found.items()}
+
+    @property
+    def all_records(self) -> list[Record]:
+        return [record for records in self.records.values() for record in records]
+
+    @property
+    def trained(self) -> bool:
+        return any(record.iterations >= TRAINED_ITERATIONS for record in self.all_records)
+
+    def depths(self, norm: str, arm: str) -> list[int]:
+        """Of the networks that were looked at."""
+        return sorted({cell[2] for cell in self.looks if cell[:2] == (norm, arm)})
+
+    def by_seed(self, wanted: Wanted) -> dict[int, float]:
+        """Values of the seeds that have one; a run that diverged has none at its end."""
+        ends = {
+            record.seed: record.iterations
+            for record in self.records.get(wanted.norm, ())
+            if (record.arm, record.depth, record.status) == (wanted.arm, wanted.depth, FINISHED)
+        }
+        values = {}
+        for (norm, arm, depth, seed), looks in self.looks.items():
+            if (norm, arm, depth) == (wanted.norm, wanted.arm, wanted.depth):
+                look = looks.get(ends.get(seed, -1) if wanted.at_end else 0)
+                value = None if look is None else wanted.measure(look)
+                if value is not None:
+                    values[seed] = value
+        return values
+
+
+def read_signals(folder: Path) -> list[Signal]:
+    """What was seen at each scale, in the order of SCALES, scales of one's own last.
+
+    Raises:
+        ValueError: nothing was, or a table is damaged.
+    """
+    names = {path.parent.name.rpartition("-")[0] for norm in NORMS for path in folder.glob(f"*-{norm}/{PROBES_TABLE}")}
+    if not names:
+        raise ValueError(f"no probes in {folder}; make sweep-signal measures them")
+    signals = []
+    for scale in sorted(names, key=lambda name: (SCALES.index(name) if name in SCALES else len(SCALES), name)):
+        folders = {norm: folder / f"{scale}-{norm}" for norm in NORMS if (folder / f"{scale}-{norm}" / PROBES_TABLE).exists()}
+        records = {norm: read_runs(path) for norm, path in folders.items()}
+        signals.append(Signal(scale, records, {norm: read_probes(path) for norm, path in folders.items()}))
+    return signals
+
+
+def check(signal: Signal) -> list[Claim]:
+    """The claims about one scale; those about trained networks where they are trained. Corrected together where there are several seeds."""
+    claims = [_not_vanishing(signal), _healthy(signal), _vanishing(signal), _shattering(signal)]
+    if signal.trained:
+        claims += [_smaller_with_shortcuts(signal), _smaller_with_depth(signal)]
+    several = all(len(claim.criteria[0].values) > 1 for claim in claims if claim.criteria)
+    return verdict.corrected(claims) if several else claims
+
+
+def _not_vanishing(signal: Signal) -> Claim:
+    statement = "plain with batch normalisation: gradients do not vanish"
+    depths = signal.depths("batch", "plain")
+    gains = [Wanted(gradient_gain, "batch", "plain", depth, at_end) for at_end in _looks(signal) for depth in depths]
+    ends = [Wanted(first_weight_gradient, "batch", "plain", depth) for depth in _ends(depths)]
+    values = _values(signal, [*gains, *ends]) if ends else None
+    if values is None:
+        return _missing(statement, "plain networks of two depths with batch normalisation")
+    criteria = [Criterion(_name(wanted), values[wanted], VANISHED) for wanted in gains]
+    criteria.append(Criterion(_between(ends), _differences(values, *reversed(ends)), VANISHED))
+    return verdict.judge(statement, criteria, _told(gains, values))
+
+
+def _healthy(signal: Signal) -> Claim:
+    statement = "plain with batch normalisation: nor do they explode (healthy norms, in the paper's words)"
+    gains = [
+        Wanted(gradient_gain, "batch", "plain", depth, at_end) for at_end in _looks(signal) for depth in signal.depths("batch", "plain")
+    ]
+    values = _values(signal, gains)
+    if values is None:
+        return _missing(statement, "plain networks with batch normalisation")
+    criteria = [Criterion(_name(wanted), values[wanted], EXPLODED, above=False) for wanted in gains]
+    return verdict.judge(statement, criteria, _told(gains, values))
+
+
+def _vanishing(signal: Signal) -> Claim:
+    statement = "plain without batch normalisation: gradients vanish with depth"
+    ends = _ends(signal.depths("none", "plain"))
+    gains = [Wanted(gradient_gain, "none", "plain", depth) for depth in ends]
+    weights = [Wanted(first_weight_gradient, "none", "plain", depth) for depth in ends]
+    values = _values(signal, [*gains, *weights])
+    if values is None:
+        return _missing(statement, "plain networks of two depths without batch normalisation")
+    shallow, deep = gains
+    criteria = [
+        Criterion(_name(deep), values[deep], VANISHED, above=False),
+        Criterion(_between(gains), _differences(values, deep, shallow), above=False),
+        Criterion(_between(weights), _differences(values, *reversed(weights)), VANISHED, above=False),
+    ]
+    factor = _factor(criteria[2].mean)
+    return verdict.judge(
+        statement, criteria, f"{_told(gains, values)}; weights of the first layer from {ends[0]} to {ends[1]} layers: {factor}"
+    )
+
+
+def _shattering(signal: Signal) -> Claim:
+    statement = "gradients shatter with depth in plain networks, less with shortcuts (both with batch normalisation, at the start)"
+    ends = _ends(sorted(set(signal.depths("batch", "plain")) & set(signal.depths("batch", "residual"))))
+    wanted = {arm: [Wanted(correlation, "batch", arm, depth) for depth in ends] for arm in ARMS}
+    values = _values(signal, [*wanted["plain"], *wanted["residual"]])
+    if values is None:
+        return _missing(statement, "both arms at two depths with batch normalisation")
+    falls = {arm: _differences(values, *wanted[arm]) for arm in ARMS}
+    less = tuple(plain - residual for plain, residual in zip(falls["plain"], falls["residual"], strict=True))
+    criteria = [
+        Criterion(f"fall of the correlation, plain, {ends[0]} to {ends[1]} layers", falls["plain"]),
+        Criterion("fall in plain - fall in residual", less),
+    ]
+    seen = "; ".join(
+        f"correlation of {arm}-{ends[0]} {statistics.fmean(values[first]):.3f}, {arm}-{ends[1]} {statistics.fmean(values[last]):.3f}"
+        for arm, (first, last) in wanted.items()
+    )
+    return verdict.judge(statement, criteria, seen)
+
+
+def _smaller_with_shortcuts(signal: Signal) -> Claim:
+    statement = "trained, with batch normalisation: responses are smaller with shortcuts (Figure 7)"
+    depths = sorted(set(signal.depths("batch", "plain")) & set(signal.depths("batch", "residual")))
+    pairs = {depth: [Wanted(mean_response, "batch", arm, depth, at_end=True) for arm in ARMS] for depth in depths}
+    values = _values(signal, [wanted for pair in pairs.values() for wanted in pair])
+    if values is None:
+        return _missing(statement, "both arms trained with batch normalisation")
+    criteria = [Criterion(f"plain-{depth} - residual-{depth}", _differences(values, *pair)) for depth, pair in pairs.items()]
+    seen = "; ".join(
+        f"{depth} layers: plain {statistics.fmean(values[plain]):.3f}, residual {statistics.fmean(values[residual]):.3f}"
+        for depth, (plain, residual) in pairs.items()
+    )
+    return verdict.judge(statement, criteria, f"mean standard deviation, {seen}")
+
+
+def _smaller_with_depth(signal: Signal) -> Claim:
+    statement = "trained, with batch normalisation: the deeper the residual network, the smaller its responses (Figure 7)"
+    ends = _ends(signal.depths("batch", "residual"))
+    wanted = [Wanted(mean_response, "batch", "residual", depth, at_end=True) for depth in ends]
+    values = _values(signal, wanted)
+    if values is None:
+        return _missing(statement, "residual networks of two depths trained with batch normalisation")
+    criterion = Criterion(f"residual-{ends[0]} - residual-{ends[1]}", _differences(values, *wanted))
+    seen = ", ".join(f"residual-{each.depth} {statistics.fmean(values[each]):.3f}" for each in wanted)
+    return verdict.judge(statement, [criterion], f"mean standard deviation, {seen}")
+
+
+def _looks(signal: Signal) -> list[bool]:
+    return [False, True] if signal.trained else [False]
+
+
+def _ends(depths: Sequence[int]) -> list[int]:
+    """The shallowest and the deepest; none where there are not two."""
+    return [depths[0], depths[-1]] if len(depths) > 1 else []
+
+
+def _values(signal: Signal, wanted: Sequence[Wanted]) -> dict[Wanted, tuple[float, ...]] | None:
+    """The values of each, over the seeds that have all of them; None where there is no such seed, or nothing is wanted."""
+    found = {each: signal.by_seed(each) for each in wanted}
+    seeds = sorted(set.intersection(*(set(values) for values in found.values()))) if found else []
+    return {each: tuple(values[seed] for seed in seeds) for each, values in found.items()} if seeds else None
+
+
+def _differences(values: Mapping[Wanted, Sequence[float]], one: Wanted, other: Wanted) -> tuple[float, ...]:
+    return tuple(a - b for a, b in zip(values[one], values[other], strict=True))
+
+
+def _missing(statement: str, what: str) -> Claim:
+    return Claim(statement, INCONCLUSIVE, f"missing: {what}")
+
+
+def _name(wanted: Wanted) -> str:
+    return f"first / last layer, {wanted.arm}-{wanted.depth}, {'end' if wanted.at_end else 'start'}"
+
+
+def _between(ends: Sequence[Wanted]) -> str:
+    what = "first / last layer" if ends[0].measure is gradient_gain else "weights of the first layer"
+    return f"{what}, {ends[0].arm}-{ends[1].depth} / {ends[0].arm}-{ends[0].depth}, start"
+
+
+def _told(gains: Sequence[Wanted], values: Mapping[Wanted, Sequence[float]]) -> str:
+    """Gradient at the first layer over that at the last, network by network."""
+    parts = []
+    for at_end, name in ((False, "at the start"), (True, "at the end")):
+        told = [f"{each.arm}-{each.depth} {_factor(statistics.fmean(values[each]))}" for each in gains if each.at_end == at_end]
+        if told:
+            parts.append(f"{name} {', '.join(told)}")
+    return f"from the last layer to the first the gradient changes {'; '.join(parts)}"
+
+
+def _factor(power: float) -> str:
+    return f"×{10**power:.2g}"
+
+
+def table(signal: Signal) -> list[list[str]]:
+    """One line a network under a row of headings; means over seeds, those of ratios taken of their powers of ten."""
+    heads = ["last response", "gradient first / last", "weight gradient", "correlation", "dead %"]
+    ends = ["end: mean response", "end: gradient first / last", "end: correlation", "end: dead %"] if signal.trained else []
+    lines = [["norm", "network", "seeds", *heads, *ends]]
+    start: list[Measure] = [last_response, gradient_gain, first_weight_gradient, correlation, dead]
+    end: list[Measure] = [mean_response, gradient_gain, correlation, dead] if signal.trained else []
+    for norm in NORMS:
+        for arm in ARMS:
+            for depth in signal.depths(norm, arm):
+                seeds = {cell[3] for cell in signal.looks if cell[:3] == (norm, arm, depth)}
+                wanted = [Wanted(measure, norm, arm, depth) for measure in start]
+                wanted += [Wanted(measure, norm, arm, depth, at_end=True) for measure in end]
+                lines.append([norm, f"{arm}-{depth}", str(len(seeds)), *(_cell(each.measure, signal.by_seed(each)) for each in wanted)])
+    return lines
+
+
+def _cell(measure: Measure, by_seed: Mapping[int, float]) -> str:
+    if not by_seed:
+        return "–"
+    mean = statistics.fmean(by_seed.values())
+    if measure is dead:
+        return f"{100 * mean:.1f}"
+    return f"{mean:.3f}" if measure in (mean_response, correlation) else f"{10**mean:.2g}"
+
+
+def cost(signal: Signal) -> str:
+    """Share of the training time that went into looking, as one sentence."""
+    shares, looked_in_all, rest_in_all = [], 0.0, 0.0
+    for norm, records in signal.records.items():
+        for record in records:
+            looks = signal.looks.get((norm, record.arm, record.depth, record.seed))
+            if looks is None:
+                continue
+            looked = sum(look[0].seconds or 0.0 for look in looks.values())
+            rest = record.seconds - looked
+            shares.append(looked / rest)
+            looked_in_all, rest_in_all = looked_in_all + looked, rest_in_all + rest
+    if not signal.trained or not shares:
+        return "looking: these cells do nothing else"
+    share = looked_in_all / rest_in_all
+    return (
+        f"looking: {looked_in_all:.1f} seconds beside {rest_in_all:,.0f} of training and evaluation, {share:.2%} "
+        f"(a cell: {min(shares):.2%} to {max(shares):.2%})"
+    )
+
+
+def amount(value: float) -> str:
+    """A criterion's value: powers of ten, standard deviations and correlations, as they are."""
+    return f"{value:+.3f}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints table, verdicts and cost of each scale; 1 when a claim is not reproduced, 2 and one line where there is nothing to judge."""
+    parser = argparse.ArgumentParser(description="What flows forward and backward.")
+    parser.add_argument("folder", type=Path, help="results/signal")
+    try:
+        signals = read_signals(parser.parse_args(arguments).folder)
+    except ValueError as failure:
+        print(f"plainres: {failure}", file=sys.stderr)
+        return 2
+    status = 0
+    for signal in signals:
+        claims = check(signal)
+        labels = ", ".join(sorted({record.data_label for record in signal.all_records}))
+        print("\n".join([f"{signal.scale} ({labels})", *columns(table(signal)), "", *verdict.lines(claims), cost(signal), ""]))
+        status = max(status, verdict.status(claims))
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

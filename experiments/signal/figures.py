@@ -1,0 +1,224 @@
+"""Figures and README of what flows, from the committed tables: `python -m experiments.signal.figures results/signal`."""
+
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from experiments import verdict
+from experiments.depth.figures import ARM_STYLES, DEPTH_STYLES, OTHER_DEPTH_STYLE
+from experiments.report import STYLE, label_of, markdown, measured_on, regenerate, save
+from experiments.signal.claims import (
+    ARMS,
+    NORMS,
+    Measure,
+    Signal,
+    Wanted,
+    amount,
+    check,
+    correlation,
+    cost,
+    dead,
+    gradient_gain,
+    mean_response,
+    power,
+    read_signals,
+    table,
+)
+from plainres.record import FINISHED, ProbePoint, write_text
+
+NORM_NAMES = {"batch": "with batch normalisation", "none": "without"}
+ARM_LINES: Any = {"plain": "--", "residual": "-"}
+Value = Callable[[ProbePoint], float | None]
+
+
+def responses_figure(signal: Signal) -> Figure:
+    """The paper's Figure 7: standard deviation of each layer's response; with batch normalisation after training where there was any."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
+    for axis, norm in zip(axes, NORMS, strict=True):
+        at_end = signal.trained and norm == "batch"
+        _layers(axis, signal, norm, lambda point: point.response, at_end)
+        axis.set_title(f"{NORM_NAMES[norm]}, {'after the last iteration' if at_end else 'at the start'}")
+        axis.set_xlabel("layer")
+    axes[0].set_yscale("linear")
+    axes[0].set_ylim(bottom=0)
+    axes[0].set_ylabel("standard deviation of the response")
+    _network_legend(axes[0], signal)
+    figure.suptitle(f"Responses by layer\n{label_of(signal.all_records)}", fontsize=11)
+    return figure
+
+
+def gradients_figure(signal: Signal) -> Figure:
+    """Gradient norms by layer at the start: of convolutions' outputs above, of weights below."""
+    figure, axes = plt.subplots(2, 2, figsize=(10, 7.6), sharex=True, layout="constrained")
+    values: dict[str, Value] = {
+        "gradient of the convolution's output": lambda point: point.response_gradient,
+        "gradient of the weights": lambda point: point.weight_gradient,
+    }
+    for row, (name, value) in zip(axes, values.items(), strict=True):
+        row[0].set_ylabel(f"{name} (norm)")
+        for axis, norm in zip(row, NORMS, strict=True):
+            _layers(axis, signal, norm, value, at_end=False)
+            axis.set_title(NORM_NAMES[norm])
+    for axis in axes[1]:
+        axis.set_xlabel("layer")
+    _network_legend(axes[0][0], signal)
+    figure.suptitle(f"Gradients by layer at the start\n{label_of(signal.all_records)}", fontsize=11)
+    return figure
+
+
+def training_figure(signal: Signal) -> Figure:
+    """Along training: gradient at the first layer over that at the last above, mean response below."""
+    figure, axes = plt.subplots(2, 2, figsize=(10, 7.6), sharex=True, layout="constrained")
+    for column, norm in enumerate(NORMS):
+        for arm, depth in _networks(signal, norm):
+            colour = DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)[0]
+            gains = _along(signal, norm, arm, depth, gradient_gain)
+            axes[0][column].plot(list(gains), [10**gain for gain in gains.values()], ARM_LINES[arm], color=colour, marker=".")
+            responses = _along(signal, norm, arm, depth, mean_response)
+            axes[1][column].plot(list(responses), list(responses.values()), ARM_LINES[arm], color=colour, marker=".")
+        axes[0][column].set_title(NORM_NAMES[norm])
+        axes[0][column].set_yscale("log")
+        axes[1][column].set_yscale("log" if norm == "none" else "linear")
+        axes[1][column].set_xscale("symlog", linthresh=1)
+        axes[1][column].set_xlabel("iteration")
+    axes[0][0].set_ylabel("gradient, first layer / last layer")
+    axes[1][0].set_ylabel("mean standard deviation of responses")
+    _network_legend(axes[0][0], signal)
+    figure.suptitle(f"Along training\n{label_of(signal.all_records)}", fontsize=11)
+    return figure
+
+
+def depth_figure(signal: Signal) -> Figure:
+    """By depth, at the start: how alike two images' gradients are, and how many channels are dead. Seeds as points, means as lines."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
+    panels: tuple[tuple[str, Measure, float], ...] = (
+        ("mean |correlation| of two images' gradients", correlation, 1),
+        ("dead channels (%)", dead, 100),
+    )
+    for axis, (name, measure, factor) in zip(axes, panels, strict=True):
+        for arm in ARMS:
+            colour, marker, _ = ARM_STYLES[arm]
+            for norm, line in zip(NORMS, ("-", ":"), strict=True):
+                values = {depth: signal.by_seed(Wanted(measure, norm, arm, depth)) for depth in signal.depths(norm, arm)}
+                values = {depth: by_seed for depth, by_seed in values.items() if by_seed}
+                for depth, by_seed in values.items():
+                    scaled = [factor * value for value in by_seed.values()]
+                    axis.plot([depth] * len(scaled), scaled, linestyle="none", marker=marker, color=colour, alpha=0.3, markersize=5)
+                means = [factor * statistics.fmean(by_seed.values()) for by_seed in values.values()]
+                axis.plot(list(values), means, line, color=colour, marker=marker, markersize=4, label=f"{arm}, {NORM_NAMES[norm]}")
+        axis.set_ylim(bottom=0)
+        axis.set_xlabel("depth (weighted layers)")
+        axis.set_ylabel(name)
+    axes[0].legend(loc="best", fontsize=8)
+    figure.suptitle(f"Shattering and dead ReLUs by depth, at the start\n{label_of(signal.all_records)}", fontsize=11)
+    return figure
+
+
+def _networks(signal: Signal, norm: str) -> list[tuple[str, int]]:
+    return [(arm, depth) for arm in ARMS for depth in signal.depths(norm, arm)]
+
+
+def _layers(axis: Axes, signal: Signal, norm: str, value: Value, at_end: bool) -> None:
+    """One line a network: value against layer, geometric mean over seeds, on a logarithmic axis."""
+    ends = {(r.arm, r.depth, r.seed): r.iterations for r in signal.records.get(norm, ()) if r.status == FINISHED}
+    for arm, depth in _networks(signal, norm):
+        by_layer: dict[int, list[float]] = defaultdict(list)
+        for cell, looks in signal.looks.items():
+            if cell[:3] == (norm, arm, depth):
+                for point in looks.get(ends.get(cell[1:], -1) if at_end else 0, ()):
+                    found = value(point)
+                    if point.layer and found is not None:
+                        by_layer[point.layer].append(power(found))
+        means = [10 ** statistics.fmean(powers) for powers in by_layer.values()]
+        colour = DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)[0]
+        axis.plot(list(by_layer), means, ARM_LINES[arm], color=colour, linewidth=1.2)
+    axis.set_yscale("log")
+
+
+def _along(signal: Signal, norm: str, arm: str, depth: int, measure: Measure) -> dict[int, float]:
+    """Iteration → mean over the seeds that were looked at then."""
+    values: dict[int, list[float]] = defaultdict(list)
+    for cell, looks in signal.looks.items():
+        if cell[:3] == (norm, arm, depth):
+            for iteration, look in looks.items():
+                value = measure(look)
+                if value is not None:
+                    values[iteration].append(value)
+    return {iteration: statistics.fmean(values[iteration]) for iteration in sorted(values)}
+
+
+def _network_legend(axis: Axes, signal: Signal) -> None:
+    depths = sorted({depth for norm in NORMS for _, depth in _networks(signal, norm)})
+    handles = [Line2D([], [], color=DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)[0], label=f"{depth} layers") for depth in depths]
+    handles += [Line2D([], [], color="grey", linestyle=line, label=arm) for arm, line in ARM_LINES.items()]
+    axis.legend(handles=handles, loc="best", fontsize=8)
+
+
+def figures_of(signal: Signal) -> dict[str, Figure]:
+    """The figures of one scale by name."""
+    made = {"responses": responses_figure(signal), "gradients": gradients_figure(signal), "by_depth": depth_figure(signal)}
+    return made | ({"training": training_figure(signal)} if signal.trained else {})
+
+
+def readme(signals: Sequence[Signal]) -> str:
+    """The generated README.md of results/signal."""
+    lines = [
+        "# What flows forward and backward",
+        "",
+        "Generated from `runs.csv` and `probes.csv` of the folders beside it by `make figures`; not edited by hand. Definitions and",
+        "claims: [experiments/signal](../../experiments/signal/README.md). At the start: before the first update. Ratios are geometric",
+        "means over seeds.",
+    ]
+    for signal in signals:
+        names = ["responses", "gradients", "by_depth", *(["training"] if signal.trained else [])]
+        claims = check(signal)
+        lines += [
+            "",
+            f"## {signal.scale}: {label_of(signal.all_records)}",
+            "",
+            *markdown(verdict.rows(claims)),
+            "",
+            *(line for name in names for line in (f"![{name.replace('_', ' ')}](figures/{signal.scale}-{name}.png)", "")),
+            *markdown(table(signal)),
+            "",
+            "What the verdicts rest on (powers of ten; standard deviations and correlations as they are):",
+            "",
+            *markdown(verdict.details(claims, amount)),
+            "",
+            f"{measured_on(signal.all_records)} {cost(signal).capitalize()}.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def make(folder: Path) -> list[Path]:
+    """Writes figures/<scale>-*.png, .svg and README.md; returns what it wrote.
+
+    Raises:
+        ValueError: there are no probes, or their tables are damaged.
+    """
+    signals = read_signals(folder)
+    written = []
+    with plt.rc_context(STYLE):
+        for signal in signals:
+            for name, figure in figures_of(signal).items():
+                written += save(figure, folder / "figures" / f"{signal.scale}-{name}")
+    path = folder / "README.md"
+    write_text(path, readme(signals))
+    return [*written, path]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Regenerates the given folders; 1 and one line where one has no usable tables."""
+    return regenerate(make, "results/signal", arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

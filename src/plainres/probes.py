@@ -1,0 +1,208 @@
+"""Looks inside a network while it trains: what flows forward and backward through each layer. A Lightning callback that changes nothing.
+
+    python -m plainres.train '+callbacks.probes._target_=plainres.probes.Probes'
+
+A look costs about as much as two iterations (experiments.signal measures it), and there are few: before the first update, after 1, 10, 100,
+… updates, and at the end. Without the callback nothing is hooked to anything.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.func import functional_call
+from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
+
+from plainres import record as records
+from plainres.record import ProbePoint
+from plainres.runlog import RunLog
+
+BESIDE = {"downsample", "se"}  # modules of these names are not on the main path
+
+
+@dataclass
+class _Layer:
+    """One convolution of the main path in one forward pass."""
+
+    weight: Tensor
+    output: GradientEdge  # of the convolution, not its tensor: a ReLU may overwrite that in place
+    response: Tensor
+    dead: Tensor
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at a network saw; the fields of a layer are those of plainres.record.ProbePoint.
+
+    Args:
+        layers: (response, weight_gradient, response_gradient, dead) of each convolution of the main path, in the order of the forward pass.
+        image_response, image_gradient: the same of the images themselves.
+        correlation: `mean_correlation` of the gradients of the logits' sum with respect to the images.
+    """
+
+    layers: tuple[tuple[float, float, float, float], ...]
+    image_response: float
+    image_gradient: float
+    correlation: float
+
+
+def powers_of_ten(iterations: int) -> list[int]:
+    """0, 1, 10, 100, … below `iterations`, and `iterations`: few however long the run, and dense where most changes."""
+    return [0, *(10**power for power in range(len(str(iterations - 1))) if 10**power < iterations), iterations]
+
+
+def mean_correlation(gradients: Tensor) -> Tensor:
+    """Mean of |⟨g_i, g_j⟩| / (‖g_i‖ ‖g_j‖) over all pairs i < j; a scalar, NaN where fewer than two gradients are not zero.
+
+    1 where all gradients point the same way. It tends to 0 as they shatter (Balduzzi et al. 2017, arXiv:1702.08591: the correlation
+    of the gradients at two inputs): independent gradients of D entries have about √(2 / πD), 0.10 for 8×8 grey pixels and 0.03 for
+    16×16 in colour.
+
+    Args:
+        gradients: (N, …), one of each image.
+    """
+    flat = gradients.flatten(1).double()  # squares of small gradients vanish in float32
+    lengths = flat.norm(dim=1, keepdim=True)
+    unit = (flat / lengths)[lengths[:, 0] > 0]
+    first, second = torch.triu_indices(len(unit), len(unit), offset=1, device=unit.device)
+    return (unit @ unit.T)[first, second].abs().mean()
+
+
+def look(network: nn.Module, images: Tensor, labels: Tensor) -> Look | None:
+    """Looks at a network in training mode and leaves it as it is: weights, their gradients, running statistics, random numbers.
+
+    Precision is float32 whatever the run's. The loss is the mean cross-entropy of the images. Returns None where it is not finite.
+
+    Args:
+        images: normalised float32 (N, C, H, W), channels last.
+        labels: int64 (N,).
+    """
+    assert network.training, "evaluation mode normalises with other statistics"
+    layers: list[_Layer] = []
+    seen = images.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    hooks = _watch(network, layers)
+    statistics = {name: buffer.clone() for name, buffer in network.named_buffers()}  # the forward pass updates these instead
+    try:
+        with torch.enable_grad():
+            logits = functional_call(network, statistics, (seen,))
+            loss = functional.cross_entropy(logits, labels)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not loss.isfinite():
+        return None
+    count = len(layers)
+    wanted: Any = [*(layer.weight for layer in layers), *(layer.output for layer in layers), seen]
+    # With respect to the logits' sum and not the loss: that is one function for all images, whatever their labels
+    (of_sum,) = torch.autograd.grad(logits.sum(), seen, retain_graph=True)
+    gradients = torch.autograd.grad(loss, wanted)
+    values = torch.stack(
+        [
+            *(torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients),
+            *(layer.response.double() for layer in layers),
+            *(layer.dead.double() for layer in layers),
+            images.std(correction=0).double(),
+            mean_correlation(of_sum),
+        ]
+    ).tolist()  # one wait for the device
+    weights, outputs, (image_gradient, *rest) = values[:count], values[count : 2 * count], values[2 * count :]
+    responses, dead, (image_response, correlation) = rest[:count], rest[count : 2 * count], rest[2 * count :]
+    return Look(tuple(zip(responses, weights, outputs, dead, strict=True)), image_response, image_gradient, correlation)
+
+
+def _watch(network: nn.Module, layers: list[_Layer]) -> list[RemovableHandle]:
+    """Hooks that append a layer at each convolution of the main path and complete it at the normalisation and ReLU that follow."""
+
+    def convolution(module: Any, inputs: Any, output: Tensor) -> None:
+        nothing = torch.full((), math.nan, device=output.device)
+        layers.append(_Layer(module.weight, get_gradient_edge(output), output.detach().std(correction=0), nothing))
+
+    def norm(module: Any, inputs: Any, output: Tensor) -> None:
+        layers[-1].response = output.detach().std(correction=0)
+
+    def relu(module: Any, inputs: Any, output: Tensor) -> None:
+        if output.ndim == 4:
+            layers[-1].dead = (output.detach().amax((0, 2, 3)) == 0).float().mean()
+
+    hooks: dict[type, Callable[[Any, Any, Tensor], None]] = {nn.Conv2d: convolution, nn.BatchNorm2d: norm, nn.ReLU: relu}
+    return [
+        module.register_forward_hook(hooks[type(module)])
+        for name, module in network.named_modules()
+        if type(module) in hooks and not BESIDE & set(name.split("."))
+    ]
+
+
+class Probes(pl.Callback):
+    """Looks at the network while it trains and leaves probes.csv in the cell's folder when training ends.
+
+    The images are the same at every look and for every network: training images, spread evenly over the set, without augmentation.
+    Where iterations run in chunks (on a GPU), a look comes after the chunk in which its iteration lies; its row says which that was.
+
+    Args:
+        images: how many.
+        at: numbers of updates after which to look; None: `powers_of_ten`.
+
+    Raises:
+        ValueError: fewer than two images, or a negative number of updates.
+    """
+
+    def __init__(self, images: int = 64, at: Sequence[int] | None = None):
+        if images < 2:
+            raise ValueError(f"images {images} is below 2: correlation is that of pairs")
+        if at is not None and min(at, default=-1) < 0:
+            raise ValueError(f"at {list(at)} is no list of numbers of updates, from 0")
+        self.images = images
+        self.at = at
+        self.points: list[ProbePoint] = []
+        self._looked_until = -1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"points": [asdict(point) for point in self.points], "looked_until": self._looked_until}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.points = [ProbePoint(**point) for point in state_dict["points"]]
+        self._looked_until = state_dict["looked_until"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._look_if_due(trainer, pl_module)  # also after a checkpoint that was taken just before a look
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._look_if_due(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        records.write_table(Path(trainer.default_root_dir) / records.PROBES_FILE, self.points, ProbePoint)
+
+    def _look_if_due(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        run = next(callback for callback in trainer.callbacks if isinstance(callback, RunLog))  # type: ignore[attr-defined]
+        step = pl_module.iteration
+        due = any(self._looked_until < wanted <= step for wanted in self.at or powers_of_ten(run.iterations))
+        self._looked_until = step
+        if not due:
+            return
+        stream: Any = trainer.train_dataloader
+        if stream.images.is_cuda:
+            torch.cuda.synchronize()  # what the device still has to do is not the look's
+        start = time.perf_counter()
+        chosen = torch.linspace(0, len(stream.images) - 1, min(self.images, len(stream.images))).long().to(stream.images.device)
+        images = stream.normaliser(stream.images[chosen].float() / 255).contiguous(memory_format=torch.channels_last)
+        found = look(pl_module.network, images, stream.labels[chosen])
+        if found is None:
+            return
+        where = (run.arm, run.depth, run.seed, step)
+        for number, layer in enumerate(found.layers, 1):
+            self.points.append(ProbePoint(*where, number, *map(_finite, layer)))
+        seconds = time.perf_counter() - start
+        image = (_finite(found.image_response), None, _finite(found.image_gradient), None, _finite(found.correlation), seconds)
+        self.points.insert(len(self.points) - len(found.layers), ProbePoint(*where, 0, *image))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

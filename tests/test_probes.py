@@ -1,0 +1,226 @@
+"""Probes against references written otherwise, and that looking changes nothing."""
+
+import math
+
+import pytest
+import torch
+from composing import compose_cell
+from test_train import SMOKE, InterruptionError, curve, interrupt_at, numbers
+from torch import nn
+from torch.nn import functional
+
+from plainres import probes, train
+from plainres import record as records
+from plainres.network import CifarNetwork
+
+LOOKING = "+callbacks={probes:{_target_:plainres.probes.Probes,images:16}}"
+
+
+def images_and_labels(count: int = 6, channels: int = 1, size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(1)
+    return torch.randn(count, channels, size, size), torch.arange(count) % 10
+
+
+def network(depth: int = 8, shortcut: str = "zero_pad", norm: str | None = None, **options) -> CifarNetwork:
+    torch.manual_seed(0)
+    return CifarNetwork(depth, shortcut, width=4, in_channels=1, norm=norm, **options)
+
+
+def points_of(cell) -> list[records.ProbePoint]:
+    return records.read_table(cell.folder / records.PROBES_FILE, records.ProbePoint)
+
+
+def without_seconds(points) -> list[tuple]:
+    return [(p.iteration, p.layer, p.response, p.weight_gradient, p.response_gradient, p.dead, p.correlation) for p in points]
+
+
+@pytest.fixture(scope="module")
+def looked(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patched:  # a module's fixture comes before the test's own cache
+        patched.setenv("PLAINRES_CACHE", str(tmp_path_factory.mktemp("cache")))
+        cell = compose_cell(tmp_path_factory.mktemp("looked"), *SMOKE, LOOKING)
+        return cell, train.train_cell(cell)
+
+
+@pytest.mark.parametrize(("norm", "shortcut"), [(None, "none"), (None, "zero_pad"), ("none", "none"), ("none", "projection")])
+def test_responses_and_gradients_are_those_of_a_network_written_out(norm, shortcut):
+    """The same network once more, with ReLUs that overwrite nothing, every tensor kept."""
+    chosen, (images, labels) = network(8, shortcut, norm), images_and_labels()
+    found = probes.look(chosen, images, labels)
+
+    x, outputs, responses, behind = images, [], [], []
+
+    def layer(x, convolution, normalise):
+        outputs.append(convolution(x))
+        outputs[-1].retain_grad()
+        responses.append(normalise(outputs[-1]))
+        return responses[-1]
+
+    x = layer(x, chosen.conv1, chosen.bn1).relu()
+    behind.append(x)
+    for block in (chosen.layer1[0], chosen.layer2[0], chosen.layer3[0]):
+        behind.append(layer(x, block.conv1, block.bn1).relu())
+        out = layer(behind[-1], block.conv2, block.bn2)
+        x = (out if block.downsample is None else out + block.downsample(x)).relu()
+        behind.append(x)
+    functional.cross_entropy(chosen.fc(x.mean((2, 3))), labels).backward()
+
+    weights = [module.weight.grad.norm().item() for name, module in chosen.named_modules() if _is_main_convolution(name, module)]
+    assert [layer[0] for layer in found.layers] == pytest.approx([response.std(correction=0).item() for response in responses], rel=1e-4)
+    assert [layer[1] for layer in found.layers] == pytest.approx(weights, rel=1e-4)
+    assert [layer[2] for layer in found.layers] == pytest.approx([output.grad.norm().item() for output in outputs], rel=1e-4)
+    dead = [(after.amax((0, 2, 3)) == 0).float().mean().item() for after in behind]
+    assert [layer[3] for layer in found.layers] == pytest.approx(dead)
+
+
+def _is_main_convolution(name: str, module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and "downsample" not in name
+
+
+@pytest.mark.parametrize("options", [{}, {"checkpoint_activations": True}, {"norm": "none"}])
+def test_a_look_leaves_everything_as_it_is(options):
+    chosen, (images, labels) = network(14, **options), images_and_labels()
+    chosen(images).sum().backward()
+    before = {name: tensor.clone() for name, tensor in chosen.state_dict().items()}
+    gradients = [parameter.grad.clone() for parameter in chosen.parameters()]
+    random = torch.get_rng_state()
+    assert probes.look(chosen, images, labels) is not None
+    for name, tensor in chosen.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    for parameter, gradient in zip(chosen.parameters(), gradients, strict=True):
+        assert torch.equal(parameter.grad, gradient)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert images.grad is None
+    assert not images.requires_grad
+    assert not any(module._forward_hooks for module in chosen.modules())
+
+
+def test_checkpointed_activations_are_seen_like_others():
+    images, labels = images_and_labels()
+    assert probes.look(network(14, checkpoint_activations=True), images, labels) == probes.look(network(14), images, labels)
+
+
+def test_with_batch_normalisation_every_response_starts_at_one():
+    found = probes.look(network(20), *images_and_labels(32))
+    assert [layer[0] for layer in found.layers] == pytest.approx([1.0] * 19, rel=0.01)
+
+
+def test_dead_channels_are_those_that_are_zero_everywhere():
+    chosen = network(8, "none")
+    with torch.no_grad():
+        chosen.layer2[0].bn1.bias[:2] = -100.0  # of eight channels
+    found = probes.look(chosen, *images_and_labels())
+    assert [layer[3] for layer in found.layers] == [0, 0, 0, 0.25, 0, 0, 0]
+
+
+def test_correlation_is_one_for_equal_and_zero_for_orthogonal_gradients():
+    assert probes.mean_correlation(torch.tensor([[1e-30, 0], [2e-30, 0], [-1.0, 0]])).item() == pytest.approx(1)
+    assert probes.mean_correlation(torch.eye(4).view(4, 1, 2, 2)).item() == 0
+    assert probes.mean_correlation(torch.tensor([[1.0, 0], [1.0, 1.0], [0, 0]])).item() == pytest.approx(math.sqrt(0.5))
+    assert probes.mean_correlation(torch.zeros(3, 4)).isnan()
+
+
+def test_independent_gradients_have_the_correlation_that_the_docstring_gives():
+    torch.manual_seed(0)
+    assert probes.mean_correlation(torch.randn(200, 64)).item() == pytest.approx(math.sqrt(2 / (math.pi * 64)), rel=0.05)
+
+
+def test_a_network_whose_loss_is_not_finite_is_not_looked_at():
+    chosen = network()
+    nn.init.constant_(chosen.fc.bias, math.nan)
+    assert probes.look(chosen, *images_and_labels()) is None
+    assert not any(module._forward_hooks for module in chosen.modules())
+
+
+@pytest.mark.parametrize(
+    ("iterations", "wanted"),
+    [(1, [0, 1]), (2, [0, 1, 2]), (24, [0, 1, 10, 24]), (100, [0, 1, 10, 100]), (101, [0, 1, 10, 100, 101])],
+)
+def test_looks_lie_at_powers_of_ten_and_the_end(iterations, wanted):
+    assert probes.powers_of_ten(iterations) == wanted
+
+
+@pytest.mark.parametrize("options", [{"images": 1}, {"at": []}, {"at": [-1, 3]}])
+def test_illegal_options_are_refused(options):
+    with pytest.raises(ValueError, match=f"^{next(iter(options))} "):
+        probes.Probes(**options)
+
+
+def test_a_run_that_is_looked_at_has_the_record_of_one_that_is_not(looked, tmp_path):
+    cell = compose_cell(tmp_path, *SMOKE)
+    record = train.train_cell(cell)
+    assert cell.identity == looked[0].identity
+    assert numbers(record) == numbers(looked[1])
+    assert curve(cell) == curve(looked[0])
+    assert not (cell.folder / records.PROBES_FILE).exists()
+
+
+def test_every_layer_has_a_row_at_every_look(looked):
+    points = points_of(looked[0])
+    assert [(point.iteration, point.layer) for point in points] == [(step, layer) for step in (0, 1, 10, 24) for layer in range(8)]
+    assert {(point.arm, point.depth, point.seed) for point in points} == {("residual", 8, 0)}
+    for point in points:
+        image = point.layer == 0
+        assert (point.correlation is not None, point.seconds is not None) == (image, image)
+        assert (point.weight_gradient is None, point.dead is None) == (image, image)
+        assert point.response > 0
+        assert point.response_gradient > 0
+    assert points[8].response == points[0].response, "the same images"
+    assert points[25].response != points[1].response, "other weights"
+
+
+@pytest.mark.parametrize("iteration", [1, 2, 10, 17])
+def test_an_interrupted_run_leaves_the_same_probes(looked, tmp_path, monkeypatch, iteration):
+    cell = compose_cell(tmp_path, *SMOKE, LOOKING, "checkpoint_seconds=0")
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, iteration)
+        with pytest.raises(InterruptionError):
+            train.train_cell(cell)
+    assert numbers(train.train_cell(cell)) == numbers(looked[1])
+    assert without_seconds(points_of(cell)) == without_seconds(points_of(looked[0]))
+
+
+def test_in_chunks_a_look_comes_after_its_chunk(looked, tmp_path):
+    cell = compose_cell(tmp_path, *SMOKE, LOOKING, "iterations_per_chunk=4")
+    assert numbers(train.train_cell(cell)) == numbers(looked[1])
+    assert sorted({point.iteration for point in points_of(cell)}) == [0, 4, 12, 24]
+
+
+def test_a_look_is_taken_where_it_is_wanted(tmp_path):
+    cell = compose_cell(tmp_path, *SMOKE, "+callbacks={probes:{_target_:plainres.probes.Probes,images:4,at:[3,5]}}")
+    train.train_cell(cell)
+    assert sorted({point.iteration for point in points_of(cell)}) == [3, 5]
+
+
+def test_other_networks_can_be_looked_at(tmp_path):
+    short = ("protocol.iterations=2", "protocol.schedule.warmup_iterations=1", "protocol.evaluation_images=64")
+    for model, layers in (("lenet5", 2), ("se", 7), ("projection", 7)):
+        size = ("model.depth=5", "data.pad_to=32") if model == "lenet5" else ("model.depth=8",)
+        cell = compose_cell(tmp_path, "protocol=smoke", *short, f"model={model}", *size, LOOKING)
+        train.train_cell(cell)
+        assert max(point.layer for point in points_of(cell)) == layers
+
+
+def test_a_diverged_run_keeps_its_looks_so_far(tmp_path):
+    cell = compose_cell(tmp_path, *SMOKE, LOOKING, "model=plain", "protocol.learning_rate=1e30")
+    record = train.train_cell(cell)
+    assert record.status == records.DIVERGED
+    iterations = [point.iteration for point in points_of(cell)]
+    assert min(iterations) == 0
+    assert max(iterations) <= record.iterations < 24
+
+
+def test_probes_are_gathered_beside_the_curves(looked, tmp_path, make_record):
+    cell, _ = looked
+    folder = cell.protocol_folder
+    other = records.ProbePoint("plain", 20, 1, 0, 0, 1.0)
+    stale = records.ProbePoint("residual", 8, 0, 7, 0, 1.0)
+    records.write_table(folder / records.PROBES_TABLE, [stale, other], records.ProbePoint)
+    records.gather(folder)
+    assert records.read_probes(folder) == [other, *points_of(cell)]
+    text = (folder / records.PROBES_TABLE).read_bytes()
+    records.gather(folder)
+    assert (folder / records.PROBES_TABLE).read_bytes() == text
+    records.write_record(tmp_path / "runs" / "plain-20-seed0", make_record())
+    records.gather(tmp_path)
+    assert not (tmp_path / records.PROBES_TABLE).exists()
