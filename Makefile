@@ -14,6 +14,7 @@ PARTS ?=
 ROUNDS ?=
 SECONDS ?=
 ARGS ?=
+SURFACE ?= direction_seed=0,1,2 statistics=running,batch
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -31,6 +32,7 @@ SHORTCUTS := results/shortcuts/$(or $(NAME),$(PROTOCOL))
 HOW := seed=$(call list,$(SEEDS)) $(if $(DEPTH_LIST),model.depth=$(DEPTH_LIST)) $(if $(JOBS),jobs=$(JOBS)) \
   $(if $(FORCE),force=true) $(if $(MISSING),missing=true) $(ARGS)
 OVERRIDES := +experiment=depth protocol=$(PROTOCOL) $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(NAME),protocol.name=$(NAME)) $(HOW)
+LANDSCAPE := protocol=$(PROTOCOL) $(if $(NAME),protocol.name=$(NAME)) $(strip $(HOW))
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -n "s/^\([a-z-]*\):.*/\1/p" $(firstword $(MAKEFILE_LIST)))
@@ -108,6 +110,27 @@ sweep-large: $(STAMP) ## AlexNet, VGG-16, GoogLeNet, Inception-v3, 18 to 152 lay
 check-large: $(STAMP) ## whether the loss of the large networks falls; status 1 when one's does not
 	@$(BIN)/python -m experiments.large.claims results/large
 
+sweep-thousand: $(STAMP) ## residual networks of 110 to 1,202 layers beside plain-56, and their memory (PROTOCOL=quick|cpu)
+	$(BIN)/python -m plainres.train -m +experiment=thousand thousand=$(PROTOCOL) $(strip $(HOW))
+	$(if $(DEPTHS),,$(BIN)/python -m plainres.train -m +experiment=thousand thousand=$(PROTOCOL) model=plain model.depth=56 $(strip $(HOW)))
+	@# a process for each cell of memory: the peak is the process's; without the threshold, glibc keeps what was freed and its gaps count
+	@for depth in 110 302 602 1202; do for part in stored recomputed; do \
+	  MALLOC_MMAP_THRESHOLD_=65536 $(BIN)/python -m plainres.train +experiment=thousand thousand=$$part model.depth=$$depth $(if $(FORCE),force=true) || exit 1; done; done
+	@$(BIN)/python -m experiments.thousand.figures results/thousand
+	@$(BIN)/python -m experiments.thousand.claims results/thousand; test $$? -le 1
+
+check-thousand: $(STAMP) ## whether a thousand layers train, and at what memory; status 1 when a claim is contradicted
+	@$(BIN)/python -m experiments.thousand.claims results/thousand
+
+sweep-landscape: $(STAMP) ## the loss around plain-56 and residual-56 on planes of random directions (SURFACE='direction_seed=0 points=31')
+	$(BIN)/python -m plainres.train -m +experiment=landscape $(LANDSCAPE)
+	$(BIN)/python -m plainres.landscape -m model=plain,residual $(SURFACE) $(LANDSCAPE)
+	@$(BIN)/python -m experiments.landscape.figures results/landscape/$(or $(NAME),$(PROTOCOL))
+	@$(BIN)/python -m experiments.landscape.claims results/landscape/$(or $(NAME),$(PROTOCOL)); test $$? -le 1
+
+check-landscape: $(STAMP) ## which arm's loss surface is smoother under PROTOCOL; status 1 when a claim is contradicted
+	@$(BIN)/python -m experiments.landscape.claims results/landscape/$(or $(NAME),$(PROTOCOL))
+
 IDENTITY := results/identity/$(or $(NAME),$(PROTOCOL))
 
 sweep-identity: $(STAMP) ## blocks put into trained networks (parents first), which train on; PROTOCOL=quick or cpu
@@ -156,6 +179,8 @@ figures: $(STAMP) ## all figures and result READMEs again, from the committed ta
 	@$(if $(wildcard results/lineage/*/runs.csv),$(BIN)/python -m experiments.lineage.figures results/lineage)
 	@$(if $(wildcard results/lenet/*/runs.csv),$(BIN)/python -m experiments.lenet.figures results/lenet)
 	@$(if $(wildcard results/large/*/runs.csv),$(BIN)/python -m experiments.large.figures results/large)
+	@$(if $(wildcard results/thousand/*/runs.csv),$(BIN)/python -m experiments.thousand.figures results/thousand)
+	@$(if $(wildcard results/landscape/*/surface-*.csv),$(BIN)/python -m experiments.landscape.figures $(patsubst %/,%,$(sort $(dir $(wildcard results/landscape/*/surface-*.csv)))))
 	@$(if $(wildcard results/identity/*/*/runs.csv),$(BIN)/python -m experiments.identity.figures $(sort $(patsubst %/,%,$(dir $(patsubst %/runs.csv,%,$(wildcard results/identity/*/*/runs.csv))))))
 	@$(if $(wildcard results/shortcuts/*/runs.csv),$(BIN)/python -m experiments.shortcuts.figures $(patsubst %/runs.csv,%,$(sort $(wildcard results/shortcuts/*/runs.csv))))
 	@$(if $(wildcard results/autopsy/*/runs.csv),$(BIN)/python -m experiments.autopsy.figures results/autopsy)

@@ -174,6 +174,61 @@ class ProbePoint:
     seconds: float | None = None
 
 
+@dataclass(frozen=True)
+class SurfacePoint:
+    """One row of a surface table: the loss at centre + x·first direction + y·second direction; nats per image, a fraction in [0, 1]."""
+
+    x: float
+    y: float
+    loss: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A trained network's loss on a plane of weights, and where it comes from; its points lie in a CSV beside it.
+
+    Args:
+        direction_seed: of the pair of directions.
+        statistics: what batch normalisation took at every point, one of plainres.landscape's.
+        images: training images that every point is evaluated on.
+        points: a side of the grid, which reaches from -radius to radius; at 1 a filter moves by its own norm.
+        cosine: between the two directions, all weights as one vector.
+        weights: hash of the network's weights.
+        seconds: of one core, over all points.
+    """
+
+    arm: str
+    depth: int
+    seed: int
+    protocol: str
+    data_label: str
+    num_classes: int
+    direction_seed: int
+    statistics: str
+    images: int
+    points: int
+    radius: float
+    cosine: float
+    config_hash: str
+    weights: str
+    data_fingerprint: str
+    seconds: float
+    precision: str
+    processor: str
+    commit: str
+    clean: bool | None
+    python: str
+    torch: str
+    finished_at: str
+
+    @property
+    def name(self) -> str:
+        """Of its two files."""
+        cell = cell_name(self.arm, self.depth, self.seed)
+        return f"surface-{cell}-directions{self.direction_seed}-{self.statistics}"
+
+
 def cell_name(arm: str, depth: int, seed: int) -> str:
     """Name of a cell and of its folder."""
     return f"{arm}-{depth}-seed{seed}"
@@ -315,6 +370,33 @@ def read_curves(folder: Path) -> list[CurvePoint]:
 def read_probes(folder: Path) -> list[ProbePoint]:
     """The points in a results folder's probes.csv."""
     return read_table(folder / PROBES_TABLE, ProbePoint)
+
+
+def write_surface(folder: Path, surface: Surface, points: Sequence[SurfacePoint]) -> Path:
+    """Writes both files of a surface, its points first; returns the path of the latter."""
+    path = folder / f"{surface.name}.csv"
+    write_table(path, points, SurfacePoint)
+    write_json(path.with_suffix(".json"), asdict(surface))
+    return path
+
+
+def read_surfaces(folder: Path) -> list[tuple[Surface, list[SurfacePoint]]]:
+    """The surfaces of a results folder with their points, by name of their files.
+
+    Raises:
+        ValueError: a file is damaged, or the points are not as many as the surface says; names it.
+    """
+    found = []
+    for path in sorted(folder.glob("surface-*.json")):
+        values = read_json(path) or {}
+        if lacking := sorted(_required(Surface) - set(values)):
+            raise ValueError(f"{path} lacks {', '.join(lacking)}")
+        surface = Surface(**{field.name: values[field.name] for field in fields(Surface)})
+        points = read_table(path.with_suffix(".csv"), SurfacePoint)
+        if len(points) != surface.points**2:
+            raise ValueError(f"{path.with_suffix('.csv')} has {len(points)} points instead of {surface.points**2}")
+        found.append((surface, points))
+    return found
 
 
 def gather(folder: Path) -> list[Record]:

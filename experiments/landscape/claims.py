@@ -1,0 +1,211 @@
+"""Is the loss around a residual network smoother than around a plain one? `python -m experiments.landscape.claims results/landscape/quick`.
+
+Measures of a surface, a grid of losses on a plane through a trained network (plainres.landscape), as Li et al. 2018 (arXiv:1712.09913)
+look at it; how a verdict follows from differences between the arms on the same draw of directions: experiments.verdict. With one trained
+network an arm the unit is the pair of directions, and a verdict is about these two networks alone; with several it is the training seed.
+"""
+
+import argparse
+import math
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from experiments import verdict
+from experiments.inference import Criterion
+from experiments.text import columns
+from experiments.verdict import INCONCLUSIVE, Claim
+from plainres.record import Surface, SurfacePoint, read_surfaces
+
+PLAIN, RESIDUAL = ("plain", 56), ("residual", 56)
+STATISTICS = {"running": "running statistics, as in Li et al.", "batch": "statistics of each batch"}
+RATIO = 0.1  # a negative curvature is counted from a tenth of the largest on: less is the noise of float32 on a plateau
+SHARED = ("protocol", "data_label", "points", "radius", "images")  # what surfaces that are compared have in common
+
+
+@dataclass(frozen=True)
+class Look:
+    """One surface and its losses, float64 (points, points), one row a y; infinite or nan where the network gave no finite loss."""
+
+    surface: Surface
+    losses: np.ndarray
+    errors: np.ndarray
+
+    @property
+    def network(self) -> tuple[str, int]:
+        return self.surface.arm, self.surface.depth
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Loss and error of the trained network itself."""
+        middle = self.surface.points // 2
+        return float(self.losses[middle, middle]), float(self.errors[middle, middle])
+
+    @property
+    def negative_curvature(self) -> float:
+        """Share of inner points whose curvature is negative in some direction of the plane: that of a convex surface is 0.
+
+        Eigenvalues of the Hessian from differences of neighbours; the smaller must be below minus a tenth of the larger one's size. Points
+        beside one that is not finite are left out.
+        """
+        smallest, largest = hessian_eigenvalues(self.losses)
+        there = np.isfinite(smallest) & np.isfinite(largest)
+        return float((smallest[there] < -RATIO * np.abs(largest[there])).mean()) if there.any() else math.nan
+
+    @property
+    def roughness(self) -> float:
+        """Root mean square of how far a point lies off the mean of its four neighbours, over the standard deviation of all; of log10 loss.
+
+        The logarithm, because losses of a plane reach over orders of magnitude and the largest would be all that is seen. nan where too few
+        losses are finite.
+        """
+        logs = logarithms(self.losses)
+        if np.isnan(logs).all():
+            return math.nan
+        off = logs[1:-1, 1:-1] - (logs[:-2, 1:-1] + logs[2:, 1:-1] + logs[1:-1, :-2] + logs[1:-1, 2:]) / 4
+        off, spread = off[np.isfinite(off)], float(np.nanstd(logs))
+        if not off.size:
+            return math.nan
+        return float(np.sqrt(np.mean(off**2))) / spread if spread > 0 else 0.0
+
+    @property
+    def better_than_guessing(self) -> float:
+        """Share of points whose loss is below that of equal odds, ln(classes)."""
+        return float((self.losses < math.log(self.surface.num_classes)).mean())
+
+
+Looks = Sequence[Look]
+
+
+def hessian_eigenvalues(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Smaller and larger eigenvalue of the Hessian at every inner point of a grid, in units of the grid's step.
+
+    Args:
+        values: (rows, columns).
+
+    Returns two arrays (rows - 2, columns - 2).
+    """
+    with np.errstate(invalid="ignore"):  # inf - inf: such points are left out
+        inner = values[1:-1, 1:-1]
+        xx = values[1:-1, 2:] - 2 * inner + values[1:-1, :-2]
+        yy = values[2:, 1:-1] - 2 * inner + values[:-2, 1:-1]
+        xy = (values[2:, 2:] - values[2:, :-2] - values[:-2, 2:] + values[:-2, :-2]) / 4
+        mean, half = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
+        return mean - half, mean + half
+
+
+def logarithms(losses: np.ndarray) -> np.ndarray:
+    """log10 of losses, from a millionth of a nat up; nan where a loss is not finite."""
+    return np.log10(np.maximum(np.where(np.isfinite(losses), losses, np.nan), 1e-6))
+
+
+def read_looks(folder: Path) -> list[Look]:
+    """The surfaces of a results folder.
+
+    Raises:
+        ValueError: there are none, one is damaged, or they differ in what surfaces that are compared must share.
+    """
+    looks = [_look(surface, points) for surface, points in read_surfaces(folder)]
+    if not looks:
+        raise ValueError(f"no surfaces in {folder}; make sweep-landscape measures them")
+    for name in SHARED:
+        values = sorted({str(getattr(look.surface, name)) for look in looks})
+        if len(values) > 1:
+            raise ValueError(f"the surfaces in {folder} differ in {name} ({', '.join(values)}): they cannot be compared")
+    return sorted(looks, key=lambda look: (look.surface.statistics, *look.network, look.surface.seed, look.surface.direction_seed))
+
+
+def _look(surface: Surface, points: Sequence[SurfacePoint]) -> Look:
+    shape = (surface.points, surface.points)
+    losses, errors = (np.array([getattr(point, name) for point in points]).reshape(shape) for name in ("loss", "error"))
+    return Look(surface, losses, errors)
+
+
+def label_of(looks: Looks) -> str:
+    """Data label, protocol, and numbers of training seeds and of pairs of directions."""
+    first = looks[0].surface
+    seeds = len({look.surface.seed for look in looks})
+    pairs = len({look.surface.direction_seed for look in looks})
+    counted = f"{seeds} seed{'s' * (seeds != 1)}, {pairs} pair{'s' * (pairs != 1)} of directions"
+    return f"{first.data_label} · protocol {first.protocol} · {counted}"
+
+
+def of_statistics(looks: Looks) -> dict[str, list[Look]]:
+    """The surfaces by what batch normalisation took, running statistics first."""
+    found = {name: [look for look in looks if look.surface.statistics == name] for name in STATISTICS}
+    return {name: chosen for name, chosen in found.items() if chosen}
+
+
+def check(looks: Looks) -> list[Claim]:
+    """The three claims about surfaces of one kind of statistics, corrected together where there are several units."""
+    asked = (
+        ("around residual-56 fewer points have negative curvature than around plain-56", "negative_curvature", False),
+        ("residual-56's surface is smoother", "roughness", False),
+        ("more of residual-56's surface is better than guessing", "better_than_guessing", True),
+    )
+    return verdict.corrected([_compared(looks, *question) for question in asked])
+
+
+def _compared(looks: Looks, statement: str, measure: str, residual_above: bool) -> Claim:
+    by_pair = [
+        {(look.surface.seed, look.surface.direction_seed): getattr(look, measure) for look in looks if look.network == network}
+        for network in (PLAIN, RESIDUAL)
+    ]
+    pairs = sorted(by_pair[0].keys() & by_pair[1].keys())
+    if not pairs:
+        missing = ["-".join(map(str, network)) for network, found in zip((PLAIN, RESIDUAL), by_pair, strict=True) if not found]
+        return Claim(statement, INCONCLUSIVE, f"missing: {', '.join(missing) or 'a pair of directions that both have'}")
+    if any(math.isnan(found[pair]) for found in by_pair for pair in pairs):
+        return Claim(statement, INCONCLUSIVE, "a surface without a finite part")
+    seeds = sorted({seed for seed, _ in pairs})
+    units = [[pair for pair in pairs if pair[0] == seed] for seed in seeds] if len(seeds) > 1 else [[pair] for pair in pairs]
+    plain, residual = ([statistics.fmean(found[pair] for pair in unit) for unit in units] for found in by_pair)
+    order = "residual - plain" if residual_above else "plain - residual"
+    higher, lower = (residual, plain) if residual_above else (plain, residual)
+    unit = f"{len(units)} {'training seeds' if len(seeds) > 1 else 'pair' + 's' * (len(units) != 1) + ' of directions'}"
+    name = measure.replace("_", " ")
+    seen = f"{name}: plain {statistics.fmean(plain):.3f}, residual {statistics.fmean(residual):.3f}, over {unit}"
+    criterion = Criterion(f"{order}, {name}", tuple(one - other for one, other in zip(higher, lower, strict=True)))
+    return verdict.judge(statement, [criterion], seen)
+
+
+def table(looks: Looks) -> list[list[str]]:
+    """One line a surface under a row of headings; losses in nats, shares as fractions."""
+    heads = ["loss at the centre", "error at the centre", "median loss", "largest loss"]
+    lines = [["network", "seed", "directions", *heads, "negative curvature", "roughness", "better than guessing", "cosine"]]
+    for look in looks:
+        surface, (loss, error) = look.surface, look.centre
+        finite = look.losses[np.isfinite(look.losses)]
+        losses = [
+            f"{loss:.4g}",
+            f"{100 * error:.2f} %",
+            *(f"{value:.3g}" for value in (np.median(look.losses), finite.max(initial=-math.inf))),
+        ]
+        measures = [f"{look.negative_curvature:.3f}", f"{look.roughness:.3f}", f"{look.better_than_guessing:.3f}", f"{surface.cosine:+.3f}"]
+        lines.append([f"{surface.arm}-{surface.depth}", str(surface.seed), str(surface.direction_seed), *losses, *measures])
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints tables and verdicts; 1 when a claim is not reproduced, 2 and one line where there is nothing to judge."""
+    parser = argparse.ArgumentParser(description="Whether the loss around a residual network is smoother than around a plain one.")
+    parser.add_argument("folder", type=Path, help="results/landscape/<protocol>")
+    try:
+        looks = read_looks(parser.parse_args(arguments).folder)
+    except ValueError as failure:
+        print(f"plainres: {failure}", file=sys.stderr)
+        return 2
+    judged = []
+    for name, chosen in of_statistics(looks).items():
+        claims = check(chosen)
+        print("\n".join([f"{label_of(chosen)} · {STATISTICS[name]}", "", *columns(table(chosen)), "", *verdict.lines(claims), ""]))
+        judged += claims
+    return verdict.status(judged)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""Figures and README of loss surfaces from the committed tables: `python -m experiments.landscape.figures results/landscape/quick`."""
+
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from experiments import verdict
+from experiments.landscape.claims import STATISTICS, Look, Looks, check, label_of, of_statistics, read_looks, table
+from experiments.report import STYLE, markdown, regenerate, save
+from plainres.record import write_text
+
+NUM_LEVELS = 21
+CEILING = 100  # times the loss of guessing; what lies above is drawn at it: some planes reach a million and more
+COLOURS = "viridis"
+
+
+def shown(looks: Looks) -> dict[tuple[int, tuple[str, int]], Look]:
+    """The surfaces of the first training seed by direction seed and network."""
+    seed = min(look.surface.seed for look in looks)
+    return {(look.surface.direction_seed, look.network): look for look in looks if look.surface.seed == seed}
+
+
+def bounds(looks: Looks) -> tuple[float, float]:
+    """Smallest loss of all surfaces, and the largest or the ceiling, whichever is less; the same for both arms."""
+    finite = np.concatenate([look.losses[np.isfinite(look.losses)] for look in looks])
+    if not finite.size:
+        raise ValueError("no surface has a finite loss")
+    lowest = max(float(finite.min()), 1e-6)
+    return lowest, max(min(float(finite.max()), CEILING * guessing(looks)), 1.01 * lowest)
+
+
+def guessing(looks: Looks) -> float:
+    """Loss of equal odds, in nats."""
+    return math.log(looks[0].surface.num_classes)
+
+
+def clipped(look: Look, low: float, high: float) -> np.ndarray:
+    """Losses within the bounds; what is not finite lies at the upper one."""
+    return np.clip(np.where(np.isfinite(look.losses), look.losses, high), low, high)
+
+
+def contour_figure(looks: Looks) -> Figure:
+    """Contours of the loss, one row a pair of directions, one column a network; the same levels, evenly spaced in the logarithm, for all.
+
+    The white line is the loss of guessing.
+    """
+    places = shown(looks)
+    directions, networks = sorted({direction for direction, _ in places}), sorted({network for _, network in places})
+    low, high = bounds(looks)
+    levels = np.geomspace(low, high, NUM_LEVELS)
+    size = (0.6 + 4.2 * len(networks), 0.9 + 3.6 * len(directions))
+    figure, axes = plt.subplots(len(directions), len(networks), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
+    norm = LogNorm(low, high)
+    for row, direction in enumerate(directions):
+        for column, network in enumerate(networks):
+            axis = axes[row, column]
+            axis.grid(False)
+            axis.set_aspect("equal")
+            if (look := places.get((direction, network))) is None:
+                axis.set_axis_off()
+                continue
+            at = np.linspace(-look.surface.radius, look.surface.radius, look.surface.points)
+            losses = clipped(look, low, high)
+            axis.contourf(at, at, losses, levels=levels, norm=norm, cmap=COLOURS)
+            axis.contour(at, at, losses, levels=levels, colors="black", linewidths=0.3, alpha=0.5)
+            if losses.min() < guessing(looks) < losses.max():
+                axis.contour(at, at, losses, levels=[guessing(looks)], colors="white", linewidths=1.6)
+            axis.plot(0, 0, marker="+", color="red", markersize=8)
+            axis.set_title(f"{network[0]}-{network[1]}, directions {direction}", fontsize=10)
+        axes[row, 0].set_ylabel("second direction")
+    for axis in axes[-1]:
+        axis.set_xlabel("first direction")
+    mapped = plt.cm.ScalarMappable(norm=norm, cmap=COLOURS)
+    bar = figure.colorbar(mapped, ax=axes, shrink=0.8)
+    bar.set_label(f"training loss (nats per image, logarithmic); white: guessing, {guessing(looks):.2f}")
+    figure.suptitle(f"Loss around the trained network\n{label_of(looks)}\n{STATISTICS[looks[0].surface.statistics]}", fontsize=11)
+    return figure
+
+
+def relief_figure(looks: Looks) -> Figure:
+    """The loss as a height, logarithmic, first pair of directions, one panel a network with the same axes."""
+    places = shown(looks)
+    direction = min(key[0] for key in places)
+    networks = sorted({network for number, network in places if number == direction})
+    low, high = bounds(looks)
+    figure = plt.figure(figsize=(5.6 * len(networks), 5.2), layout="constrained")
+    for column, network in enumerate(networks):
+        look = places[direction, network]
+        axis = figure.add_subplot(1, len(networks), column + 1, projection="3d")
+        at = np.linspace(-look.surface.radius, look.surface.radius, look.surface.points)
+        heights = np.log10(clipped(look, low, high))
+        x, y = np.meshgrid(at, at)
+        norm = Normalize(math.log10(low), math.log10(high))
+        axis.plot_surface(x, y, heights, cmap=COLOURS, norm=norm, rstride=1, cstride=1, linewidth=0.1, edgecolor="black", antialiased=True)
+        axis.set_zlim(math.log10(low), math.log10(high))
+        axis.zaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{10**value:.3g}"))
+        axis.set_xlabel("first direction")
+        axis.set_ylabel("second direction")
+        for ticks in (axis.set_xticks, axis.set_yticks):
+            ticks([-look.surface.radius, 0, look.surface.radius])
+        axis.zaxis.set_major_locator(MaxNLocator(5))
+        axis.set_zlabel("training loss (nats)", labelpad=9)
+        axis.set_title(f"{network[0]}-{network[1]}, directions {direction}", fontsize=10, y=0.98)
+        axis.set_box_aspect(None, zoom=0.88)
+    chosen = [look for look in looks if look.surface.direction_seed == direction]
+    figure.suptitle(f"Loss around the trained network\n{label_of(chosen)}\n{STATISTICS[looks[0].surface.statistics]}", fontsize=11)
+    return figure
+
+
+def readme(looks: Looks) -> str:
+    """The generated README.md of a folder of surfaces."""
+    first = looks[0].surface
+    lines = [f"# Loss surfaces: {label_of(looks)}", "", "Generated from the `surface-*` tables by `make figures`; not edited by hand."]
+    for name, chosen in of_statistics(looks).items():
+        lines += [
+            "",
+            f"## Batch normalisation with {STATISTICS[name]}",
+            "",
+            f"{label_of(chosen)}",
+            "",
+            *markdown(verdict.rows(check(chosen))),
+            "",
+            f"![contours of the loss, {name}](figures/contour_{name}.png)",
+            "",
+            f"![the loss as a height, {name}](figures/relief_{name}.png)",
+            "",
+            *markdown(table(chosen)),
+        ]
+    lines += [
+        "",
+        f"Each surface: {first.points}×{first.points} points from {-first.radius:g} to {first.radius:g} (at 1 every filter has moved",
+        f"by its own norm), {first.images:,} training images, float32. *Negative curvature*: share of inner points where the smaller",
+        "eigenvalue of the surface's Hessian is negative and more than a tenth of the larger one's size. *Roughness*: how far a point",
+        "lies off its four neighbours' mean, over the spread of all (log10 loss). *Better than guessing*: share of points with a loss",
+        f"below {guessing(looks):.2f} nats. *Cosine* of the two directions.",
+        "",
+        measured_on(looks),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def measured_on(looks: Looks) -> str:
+    """Commits, machines and seconds as a sentence."""
+    surfaces = [look.surface for look in looks]
+    commits = sorted({one.commit[:12] + ("" if one.clean else " (tree not clean)") for one in surfaces})
+    machines = sorted({f"{one.processor}, torch {one.torch}" for one in surfaces})
+    minutes = sum(one.seconds for one in surfaces) / 60
+    return f"Measured at commit {', '.join(commits)} on {'; '.join(machines)}, in {minutes:.1f} minutes of one core."
+
+
+def make(folder: Path) -> list[Path]:
+    """Writes figures/contour_<statistics>.*, figures/relief_<statistics>.* and README.md; returns what it wrote.
+
+    Raises:
+        ValueError: there are no surfaces, or their tables are damaged.
+    """
+    looks = read_looks(folder)
+    written = []
+    with plt.rc_context(STYLE):
+        for name, chosen in of_statistics(looks).items():
+            written += save(contour_figure(chosen), folder / "figures" / f"contour_{name}")
+            written += save(relief_figure(chosen), folder / "figures" / f"relief_{name}")
+    path = folder / "README.md"
+    write_text(path, readme(looks))
+    return [*written, path]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Regenerates the given folders; 1 and one line where one has no usable tables."""
+    return regenerate(make, "results/landscape/<protocol>", arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
