@@ -173,19 +173,13 @@ bench: $(STAMP) ## what training costs: speed, memory, start-up, scaling, each p
 	$(BIN)/python -m experiments.bench.run $(strip $(if $(PARTS),--parts $(call list,$(PARTS))) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(THOUSAND),--thousand))
 
 figures: $(STAMP) ## all figures and result READMEs again, from the committed tables
-	@$(BIN)/python -m experiments.depth.figures $(patsubst %/runs.csv,%,$(sort $(wildcard results/depth/*/runs.csv)))
-	@$(if $(wildcard results/robustness/baseline/runs.csv),$(BIN)/python -m experiments.robustness.figures results/robustness)
-	@$(if $(wildcard results/pace/*/runs.csv),$(BIN)/python -m experiments.pace.figures results/pace)
-	@$(if $(wildcard results/lineage/*/runs.csv),$(BIN)/python -m experiments.lineage.figures results/lineage)
-	@$(if $(wildcard results/lenet/*/runs.csv),$(BIN)/python -m experiments.lenet.figures results/lenet)
-	@$(if $(wildcard results/large/*/runs.csv),$(BIN)/python -m experiments.large.figures results/large)
-	@$(if $(wildcard results/thousand/*/runs.csv),$(BIN)/python -m experiments.thousand.figures results/thousand)
-	@$(if $(wildcard results/landscape/*/surface-*.csv),$(BIN)/python -m experiments.landscape.figures $(patsubst %/,%,$(sort $(dir $(wildcard results/landscape/*/surface-*.csv)))))
-	@$(if $(wildcard results/identity/*/*/runs.csv),$(BIN)/python -m experiments.identity.figures $(sort $(patsubst %/,%,$(dir $(patsubst %/runs.csv,%,$(wildcard results/identity/*/*/runs.csv))))))
-	@$(if $(wildcard results/shortcuts/*/runs.csv),$(BIN)/python -m experiments.shortcuts.figures $(patsubst %/runs.csv,%,$(sort $(wildcard results/shortcuts/*/runs.csv))))
-	@$(if $(wildcard results/autopsy/*/runs.csv),$(BIN)/python -m experiments.autopsy.figures results/autopsy)
-	@$(if $(wildcard results/signal/*/probes.csv),$(BIN)/python -m experiments.signal.figures results/signal)
-	@$(if $(wildcard results/bench/*.csv),$(BIN)/python -m experiments.bench.figures results/bench)
+	@$(BIN)/python -m experiments.everything figures
+
+why: $(STAMP) ## of these those that explain: identity, signal, shortcuts, autopsy, thousand, landscape
+	@$(BIN)/python -m experiments.everything figures why
+
+check: $(STAMP) ## the verdicts of every question that has committed tables; status 1 when a claim is contradicted
+	@$(BIN)/python -m experiments.everything check
 
 inspect: $(STAMP) ## MODEL layer by layer: shapes, parameters, multiply-adds, receptive fields (PICTURE=file.png, DEPTH=, ARGS=)
 	@$(BIN)/python -m plainres.ledger model=$(or $(MODEL),residual) $(if $(DEPTH),model.depth=$(DEPTH)) $(if $(PICTURE),picture=$(PICTURE)) $(ARGS)
