@@ -118,7 +118,7 @@ def test_killed_and_typed_again_it_ends_as_if_undisturbed(undisturbed, tmp_path,
     slow = tmp_path / "sitecustomize"
     slow.mkdir()
     (slow / "sitecustomize.py").write_text(SLOW_STEPS)
-    environment = os.environ | {"PYTHONPATH": str(slow)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(slow), os.environ.get("PYTHONPATH")]))}
     words = ("-m", *GRID, "checkpoint_seconds=0")
     output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command(tmp_path, *words), cwd=ROOT, env=environment, start_new_session=True, **output) as sweep:

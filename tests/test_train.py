@@ -277,7 +277,7 @@ def test_progress_is_there_for_the_display(undisturbed):
 def test_an_orphaned_worker_ends_itself(tmp_path, monkeypatch):
     ended = []
     monkeypatch.setattr("os._exit", lambda status: ended.append(status))
-    monkeypatch.setattr("os.getppid", lambda: 4711)
+    monkeypatch.setattr("plainres.runlog.PARENT", 4711)
     runlog = RunLog("plain", 8, 0, tmp_path, 1, 1, 1.0, iterations=9, batch_size=2, stop_with_parent=True)
     monkeypatch.setattr("os.getppid", lambda: 1)
     trainer, module = type("Trainer", (), {"logger": None})(), type("Module", (), {"iteration": 0})()

@@ -31,15 +31,15 @@ class Cell:
     config: DictConfig
     arm: str
 
-    @property
+    @cached_property
     def name(self) -> str:
         return records.cell_name(self.arm, self.config.model.depth, self.config.seed)
 
-    @property
+    @cached_property
     def protocol_folder(self) -> Path:
         return Path(self.config.results_dir) / self.config.slug / self.config.protocol.name
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         return self.protocol_folder / "runs" / self.name
 

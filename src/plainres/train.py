@@ -2,6 +2,8 @@
 
 import logging
 import math
+import os
+import signal
 import sys
 import time
 import traceback
@@ -342,6 +344,10 @@ def _train_in_sweep(cell: Cell) -> None:
     """One bad cell ends as a line of the sweep's report; the others go on."""
     try:
         train_cell(cell)
+    except SystemExit:  # SIGTERM, as Lightning hands it on: a worker of joblib would take the next cell, or wait for one for minutes
+        if _is_sweep_worker():
+            os._exit(128 + signal.SIGTERM)
+        raise
     except Exception as error:
         LOG.error("%s", traceback.format_exc())
         known = isinstance(error, (ValueError, OSError))
