@@ -169,7 +169,7 @@ check-signal: $(STAMP) ## whether gradients vanish, responses shrink, gradients 
 power: $(STAMP) ## how often the verdicts are right, by simulation from PROTOCOL's records
 	@$(BIN)/python -m experiments.depth.simulation $(FOLDER)
 
-bench: $(STAMP) ## what training costs: speed, memory, start-up, scaling, each part into results/bench; about 40 minutes
+bench: $(STAMP) ## what training costs: speed, memory, start-up, scaling, each part into results/bench; about 45 minutes
 	$(BIN)/python -m experiments.bench.run $(strip $(if $(PARTS),--parts $(call list,$(PARTS))) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(THOUSAND),--thousand))
 
 figures: $(STAMP) ## all figures and result READMEs again, from the committed tables

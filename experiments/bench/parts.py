@@ -216,7 +216,7 @@ class Part:
 
 
 PARTS = {
-    "columns": Part("what does plainres cost beside the loop of the textbooks and beside a bare loop?", 2, columns),
+    "columns": Part("what does plainres cost beside the loop of the textbooks and beside a bare loop?", 3, columns),
     "sweep": Part("what does a sweep gain from running one cell on each core?", 1, sweep),
     "roofline": Part("how much of the machine's arithmetic does the bare loop use?", 1, roofline),
     "profile": Part("where does the bare loop's time go?", 1, profile),
