@@ -53,6 +53,13 @@ def label_of(records: Sequence[Record]) -> str:
     return f"{labels} · protocol {protocols} · {seeds}"
 
 
+def label_with(records: Sequence[Record], shared: str) -> str:
+    """Data label, what all records share in the words of their question, and number of seeds."""
+    labels = ", ".join(sorted({record.data_label for record in records}))
+    seeds = len({record.seed for record in records})
+    return f"{labels} · {shared} · {seeds} seed{'s' * (seeds != 1)}"
+
+
 def measured_on(records: Sequence[Record]) -> str:
     """Commits, machines and versions as a sentence."""
     commits = sorted({row.commit[:12] + ("" if row.clean else " (tree not clean)") for row in records})

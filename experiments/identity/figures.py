@@ -15,7 +15,7 @@ from experiments import verdict
 from experiments.depth.claims import counted
 from experiments.depth.figures import ARM_STYLES
 from experiments.identity.claims import Child, Family, check, decay_table, parent_table, read_family, table
-from experiments.report import STYLE, markdown, measured_on, regenerate, save
+from experiments.report import STYLE, label_with, markdown, measured_on, regenerate, save
 from plainres.record import Record, write_text
 
 LINES: dict[str, Any] = {"middle": "-", "end": "--"}
@@ -25,10 +25,8 @@ DECAY_COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9
 
 def label_of(records: Sequence[Record]) -> str:
     """Data label, the protocol that all folders share, and number of seeds."""
-    labels = ", ".join(sorted({record.data_label for record in records}))
     protocols = ", ".join(sorted({record.protocol.split("/")[0] for record in records}))
-    seeds = len({record.seed for record in records})
-    return f"{labels} · protocol {protocols} · {seeds} seed{'s' * (seeds != 1)}"
+    return label_with(records, f"protocol {protocols}")
 
 
 def children_figure(family: Family) -> Figure:

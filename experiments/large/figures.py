@@ -10,15 +10,13 @@ from matplotlib.figure import Figure
 
 from experiments import verdict
 from experiments.large.claims import Run, Runs, check, read_large, table
-from experiments.report import STYLE, markdown, measured_on, regenerate, save
+from experiments.report import STYLE, label_with, markdown, measured_on, regenerate, save
 from plainres.record import write_text
 
 
 def label_of(runs: Sequence[Run]) -> str:
     """Data label, what all networks share, and number of seeds."""
-    labels = ", ".join(sorted({run.record.data_label for run in runs}))
-    seeds = len({run.record.seed for run in runs})
-    return f"{labels} · one batch, {min(run.record.iterations for run in runs)} updates · {seeds} seed{'s' * (seeds != 1)}"
+    return label_with([run.record for run in runs], f"one batch, {min(run.record.iterations for run in runs)} updates")
 
 
 def losses_figure(runs: Runs) -> Figure:

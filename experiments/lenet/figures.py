@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments import verdict
 from experiments.lenet.claims import DIGITS, FASHION, MODERN, OLD, Cells, check, read_cells, table
-from experiments.report import STYLE, markdown, measured_on, regenerate, save
+from experiments.report import STYLE, label_with, markdown, measured_on, regenerate, save
 from plainres.record import CurvePoint, Record, read_curves, write_text
 
 COLOURS = {MODERN: "#0072B2", OLD: "#D55E00"}  # Okabe and Ito
@@ -18,9 +18,7 @@ NAMES = {FASHION: "Fashion-MNIST", DIGITS: "digits"}
 
 def label_of(records: Sequence[Record]) -> str:
     """Data labels, what all cells share, and number of seeds."""
-    labels = ", ".join(sorted({record.data_label for record in records}))
-    seeds = len({record.seed for record in records})
-    return f"{labels} · 32×32, {min(r.iterations for r in records):,} iterations · {seeds} seed{'s' * (seeds != 1)}"
+    return label_with(records, f"32×32, {min(r.iterations for r in records):,} iterations")
 
 
 def curves_figure(cells: Cells, curves: Mapping[str, Sequence[CurvePoint]]) -> Figure:

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from experiments import verdict
 from experiments.lineage.claims import Lineage, check, error, name_of, read_lineage, table
-from experiments.report import STYLE, markdown, measured_on, regenerate, save
+from experiments.report import STYLE, label_with, markdown, measured_on, regenerate, save
 from plainres.record import Record, write_text
 
 # Okabe and Ito's palette by family; the markers repeat what the colours say
@@ -29,9 +29,7 @@ VGG = ("vgg11", "vgg13", "vgg16", "vgg19")
 
 def label_of(records: Sequence[Record]) -> str:
     """Data label, what all networks share, and number of seeds."""
-    labels = ", ".join(sorted({record.data_label for record in records}))
-    seeds = len({record.seed for record in records})
-    return f"{labels} · one protocol, {min(r.iterations for r in records):,} iterations · {seeds} seed{'s' * (seeds != 1)}"
+    return label_with(records, f"one protocol, {min(r.iterations for r in records):,} iterations")
 
 
 def error_figure(lineage: Lineage) -> Figure:

@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from experiments.pace.claims import TARGETS, Pace, read_paces, summary, table
-from experiments.report import STYLE, markdown, measured_on, regenerate, save
+from experiments.report import STYLE, label_with, markdown, measured_on, regenerate, save
 from plainres.record import CurvePoint, Record, read_curves, write_text
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#000000", "#999999", "#F0E442")  # Okabe and Ito
@@ -16,9 +16,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#0
 
 def label_of(records: Sequence[Record]) -> str:
     """Data label, what all settings share, and number of seeds."""
-    labels = ", ".join(sorted({record.data_label for record in records}))
-    seeds = len({record.seed for record in records})
-    return f"{labels} · cpu protocol by batch and learning rate · {seeds} seed{'s' * (seeds != 1)}"
+    return label_with(records, "cpu protocol by batch and learning rate")
 
 
 def curves_figure(paces: Sequence[Pace], curves: dict[str, list[CurvePoint]]) -> Figure:

@@ -9,16 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.depth.figures import ARM_STYLES
-from experiments.report import STYLE, markdown, measured_on, regenerate, save
+from experiments.report import STYLE, label_with, markdown, measured_on, regenerate, save
 from experiments.robustness.claims import DEEP, SHALLOW, Row, read_rows, summary, table
 from plainres.record import Record, write_text
 
 
 def label_of(records: Sequence[Record]) -> str:
     """Data label, what a setting is a change of, and number of seeds."""
-    labels = ", ".join(sorted({record.data_label for record in records}))
-    seeds = len({record.seed for record in records})
-    return f"{labels} · cpu protocol, {min(r.iterations for r in records):,} iterations · {seeds} seed{'s' * (seeds != 1)}"
+    return label_with(records, f"cpu protocol, {min(r.iterations for r in records):,} iterations")
 
 
 def rises_figure(rows: Sequence[Row], records: Sequence[Record]) -> Figure:
