@@ -13,8 +13,8 @@ from composing import ROOT
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from experiments.bench import figures, loops, run, textbook
-from experiments.bench.parts import DIGITS, LIMIT, PARTS, PLAINRES, SETTINGS, TEXTBOOK, THOUSAND, Choices, Job
+from experiments.bench import agreement, figures, loops, run, textbook
+from experiments.bench.parts import AGREEMENT_ITERATIONS, DIGITS, LIMIT, PARTS, PLAINRES, SETTINGS, TEXTBOOK, THOUSAND, Choices, Job
 from experiments.bench.tables import Row, Spread, by_round, judged, number, ratio, read_rows, spread, write_rows
 from experiments.bench.window import Process, Window
 from plainres.batches import Augmentation, Batch, Normaliser
@@ -26,7 +26,13 @@ PROVENANCE = {"processor": "a processor, 2 GHz", "cores": 2, "torch": "2.9.0", "
 MADE_UP = {
     "textbook.textbook": {"images_per_second": 100.0},
     "loops.limit": {"images_per_second": 320.0, "first_iteration_seconds": 1.5, "peak_memory_mib": 700.0, "multiply_adds": 1e8},
-    "cells.train": {"images_per_second": 300.0, "checkpoint_seconds": 0.02},
+    "cells.train": {
+        "images_per_second": 300.0,
+        "checkpoint_seconds": 0.02,
+        "first_iteration_seconds": 1.5,
+        "peak_memory_mib": 700.0,
+    },
+    "agreement.losses": {f"loss {step}": 2.0 + 0.01 * step for step in range(1, AGREEMENT_ITERATIONS + 1)},
     "cells.start": {"first_cell_seconds": 5.0, "later_cell_seconds": 0.5},
     "commands.sweep": {"wall_seconds": 60.0, "cells_per_hour": 600.0, "work_seconds": 110.0},
     "commands.command": {"seconds": 0.5, "imports_torch": 0.0},
@@ -39,7 +45,7 @@ WORK = 20 * 16**2 * 16**2  # of ResNet-20 at 16×16: the made-up machine's pace 
 
 
 def choices_in(folder) -> Choices:
-    return Choices(cores=2, seconds=0.01, iterations=4, thousand=True, scratch=folder)
+    return Choices(cores=2, seconds=0.01, iterations=4, thousand=True, scratch=folder, gpu=True)
 
 
 def made_up(job: Job) -> dict[str, float]:
@@ -304,6 +310,15 @@ def test_real_processes_measure_the_ways_on_digits(tmp_path):
     for way in (TEXTBOOK, LIMIT, PLAINRES):
         values = run.in_fresh_processes(replace(jobs[way], arguments={**jobs[way].arguments, "threads": 1}))
         assert all(value > 0 for value in values.values()), way
+
+
+def test_the_same_losses_whatever_the_way(tmp_path):
+    """On a CPU a GPU's ways can only be called."""
+    for way in ({}, {"bf16": True}):
+        losses = agreement.losses(Process(tmp_path), shortcut="none", depth=8, device="cpu", iterations=2, **way)
+        assert list(losses) == ["loss 1", "loss 2"]
+        assert 2 < losses["loss 1"] < 3
+        assert losses["loss 1"] != losses["loss 2"]
 
 
 def test_a_process_that_fails_says_why():

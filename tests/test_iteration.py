@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from plainres.batches import Augmentation, Normaliser, TrainingBatches
+from plainres.blocks import compile_blocks
 from plainres.iteration import EAGER_ITERATIONS, Iterations, batch_error
 from plainres.network import CifarNetwork
 
@@ -12,14 +13,14 @@ RATES = [0.05, 0.1, 0.1, 0.02, 0.1, 0.05, 0.01, 0.1, 0.1]
 EVERYTHING = Augmentation(padding=1, mirror=True, rotation=10.0, scale=(0.9, 1.1), shift=0.5, noise=0.1)
 
 
-def network_and_stream(device: str = "cpu", chunk: int = 1):
+def network_and_stream(device: str = "cpu", chunk: int = 1, shortcut: str = "zero_pad"):
     torch.manual_seed(0)
     pixels = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8).to(device)
     labels = torch.randint(0, 4, (30,)).to(device)
     stream = TrainingBatches(
         pixels, labels, Normaliser(pixels, "channel"), EVERYTHING, batch_size=8, seed=1, stop=len(RATES), iterations_per_chunk=chunk
     )
-    network = CifarNetwork(8, "zero_pad", width=4, num_classes=4, in_channels=1)
+    network = CifarNetwork(8, shortcut, width=4, num_classes=4, in_channels=1)
     return network.to(device, memory_format=torch.channels_last), stream
 
 
@@ -96,6 +97,29 @@ def test_a_cuda_graph_changes_no_number(chunk, clip_norm, monkeypatch):
     assert replayed[1] == pytest.approx(eager[1], rel=1e-4)
     for one, two in zip(network.state_dict().values(), other.state_dict().values(), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch.compile looks at every input
+@pytest.mark.parametrize("shortcut", ["none", "zero_pad", "projection"])
+def test_compiled_blocks_train_to_the_same_losses(shortcut):
+    """Without code generation, which needs a compiler: what is traced, what is shared, and that evaluation takes the network as it is."""
+    (network, stream), (other, chunks) = network_and_stream(shortcut=shortcut), network_and_stream(chunk=4, shortcut=shortcut)
+    compile_blocks(other, backend="aot_eager")
+    _, losses = in_chunks(network, stream)
+    assert in_chunks(other, chunks)[1] == pytest.approx(losses, rel=1e-4)
+    assert network.state_dict().keys() == other.state_dict().keys()
+    images = stream.batch(0).images
+    with torch.compiler.set_stance("force_eager"), torch.no_grad():
+        torch.testing.assert_close(network.eval()(images), other.eval()(images), rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.filterwarnings("default")
+def test_compiled_blocks_on_a_gpu_train_to_the_same_losses():
+    (network, stream), (other, chunks) = network_and_stream("cuda"), network_and_stream("cuda", 4)
+    compile_blocks(other)
+    _, losses = in_chunks(network, stream)
+    assert in_chunks(other, chunks)[1] == pytest.approx(losses, rel=1e-2)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

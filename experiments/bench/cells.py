@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 
 from experiments.bench.window import LEAST_ITERATIONS, WARM_ITERATIONS, Process, Window
 from plainres.cell import compose_cell
+from plainres.machine import peak_memory_mib
 from plainres.record import CHECKPOINT_FILE
 from plainres.train import train_cell
 
@@ -21,12 +22,16 @@ class Over(BaseException):
     Args:
         window: closed.
         checkpoint_seconds: what one checkpoint took.
+        iterations_per_chunk: what the window takes for one iteration.
+        peak_memory_mib: of the device.
     """
 
-    def __init__(self, window: Window, checkpoint_seconds: float):
+    def __init__(self, window: Window, checkpoint_seconds: float, iterations_per_chunk: int, peak_memory_mib: float):
         super().__init__("the window is over")
         self.window = window
         self.checkpoint_seconds = checkpoint_seconds
+        self.iterations_per_chunk = iterations_per_chunk
+        self.peak_memory_mib = peak_memory_mib
 
 
 class Clock(pl.Callback):
@@ -45,21 +50,24 @@ class Clock(pl.Callback):
         if self.window.iteration_ends():
             began = time.monotonic()
             trainer.save_checkpoint(Path(trainer.default_root_dir) / CHECKPOINT_FILE)
-            raise Over(self.window, time.monotonic() - began)
+            taken, chunk = time.monotonic() - began, len(batch.draws["chosen"])
+            raise Over(self.window, taken, chunk, peak_memory_mib(pl_module.device))
 
 
 def train(process: Process, overrides: list[str], threads: int, seconds: float) -> dict[str, float]:
     """Trains one cell for a window, then takes one checkpoint, which counts at the rate of the configuration's checkpoint_seconds.
 
-    Evaluations lie beyond the window.
+    Evaluations lie beyond the window. On a CPU, unless the overrides name another accelerator.
     """
     overrides = [*overrides, f"threads={threads}", f"protocol.iterations={UNREACHED}", f"protocol.evaluate_every={UNREACHED}"]
     default = compose_cell(process.folder, *overrides).config
     over = _run(process, [*overrides, "checkpoint_seconds=inf"], seconds)
     share = over.checkpoint_seconds / default.checkpoint_seconds
     return {
-        "images_per_second": default.protocol.batch_size / (over.window.seconds_per_iteration * (1 + share)),
+        "images_per_second": default.protocol.batch_size * over.iterations_per_chunk / (over.window.seconds_per_iteration * (1 + share)),
         "checkpoint_seconds": over.checkpoint_seconds,
+        "first_iteration_seconds": over.window.first_iteration_seconds,
+        "peak_memory_mib": over.peak_memory_mib,
     }
 
 
@@ -79,7 +87,9 @@ def _run(
     warm_iterations: int = WARM_ITERATIONS,
     least_iterations: int = LEAST_ITERATIONS,
 ) -> Over:
-    cell = compose_cell(process.folder / f"results-{os.getpid()}", "accelerator=cpu", *overrides)
+    cell = compose_cell(process.folder / f"results-{os.getpid()}", *overrides)
+    if cell.config.accelerator == "auto":
+        cell.config.accelerator = "cpu"
     cell.config.callbacks = {
         "clock": {
             "_target_": f"{__name__}.{Clock.__name__}",

@@ -15,12 +15,14 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from scipy import stats
 
+from experiments.bench import floor
 from experiments.bench.parts import (
     CELL,
     COMMAND,
     CONVOLUTION,
     DEFAULT,
     DIGITS,
+    EAGER,
     FLOAT32,
     LIBRARIES,
     LIMIT,
@@ -247,6 +249,50 @@ def scaling(rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def agreement(rows: Sequence[Row]) -> list[str]:
+    cases = distinct(row.case for row in rows)
+    reference = rows[0].way
+    steps = sorted(int(row.quantity.removeprefix("loss ")) for row in rows if (row.case, row.way, row.round) == (cases[0], reference, 1))
+    table = [["", *(f"loss of iteration {step}" for step in (1, steps[-1])), f"largest deviation from {reference}, of the loss"]]
+    for case in cases:
+        expected = {step: by_round(rows, case, reference, f"loss {step}") for step in steps}
+        for way in distinct(row.way for row in rows if row.case == case and row.value is not None):
+            found = {step: by_round(rows, case, way, f"loss {step}") for step in steps}
+            deviations = [
+                abs(found[step][at] / expected[step][at] - 1) for step in steps for at in found[step].keys() & expected[step].keys()
+            ]
+            ends = [f"{statistics.median(found[step].values()):.4f}" for step in (1, steps[-1])]
+            table.append([f"{case}, {way}", *ends, f"{max(deviations):.1e}"])
+    return [
+        f"The first {steps[-1]} iterations of the paper's protocol on random pixels and labels, through the code that trains cells;",
+        "losses in nats an image. Rounding differs from way to way and grows from iteration to iteration.",
+        "",
+        *markdown(table),
+    ]
+
+
+def gpu(rows: Sequence[Row]) -> list[str]:
+    table = [["", "images/s, all cells", "ms an iteration of one cell", "× floor", "first iterations, s", "MiB a cell"]]
+    for case in distinct(row.case for row in rows):
+        for way in distinct(row.way for row in rows if row.case == case and row.value is not None):
+            speed = by_round(rows, case, way, "images_per_second")
+            row = next(row for row in rows if (row.case, row.way) == (case, way))
+            copies = int(way.split(" ")[0]) if way.split(" ")[0].isdigit() else 1
+            milliseconds = {at: 1e3 * copies * (row.batch_size or 0) / value for at, value in speed.items()}
+            lowest = 1e3 * max(floor.seconds(row.depth or 0)) / floor.ITERATIONS
+            share = {at: value / copies / lowest for at, value in milliseconds.items()}
+            others = (spread(by_round(rows, case, way, name)) for name in ("first_iteration_seconds", "peak_memory_mib"))
+            table.append([f"{case}, {way}", *(_shown(found) for found in (spread(speed), spread(milliseconds), spread(share), *others))])
+    return [
+        "`plainres.train.train_cell` at the paper's shapes, bf16, with augmentation, curve, TensorBoard and checkpoints, evaluations",
+        f"excluded. `{EAGER}` starts each kernel from Python; otherwise one CUDA graph holds an iteration. `10 cells` are processes that",
+        "share the GPU, by turns, or at the same time under NVIDIA's multi-process service. × floor is GPU time an iteration over that",
+        "of `python -m experiments.bench.floor`, which was counted for an H100.",
+        "",
+        *markdown(table),
+    ]
+
+
 SECTIONS: Mapping[str, Callable[[Sequence[Row]], list[str]]] = {
     "columns": columns,
     "sweep": sweep,
@@ -255,6 +301,8 @@ SECTIONS: Mapping[str, Callable[[Sequence[Row]], list[str]]] = {
     "variants": variants,
     "startup": startup,
     "scaling": scaling,
+    "agreement": agreement,
+    "gpu": gpu,
 }
 
 

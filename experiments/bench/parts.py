@@ -15,6 +15,9 @@ CONVOLUTION, PRODUCT = "3×3 convolution", "matrix product"
 FLOAT32, BF16 = PRECISIONS = ("float32", "bf16")
 PRODUCT_SIZE = 2048
 PEAK_SHARE = 0.2  # of the seconds of a window
+EAGER, GRAPH, COMPILED = "kernel by kernel", "CUDA graph", "CUDA graph, blocks compiled"
+MPS_VARIABLE = "CUDA_MPS_PIPE_DIRECTORY"  # set: NVIDIA's multi-process service runs, and processes share the GPU at the same time
+AGREEMENT_ITERATIONS = 20
 THOUSAND = "1202 layers, 32×32, activations checkpointed"
 
 
@@ -78,6 +81,7 @@ class Choices:
         seconds: of a window.
         iterations: of a cell in part `sweep`.
         thousand: the network of 1,202 layers too.
+        gpu: there is one.
         scratch: a folder that is gone after the run.
     """
 
@@ -86,6 +90,7 @@ class Choices:
     iterations: int
     thousand: bool
     scratch: Path
+    gpu: bool = False
 
 
 def columns(choices: Choices) -> Iterator[Job]:
@@ -206,6 +211,44 @@ def scaling(choices: Choices) -> Iterator[Job]:
         yield _limit(choices, THOUSAND, LIMIT, replace(LARGE.shape, depth=1202), choices.cores, **options)
 
 
+def gpu(choices: Choices) -> Iterator[Job]:
+    """plainres on a GPU at the paper's shapes: how an iteration is run, and how many cells at once."""
+    missing = "" if choices.gpu else "no GPU"
+    for depth, ways in ((20, (EAGER, GRAPH, COMPILED)), (110, (GRAPH, COMPILED))):
+        for way in ways:
+            yield _on_gpu(choices, depth, way, way, 1, missing)
+    with_service = "" if os.environ.get(MPS_VARIABLE) else f"{MPS_VARIABLE} is not set"
+    yield _on_gpu(choices, 56, "10 cells", COMPILED, 10, missing)
+    yield _on_gpu(choices, 56, "10 cells, multi-process service", COMPILED, 10, missing or with_service, service=True)
+    yield _on_gpu(choices, 56, "5 cells, multi-process service", COMPILED, 5, missing or with_service, service=True)
+    yield _on_gpu(choices, 56, "10 cells, multi-process service, not compiled", GRAPH, 10, missing or with_service, service=True)
+
+
+def _on_gpu(choices: Choices, depth: int, name: str, way: str, copies: int, unavailable: str, service: bool = False) -> Job:
+    shape = replace(LARGE.shape, depth=depth)
+    overrides = [*LARGE.overrides, "model=residual", f"model.depth={depth}", "accelerator=gpu"]
+    overrides += [f"cuda_graph={str(way != EAGER).lower()}", f"protocol.compile={str(way == COMPILED).lower()}"]
+    arguments = {"overrides": overrides, "threads": 1, "seconds": choices.seconds}
+    environment = {} if service else {MPS_VARIABLE: "/nowhere"}
+    return Job(f"ResNet-{depth}, 32×32", name, "cells.train", 1, arguments, shape, copies, environment, unavailable)
+
+
+def agreement(choices: Choices) -> Iterator[Job]:
+    """The first losses on CPU and GPU."""
+    ways: dict[str, dict[str, Any]] = {
+        "CPU, float32": {"device": "cpu"},
+        "GPU, float32, CUDA graph": {"device": "cuda", "graph": True},
+        "GPU, tf32, CUDA graph": {"device": "cuda", "graph": True, "tf32": True},
+        "GPU, bf16, CUDA graph": {"device": "cuda", "graph": True, "bf16": True},
+        "GPU, bf16, CUDA graph, blocks compiled": {"device": "cuda", "graph": True, "bf16": True, "compiled": True},
+    }
+    for arm, shortcut in (("plain", "none"), ("residual", "zero_pad")):
+        for way, options in ways.items():
+            arguments = {"shortcut": shortcut, "depth": 20, "iterations": AGREEMENT_ITERATIONS, "threads": choices.cores, **options}
+            missing = "" if choices.gpu or options["device"] == "cpu" else "no GPU"
+            yield Job(f"{arm}-20, 32×32", way, "agreement.losses", choices.cores, arguments, LARGE.shape, unavailable=missing)
+
+
 @dataclass(frozen=True)
 class Part:
     """A question, the jobs that answer it, and how often they are done where nobody says."""
@@ -213,6 +256,7 @@ class Part:
     question: str
     rounds: int
     jobs: Callable[[Choices], Iterator[Job]]
+    on_gpu: bool = False
 
 
 PARTS = {
@@ -223,6 +267,8 @@ PARTS = {
     "variants": Part("what would one other choice bring?", 1, variants),
     "startup": Part("how long does one wait before something happens?", 3, startup),
     "scaling": Part("how do time and memory grow with depth, width, image size and batch size?", 1, scaling),
+    "agreement": Part("do CPU and GPU compute the same?", 1, agreement, on_gpu=True),
+    "gpu": Part("what does the paper's protocol cost on a GPU?", 1, gpu, on_gpu=True),
 }
 
 

@@ -117,7 +117,8 @@ def in_fresh_processes(job: Job) -> dict[str, float]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures the chosen parts; status 1 and one line where a choice is illegal or a measurement failed."""
     parser = argparse.ArgumentParser(description="Measures what training costs on this machine.")
-    parser.add_argument("--parts", default=",".join(PARTS), help=f"of {', '.join(PARTS)} (default: all)")
+    default_parts = [name for name, part in PARTS.items() if not part.on_gpu]
+    parser.add_argument("--parts", default=",".join(default_parts), help=f"of {', '.join(PARTS)} (default: all of a CPU)")
     defaults = ", ".join(f"{name} {part.rounds}" for name, part in PARTS.items())
     parser.add_argument("--rounds", type=int, default=None, help=f"how often each measurement is made (default: {defaults})")
     parser.add_argument("--seconds", type=float, default=5.0, help="of steady training a measurement, at least (default: 5)")
@@ -151,14 +152,14 @@ def _measure(parts: Sequence[str], options: argparse.Namespace) -> list[str]:
         print(f"other work is running on this machine (load {load:.1f}): numbers will suffer", flush=True)
     failures = []
     with tempfile.TemporaryDirectory(prefix="plainres-bench-") as scratch:
-        choices = Choices(cores, options.seconds, options.iterations, options.thousand, Path(scratch))
+        choices = Choices(cores, options.seconds, options.iterations, options.thousand, Path(scratch), torch.cuda.is_available())
         jobs = {part: list(PARTS[part].jobs(choices)) for part in parts}
         rounds = {part: options.rounds or PARTS[part].rounds for part in parts}
         progress = Progress({part: rounds[part] * len(jobs[part]) for part in parts})
         for part in parts:
             commit, clean = repository_state(ROOT)
             provenance = {
-                "processor": machine.processor_name(torch.device("cpu")),
+                "processor": machine.processor_name(torch.device("cuda" if PARTS[part].on_gpu and choices.gpu else "cpu")),
                 "cores": cores,
                 "torch": torch.__version__,
                 "commit": commit,

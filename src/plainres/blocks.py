@@ -157,6 +157,18 @@ class SqueezeExcitationBlock(BasicBlock):
         return self.relu(out)
 
 
+def compile_blocks(network: nn.Module, backend: str = "inductor") -> None:
+    """Has torch.compile fuse what lies within each block, or within the whole network where it has no blocks; in place.
+
+    Blocks of one shape share what is compiled, so that a deep network takes no longer than a shallow one. For fixed shapes only; what
+    must not be compiled runs under torch.compiler.set_stance("force_eager").
+    """
+    torch.compiler.reset()  # the cells of a worker would else add up to more variants than torch.compile keeps
+    blocks: list[nn.Module] = [module for module in network.modules() if isinstance(module, BasicBlock | BottleneckBlock)]
+    for module in blocks or [network]:
+        module.compile(dynamic=False, backend=backend)
+
+
 INITIALISATIONS = ("he", "pytorch", "dirac")
 # Mean over standard deviation of a rectified standard normal value: with this shift, batch normalisation leaves what a ReLU has let
 # through where the ReLU after it lets it through again.

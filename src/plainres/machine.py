@@ -57,6 +57,17 @@ def _multiplies_bf16(device: torch.device) -> bool:
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
+def compiles(requested: bool | None, device: torch.device) -> bool:
+    """Whether to train through torch.compile; None: on a GPU for which Triton writes programs, where that wins."""
+    if requested is not None:
+        return requested
+    if device.type != "cuda":
+        return False
+    from torch.utils._triton import has_triton
+
+    return has_triton()
+
+
 def processor_name(device: torch.device) -> str:
     """Name of the GPU, or of the processor with its family and model, which tell its generation."""
     if device.type == "cuda":

@@ -1,7 +1,6 @@
 """The LightningModule: loss, errors, optimiser. It knows no architecture and no data set."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -31,7 +30,7 @@ class Classifier(pl.LightningModule):
         nesterov: Nesterov's momentum; the paper's is not.
         clip_norm: largest norm of the gradient of all parameters together; None: any, as in the paper.
         bf16: multiply in bfloat16 (autocast); weights, sums and losses stay float32.
-        compiled: train through torch.compile; evaluation takes the network as it is.
+        graph: hold an iteration in a CUDA graph; None: where there is a GPU.
     """
 
     window_errors: Tensor
@@ -49,7 +48,7 @@ class Classifier(pl.LightningModule):
         nesterov: bool = False,
         clip_norm: float | None = None,
         bf16: bool = False,
-        compiled: bool = False,
+        graph: bool | None = None,
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -63,8 +62,8 @@ class Classifier(pl.LightningModule):
         self.nesterov = nesterov
         self.clip_norm = clip_norm
         self.bf16 = bf16
+        self.graph = graph
         self.iteration = 0
-        self._training_network = torch.compile(network.forward, dynamic=False) if compiled else network.__call__
         self._iterations: Iterations | None = None
         # Buffers, so that a resumed run goes on with the same running error.
         self.register_buffer("window_errors", torch.zeros(window))
@@ -75,20 +74,16 @@ class Classifier(pl.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of normalised images (N, C, H, W)."""
-        return self._in_precision(self.network, images)
-
-    def _in_precision(self, network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         # Without autocast's cache: weights change within a chunk, and no weight is used twice in an iteration.
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
-            return network(images).float()  # the loss is taken in float32
+            return self.network(images).float()  # the loss is taken in float32
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> None:
         assert chunk.step == self.iteration, "the stream and the optimiser count different iterations"
         if self._iterations is None:
             optimiser: Any = self.optimizers(use_pl_optimizer=False)
-            forward = partial(self._in_precision, self._training_network)
             self._iterations = Iterations(
-                forward, self.make_batch, optimiser, self.window_errors, self.window_losses, clip_norm=self.clip_norm
+                self.forward, self.make_batch, optimiser, self.window_errors, self.window_losses, self.graph, self.clip_norm
             )
         length = len(chunk.draws["chosen"])
         rates = [self.learning_rate(step) for step in range(chunk.step, chunk.step + length)]
@@ -104,7 +99,8 @@ class Classifier(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         name = self.evaluated[dataloader_idx]
-        logits = self(batch.images)
+        with torch.compiler.set_stance("force_eager"):  # compiled are the shapes and the mode of training
+            logits = self(batch.images)
         # One value an image, because the last batch may be smaller and a MeanMetric that lets NaN pass takes no weights
         self.metrics[f"{name}_error"].update((logits.argmax(1) != batch.labels).float())
         self.metrics[f"{name}_loss"].update(functional.cross_entropy(logits, batch.labels, reduction="none"))

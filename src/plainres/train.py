@@ -52,6 +52,7 @@ def _fit(cell: Cell) -> records.Record:
 
     from plainres import data, machine
     from plainres.batches import Augmentation, EvaluationBatches, Normaliser, TrainingBatches
+    from plainres.blocks import compile_blocks
     from plainres.ledger import ledger
     from plainres.module import Classifier
     from plainres.runlog import RunLog
@@ -93,6 +94,8 @@ def _fit(cell: Cell) -> records.Record:
         network = _child(cell, network.to(device), parts["test"], source.train, stream, normaliser)
         multiply_adds = sum(layer.multiply_adds for layer in ledger(network, source.train.pixels.shape[1:]))
 
+    if compiled := machine.compiles(protocol.compile, device):
+        compile_blocks(network)
     runlog = RunLog(
         cell.arm,
         depth,
@@ -119,7 +122,7 @@ def _fit(cell: Cell) -> records.Record:
         nesterov=bool(protocol.nesterov),
         clip_norm=protocol.clip_norm,
         bf16=precision == "bf16-mixed",
-        compiled=bool(protocol.compile),
+        graph=config.cuda_graph,
     )
     trainer = pl.Trainer(
         accelerator=accelerator,
@@ -183,6 +186,7 @@ def _fit(cell: Cell) -> records.Record:
         lightning=pl.__version__,
         finished_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         num_multiply_adds=multiply_adds,
+        compiled=compiled,
     )
     runlog.write_summary(logger, record)
     records.write_table(folder / records.CURVE_FILE, runlog.curve, records.CurvePoint)

@@ -1,0 +1,60 @@
+"""The losses of the first iterations on one device in one precision, through plainres.iteration: do the ways of a GPU compute the same?"""
+
+from typing import Any
+
+import torch
+
+from experiments.bench.loops import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY
+from experiments.bench.window import Process
+from plainres.batches import Augmentation, Normaliser, TrainingBatches
+from plainres.blocks import compile_blocks
+from plainres.module import Classifier
+from plainres.network import CifarNetwork
+
+BATCH_SIZE, NUM_IMAGES, NUM_CLASSES = 128, 1280, 10
+
+
+def losses(
+    process: Process,
+    shortcut: str,
+    depth: int,
+    device: str,
+    iterations: int,
+    bf16: bool = False,
+    tf32: bool = False,
+    graph: bool = False,
+    compiled: bool = False,
+    threads: int = 1,
+) -> dict[str, float]:
+    """Loss of each iteration, nats an image; random pixels and labels, the paper's shapes, batches and augmentation.
+
+    Args:
+        tf32: lets convolutions round float32 to 10 bits, as torch does by itself on a GPU.
+    """
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.manual_seed(0)
+    pixels = torch.randint(0, 256, (NUM_IMAGES, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.randint(0, NUM_CLASSES, (NUM_IMAGES,))
+    network = CifarNetwork(depth, shortcut).to(memory_format=torch.channels_last).to(device)
+    pixels, labels = pixels.to(device), labels.to(device)
+    stream = TrainingBatches(
+        pixels,
+        labels,
+        Normaliser(pixels, "pixel_mean"),
+        Augmentation(padding=4, mirror=True),
+        BATCH_SIZE,
+        seed=0,
+        stop=iterations,
+        iterations_per_chunk=iterations,
+    )
+    if compiled:
+        compile_blocks(network)
+    module: Any = Classifier(
+        network, stream.make, lambda iteration: LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, window=iterations, graph=graph, bf16=bf16
+    ).to(device)
+    optimiser = module.configure_optimizers()
+    module.optimizers = lambda use_pl_optimizer=True: optimiser
+    for number, chunk in enumerate(stream):
+        module.training_step(chunk._replace(draws={name: draw.to(device) for name, draw in chunk.draws.items()}), number)
+    return {f"loss {step}": loss for step, loss in enumerate(module.window_losses.tolist(), start=1)}
