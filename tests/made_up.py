@@ -40,7 +40,7 @@ def made_up_record(**changes) -> Record:
         "lightning": "2.6.0",
         "finished_at": "2026-01-01T00:00:00Z",
         "num_multiply_adds": 2_567_168,
-        "compiled": False,
+        "kernels": "library",
     }
     assert not changes.keys() - values.keys()
     return Record(**(values | changes))

@@ -119,7 +119,7 @@ def test_compiled_blocks_on_a_gpu_train_to_the_same_losses():
     (network, stream), (other, chunks) = network_and_stream("cuda"), network_and_stream("cuda", 4)
     compile_blocks(other)
     _, losses = in_chunks(network, stream)
-    assert in_chunks(other, chunks)[1] == pytest.approx(losses, rel=1e-2)
+    assert in_chunks(other, chunks)[1] == pytest.approx(losses, rel=3e-2)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

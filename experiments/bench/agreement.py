@@ -7,9 +7,9 @@ import torch
 from experiments.bench.loops import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY
 from experiments.bench.window import Process
 from plainres.batches import Augmentation, Normaliser, TrainingBatches
-from plainres.blocks import compile_blocks
 from plainres.module import Classifier
 from plainres.network import CifarNetwork
+from plainres.train import take_kernels
 
 BATCH_SIZE, NUM_IMAGES, NUM_CLASSES = 128, 1280, 10
 
@@ -23,7 +23,7 @@ def losses(
     bf16: bool = False,
     tf32: bool = False,
     graph: bool = False,
-    compiled: bool = False,
+    kernels: str = "library",
     threads: int = 1,
 ) -> dict[str, float]:
     """Loss of each iteration, nats an image; random pixels and labels, the paper's shapes, batches and augmentation.
@@ -48,8 +48,7 @@ def losses(
         stop=iterations,
         iterations_per_chunk=iterations,
     )
-    if compiled:
-        compile_blocks(network)
+    take_kernels(network, kernels)
     module: Any = Classifier(
         network, stream.make, lambda iteration: LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, window=iterations, graph=graph, bf16=bf16
     ).to(device)

@@ -285,9 +285,9 @@ def gpu(rows: Sequence[Row]) -> list[str]:
             table.append([f"{case}, {way}", *(_shown(found) for found in (spread(speed), spread(milliseconds), spread(share), *others))])
     return [
         "`plainres.train.train_cell` at the paper's shapes, bf16, with augmentation, curve, TensorBoard and checkpoints, evaluations",
-        f"excluded. `{EAGER}` starts each kernel from Python; otherwise one CUDA graph holds an iteration. `10 cells` are processes that",
-        "share the GPU, by turns, or at the same time under NVIDIA's multi-process service. × floor is GPU time an iteration over that",
-        "of `python -m experiments.bench.floor`, which was counted for an H100.",
+        f"excluded. `{EAGER}` starts each kernel from Python; otherwise one CUDA graph holds an iteration. `compiled` is torch.compile,",
+        "`fused` plainres.fused. `6 cells` are processes that share the GPU, by turns, or at the same time under NVIDIA's multi-process",
+        "service. × floor is GPU time an iteration over that of `python -m experiments.bench.floor`, which was counted for an H100.",
         "",
         *markdown(table),
     ]

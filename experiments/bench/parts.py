@@ -15,7 +15,7 @@ CONVOLUTION, PRODUCT = "3×3 convolution", "matrix product"
 FLOAT32, BF16 = PRECISIONS = ("float32", "bf16")
 PRODUCT_SIZE = 2048
 PEAK_SHARE = 0.2  # of the seconds of a window
-EAGER, GRAPH, COMPILED = "kernel by kernel", "CUDA graph", "CUDA graph, blocks compiled"
+EAGER, GRAPH, COMPILED, FUSED = GPU_WAYS = ("library, no graph", "library", "compiled", "fused")
 MPS_VARIABLE = "CUDA_MPS_PIPE_DIRECTORY"  # set: NVIDIA's multi-process service runs, and processes share the GPU at the same time
 AGREEMENT_ITERATIONS = 20
 THOUSAND = "1202 layers, 32×32, activations checkpointed"
@@ -214,20 +214,18 @@ def scaling(choices: Choices) -> Iterator[Job]:
 def gpu(choices: Choices) -> Iterator[Job]:
     """plainres on a GPU at the paper's shapes: how an iteration is run, and how many cells at once."""
     missing = "" if choices.gpu else "no GPU"
-    for depth, ways in ((20, (EAGER, GRAPH, COMPILED)), (110, (GRAPH, COMPILED))):
+    for depth, ways in ((20, GPU_WAYS), (110, (GRAPH, COMPILED, FUSED))):
         for way in ways:
             yield _on_gpu(choices, depth, way, way, 1, missing)
     with_service = "" if os.environ.get(MPS_VARIABLE) else f"{MPS_VARIABLE} is not set"
-    yield _on_gpu(choices, 56, "10 cells", COMPILED, 10, missing)
-    yield _on_gpu(choices, 56, "10 cells, multi-process service", COMPILED, 10, missing or with_service, service=True)
-    yield _on_gpu(choices, 56, "5 cells, multi-process service", COMPILED, 5, missing or with_service, service=True)
-    yield _on_gpu(choices, 56, "10 cells, multi-process service, not compiled", GRAPH, 10, missing or with_service, service=True)
+    yield _on_gpu(choices, 56, f"6 cells, {FUSED}", FUSED, 6, missing)
+    yield _on_gpu(choices, 56, f"6 cells, {FUSED}, multi-process service", FUSED, 6, missing or with_service, service=True)
 
 
 def _on_gpu(choices: Choices, depth: int, name: str, way: str, copies: int, unavailable: str, service: bool = False) -> Job:
     shape = replace(LARGE.shape, depth=depth)
     overrides = [*LARGE.overrides, "model=residual", f"model.depth={depth}", "accelerator=gpu"]
-    overrides += [f"cuda_graph={str(way != EAGER).lower()}", f"protocol.compile={str(way == COMPILED).lower()}"]
+    overrides += [f"cuda_graph={str(way != EAGER).lower()}", f"kernels={way.partition(',')[0]}"]
     arguments = {"overrides": overrides, "threads": 1, "seconds": choices.seconds}
     environment = {} if service else {MPS_VARIABLE: "/nowhere"}
     return Job(f"ResNet-{depth}, 32×32", name, "cells.train", 1, arguments, shape, copies, environment, unavailable)
@@ -240,7 +238,8 @@ def agreement(choices: Choices) -> Iterator[Job]:
         "GPU, float32, CUDA graph": {"device": "cuda", "graph": True},
         "GPU, tf32, CUDA graph": {"device": "cuda", "graph": True, "tf32": True},
         "GPU, bf16, CUDA graph": {"device": "cuda", "graph": True, "bf16": True},
-        "GPU, bf16, CUDA graph, blocks compiled": {"device": "cuda", "graph": True, "bf16": True, "compiled": True},
+        "GPU, bf16, CUDA graph, fused": {"device": "cuda", "graph": True, "bf16": True, "kernels": "fused"},
+        "GPU, bf16, CUDA graph, compiled": {"device": "cuda", "graph": True, "bf16": True, "kernels": "compiled"},
     }
     for arm, shortcut in (("plain", "none"), ("residual", "zero_pad")):
         for way, options in ways.items():

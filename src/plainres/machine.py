@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
+from torch.utils._triton import has_triton
 
 Precision = Literal["32-true", "bf16-mixed"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+Kernels = Literal["library", "compiled", "fused"]
+KERNELS: tuple[Kernels, ...] = get_args(Kernels)
 ACCELERATORS = ("auto", "cpu", "gpu")
 
 
@@ -57,15 +60,24 @@ def _multiplies_bf16(device: torch.device) -> bool:
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
-def compiles(requested: bool | None, device: torch.device) -> bool:
-    """Whether to train through torch.compile; None: on a GPU for which Triton writes programs, where that wins."""
-    if requested is not None:
-        return requested
-    if device.type != "cuda":
-        return False
-    from torch.utils._triton import has_triton
+def pick_kernels(requested: str, device: torch.device, precision: Precision) -> Kernels:
+    """Whose kernels a network trains with: `library`, `compiled` (torch.compile) or `fused` (plainres.fused).
 
-    return has_triton()
+    `auto` is the fastest that there is: on a GPU, where Triton can be had, `fused` in bf16 and else `compiled`.
+
+    Raises:
+        ValueError: unknown, or `fused` where it cannot be; names the legal ones.
+    """
+    on_gpu = device.type == "cuda" and has_triton()
+    can_fuse = on_gpu and precision == "bf16-mixed"
+    if requested == "fused" and not can_fuse:
+        raise ValueError("kernels 'fused' need a GPU, Triton and bf16-mixed; legal here: auto, library, compiled")
+    for kernels in KERNELS:
+        if requested == kernels:
+            return kernels
+    if requested != "auto":
+        raise ValueError(f"kernels {requested!r} is unknown; legal: auto, {', '.join(KERNELS)}")
+    return "fused" if can_fuse else "compiled" if on_gpu else "library"
 
 
 def processor_name(device: torch.device) -> str:

@@ -45,7 +45,7 @@ class Record:
     `train_error` and `train_loss` are running values of training mode on augmented batches over the protocol's last
     `error_window` iterations; `train_error_eval` is evaluation mode on unaugmented training images; `test_error` and
     `val_error` are the final weights in evaluation mode. A diverged run (`status`) has none of them. `num_multiply_adds` is of one
-    image's forward pass, convolutions and linear layers; `compiled` says whether torch.compile fused the blocks. Older records lack both.
+    image's forward pass, convolutions and linear layers; `kernels` says whose trained it. Older records lack both.
     """
 
     arm: str
@@ -80,7 +80,7 @@ class Record:
     lightning: str
     finished_at: str
     num_multiply_adds: int | None = None
-    compiled: bool | None = None
+    kernels: str = ""
 
     @property
     def cell(self) -> str:

@@ -52,7 +52,6 @@ def _fit(cell: Cell) -> records.Record:
 
     from plainres import data, machine
     from plainres.batches import Augmentation, EvaluationBatches, Normaliser, TrainingBatches
-    from plainres.blocks import compile_blocks
     from plainres.ledger import ledger
     from plainres.module import Classifier
     from plainres.runlog import RunLog
@@ -94,8 +93,7 @@ def _fit(cell: Cell) -> records.Record:
         network = _child(cell, network.to(device), parts["test"], source.train, stream, normaliser)
         multiply_adds = sum(layer.multiply_adds for layer in ledger(network, source.train.pixels.shape[1:]))
 
-    if compiled := machine.compiles(protocol.compile, device):
-        compile_blocks(network)
+    kernels = take_kernels(network, machine.pick_kernels(config.kernels, device, precision))
     runlog = RunLog(
         cell.arm,
         depth,
@@ -186,7 +184,7 @@ def _fit(cell: Cell) -> records.Record:
         lightning=pl.__version__,
         finished_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         num_multiply_adds=multiply_adds,
-        compiled=compiled,
+        kernels=kernels,
     )
     runlog.write_summary(logger, record)
     records.write_table(folder / records.CURVE_FILE, runlog.curve, records.CurvePoint)
@@ -246,6 +244,20 @@ def _network(config: DictConfig, source: "Source") -> Any:
         if isinstance(error.__cause__, ValueError):
             raise error.__cause__ from None
         raise
+
+
+def take_kernels(network: Any, kernels: str) -> str:
+    """Prepares the network, in place, for the kernels it is to train with; returns those that it has in the end."""
+    from plainres.blocks import compile_blocks
+
+    if kernels == "fused":
+        from plainres.fused import fuse_blocks
+
+        if not fuse_blocks(network):
+            kernels = "compiled"
+    if kernels == "compiled":
+        compile_blocks(network)
+    return kernels
 
 
 def load_source(config: DictConfig) -> "Source":

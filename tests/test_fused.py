@@ -1,0 +1,53 @@
+"""The fused layers compute what the library's do. Without a GPU Triton's interpreter runs them, in float32."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+SHORTCUTS = ("none", "zero_pad", "projection")
+
+
+@pytest.fixture(scope="module")
+def differences():
+    pytest.importorskip("triton")
+    script = Path(__file__).with_name("interpreted.py")
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, script, *SHORTCUTS], env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("shortcut", SHORTCUTS)
+def test_a_fused_network_is_the_network_it_was_made_from(differences, shortcut):
+    found = differences[shortcut]
+    assert (found["fused"], found["names"]) == (3, True)
+    for what in ("logits", "gradients", "statistics", "evaluation"):
+        assert found[what] < 1e-4, what
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("channels", "size"), [(16, 32), (32, 16), (64, 8)])
+def test_a_fused_layer_on_a_gpu_is_the_librarys_but_for_rounding(channels, size):
+    from plainres.fused import layer
+
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d(channels, channels, 3, padding=1, bias=False).to("cuda", memory_format=torch.channels_last)
+    norm = torch.nn.BatchNorm2d(channels).cuda()
+    x, shortcut, gradient = (torch.randn(5, channels, size, size, device="cuda").to(memory_format=torch.channels_last) for _ in range(3))
+    inputs = [tensor.bfloat16().requires_grad_() for tensor in (x, shortcut)]
+    parameters = [convolution.weight, norm.weight, norm.bias]
+    mine = layer(inputs[0], convolution, norm, inputs[1])
+    grads = torch.autograd.grad(mine, [*inputs, *parameters], gradient.bfloat16())
+    exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    convolution.double(), norm.double()
+    y = convolution(exact[0])
+    theirs = torch.relu(norm(y) + exact[1])
+    expected = torch.autograd.grad(theirs, [*exact, convolution.weight, norm.weight, norm.bias], gradient.bfloat16().double())
+    assert float((mine.double() - theirs).norm() / theirs.norm()) < 1e-2
+    for one, two in zip(grads, expected, strict=True):  # where rounding moves a value over 0, the ReLU's gradient is another
+        assert float((one.double() - two).norm() / two.norm()) < 1e-1
