@@ -32,7 +32,7 @@ def _tuned(configurations: list[tuple[int, int, int]], adds_to: str) -> Any:
     return triton.autotune(choices, ["height", "channels", "num_pixels"], reset_to_zero=[adds_to], cache_results=True)
 
 
-@_tuned([(128, 0, 4), (64, 0, 2), (64, 0, 4), (128, 0, 8), (256, 0, 4), (256, 0, 8)], adds_to="sums")
+@_tuned([(256, 0, 4), (128, 0, 4), (64, 0, 4), (64, 0, 2)], adds_to="sums")
 @triton.jit
 def _convolve(
     x,
@@ -75,10 +75,7 @@ def _convolve(
         tl.atomic_add(sums + channels + channel, tl.sum(value * value, 0), sem="relaxed")
 
 
-@_tuned(
-    [(128, 264, 4), (128, 264, 2), (128, 132, 4), (256, 132, 4), (64, 264, 2), (64, 132, 4), (64, 66, 4), (64, 33, 4), (128, 528, 4)],
-    adds_to="result",
-)
+@_tuned([(128, 264, 4), (128, 132, 4), (64, 132, 4), (64, 66, 4), (64, 33, 4)], adds_to="result")
 @triton.jit
 def _correlate(
     x,
