@@ -92,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print(f"{H100.name}: {H100.flops / 1e12:.0f} TFLOP/s in bf16, {H100.bandwidth / 1e12:g} TB/s\n")
     print("\n".join(columns(table(records))))
+    if records:
+        print("\nMeasured seconds are those of a cell; cells that share a GPU each count all of them.")
     return 0
 
 

@@ -48,6 +48,11 @@ class Grid:
     measure: str = "train_error"
 
     @property
+    def complete(self) -> tuple[int, ...]:
+        """The depths of which no cell is missing."""
+        return tuple(depth for depth in self.depths if all((arm, depth, seed) in self.errors for arm in ARMS for seed in self.seeds))
+
+    @property
     def contrasts(self) -> tuple[tuple[int, int], ...]:
         """The two contrasts of the design where the depths are there, else shallowest against deepest."""
         there = tuple(pair for pair in CONTRASTS if set(pair) <= set(self.depths))
@@ -126,9 +131,8 @@ def check(grid: Grid, margin: float = MARGIN) -> list[Claim]:
 
 def _lacking(grid: Grid) -> str:
     text = f"missing cells: {', '.join(grid.missing)}" if grid.missing else "no cells"
-    complete = [depth for depth in grid.depths if all((arm, depth, seed) in grid.errors for arm in ARMS for seed in grid.seeds)]
-    if grid.seeds and len(complete) > 1:
-        text += f"; DEPTHS={','.join(map(str, complete))} judges what is complete"
+    if grid.seeds and len(grid.complete) > 1:
+        text += f"; DEPTHS={','.join(map(str, grid.complete))} judges what is complete"
     return text
 
 

@@ -108,12 +108,14 @@ def readme(records: Sequence[Record], grid: Grid, claims: Sequence[Claim], power
         "",
         "![error against iteration](figures/curves.png)",
         "",
+        *(["Published errors, marked in the first figure, are of the original CIFAR-10.", ""] if published_for(records) else []),
         "## Verdicts",
         "",
         "On running training error (training mode, augmented batches); differences are taken within seeds.",
         "",
         *markdown(verdict.rows(claims)),
         "",
+        *_judged_where_complete(records, grid),
         f"## Running training error in % (last {'/'.join(map(str, sorted({row.error_window for row in records})))} iterations)",
         "",
         *markdown(table(grid)),
@@ -128,6 +130,24 @@ def readme(records: Sequence[Record], grid: Grid, claims: Sequence[Claim], power
         "training images; test error is that of the final weights and selects nothing.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _where_complete(records: Sequence[Record], grid: Grid) -> Grid | None:
+    """The grid cut down to depths without a missing cell; None where there is nothing to cut, or too little is left to judge."""
+    if not grid.missing or not grid.seeds or len(grid.complete) < 2:
+        return None
+    return grid_of(records, grid.complete, grid.seeds)
+
+
+def _judged_where_complete(records: Sequence[Record], grid: Grid) -> list[str]:
+    smaller = _where_complete(records, grid)
+    if smaller is None:
+        return []
+    return [f"The same claims at {_listed(smaller)} layers, where no cell is missing:", "", *markdown(verdict.rows(check(smaller))), ""]
+
+
+def _listed(grid: Grid) -> str:
+    return ", ".join(map(str, grid.depths))
 
 
 def _other_measures(records: Sequence[Record], grid: Grid) -> list[str]:
@@ -263,9 +283,11 @@ def _cell_rows(records: Sequence[Record]) -> list[list[str]]:
 
 
 def summary(records: Sequence[Record]) -> str:
-    """Mean training error by arm and depth, and the verdicts, as the main README shows them."""
+    """Mean training error by arm and depth, and the verdicts, as the main README shows them; on what is complete."""
     grid = grid_of(records)
-    verdicts = [f"- {claim.statement}: **{claim.verdict}**" for claim in check(grid)]
+    smaller = _where_complete(records, grid)
+    where = f" at {_listed(smaller)} layers" if smaller else ""
+    verdicts = [f"- {claim.statement}: **{claim.verdict}**{where}" for claim in check(smaller or grid)]
     return "\n".join([*markdown(table(grid)), "", *verdicts])
 
 
