@@ -66,6 +66,12 @@ def test_every_figure_and_the_readme_say_data_protocol_and_seeds(made):
         figures.plt.close(figure)
 
 
+def test_where_cells_are_missing_the_complete_depths_are_judged(made):
+    assert "The same claims at 20, 56 layers, where no cell is missing:" in (made[0] / "README.md").read_text()
+    shown = figures.summary(read_runs(made[0]))
+    assert "- plain: training error rises with depth: **reproduced** at 20, 56 layers" in shown
+
+
 def test_unequal_numbers_of_seeds_are_said():
     rows = [made_up_record(seed=seed) for seed in range(3)] + [made_up_record(depth=56)]
     assert figures.label_of(rows).endswith("1 to 3 seeds")

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from torchvision import models
 
-from plainres import data, train
+from plainres import blocks, data, machine, train
 from plainres import record as records
 from plainres.batches import Normaliser
 from plainres.module import Classifier
@@ -65,7 +65,7 @@ def test_a_record_says_what_was_measured_and_where(undisturbed):
     assert record.num_multiply_adds == stem + first + second + third + head
     assert record.config_hash == records.config_hash(cell.identity)
     assert record.torch == torch.__version__
-    assert record.precision == "32-true"
+    assert (record.precision, record.kernels) == ("32-true", "library")
     assert record.seconds > 0
     assert record.peak_memory_mib > 0
     for name in ("train_error", "train_error_eval", "test_error"):
@@ -287,7 +287,6 @@ def test_an_orphaned_worker_ends_itself(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("capabilities", "precision"), [({"avx512_bf16": True}, "bf16-mixed"), ({"avx2": True}, "32-true")])
 def test_precision_auto_is_bf16_only_where_the_processor_has_it(monkeypatch, capabilities, precision):
-    from plainres import machine
 
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert machine.pick_precision("auto", torch.device("cpu")) == precision
@@ -318,6 +317,39 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path, monkeypatch):
         train.train_cell(compose_cell(tmp_path, *SMOKE, "accelerator=gpu"))
     with pytest.raises(ValueError, match="legal: auto, cpu, gpu"):
         train.train_cell(compose_cell(tmp_path, *SMOKE, "accelerator=tpux"))
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "triton", "expected"),
+    [
+        ("cpu", "bf16-mixed", True, "library"),
+        ("cuda", "bf16-mixed", True, "fused"),
+        ("cuda", "32-true", True, "compiled"),
+        ("cuda", "bf16-mixed", False, "library"),
+    ],
+)
+def test_the_fastest_kernels_that_there_are(device, precision, triton, expected, monkeypatch):
+    monkeypatch.setattr(machine, "has_triton", lambda: triton)
+    assert machine.pick_kernels("auto", torch.device(device), precision) == expected
+    assert machine.pick_kernels("compiled", torch.device(device), precision) == "compiled"
+    if expected != "fused":
+        with pytest.raises(ValueError, match="legal here: auto, library, compiled"):
+            machine.pick_kernels("fused", torch.device(device), precision)
+
+
+def test_unknown_kernels_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="legal: auto, library, compiled, fused"):
+        train.train_cell(compose_cell(tmp_path, *SMOKE, "kernels=quick"))
+
+
+def test_a_network_that_cannot_be_fused_is_compiled(monkeypatch):
+    pytest.importorskip("triton")
+    compiled = []
+    monkeypatch.setattr(blocks, "compile_blocks", compiled.append)
+    narrow, wide = CifarNetwork(8, "zero_pad", width=2), CifarNetwork(8, "zero_pad", width=16)
+    assert train.take_kernels(narrow, "fused") == "compiled"
+    assert train.take_kernels(wide, "fused") == "fused"
+    assert compiled == [narrow]
 
 
 def test_final_weights_stay_where_they_are_wanted_and_give_the_errors_of_the_record(undisturbed, tmp_path):
