@@ -1,8 +1,8 @@
 """A layer of a CIFAR network, 3×3 convolution, batch normalisation, shortcut and ReLU, in two kernels forward and four backward.
 
-At 16 to 64 channels a training iteration on a GPU is a thousand kernels of a few microseconds, and the libraries' convolutions, made for
-many channels, take two to four times as long as their memory traffic. Here a convolution is an implicit GEMM in Triton that sums what
-batch normalisation wants to know while it writes its result. Products are of bfloat16 numbers and sums of float32 ones, as under
+At 16 to 64 channels a training iteration on a GPU is a thousand kernels of a few microseconds, and the libraries' convolutions are made
+for many channels. Here a convolution is an implicit GEMM in Triton that sums what batch normalisation wants to know while it writes its
+result. Products are of bfloat16 numbers and sums of float32 ones, as under
 autocast; weights, statistics and the gradients of weights stay float32. Sums over programs are atomic, so their order, and with it the
 last digits, changes from run to run.
 """
