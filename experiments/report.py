@@ -63,8 +63,12 @@ def label_with(records: Sequence[Record], shared: str) -> str:
 def measured_on(records: Sequence[Record]) -> str:
     """Commits, machines and versions as a sentence."""
     commits = sorted({row.commit[:12] + ("" if row.clean else " (tree not clean)") for row in records})
-    machines = sorted({f"{row.processor}, {row.precision}, torch {row.torch}" for row in records})
+    machines = sorted({f"{row.processor}, {row.precision}{_kernels(row)}, torch {row.torch}" for row in records})
     return f"Measured at commit {', '.join(commits)} on {'; '.join(machines)}."
+
+
+def _kernels(row: Record) -> str:
+    return "" if row.kernels in ("", "library") else f", {row.kernels} kernels"
 
 
 def regenerate(make: Callable[[Path], list[Path]], what: str, arguments: Sequence[str] | None = None) -> int:
