@@ -138,7 +138,7 @@ def test_with_shortcuts_the_rate_falls_by_less():
 # Remedies
 
 
-@pytest.mark.parametrize("base", claims.BASES)
+@pytest.mark.parametrize("base", claims.REMEDIED)
 @pytest.mark.parametrize("rescue", RESCUES)
 def test_a_remedy_changes_one_choice_and_measures_in_its_own_folder(tmp_path, rescue, base):
     treated = compose_cell(tmp_path, "+experiment=autopsy", f"rescue={rescue}", f"protocol={base}", f"base={base}", "data=digits")

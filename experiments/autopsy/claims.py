@@ -29,7 +29,8 @@ from plainres.record import (
     read_runs,
 )
 
-BASES = ("quick", "cpu")
+REMEDIED = ("quick", "cpu")  # protocols for which conf/rescue says what a remedy is
+BASES = (*REMEDIED, "paper")
 DEPTH, SHALLOW = 110, 20
 UNTREATED = "untreated"
 # Folder → what is done, in the order in which tables have it
