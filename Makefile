@@ -53,7 +53,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 test: $(STAMP) ## all tests: offline, a few minutes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
