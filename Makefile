@@ -78,12 +78,12 @@ sweep-robustness: $(STAMP) ## 20 and 56 layers with one choice changed at a time
 check-robustness: $(STAMP) ## in how many settings degradation and its cure are seen
 	@$(BIN)/python -m experiments.robustness.claims results/robustness
 
-sweep-pace: $(STAMP) ## seconds to a training error by batch size and learning rate, then their table
+sweep-pace: $(STAMP) ## seconds to a training error by width, batch size and learning rate, then their table
 	$(BIN)/python -m plainres.train -m +experiment=pace $(strip $(HOW))
 	@$(BIN)/python -m experiments.pace.figures results/pace
 	@$(MAKE) --no-print-directory check-pace
 
-check-pace: $(STAMP) ## which batch size and learning rate reach a training error soonest
+check-pace: $(STAMP) ## which width, batch size and learning rate reach a training error soonest
 	@$(BIN)/python -m experiments.pace.claims results/pace
 
 sweep-lineage: $(STAMP) ## LeNet-5, AlexNet, VGG-16, plain, residual, SE under one protocol (conf/network; NETWORKS=…)

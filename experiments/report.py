@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from plainres.record import Record
+from plainres.record import Record, write_text
 
 STYLE: Any = {
     "axes.grid": True,
@@ -36,6 +36,19 @@ def save(figure: Figure, path: Path) -> list[Path]:
         figure.savefig(written[-1], metadata=metadata)
     plt.close(figure)
     return written
+
+
+def publish(folder: Path, figures: Mapping[str, Callable[[], Figure]], readme: str) -> list[Path]:
+    """Writes what a results folder shows: figures/<name>.png and .svg, each drawn in the reports' style, and README.md.
+
+    Returns:
+        What it wrote.
+    """
+    with plt.rc_context(STYLE):
+        written = [path for name, draw in figures.items() for path in save(draw(), folder / "figures" / name)]
+    path = folder / "README.md"
+    write_text(path, readme)
+    return [*written, path]
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,6 +1,9 @@
-"""Tables for a terminal. Imports nothing heavy, so that verdicts come at once."""
+"""What verdicts are told with in a terminal. Imports nothing heavy, so that they come at once."""
 
-from collections.abc import Sequence
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 
 def columns(rows: Sequence[Sequence[str]], left: bool = False) -> list[str]:
@@ -12,3 +15,23 @@ def columns(rows: Sequence[Sequence[str]], left: bool = False) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     side = str.ljust if left else str.rjust
     return ["  ".join(side(text, width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def tell(report: Callable[[Path], tuple[list[str], int]], question: str, what: str, arguments: Sequence[str] | None = None) -> int:
+    """A command that prints what is known of one folder; 2 and one line where that is nothing.
+
+    Args:
+        report: a folder's lines and the status to end with; ValueError says what is wrong with the folder.
+        question: for the command's help.
+        what: the kind of folder, for the command's help.
+        arguments: None for those of the process.
+    """
+    parser = argparse.ArgumentParser(description=question)
+    parser.add_argument("folder", type=Path, help=what)
+    try:
+        lines, status = report(parser.parse_args(arguments).folder)
+    except ValueError as error:
+        print(f"plainres: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(lines))
+    return status

@@ -67,7 +67,7 @@ def test_every_batch_sees_as_many_images(tmp_path):
 def test_figure_and_readme_are_the_same_twice_and_say_what_they_show(folder):
     first = {path: path.read_bytes() for path in figures.make(folder)}
     assert {path: path.read_bytes() for path in figures.make(folder)} == first
-    assert "digits · cpu protocol by batch and learning rate · 1 seed" in (folder / "README.md").read_text()
+    assert "digits · cpu protocol by width, batch and learning rate · 1 seed" in (folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize("command", [claims.main, figures.main])

@@ -3,6 +3,7 @@
 import statistics
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib import pyplot as plt
@@ -14,9 +15,9 @@ from experiments.autopsy import convergence
 from experiments.autopsy.claims import BASES, DEPTH, REMEDIES, Case, bases, check, label_of, read_case, table
 from experiments.depth.claims import counted
 from experiments.depth.figures import ARM_STYLES, DEPTH_STYLES, OTHER_DEPTH_STYLE
-from experiments.report import STYLE, markdown, measured_on, regenerate, save
 from experiments.report import label_of as depth_label_of
-from plainres.record import CURVES_TABLE, CurvePoint, Record, read_curves, read_runs, write_text
+from experiments.report import markdown, measured_on, publish, regenerate
+from plainres.record import CURVES_TABLE, CurvePoint, Record, read_curves, read_runs
 
 # Okabe and Ito's palette; untreated is black
 COLOURS = dict(zip(REMEDIES, ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00"), strict=True))
@@ -176,16 +177,13 @@ def make(folder: Path) -> list[Path]:
         raise ValueError(f"no records in {folder}; make sweep-autopsy measures them")
     depth = folder.parent / "depth"
     depths = {base: (read_runs(depth / base), read_curves(depth / base)) for base in BASES if (depth / base / CURVES_TABLE).exists()}
-    written = []
-    with plt.rc_context(STYLE):
-        for case in cases:
-            written += save(errors_figure(case), folder / "figures" / f"{case.base}_errors")
-            written += save(curves_figure(case), folder / "figures" / f"{case.base}_curves")
-        for base, (records, curves) in depths.items():
-            written += save(convergence_figure(records, curves), folder / "figures" / f"{base}_convergence")
-    path = folder / "README.md"
-    write_text(path, readme(cases, depths))
-    return [*written, path]
+    figures = {}
+    for case in cases:
+        figures[f"{case.base}_errors"] = partial(errors_figure, case)
+        figures[f"{case.base}_curves"] = partial(curves_figure, case)
+    for base, (records, curves) in depths.items():
+        figures[f"{base}_convergence"] = partial(convergence_figure, records, curves)
+    return publish(folder, figures, readme(cases, depths))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from matplotlib import pyplot as plt
@@ -37,8 +38,7 @@ from experiments.bench.parts import (
     peak_way,
 )
 from experiments.bench.tables import Row, Spread, by_round, distinct, judged, number, ratio, read_rows, spread
-from experiments.report import STYLE, markdown, regenerate, save
-from plainres.record import write_text
+from experiments.report import markdown, publish, regenerate
 
 WAY_COLOURS = {TEXTBOOK: "#999999", LIMIT: "#E69F00", PLAINRES: "#0072B2", SIDE_BY_SIDE: "#009E73"}
 SERIES_STYLES = (("#0072B2", "o"), ("#D55E00", "s"))
@@ -405,15 +405,12 @@ def make(folder: Path) -> list[Path]:
     tables = {part: read_rows(folder, part) for part in SECTIONS}
     if not any(tables.values()):
         raise ValueError(f"no tables in {folder}; make bench measures them")
-    written = []
-    with plt.rc_context(STYLE):
-        if any(row.value is not None for row in tables["columns"]):
-            written += save(columns_figure(tables["columns"]), folder / "figures" / "columns")
-        if series_of(tables["scaling"]):
-            written += save(scaling_figure(tables["scaling"]), folder / "figures" / "scaling")
-    path = folder / "README.md"
-    write_text(path, readme(tables))
-    return [*written, path]
+    figures = {}
+    if any(row.value is not None for row in tables["columns"]):
+        figures["columns"] = partial(columns_figure, tables["columns"])
+    if series_of(tables["scaling"]):
+        figures["scaling"] = partial(scaling_figure, tables["scaling"])
+    return publish(folder, figures, readme(tables))
 
 
 def _seconds_per_iteration(rows: Sequence[Row], case: str, way: str) -> dict[int, float]:

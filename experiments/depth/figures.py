@@ -8,6 +8,7 @@ import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib import pyplot as plt
@@ -19,9 +20,9 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 from experiments import verdict
 from experiments.depth.claims import ARMS, MEASURES, Grid, check, counted, disagreements, grid_of, table
 from experiments.depth.simulation import Rate, power_table, read_power
-from experiments.report import STYLE, label_of, markdown, measured_on, regenerate, save
+from experiments.report import label_of, markdown, measured_on, publish, regenerate
 from experiments.verdict import Claim
-from plainres.record import DIVERGED, CurvePoint, Record, read_curves, read_runs, write_text
+from plainres.record import DIVERGED, CurvePoint, Record, read_curves, read_runs
 
 # Okabe and Ito's palette, told apart in every common colour blindness; the markers repeat what the colours say.
 DEPTH_STYLES = {
@@ -201,16 +202,11 @@ def make(folder: Path) -> list[Path]:
     if not records:
         raise ValueError(f"no records in {folder}; make sweep-depth PROTOCOL={folder.name} measures them")
     grid = grid_of(records)
-    written = []
-    with plt.rc_context(STYLE):
-        for name, figure in (
-            ("curves", curves_figure(records, curves)),
-            ("error_by_depth", depth_figure(records, published_for(records))),
-        ):
-            written += save(figure, folder / "figures" / name)
-    path = folder / "README.md"
-    write_text(path, readme(records, grid, check(grid), read_power(folder)))
-    return [*written, path]
+    figures = {
+        "curves": partial(curves_figure, records, curves),
+        "error_by_depth": partial(depth_figure, records, published_for(records)),
+    }
+    return publish(folder, figures, readme(records, grid, check(grid), read_power(folder)))
 
 
 def _logarithmic_percent(axis: Axes, lowest: float) -> None:

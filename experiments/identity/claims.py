@@ -5,7 +5,6 @@ position and number of blocks, and decay_… (fresh blocks, by weight decay). Ch
 seeds, which share batches; how a verdict follows: experiments.verdict. A diverged run counts as guessing.
 """
 
-import argparse
 import statistics
 import sys
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from experiments import verdict
 from experiments.depth.claims import MARGIN, counted
 from experiments.inference import Criterion, page_trend
-from experiments.text import columns
+from experiments.text import columns, tell
 from experiments.verdict import INCONCLUSIVE, Claim
 from plainres.record import (
     BRANCHES_TABLE,
@@ -318,20 +317,16 @@ def _points(values: Sequence[float]) -> str:
     return f"{100 * statistics.fmean(values):+.2f}"
 
 
+def _report(folder: Path) -> tuple[list[str], int]:
+    family = read_family(folder)
+    claims = check(family)
+    lines = [line for rows in (parent_table(family), table(family), decay_table(family)) for line in (*columns(rows, left=True), "")]
+    return [*lines, *verdict.lines(claims)], verdict.status(claims)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints tables and verdicts; 1 when a claim is contradicted, 2 and one line where there is nothing to judge."""
-    parser = argparse.ArgumentParser(description="Whether extra blocks do no harm.")
-    parser.add_argument("folder", type=Path, help="results/identity/<protocol>")
-    try:
-        family = read_family(parser.parse_args(arguments).folder)
-    except ValueError as error:
-        print(f"plainres: {error}", file=sys.stderr)
-        return 2
-    claims = check(family)
-    for rows in (parent_table(family), table(family), decay_table(family)):
-        print("\n".join(columns(rows, left=True)), end="\n\n")
-    print("\n".join(verdict.lines(claims)))
-    return verdict.status(claims)
+    return tell(_report, "Whether extra blocks do no harm.", "results/identity/<protocol>", arguments)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from experiments import verdict
 from experiments.depth.claims import counted
 from experiments.depth.figures import ARM_STYLES
 from experiments.identity.claims import Child, Family, check, decay_table, parent_table, read_family, table
-from experiments.report import STYLE, label_with, markdown, measured_on, regenerate, save
-from plainres.record import Record, write_text
+from experiments.report import label_with, markdown, measured_on, publish, regenerate
+from plainres.record import Record
 
 LINES: dict[str, Any] = {"middle": "-", "end": "--"}
 BRANCH_LINES: tuple[Any, ...] = ("-", ":")  # inserted blocks, those of the parent
@@ -141,15 +142,12 @@ def make(folder: Path) -> list[Path]:
         ValueError: there are no records, or their tables are damaged.
     """
     family = read_family(folder)
-    written = []
-    with plt.rc_context(STYLE):
-        if family.children:
-            written += save(children_figure(family), folder / "figures" / "children")
-        if any(child.looks for child in family.decays):
-            written += save(branches_figure(family), folder / "figures" / "branches")
-    path = folder / "README.md"
-    write_text(path, readme(family))
-    return [*written, path]
+    figures = {}
+    if family.children:
+        figures["children"] = partial(children_figure, family)
+    if any(child.looks for child in family.decays):
+        figures["branches"] = partial(branches_figure, family)
+    return publish(folder, figures, readme(family))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,7 +5,6 @@ look at it; how a verdict follows from differences between the arms on the same 
 network an arm the unit is the pair of directions, and a verdict is about these two networks alone; with several it is the training seed.
 """
 
-import argparse
 import math
 import statistics
 import sys
@@ -17,7 +16,7 @@ import numpy as np
 
 from experiments import verdict
 from experiments.inference import Criterion
-from experiments.text import columns
+from experiments.text import columns, tell
 from experiments.verdict import INCONCLUSIVE, Claim
 from plainres.record import Surface, SurfacePoint, read_surfaces
 
@@ -190,21 +189,19 @@ def table(looks: Looks) -> list[list[str]]:
     return lines
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints tables and verdicts; 1 when a claim is not reproduced, 2 and one line where there is nothing to judge."""
-    parser = argparse.ArgumentParser(description="Whether the loss around a residual network is smoother than around a plain one.")
-    parser.add_argument("folder", type=Path, help="results/landscape/<protocol>")
-    try:
-        looks = read_looks(parser.parse_args(arguments).folder)
-    except ValueError as failure:
-        print(f"plainres: {failure}", file=sys.stderr)
-        return 2
-    judged = []
+def _report(folder: Path) -> tuple[list[str], int]:
+    lines, judged = [], []
+    looks = read_looks(folder)
     for name, chosen in of_statistics(looks).items():
         claims = check(chosen)
-        print("\n".join([f"{label_of(chosen)} · {STATISTICS[name]}", "", *columns(table(chosen)), "", *verdict.lines(claims), ""]))
+        lines += [f"{label_of(chosen)} · {STATISTICS[name]}", "", *columns(table(chosen)), "", *verdict.lines(claims), ""]
         judged += claims
-    return verdict.status(judged)
+    return lines, verdict.status(judged)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints tables and verdicts; 1 when a claim is not reproduced, 2 and one line where there is nothing to judge."""
+    return tell(_report, "Whether the loss is smoother around residual networks.", "results/landscape/<protocol>", arguments)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from experiments import verdict
 from experiments.landscape.claims import STATISTICS, Look, Looks, check, label_of, of_statistics, read_looks, table
-from experiments.report import STYLE, markdown, regenerate, save
-from plainres.record import write_text
+from experiments.report import markdown, publish, regenerate
 
 NUM_LEVELS = 21
 CEILING = 100  # times the loss of guessing; what lies above is drawn at it: some planes reach a million and more
@@ -162,14 +162,11 @@ def make(folder: Path) -> list[Path]:
         ValueError: there are no surfaces, or their tables are damaged.
     """
     looks = read_looks(folder)
-    written = []
-    with plt.rc_context(STYLE):
-        for name, chosen in of_statistics(looks).items():
-            written += save(contour_figure(chosen), folder / "figures" / f"contour_{name}")
-            written += save(relief_figure(chosen), folder / "figures" / f"relief_{name}")
-    path = folder / "README.md"
-    write_text(path, readme(looks))
-    return [*written, path]
+    figures = {}
+    for name, chosen in of_statistics(looks).items():
+        figures[f"contour_{name}"] = partial(contour_figure, chosen)
+        figures[f"relief_{name}"] = partial(relief_figure, chosen)
+    return publish(folder, figures, readme(looks))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

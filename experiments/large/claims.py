@@ -3,7 +3,6 @@
 Each folder below results/large is one network, which made some updates on one fixed batch; its curve holds the loss before each of them.
 """
 
-import argparse
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from experiments import verdict
 from experiments.inference import Criterion
-from experiments.text import columns
+from experiments.text import columns, tell
 from experiments.verdict import Claim
 from plainres.record import FINISHED, RUNS_TABLE, CurvePoint, Record, read_curves, read_runs
 
@@ -81,18 +80,15 @@ def table(runs: Runs) -> list[list[str]]:
     return lines
 
 
+def _report(folder: Path) -> tuple[list[str], int]:
+    runs = read_large(folder)
+    claims = check(runs)
+    return [*columns(table(runs)), "", *verdict.lines(claims)], verdict.status(claims)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints table and verdicts; 1 when a loss does not fall, 2 and one line where there is nothing to judge."""
-    parser = argparse.ArgumentParser(description="Whether the large networks train at their own size.")
-    parser.add_argument("folder", type=Path, help="results/large")
-    try:
-        runs = read_large(parser.parse_args(arguments).folder)
-    except ValueError as failure:
-        print(f"plainres: {failure}", file=sys.stderr)
-        return 2
-    claims = check(runs)
-    print("\n".join([*columns(table(runs)), "", *verdict.lines(claims)]))
-    return verdict.status(claims)
+    return tell(_report, "Whether the large networks train at their own size.", "results/large", arguments)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib import colormaps
@@ -10,8 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments import verdict
 from experiments.large.claims import Run, Runs, check, read_large, table
-from experiments.report import STYLE, label_with, markdown, measured_on, regenerate, save
-from plainres.record import write_text
+from experiments.report import label_with, markdown, measured_on, publish, regenerate
 
 
 def label_of(runs: Sequence[Run]) -> str:
@@ -62,11 +62,7 @@ def make(folder: Path) -> list[Path]:
         ValueError: there are no records, or their tables are damaged.
     """
     runs = read_large(folder)
-    with plt.rc_context(STYLE):
-        written = save(losses_figure(runs), folder / "figures" / "losses")
-    path = folder / "README.md"
-    write_text(path, readme(runs))
-    return [*written, path]
+    return publish(folder, {"losses": partial(losses_figure, runs)}, readme(runs))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,7 +3,6 @@
 Each folder below results/lenet is one data set and era. How a verdict follows from differences within seeds: experiments.verdict.
 """
 
-import argparse
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from experiments import verdict
 from experiments.inference import Criterion
-from experiments.text import columns
+from experiments.text import columns, tell
 from experiments.verdict import INCONCLUSIVE, Claim
 from plainres.record import RUNS_TABLE, Record, read_runs
 
@@ -74,18 +73,15 @@ def table(cells: Cells) -> list[list[str]]:
     return lines
 
 
+def _report(folder: Path) -> tuple[list[str], int]:
+    cells = read_cells(folder)
+    claims = check(cells)
+    return [*columns(table(cells)), "", *verdict.lines(claims)], verdict.status(claims)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints table and verdicts; 1 when a claim is not reproduced, 2 and one line where there is nothing to judge."""
-    parser = argparse.ArgumentParser(description="How well LeNet-5 does today.")
-    parser.add_argument("folder", type=Path, help="results/lenet")
-    try:
-        cells = read_cells(parser.parse_args(arguments).folder)
-    except ValueError as failure:
-        print(f"plainres: {failure}", file=sys.stderr)
-        return 2
-    claims = check(cells)
-    print("\n".join([*columns(table(cells)), "", *verdict.lines(claims)]))
-    return verdict.status(claims)
+    return tell(_report, "How well LeNet-5 does today.", "results/lenet", arguments)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib import pyplot as plt
@@ -9,8 +10,8 @@ from matplotlib.figure import Figure
 
 from experiments import verdict
 from experiments.lenet.claims import DIGITS, FASHION, MODERN, OLD, Cells, check, read_cells, table
-from experiments.report import STYLE, label_with, markdown, measured_on, regenerate, save
-from plainres.record import CurvePoint, Record, read_curves, write_text
+from experiments.report import label_with, markdown, measured_on, publish, regenerate
+from plainres.record import CurvePoint, Record, read_curves
 
 COLOURS = {MODERN: "#0072B2", OLD: "#D55E00"}  # Okabe and Ito
 NAMES = {FASHION: "Fashion-MNIST", DIGITS: "digits"}
@@ -76,11 +77,8 @@ def make(folder: Path) -> list[Path]:
         ValueError: there are no records, or their tables are damaged.
     """
     cells = read_cells(folder)
-    with plt.rc_context(STYLE):
-        written = save(curves_figure(cells, {name: read_curves(folder / name) for name in cells}), folder / "figures" / "curves")
-    path = folder / "README.md"
-    write_text(path, readme(cells))
-    return [*written, path]
+    curves = {name: read_curves(folder / name) for name in cells}
+    return publish(folder, {"curves": partial(curves_figure, cells, curves)}, readme(cells))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,7 +4,6 @@ Each folder below results/lineage is one network. Differences are taken within s
 them: experiments.verdict.
 """
 
-import argparse
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from experiments import verdict
 from experiments.inference import Criterion
-from experiments.text import columns
+from experiments.text import columns, tell
 from experiments.verdict import INCONCLUSIVE, Claim
 from plainres.record import RUNS_TABLE, Record, read_runs
 
@@ -127,18 +126,15 @@ def table(lineage: Lineage) -> list[list[str]]:
     return lines
 
 
+def _report(folder: Path) -> tuple[list[str], int]:
+    lineage = read_lineage(folder)
+    claims = check(lineage)
+    return [*columns(table(lineage)), "", *verdict.lines(claims)], verdict.status(claims)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints table and verdicts; 1 when a claim is not reproduced, 2 and one line where there is nothing to judge."""
-    parser = argparse.ArgumentParser(description="What each network of the lineage brought.")
-    parser.add_argument("folder", type=Path, help="results/lineage")
-    try:
-        lineage = read_lineage(parser.parse_args(arguments).folder)
-    except ValueError as failure:
-        print(f"plainres: {failure}", file=sys.stderr)
-        return 2
-    claims = check(lineage)
-    print("\n".join([*columns(table(lineage)), "", *verdict.lines(claims)]))
-    return verdict.status(claims)
+    return tell(_report, "What each network of the lineage brought.", "results/lineage", arguments)
 
 
 if __name__ == "__main__":

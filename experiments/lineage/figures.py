@@ -3,6 +3,7 @@
 import statistics
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib import pyplot as plt
@@ -11,8 +12,8 @@ from matplotlib.lines import Line2D
 
 from experiments import verdict
 from experiments.lineage.claims import Lineage, check, error, name_of, read_lineage, table
-from experiments.report import STYLE, label_with, markdown, measured_on, regenerate, save
-from plainres.record import Record, write_text
+from experiments.report import label_with, markdown, measured_on, publish, regenerate
+from plainres.record import Record
 
 # Okabe and Ito's palette by family; the markers repeat what the colours say
 STYLES = {
@@ -108,13 +109,10 @@ def make(folder: Path) -> list[Path]:
         ValueError: there are no records, or their tables are damaged.
     """
     lineage = read_lineage(folder)
-    with plt.rc_context(STYLE):
-        written = save(error_figure(lineage), folder / "figures" / "error")
-        if sum(network in lineage for network in VGG) > 1:
-            written += save(vgg_figure(lineage), folder / "figures" / "vgg")
-    path = folder / "README.md"
-    write_text(path, readme(lineage))
-    return [*written, path]
+    figures = {"error": partial(error_figure, lineage)}
+    if sum(network in lineage for network in VGG) > 1:
+        figures["vgg"] = partial(vgg_figure, lineage)
+    return publish(folder, figures, readme(lineage))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,16 +1,15 @@
 """How soon residual networks reach a training error: `python -m experiments.pace.claims results/pace`.
 
-Each folder below results/pace is one batch size and learning rate; all see as many images. Seconds are those of the record, spread
+Each folder below results/pace is one width, batch size and learning rate; all see as many images. Seconds are those of the record, spread
 evenly over its iterations; the error is the running one, which looks back one epoch.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.text import columns
+from experiments.text import columns, tell
 from plainres.record import RUNS_TABLE, CurvePoint, Record, read_curves, read_runs
 
 TARGETS = (0.30, 0.25)
@@ -92,18 +91,14 @@ def summary(paces: Sequence[Pace]) -> str:
     return "\n".join(lines)
 
 
+def _report(folder: Path) -> tuple[list[str], int]:
+    paces = read_paces(folder)
+    return [*columns(table(paces)), "", summary(paces)], 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints table and summary; 2 and one line where there is nothing to judge."""
-    parser = argparse.ArgumentParser(description="How soon residual networks reach a training error.")
-    parser.add_argument("folder", type=Path, help="results/pace")
-    try:
-        paces = read_paces(parser.parse_args(arguments).folder)
-    except ValueError as error:
-        print(f"plainres: {error}", file=sys.stderr)
-        return 2
-    print("\n".join(columns(table(paces))))
-    print(f"\n{summary(paces)}")
-    return 0
+    return tell(_report, "How soon residual networks reach a training error.", "results/pace", arguments)
 
 
 if __name__ == "__main__":

@@ -2,21 +2,22 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from experiments.pace.claims import TARGETS, Pace, read_paces, summary, table
-from experiments.report import STYLE, label_with, markdown, measured_on, regenerate, save
-from plainres.record import CurvePoint, Record, read_curves, write_text
+from experiments.report import label_with, markdown, measured_on, publish, regenerate
+from plainres.record import CurvePoint, Record, read_curves
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#000000", "#999999", "#F0E442")  # Okabe and Ito
 
 
 def label_of(records: Sequence[Record]) -> str:
     """Data label, what all settings share, and number of seeds."""
-    return label_with(records, "cpu protocol by batch and learning rate")
+    return label_with(records, "cpu protocol by width, batch and learning rate")
 
 
 def curves_figure(paces: Sequence[Pace], curves: dict[str, list[CurvePoint]]) -> Figure:
@@ -71,11 +72,7 @@ def make(folder: Path) -> list[Path]:
     """
     paces = read_paces(folder)
     curves = {setting: read_curves(folder / setting) for setting in {pace.setting for pace in paces}}
-    with plt.rc_context(STYLE):
-        written = save(curves_figure(paces, curves), folder / "figures" / "curves")
-    path = folder / "README.md"
-    write_text(path, readme(paces))
-    return [*written, path]
+    return publish(folder, {"curves": partial(curves_figure, paces, curves)}, readme(paces))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,7 +4,6 @@ Each folder below results/robustness is the baseline with one choice changed; it
 error, means over seeds; with one seed these are directions.
 """
 
-import argparse
 import statistics
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.depth.claims import MARGIN, counted
-from experiments.text import columns
+from experiments.text import columns, tell
 from plainres.record import CONFIG_FILE, RUNS_TABLE, Record, config_differences, read_json, read_runs
 
 BASELINE = "baseline"
@@ -126,18 +125,14 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
     return lines
 
 
+def _report(folder: Path) -> tuple[list[str], int]:
+    rows, _ = read_rows(folder)
+    return [*columns(table(rows), left=True), "", summary(rows)], 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints table and summary; 2 and one line where there is nothing to judge."""
-    parser = argparse.ArgumentParser(description="Whether degradation and its cure hang on one choice.")
-    parser.add_argument("folder", type=Path, help="results/robustness")
-    try:
-        rows, _ = read_rows(parser.parse_args(arguments).folder)
-    except ValueError as error:
-        print(f"plainres: {error}", file=sys.stderr)
-        return 2
-    print("\n".join(columns(table(rows), left=True)))
-    print(f"\n{summary(rows)}")
-    return 0
+    return tell(_report, "Whether degradation and its cure hang on one choice.", "results/robustness", arguments)
 
 
 if __name__ == "__main__":

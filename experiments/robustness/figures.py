@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib import pyplot as plt
@@ -9,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.depth.figures import ARM_STYLES
-from experiments.report import STYLE, label_with, markdown, measured_on, regenerate, save
+from experiments.report import label_with, markdown, measured_on, publish, regenerate
 from experiments.robustness.claims import DEEP, SHALLOW, Row, read_rows, summary, table
-from plainres.record import Record, write_text
+from plainres.record import Record
 
 
 def label_of(records: Sequence[Record]) -> str:
@@ -67,11 +68,7 @@ def make(folder: Path) -> list[Path]:
         ValueError: there are no records, or their tables are damaged.
     """
     rows, records = read_rows(folder)
-    with plt.rc_context(STYLE):
-        written = save(rises_figure(rows, records), folder / "figures" / "rises")
-    path = folder / "README.md"
-    write_text(path, readme(rows, records))
-    return [*written, path]
+    return publish(folder, {"rises": partial(rises_figure, rows, records)}, readme(rows, records))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

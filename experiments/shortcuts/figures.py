@@ -4,6 +4,7 @@ import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib import pyplot as plt
@@ -12,9 +13,9 @@ from matplotlib.ticker import NullLocator
 
 from experiments import verdict
 from experiments.depth.claims import counted
-from experiments.report import STYLE, label_of, markdown, measured_on, regenerate, save
+from experiments.report import label_of, markdown, measured_on, publish, regenerate
 from experiments.shortcuts.claims import ARMS, DEEPEST, check, depth_folder, lent, read_shortcuts, table
-from plainres.record import CurvePoint, Record, read_curves, write_text
+from plainres.record import CurvePoint, Record, read_curves
 
 # Okabe and Ito's palette; the markers repeat what the colours say
 STYLES = {
@@ -128,13 +129,10 @@ def make(folder: Path) -> list[Path]:
     if taken:
         cells = {(record.arm, record.depth, record.seed) for record in taken}
         curves += [point for point in read_curves(depth_folder(folder)) if (point.arm, point.depth, point.seed) in cells]
-    with plt.rc_context(STYLE):
-        written = save(depth_figure(records), folder / "figures" / "error_by_depth")
-        if any(record.depth == DEEPEST for record in records):
-            written += save(curves_figure(records, curves), folder / "figures" / "curves")
-    path = folder / "README.md"
-    write_text(path, readme(records, taken))
-    return [*written, path]
+    figures = {"error_by_depth": partial(depth_figure, records)}
+    if any(record.depth == DEEPEST for record in records):
+        figures["curves"] = partial(curves_figure, records, curves)
+    return publish(folder, figures, readme(records, taken))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,7 +5,6 @@ within seeds, which share weights at the start and batches; how a verdict follow
 powers of ten.
 """
 
-import argparse
 import math
 import statistics
 import sys
@@ -18,7 +17,7 @@ from typing import NamedTuple
 
 from experiments import verdict
 from experiments.inference import Criterion
-from experiments.text import columns
+from experiments.text import columns, tell
 from experiments.verdict import INCONCLUSIVE, Claim
 from plainres.record import FINISHED, PROBES_TABLE, ProbePoint, Record, read_probes, read_runs
 
@@ -351,22 +350,19 @@ def amount(value: float) -> str:
     return f"{value:+.3f}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints table, verdicts and cost of each scale; 1 when a claim is not reproduced, 2 and one line where there is nothing to judge."""
-    parser = argparse.ArgumentParser(description="What flows forward and backward.")
-    parser.add_argument("folder", type=Path, help="results/signal")
-    try:
-        signals = read_signals(parser.parse_args(arguments).folder)
-    except ValueError as failure:
-        print(f"plainres: {failure}", file=sys.stderr)
-        return 2
-    status = 0
-    for signal in signals:
+def _report(folder: Path) -> tuple[list[str], int]:
+    lines, judged = [], []
+    for signal in read_signals(folder):
         claims = check(signal)
         labels = ", ".join(sorted({record.data_label for record in signal.all_records}))
-        print("\n".join([f"{signal.scale} ({labels})", *columns(table(signal)), "", *verdict.lines(claims), cost(signal), ""]))
-        status = max(status, verdict.status(claims))
-    return status
+        lines += [f"{signal.scale} ({labels})", *columns(table(signal)), "", *verdict.lines(claims), cost(signal), ""]
+        judged += claims
+    return lines, verdict.status(judged)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints table, verdicts and cost of each scale; 1 when a claim is not reproduced, 2 and one line where there is nothing to judge."""
+    return tell(_report, "What flows forward and backward.", "results/signal", arguments)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from experiments import verdict
 from experiments.depth.figures import ARM_STYLES, DEPTH_STYLES, OTHER_DEPTH_STYLE
-from experiments.report import STYLE, label_of, markdown, measured_on, regenerate, save
+from experiments.report import label_of, markdown, measured_on, publish, regenerate
 from experiments.signal.claims import (
     ARMS,
     NORMS,
@@ -32,7 +33,7 @@ from experiments.signal.claims import (
     read_signals,
     table,
 )
-from plainres.record import FINISHED, ProbePoint, write_text
+from plainres.record import FINISHED, ProbePoint
 
 NORM_NAMES = {"batch": "with batch normalisation", "none": "without"}
 ARM_LINES: Any = {"plain": "--", "residual": "-"}
@@ -161,10 +162,10 @@ def _network_legend(axis: Axes, signal: Signal) -> None:
     axis.legend(handles=handles, loc="best", fontsize=8)
 
 
-def figures_of(signal: Signal) -> dict[str, Figure]:
-    """The figures of one scale by name."""
-    made = {"responses": responses_figure(signal), "gradients": gradients_figure(signal), "by_depth": depth_figure(signal)}
-    return made | ({"training": training_figure(signal)} if signal.trained else {})
+def figures_of(signal: Signal) -> dict[str, Callable[[Signal], Figure]]:
+    """What draws the figures of one scale, by their names."""
+    drawn: dict[str, Callable[[Signal], Figure]] = {"responses": responses_figure, "gradients": gradients_figure, "by_depth": depth_figure}
+    return drawn | ({"training": training_figure} if signal.trained else {})
 
 
 def readme(signals: Sequence[Signal]) -> str:
@@ -177,7 +178,6 @@ def readme(signals: Sequence[Signal]) -> str:
         "means over seeds.",
     ]
     for signal in signals:
-        names = ["responses", "gradients", "by_depth", *(["training"] if signal.trained else [])]
         claims = check(signal)
         lines += [
             "",
@@ -185,7 +185,7 @@ def readme(signals: Sequence[Signal]) -> str:
             "",
             *markdown(verdict.rows(claims)),
             "",
-            *(line for name in names for line in (f"![{name.replace('_', ' ')}](figures/{signal.scale}-{name}.png)", "")),
+            *(line for name in figures_of(signal) for line in (f"![{name.replace('_', ' ')}](figures/{signal.scale}-{name}.png)", "")),
             *markdown(table(signal)),
             "",
             "What the verdicts rest on (powers of ten; standard deviations and correlations as they are):",
@@ -204,14 +204,8 @@ def make(folder: Path) -> list[Path]:
         ValueError: there are no probes, or their tables are damaged.
     """
     signals = read_signals(folder)
-    written = []
-    with plt.rc_context(STYLE):
-        for signal in signals:
-            for name, figure in figures_of(signal).items():
-                written += save(figure, folder / "figures" / f"{signal.scale}-{name}")
-    path = folder / "README.md"
-    write_text(path, readme(signals))
-    return [*written, path]
+    figures = {f"{signal.scale}-{name}": partial(draw, signal) for signal in signals for name, draw in figures_of(signal).items()}
+    return publish(folder, figures, readme(signals))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

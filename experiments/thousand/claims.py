@@ -4,7 +4,6 @@ Folders below results/thousand: one for each protocol that networks were trained
 memory. How a verdict follows from differences within seeds: experiments.verdict.
 """
 
-import argparse
 import statistics
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from experiments import verdict
 from experiments.depth.claims import MARGIN, counted
 from experiments.inference import Criterion
-from experiments.text import columns
+from experiments.text import columns, tell
 from experiments.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from plainres.record import RUNS_TABLE, Record, read_runs
 
@@ -148,25 +147,22 @@ def _percent(error: float | None) -> str:
     return "–" if error is None else f"{100 * error:.2f}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints tables and verdicts; 1 when a claim is not reproduced, 2 and one line where there is nothing to judge."""
-    parser = argparse.ArgumentParser(description="Whether a thousand layers train, and at what memory.")
-    parser.add_argument("folder", type=Path, help="results/thousand")
-    try:
-        thousand = read_thousand(parser.parse_args(arguments).folder)
-    except ValueError as failure:
-        print(f"plainres: {failure}", file=sys.stderr)
-        return 2
-    judged = []
+def _report(folder: Path) -> tuple[list[str], int]:
+    thousand = read_thousand(folder)
+    lines, judged = [], []
     for records in thousand.trained.values():
         claims = check_training(records)
-        print("\n".join([f"Training: {label_of(records)}", "", *columns(training_table(records)), "", *verdict.lines(claims), ""]))
+        lines += [f"Training: {label_of(records)}", "", *columns(training_table(records)), "", *verdict.lines(claims), ""]
         judged += claims
     claims = check_memory(thousand)
     if memory := [*thousand.stored, *thousand.recomputed]:
-        print("\n".join([f"Memory: {label_of(memory)}", "", *columns(memory_table(thousand)), ""]))
-    print("\n".join(verdict.lines(claims)))
-    return verdict.status([*judged, *claims])
+        lines += [f"Memory: {label_of(memory)}", "", *columns(memory_table(thousand)), ""]
+    return [*lines, *verdict.lines(claims)], verdict.status([*judged, *claims])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints tables and verdicts; 1 when a claim is not reproduced, 2 and one line where there is nothing to judge."""
+    return tell(_report, "Whether a thousand layers train, and at what memory.", "results/thousand", arguments)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@ import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from experiments import verdict
-from experiments.report import STYLE, markdown, measured_on, regenerate, save
+from experiments.report import markdown, measured_on, publish, regenerate
 from experiments.thousand.claims import (
     Thousand,
     check_memory,
@@ -20,7 +21,7 @@ from experiments.thousand.claims import (
     read_thousand,
     training_table,
 )
-from plainres.record import CurvePoint, Record, read_curves, write_text
+from plainres.record import CurvePoint, Record, read_curves
 
 # Okabe and Ito's palette; the lines' styles repeat what the colours say
 STYLES = {
@@ -117,15 +118,10 @@ def make(folder: Path) -> list[Path]:
         ValueError: there are no records, or their tables are damaged.
     """
     thousand = read_thousand(folder)
-    written = []
-    with plt.rc_context(STYLE):
-        for name, records in thousand.trained.items():
-            written += save(curves_figure(records, read_curves(folder / name)), folder / "figures" / f"curves_{name}")
-        if thousand.stored or thousand.recomputed:
-            written += save(memory_figure(thousand), folder / "figures" / "memory")
-    path = folder / "README.md"
-    write_text(path, readme(thousand))
-    return [*written, path]
+    figures = {f"curves_{name}": partial(curves_figure, records, read_curves(folder / name)) for name, records in thousand.trained.items()}
+    if thousand.stored or thousand.recomputed:
+        figures["memory"] = partial(memory_figure, thousand)
+    return publish(folder, figures, readme(thousand))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
