@@ -68,7 +68,7 @@ def test_how_and_where_a_cell_runs_is_not_its_identity(compose, overrides):
 
 
 def test_the_identity_survives_its_file(compose):
-    for protocol in ("quick", "cpu", "paper"):
+    for protocol in ("quick", "cpu", "cpu16", "paper"):
         identity = compose(f"protocol={protocol}").identity
         assert json.loads(json.dumps(identity)) == identity
 

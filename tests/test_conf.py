@@ -62,6 +62,12 @@ def test_a_source_on_the_command_line_wins_over_the_protocols_own(tmp_path):
     assert cell.config.data.root == "x.tar.xz"
 
 
+def test_the_widths_of_the_papers_networks_are_a_protocol_of_their_own(tmp_path):
+    widths = {name: compose_cell(tmp_path, f"protocol={name}", "data=cifar10").config.model.width for name in PROTOCOLS}
+    assert widths["cpu"] == 8
+    assert {name for name in PROTOCOLS if widths[name] == 16} >= {"cpu16", "cpu32", "paper"}
+
+
 def test_the_jpeg_copy_never_passes_for_the_original(tmp_path):
     assert compose_cell(tmp_path, "data=cifar10_jpeg").config.data.label != compose_cell(tmp_path, "data=cifar10").config.data.label
 

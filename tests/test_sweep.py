@@ -210,7 +210,7 @@ def test_two_cells_in_one_folder_are_refused(tmp_path):
         (("-m", "+experiment=depth", "model.depth=21"), "depth 21 is not 6n+2; nearest: 20 and 26"),
         (("model.depth=21",), "depth 21 is not 6n+2; nearest: 20 and 26"),
         (("-m", "+experiment=depth", "model=resnet"), "Available options in 'model': alexnet every_second"),
-        (("-m", "+experiment=depth", "protocol=fast"), "Available options in 'protocol': cpu cpu32 dry finetune paper quick smoke"),
+        (("-m", "+experiment=depth", "protocol=fast"), "Available options in 'protocol': cpu cpu16 cpu32 dry finetune paper quick smoke"),
         (("-m", "+experiment=depth", "data=mnist"), "Available options in 'data': cifar10"),
         (("-m", "+experiment=depth", "data=image_folder"), "data.label is not set"),
         (("-m", "+experiment=depth", "data=image_folder", "data.label=x", "data.root=/not/there"), "/not/there does not exist"),

@@ -30,7 +30,7 @@ from plainres.record import (
 )
 
 REMEDIED = ("quick", "cpu")  # protocols for which conf/rescue says what a remedy is
-BASES = (*REMEDIED, "paper")
+BASES = (*REMEDIED, "cpu16", "paper")
 DEPTH, SHALLOW = 110, 20
 UNTREATED = "untreated"
 # Folder → what is done, in the order in which tables have it

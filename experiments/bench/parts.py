@@ -43,7 +43,7 @@ class Setting:
 
 SETTINGS = (
     Setting("digits 8×8", Shape(width=4, image_size=8, in_channels=1), ("protocol=quick",)),
-    Setting("16×16", Shape(image_size=16), ("protocol=cpu", "data=random")),
+    Setting("16×16", Shape(image_size=16), ("protocol=cpu16", "data=random")),
     Setting("32×32", Shape(image_size=32), ("protocol=paper", "data=random")),
 )
 DIGITS, SMALL, LARGE = SETTINGS
