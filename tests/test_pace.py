@@ -38,6 +38,7 @@ def test_seconds_to_a_target_are_those_of_the_first_point_below_it(folder):
 
 def test_the_summary_names_the_soonest_and_where_depth_pays(folder):
     text = claims.summary(claims.read_paces(folder))
+    assert "residual-20 to 30 % running training error: soonest is batch128-rate0.2, after 25 seconds" in text
     assert "residual-20 to 25 % running training error: soonest is batch128-rate0.2, after 50 seconds" in text
     assert "residual-110 to 25 % running training error: no setting got there" in text
     assert "residual-110 ends below residual-20 in: batch128-rate0.1 (of batch128-rate0.1, batch128-rate0.2)" in text
@@ -61,7 +62,7 @@ def test_every_batch_sees_as_many_images(tmp_path):
         cell.check()
         assert cell.config.protocol.iterations * batch == 640_000
         assert cell.config.protocol.schedule.warmup_iterations * 20 == cell.config.protocol.iterations
-        assert cell.protocol_folder == tmp_path / "pace" / f"width16-batch{batch}-rate0.2"
+        assert cell.protocol_folder == tmp_path / "pace" / f"width8-batch{batch}-rate0.2"
 
 
 def test_figure_and_readme_are_the_same_twice_and_say_what_they_show(folder):

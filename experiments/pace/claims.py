@@ -74,13 +74,14 @@ def table(paces: Sequence[Pace]) -> list[list[str]]:
 
 
 def summary(paces: Sequence[Pace]) -> str:
-    """Which setting is soonest at each depth, and in which the deeper network ends below the shallower."""
+    """Which setting reaches each target soonest at each depth, and in which the deeper network ends below the shallower."""
     lines = []
     for depth in sorted({pace.record.depth for pace in paces}):
-        first = next(pace for pace in paces if pace.record.depth == depth)
-        last = first.seconds_to[-1]
-        told = "no setting got there" if last is None else f"soonest is {first.setting}, after {last:.0f} seconds"
-        lines.append(f"- residual-{depth} to {100 * TARGETS[-1]:g} % running training error: {told}")
+        for number, target in enumerate(TARGETS):
+            reached = [(pace.seconds_to[number], pace.setting) for pace in paces if pace.record.depth == depth]
+            soonest = min(((seconds, setting) for seconds, setting in reached if seconds is not None), default=None)
+            told = "no setting got there" if soonest is None else f"soonest is {soonest[1]}, after {soonest[0]:.0f} seconds"
+            lines.append(f"- residual-{depth} to {100 * target:g} % running training error: {told}")
     errors = {(pace.setting, pace.record.depth): pace.record.train_error for pace in paces if pace.record.train_error is not None}
     both = sorted({setting for setting, depth in errors if depth == DEEPER and (setting, SHALLOWER) in errors})
     if both:

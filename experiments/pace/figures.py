@@ -40,7 +40,8 @@ def curves_figure(paces: Sequence[Pace], curves: dict[str, list[CurvePoint]]) ->
         axis.set_xlabel("seconds")
         axis.set_ylim(15, 70)
     axes[0][0].set_ylabel("running training error (%)")
-    axes[0][-1].legend(loc="best", fontsize=8)
+    shown = {line.get_label(): line for axis in axes[0] for line in axis.get_lines() if line.get_label() in settings}
+    axes[0][-1].legend(handles=[shown[setting] for setting in settings], loc="best", fontsize=8)
     figure.suptitle(f"Training error against time\n{label_of([pace.record for pace in paces])}", fontsize=11)
     return figure
 
