@@ -53,7 +53,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 test: $(STAMP) ## all tests: offline, a few minutes
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
