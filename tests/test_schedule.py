@@ -38,7 +38,7 @@ def test_the_papers_warm_up_begins_at_110_layers():
     assert schedule.at(0, 110) == 0.01
 
 
-@pytest.mark.parametrize(("protocol", "peak"), [("cpu", 0.2), ("cpu16", 0.1), ("quick", 0.1)])
+@pytest.mark.parametrize(("protocol", "peak"), [("cpu", 0.2), ("quick", 0.1)])
 def test_cosine_climbs_to_its_peak_and_falls_to_nothing(protocol, peak):
     schedule = shipped(protocol)
     values = [schedule.at(iteration, 20) for iteration in range(schedule.iterations)]
