@@ -1,5 +1,7 @@
 """The pace table on made-up tables."""
 
+from dataclasses import replace
+
 import pytest
 from composing import compose_cell
 from made_up import made_up_record
@@ -42,6 +44,14 @@ def test_the_summary_names_the_soonest_and_where_depth_pays(folder):
     assert "residual-20 to 25 % running training error: soonest is batch128-rate0.2, after 50 seconds" in text
     assert "residual-110 to 25 % running training error: no setting got there" in text
     assert "residual-110 ends below residual-20 in: batch128-rate0.1 (of batch128-rate0.1, batch128-rate0.2)" in text
+
+
+def test_seconds_compare_on_one_processor_only(folder):
+    paces = claims.read_paces(folder)
+    slow, fast = (pace for pace in paces if pace.record.depth == 20 and pace.setting != "batch128-rate0.05")
+    text = claims.summary([replace(slow, record=replace(slow.record, processor="another")), fast])
+    assert "residual-20 to 25 % running training error on another, 32-true: soonest is batch128-rate0.2, after 50 seconds" in text
+    assert f"residual-20 to 25 % running training error on {fast.machine}: soonest is batch128-rate0.1, after 100 seconds" in text
 
 
 def test_without_110_layers_it_says_so(folder):

@@ -1,7 +1,7 @@
 """How soon residual networks reach a training error: `python -m experiments.pace.claims results/pace`.
 
 Each folder below results/pace is one width, batch size and learning rate; all see as many images. Seconds are those of the record, spread
-evenly over its iterations; the error is the running one, which looks back one epoch.
+evenly over its iterations, and compare on one kind of processor only; the error is the running one, which looks back one epoch.
 """
 
 import sys
@@ -23,6 +23,11 @@ class Pace:
     setting: str
     record: Record
     seconds_to: tuple[float | None, ...]
+
+    @property
+    def machine(self) -> str:
+        """What its seconds were measured on: processor and precision."""
+        return f"{self.record.processor}, {self.record.precision}"
 
 
 def pace_of(setting: str, record: Record, curve: Sequence[CurvePoint]) -> Pace:
@@ -64,24 +69,28 @@ def _order(pace: Pace) -> tuple[int, float, float]:
 def table(paces: Sequence[Pace]) -> list[list[str]]:
     """One line a cell under a row of headings; seconds of one core where the record says one thread."""
     heads = [f"seconds to {100 * target:g} %" for target in TARGETS]
-    lines = [["depth", "setting", "seed", *heads, "final train_error", "seconds in all", "threads"]]
+    lines = [["depth", "setting", "seed", *heads, "final train_error", "seconds in all", "threads", "on"]]
     for pace in paces:
         record = pace.record
         error = record.status if record.train_error is None else f"{100 * record.train_error:.2f} %"
         seconds = ["never" if value is None else f"{value:.0f}" for value in pace.seconds_to]
-        lines.append([str(record.depth), pace.setting, str(record.seed), *seconds, error, f"{record.seconds:.0f}", str(record.threads)])
+        lines.append(
+            [str(record.depth), pace.setting, str(record.seed), *seconds, error, f"{record.seconds:.0f}", str(record.threads), pace.machine]
+        )
     return lines
 
 
 def summary(paces: Sequence[Pace]) -> str:
-    """Which setting reaches each target soonest at each depth, and in which the deeper network ends below the shallower."""
+    """Which setting reaches each target soonest at each depth and machine, and in which the deeper network ends below the shallower."""
+    machines = {pace.machine for pace in paces}
     lines = []
-    for depth in sorted({pace.record.depth for pace in paces}):
+    for depth, machine in sorted({(pace.record.depth, pace.machine) for pace in paces}):
+        where = f" on {machine}" if len(machines) > 1 else ""
         for number, target in enumerate(TARGETS):
-            reached = [(pace.seconds_to[number], pace.setting) for pace in paces if pace.record.depth == depth]
+            reached = [(pace.seconds_to[number], pace.setting) for pace in paces if (pace.record.depth, pace.machine) == (depth, machine)]
             soonest = min(((seconds, setting) for seconds, setting in reached if seconds is not None), default=None)
             told = "no setting got there" if soonest is None else f"soonest is {soonest[1]}, after {soonest[0]:.0f} seconds"
-            lines.append(f"- residual-{depth} to {100 * target:g} % running training error: {told}")
+            lines.append(f"- residual-{depth} to {100 * target:g} % running training error{where}: {told}")
     errors = {(pace.setting, pace.record.depth): pace.record.train_error for pace in paces if pace.record.train_error is not None}
     both = sorted({setting for setting, depth in errors if depth == DEEPER and (setting, SHALLOWER) in errors})
     if both:

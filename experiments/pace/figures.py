@@ -1,5 +1,6 @@
 """Figure and README of the pace table from the committed tables: `python -m experiments.pace.figures results/pace`."""
 
+import itertools
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from experiments.pace.claims import TARGETS, Pace, read_paces, summary, table
 from experiments.report import label_with, markdown, measured_on, publish, regenerate
@@ -21,10 +23,11 @@ def label_of(records: Sequence[Record]) -> str:
 
 
 def curves_figure(paces: Sequence[Pace], curves: dict[str, list[CurvePoint]]) -> Figure:
-    """Running training error against seconds, one panel a depth, one colour a setting."""
+    """Running training error against seconds, one panel a depth, one colour a setting, one stroke a machine."""
     depths = sorted({pace.record.depth for pace in paces})
     figure, axes = plt.subplots(1, len(depths), figsize=(5.2 * len(depths), 4.4), sharey=True, squeeze=False, layout="constrained")
     settings = sorted({pace.setting for pace in paces})
+    strokes = dict(zip(sorted({pace.machine for pace in paces}), itertools.cycle(("-", "--", ":", "-.")), strict=False))
     for axis, depth in zip(axes[0], depths, strict=True):
         for pace in paces:
             record = pace.record
@@ -33,7 +36,8 @@ def curves_figure(paces: Sequence[Pace], curves: dict[str, list[CurvePoint]]) ->
             points = [point for point in curves[pace.setting] if (point.depth, point.seed) == (depth, record.seed)]
             seconds = [point.iteration * record.seconds / record.iterations for point in points]
             colour = COLOURS[settings.index(pace.setting) % len(COLOURS)]
-            axis.plot(seconds, [100 * point.train_error for point in points], color=colour, linewidth=1.3, label=pace.setting)
+            errors = [100 * point.train_error for point in points]
+            axis.plot(seconds, errors, strokes[pace.machine], color=colour, linewidth=1.3, label=pace.setting)
         for target in TARGETS:
             axis.axhline(100 * target, color="grey", linewidth=0.8, linestyle=":")
         axis.set_title(f"residual, {depth} layers")
@@ -41,7 +45,10 @@ def curves_figure(paces: Sequence[Pace], curves: dict[str, list[CurvePoint]]) ->
         axis.set_ylim(15, 70)
     axes[0][0].set_ylabel("running training error (%)")
     shown = {line.get_label(): line for axis in axes[0] for line in axis.get_lines() if line.get_label() in settings}
-    axes[0][-1].legend(handles=[shown[setting] for setting in settings], loc="best", fontsize=8)
+    handles = [Line2D([], [], color=shown[setting].get_color(), label=setting) for setting in settings]
+    if len(strokes) > 1:
+        handles += [Line2D([], [], color="grey", linestyle=stroke, label=machine) for machine, stroke in strokes.items()]
+    axes[0][-1].legend(handles=handles, loc="best", fontsize=8)
     figure.suptitle(f"Training error against time\n{label_of([pace.record for pace in paces])}", fontsize=11)
     return figure
 
