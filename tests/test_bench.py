@@ -25,7 +25,12 @@ from plainres.network import CifarNetwork
 PROVENANCE = {"processor": "a processor, 2 GHz", "cores": 2, "torch": "2.9.0", "commit": "c0ffee" * 6 + "c0ff", "clean": True}
 MADE_UP = {
     "textbook.textbook": {"images_per_second": 100.0},
-    "loops.limit": {"images_per_second": 320.0, "first_iteration_seconds": 1.5, "peak_memory_mib": 700.0, "multiply_adds": 1e8},
+    "loops.limit": {
+        "images_per_second": 320.0,
+        "first_iteration_seconds": 1.5,
+        "peak_memory_mib": 700.0,
+        "multiply_adds": 1e8,
+    },
     "cells.train": {
         "images_per_second": 300.0,
         "checkpoint_seconds": 0.02,
@@ -45,11 +50,15 @@ WORK = 20 * 16**2 * 16**2  # of ResNet-20 at 16×16: the made-up machine's pace 
 
 
 def choices_in(folder) -> Choices:
-    return Choices(cores=2, seconds=0.01, iterations=4, thousand=True, scratch=folder, gpu=True)
+    return Choices(cores=2, seconds=0.01, iterations=4, thousand=True, scratch=folder, gpu=True, bf16=True)
 
 
 def made_up(job: Job) -> dict[str, float]:
     values = dict(MADE_UP[job.function])
+    if job.function == "cells.train":
+        values["bf16"] = float("protocol=quick" not in job.arguments["overrides"])
+    if job.function == "loops.limit":
+        values["bf16"] = float(job.arguments.get("bf16", False))
     if job.shape is not None and job.function == "loops.limit":
         work = job.shape.depth * job.shape.width**2 * job.shape.image_size**2 / WORK
         values["images_per_second"] /= work
@@ -168,6 +177,7 @@ def test_the_bare_loop_has_the_network_batch_and_optimiser_of_the_configuration(
         setting.shape.batch_size,
     )
     assert config.data.image_size in (setting.shape.image_size, None)
+    assert (config.protocol.precision == "auto") == setting.bf16
     optimiser = (config.protocol.learning_rate, config.protocol.momentum, config.protocol.weight_decay)
     assert optimiser == (loops.LEARNING_RATE, loops.MOMENTUM, loops.WEIGHT_DECAY)
 
@@ -251,6 +261,7 @@ def test_the_readme_shows_every_part_its_bars_and_where_it_was_measured(tables, 
     assert "Not measured" not in text
     assert text.count("commit c0ffeec0ffee, on a processor, 2 GHz, 2 cores, torch 2.9.0.") == len(PARTS)
     assert "| ResNet-20, digits 8×8 | 3.00 [3.00, 3.00] | ≥ 2.1: met | 3.00 [3.00, 3.00] | ≥ 2.5: met |" in text
+    assert "| ResNet-20, digits 8×8 | 100" in text and "| ResNet-20, 16×16, bf16 | 100" in text
     assert "- one cell a core / one cell at a time: ≥ 1.4: **not met**" in text
     assert "the end of the first iteration | 5.00 [5.00, 5.00] | ≤ 4: **not met** |" in text
     assert "aten::convolution" in text and "aten::tiny" not in text
@@ -309,7 +320,8 @@ def test_real_processes_measure_the_ways_on_digits(tmp_path):
     jobs[LIMIT] = replace(jobs[LIMIT], copies=2)
     for way in (TEXTBOOK, LIMIT, PLAINRES):
         values = run.in_fresh_processes(replace(jobs[way], arguments={**jobs[way].arguments, "threads": 1}))
-        assert all(value > 0 for value in values.values()), way
+        assert all(value > 0 for name, value in values.items() if name != "bf16"), way
+        assert not values.get("bf16"), "digits are trained in float32"
 
 
 def test_the_same_losses_whatever_the_way(tmp_path):

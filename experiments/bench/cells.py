@@ -24,14 +24,16 @@ class Over(BaseException):
         checkpoint_seconds: what one checkpoint took.
         iterations_per_chunk: what the window takes for one iteration.
         peak_memory_mib: of the device.
+        bf16: trained in bf16.
     """
 
-    def __init__(self, window: Window, checkpoint_seconds: float, iterations_per_chunk: int, peak_memory_mib: float):
+    def __init__(self, window: Window, checkpoint_seconds: float, iterations_per_chunk: int, peak_memory_mib: float, bf16: bool):
         super().__init__("the window is over")
         self.window = window
         self.checkpoint_seconds = checkpoint_seconds
         self.iterations_per_chunk = iterations_per_chunk
         self.peak_memory_mib = peak_memory_mib
+        self.bf16 = bf16
 
 
 class Clock(pl.Callback):
@@ -51,7 +53,7 @@ class Clock(pl.Callback):
             began = time.monotonic()
             trainer.save_checkpoint(Path(trainer.default_root_dir) / CHECKPOINT_FILE)
             taken, chunk = time.monotonic() - began, len(batch.draws["chosen"])
-            raise Over(self.window, taken, chunk, peak_memory_mib(pl_module.device))
+            raise Over(self.window, taken, chunk, peak_memory_mib(pl_module.device), trainer.precision == "bf16-mixed")
 
 
 def train(process: Process, overrides: list[str], threads: int, seconds: float) -> dict[str, float]:
@@ -68,6 +70,7 @@ def train(process: Process, overrides: list[str], threads: int, seconds: float) 
         "checkpoint_seconds": over.checkpoint_seconds,
         "first_iteration_seconds": over.window.first_iteration_seconds,
         "peak_memory_mib": over.peak_memory_mib,
+        "bf16": float(over.bf16),
     }
 
 

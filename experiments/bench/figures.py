@@ -18,23 +18,25 @@ from scipy import stats
 
 from experiments.bench import floor
 from experiments.bench.parts import (
+    BF16,
     CELL,
     COMMAND,
     CONVOLUTION,
     DEFAULT,
     DIGITS,
     EAGER,
-    FLOAT32,
     LIBRARIES,
     LIMIT,
     ONE_AT_A_TIME,
     ONE_SWEEP,
     PARTS,
     PLAINRES,
+    PRECISIONS,
     SIDE_BY_SIDE,
     TEN_COMMANDS,
     TEXTBOOK,
     THOUSAND,
+    limit_way,
     peak_way,
 )
 from experiments.bench.tables import Row, Spread, by_round, distinct, judged, number, ratio, read_rows, spread
@@ -79,7 +81,7 @@ def columns(rows: Sequence[Row]) -> list[str]:
     speeds = [["images/s", *WAY_COLOURS]]
     ratios = [["ratio", "plainres / textbook", "", "side by side / textbook", "", "plainres / limit", ""]]
     for case in distinct(row.case for row in rows):
-        speeds.append([case, *(_shown(spread(speed(case, way))) for way in WAY_COLOURS)])
+        speeds.append([case + _precision(rows, case, PLAINRES), *(_shown(spread(speed(case, way))) for way in WAY_COLOURS)])
         least = PLAINRES_TO_LIMIT_ON_DIGITS if DIGITS.name in case else PLAINRES_TO_LIMIT
         line = [case]
         for way, base, bar in (
@@ -91,7 +93,8 @@ def columns(rows: Sequence[Row]) -> list[str]:
             line += [_shown(found), judged(found, least=bar)]
         ratios.append(line)
     return [
-        "All train the same residual network in batches of 128, in float32, on images of that size (random pixels but for digits).",
+        "All train the same residual network in batches of 128 on images of that size (random pixels but for digits), in float32. Where",
+        "*bf16* stands, all but the textbook multiply in it, as the protocol does on this processor.",
         "",
         f"- **{TEXTBOOK}**: PIL images, torchvision transforms, a DataLoader with one worker a core, NCHW, loss and error read every step.",
         f"- **{LIMIT}**: a bare loop over batches that are already made; nothing is recorded.",
@@ -135,27 +138,30 @@ def roofline(rows: Sequence[Row]) -> list[str]:
     cases = distinct(row.case for row in rows)
     peaks = [case for case in cases if any(row.case == case and row.quantity == "gflop_per_second" for row in rows)]
     ways = distinct(row.way for row in rows if row.case in peaks)
-    best: dict[int, float] = {}
-    for case in peaks:
-        if case.startswith(CONVOLUTION):
-            for at, value in by_round(rows, case, peak_way(FLOAT32, cores), "gflop_per_second").items():
-                best[at] = max(value, best.get(at, 0.0))
     loops = [["bare loop", "10⁹ multiply-adds an iteration", "ms an iteration", "GFLOP/s", "of the best convolution"]]
-    for case in cases:
-        if case in peaks:
-            continue
-        seconds = _seconds_per_iteration(rows, case, LIMIT)
-        work = by_round(rows, case, LIMIT, "multiply_adds")
-        achieved = {at: 2e-9 * work[at] / seconds[at] for at in seconds}
-        billions = {at: value / 1e9 for at, value in work.items()}
-        milliseconds = {at: 1e3 * value for at, value in seconds.items()}
-        found = (spread(billions), spread(milliseconds), spread(achieved), ratio(achieved, best))
-        loops.append([case, *map(_shown, found)])
+    for precision in PRECISIONS:
+        best: dict[int, float] = {}
+        for case in peaks:
+            if case.startswith(CONVOLUTION):
+                for at, value in by_round(rows, case, peak_way(precision, cores), "gflop_per_second").items():
+                    best[at] = max(value, best.get(at, 0.0))
+        way = limit_way(precision)
+        for case in cases:
+            seconds = _seconds_per_iteration(rows, case, way)
+            if not seconds:
+                continue
+            work = by_round(rows, case, way, "multiply_adds")
+            achieved = {at: 2e-9 * work[at] / seconds[at] for at in seconds}
+            billions = {at: value / 1e9 for at, value in work.items()}
+            milliseconds = {at: 1e3 * value for at, value in seconds.items()}
+            found = (spread(billions), spread(milliseconds), spread(achieved), ratio(achieved, best))
+            loops.append([case + _precision(rows, case, way), *map(_shown, found)])
     machine = [["GFLOP/s", *ways]]
     machine += [[case, *(_shown(spread(by_round(rows, case, way, "gflop_per_second"))) for way in ways)] for case in peaks]
     return [
-        "One iteration is forward, backward and update on 128 images, float32, all cores; its multiply-adds (two FLOP each) are counted",
-        "operator by operator: convolutions and the linear layer. Below: the fastest calls of single operations, forward.",
+        "One iteration is forward, backward and update on 128 images, all cores, in float32 where nothing else is said; its multiply-adds",
+        "(two FLOP each) are counted operator by operator: convolutions and the linear layer. The best convolution is that of the same",
+        "precision. Below: the fastest calls of single operations, forward.",
         "",
         *markdown(loops),
         "",
@@ -182,10 +188,13 @@ def profile(rows: Sequence[Row]) -> list[str]:
 
 
 def variants(rows: Sequence[Row]) -> list[str]:
-    lines = ["The bare loop with one choice changed; ratios are taken to the default of the same round.", ""]
+    lines = [
+        "The bare loop, in float32 where nothing else is said, with one choice changed; ratios are taken to the default of the same round.",
+        "",
+    ]
     for case in distinct(row.case for row in rows):
         default = by_round(rows, case, DEFAULT, "images_per_second")
-        table = [[case, "images/s", "ratio", "first iteration, s"]]
+        table = [[case + _precision(rows, case, DEFAULT), "images/s", "ratio", "first iteration, s"]]
         for way in distinct(row.way for row in rows if row.case == case):
             speed = by_round(rows, case, way, "images_per_second")
             first = by_round(rows, case, way, "first_iteration_seconds")
@@ -336,7 +345,7 @@ def columns_figure(rows: Sequence[Row]) -> Figure:
                 ends = [[found.median - found.low], [found.high - found.median]]
                 axis.bar(x, found.median, 0.25, yerr=ends, color=WAY_COLOURS[way], capsize=3)
     axis.axhline(1, color=WAY_COLOURS[TEXTBOOK], linewidth=1.2)
-    axis.set_xticks(range(len(cases)), [case.replace(", ", "\n") for case in cases])
+    axis.set_xticks(range(len(cases)), [(case + _precision(rows, case, PLAINRES)).replace(", ", "\n") for case in cases])
     axis.set_ylabel("images/s, textbook = 1")
     axis.legend(handles=[Patch(color=colour, label=way) for way, colour in WAY_COLOURS.items()], frameon=True, fontsize=9)
     figure.suptitle(f"Training speed relative to the loop of the textbooks\n{_machine(rows)}", fontsize=11)
@@ -416,6 +425,11 @@ def make(folder: Path) -> list[Path]:
 def _seconds_per_iteration(rows: Sequence[Row], case: str, way: str) -> dict[int, float]:
     batch_size = next((row.batch_size for row in rows if (row.case, row.way) == (case, way)), None) or 0
     return {at: batch_size / speed for at, speed in by_round(rows, case, way, "images_per_second").items()}
+
+
+def _precision(rows: Sequence[Row], case: str, way: str) -> str:
+    """What to add to a case's name where that way of it multiplies in bf16."""
+    return f", {BF16}" if any(by_round(rows, case, way, "bf16").values()) else ""
 
 
 def _line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:

@@ -56,6 +56,7 @@ def limit(
         "first_iteration_seconds": window.first_iteration_seconds,
         "peak_memory_mib": peak_memory_mib(torch.device("cpu")),
         "multiply_adds": multiply_adds(depth, width, image_size, in_channels, batch_size),
+        "bf16": float(bf16),
     }
 
 

@@ -34,17 +34,22 @@ class Shape:
 
 @dataclass(frozen=True)
 class Setting:
-    """Images of one size, and the configuration that trains on such images."""
+    """Images of one size, and the configuration that trains on such images.
+
+    Args:
+        bf16: its protocol trains in it where the processor multiplies in it.
+    """
 
     name: str
     shape: Shape
     overrides: tuple[str, ...]
+    bf16: bool
 
 
 SETTINGS = (
-    Setting("digits 8×8", Shape(width=4, image_size=8, in_channels=1), ("protocol=quick",)),
-    Setting("16×16", Shape(image_size=16), ("protocol=cpu16", "data=random")),
-    Setting("32×32", Shape(image_size=32), ("protocol=paper", "data=random")),
+    Setting("digits 8×8", Shape(width=4, image_size=8, in_channels=1), ("protocol=quick",), bf16=False),
+    Setting("16×16", Shape(image_size=16), ("protocol=cpu16", "data=random"), bf16=True),
+    Setting("32×32", Shape(image_size=32), ("protocol=paper", "data=random"), bf16=True),
 )
 DIGITS, SMALL, LARGE = SETTINGS
 
@@ -82,6 +87,7 @@ class Choices:
         iterations: of a cell in part `sweep`.
         thousand: the network of 1,202 layers too.
         gpu: there is one.
+        bf16: the processor multiplies in it.
         scratch: a folder that is gone after the run.
     """
 
@@ -91,6 +97,7 @@ class Choices:
     thousand: bool
     scratch: Path
     gpu: bool = False
+    bf16: bool = False
 
 
 def columns(choices: Choices) -> Iterator[Job]:
@@ -99,11 +106,11 @@ def columns(choices: Choices) -> Iterator[Job]:
         for depth in DEPTHS:
             shape = replace(setting.shape, depth=depth)
             case = f"ResNet-{depth}, {setting.name}"
-            overrides = [*setting.overrides, "model=residual", f"model.depth={depth}", "protocol.precision=32-true"]
+            overrides = [*setting.overrides, "model=residual", f"model.depth={depth}"]
             trained = {"overrides": overrides, "seconds": choices.seconds}
             all_cores = {**trained, "threads": choices.cores}
             yield Job(case, TEXTBOOK, "textbook.textbook", choices.cores, all_cores, shape)
-            yield _limit(choices, case, LIMIT, shape, choices.cores)
+            yield _limit(choices, case, LIMIT, shape, choices.cores, bf16=setting.bf16 and choices.bf16)
             yield Job(case, PLAINRES, "cells.train", choices.cores, all_cores, shape)
             yield Job(case, SIDE_BY_SIDE, "cells.train", 1, {**trained, "threads": 1}, shape, copies=choices.cores)
 
@@ -117,8 +124,9 @@ def sweep(choices: Choices) -> Iterator[Job]:
 
 def roofline(choices: Choices) -> Iterator[Job]:
     """The bare loop, and the fastest arithmetic of the machine."""
-    for shape, case in _shapes():
-        yield _limit(choices, case, LIMIT, shape, choices.cores)
+    for precision in PRECISIONS if choices.bf16 else (FLOAT32,):
+        for shape, case in _shapes():
+            yield _limit(choices, case, limit_way(precision), shape, choices.cores, bf16=precision == BF16)
     for threads in sorted({1, choices.cores}):
         for precision in PRECISIONS:
             options = {"bf16": precision == BF16, "threads": threads, "seconds": PEAK_SHARE * choices.seconds}
@@ -142,11 +150,12 @@ def variants(choices: Choices) -> Iterator[Job]:
     for setting, threads in ((SMALL, 1), (LARGE, choices.cores)):
         shape = setting.shape
         case = f"ResNet-{shape.depth}, {setting.name}, {_counted(threads)}"
-        loop = _limit(choices, case, DEFAULT, shape, threads)
+        bf16 = setting.bf16 and choices.bf16
+        loop = _limit(choices, case, DEFAULT, shape, threads, bf16=bf16)
         yield loop
         options: dict[str, dict[str, Any]] = {
             "NCHW": {"channels_last": False},
-            "bf16 autocast": {"bf16": True},
+            "float32" if bf16 else "bf16 autocast": {"bf16": not bf16},
             "network compiled": {"compiled": "network"},
             "each block compiled": {"compiled": "blocks"},
             "denormals kept": {"flush_denormals": False},
@@ -171,7 +180,7 @@ def variants(choices: Choices) -> Iterator[Job]:
             environment = {"LD_PRELOAD": library} if library else {}
             yield replace(loop, way=way, environment=environment, unavailable="" if library else "not installed")
         for batch_size in (32, 64, 256):
-            yield _limit(choices, case, f"batch of {batch_size}", replace(shape, batch_size=batch_size), threads)
+            yield _limit(choices, case, f"batch of {batch_size}", replace(shape, batch_size=batch_size), threads, bf16=bf16)
 
 
 def startup(choices: Choices) -> Iterator[Job]:
@@ -269,6 +278,10 @@ PARTS = {
     "agreement": Part("do CPU and GPU compute the same?", 1, agreement, on_gpu=True),
     "gpu": Part("what does the paper's protocol cost on a GPU?", 1, gpu, on_gpu=True),
 }
+
+
+def limit_way(precision: str) -> str:
+    return LIMIT if precision == FLOAT32 else f"{LIMIT}, {precision}"
 
 
 def peak_way(precision: str, threads: int) -> str:

@@ -152,7 +152,15 @@ def _measure(parts: Sequence[str], options: argparse.Namespace) -> list[str]:
         print(f"other work is running on this machine (load {load:.1f}): numbers will suffer", flush=True)
     failures = []
     with tempfile.TemporaryDirectory(prefix="plainres-bench-") as scratch:
-        choices = Choices(cores, options.seconds, options.iterations, options.thousand, Path(scratch), torch.cuda.is_available())
+        choices = Choices(
+            cores,
+            options.seconds,
+            options.iterations,
+            options.thousand,
+            Path(scratch),
+            gpu=torch.cuda.is_available(),
+            bf16=machine.pick_precision("auto", torch.device("cpu")) == "bf16-mixed",
+        )
         jobs = {part: list(PARTS[part].jobs(choices)) for part in parts}
         rounds = {part: options.rounds or PARTS[part].rounds for part in parts}
         progress = Progress({part: rounds[part] * len(jobs[part]) for part in parts})

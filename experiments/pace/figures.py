@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -15,6 +16,8 @@ from experiments.report import label_with, markdown, measured_on, publish, regen
 from plainres.record import CurvePoint, Record, read_curves
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#000000", "#999999", "#F0E442")  # Okabe and Ito
+
+STROKES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 
 
 def label_of(records: Sequence[Record]) -> str:
@@ -27,7 +30,7 @@ def curves_figure(paces: Sequence[Pace], curves: dict[str, list[CurvePoint]]) ->
     depths = sorted({pace.record.depth for pace in paces})
     figure, axes = plt.subplots(1, len(depths), figsize=(5.2 * len(depths), 4.4), sharey=True, squeeze=False, layout="constrained")
     settings = sorted({pace.setting for pace in paces})
-    strokes = dict(zip(sorted({pace.machine for pace in paces}), itertools.cycle(("-", "--", ":", "-.")), strict=False))
+    strokes = dict(zip(sorted({pace.machine for pace in paces}), itertools.cycle(STROKES), strict=False))
     for axis, depth in zip(axes[0], depths, strict=True):
         for pace in paces:
             record = pace.record
