@@ -71,7 +71,7 @@ def test_rows_say_what_differs_and_what_is_seen(folder):
     seen = {row.name: (row.change, row.degrades, row.smaller, row.gone) for row in rows}
     assert list(seen) == ["baseline", "batch_32", "learning_rate_low"]
     assert seen["baseline"] == ("–", True, True, True)
-    assert seen["learning_rate_low"] == ("protocol.learning_rate: 0.2 → 0.06", False, True, True)
+    assert seen["learning_rate_low"] == ("protocol.learning_rate: 0.1 → 0.03", False, True, True)
     assert seen["batch_32"] == ("protocol.batch_size: 128 → 32", True, True, False)
 
 
@@ -123,4 +123,4 @@ def test_nothing_measured_is_one_line(tmp_path, capsys, command):
 def test_check_prints_one_line_a_setting(folder, capsys):
     assert claims.main([str(folder)]) == 0
     out = capsys.readouterr().out
-    assert out.count("learning_rate: 0.2 → 0.06") == 1
+    assert out.count("learning_rate: 0.1 → 0.03") == 1

@@ -129,7 +129,7 @@ def readme(family: Family) -> str:
             "",
             *markdown(decay_table(family)),
             "",
-            "Fresh (He) blocks in a trained residual network, trained on at a learning rate of 0.1. ‖F(x)‖/‖x‖: mean over blocks, all test",
+            "Fresh (He) blocks in a trained residual network, trained on at the full learning rate. ‖F(x)‖/‖x‖: mean over blocks, all test",
             "images, evaluation mode.",
         ]
     return "\n".join([*lines, "", measured_on(family.records)]) + "\n"
