@@ -322,6 +322,9 @@ def test_real_processes_measure_the_ways_on_digits(tmp_path):
         values = run.in_fresh_processes(replace(jobs[way], arguments={**jobs[way].arguments, "threads": 1}))
         assert all(value > 0 for name, value in values.items() if name != "bf16"), way
         assert not values.get("bf16"), "digits are trained in float32"
+    overrides = [*jobs[PLAINRES].arguments["overrides"], "protocol.precision=bf16-mixed", "model.depth=8"]
+    values = run.in_fresh_processes(replace(jobs[PLAINRES], arguments={**jobs[PLAINRES].arguments, "overrides": overrides, "threads": 1}))
+    assert values["bf16"] == 1
 
 
 def test_the_same_losses_whatever_the_way(tmp_path):

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from experiments.bench.window import LEAST_ITERATIONS, WARM_ITERATIONS, Process, Window
 from plainres.cell import compose_cell
 from plainres.machine import peak_memory_mib
+from plainres.module import Classifier
 from plainres.record import CHECKPOINT_FILE
 from plainres.train import train_cell
 
@@ -48,12 +49,12 @@ class Clock(pl.Callback):
         self.window = Window(self.process, *self.choices)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        assert self.window is not None
+        assert self.window is not None and isinstance(pl_module, Classifier)
         if self.window.iteration_ends():
             began = time.monotonic()
             trainer.save_checkpoint(Path(trainer.default_root_dir) / CHECKPOINT_FILE)
             taken, chunk = time.monotonic() - began, len(batch.draws["chosen"])
-            raise Over(self.window, taken, chunk, peak_memory_mib(pl_module.device), trainer.precision == "bf16-mixed")
+            raise Over(self.window, taken, chunk, peak_memory_mib(pl_module.device), pl_module.bf16)
 
 
 def train(process: Process, overrides: list[str], threads: int, seconds: float) -> dict[str, float]:

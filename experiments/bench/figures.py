@@ -81,7 +81,7 @@ def columns(rows: Sequence[Row]) -> list[str]:
     speeds = [["images/s", *WAY_COLOURS]]
     ratios = [["ratio", "plainres / textbook", "", "side by side / textbook", "", "plainres / limit", ""]]
     for case in distinct(row.case for row in rows):
-        speeds.append([case + _precision(rows, case, PLAINRES), *(_shown(spread(speed(case, way))) for way in WAY_COLOURS)])
+        speeds.append([case + _precision(rows, case, LIMIT), *(_shown(spread(speed(case, way))) for way in WAY_COLOURS)])
         least = PLAINRES_TO_LIMIT_ON_DIGITS if DIGITS.name in case else PLAINRES_TO_LIMIT
         line = [case]
         for way, base, bar in (
@@ -345,7 +345,7 @@ def columns_figure(rows: Sequence[Row]) -> Figure:
                 ends = [[found.median - found.low], [found.high - found.median]]
                 axis.bar(x, found.median, 0.25, yerr=ends, color=WAY_COLOURS[way], capsize=3)
     axis.axhline(1, color=WAY_COLOURS[TEXTBOOK], linewidth=1.2)
-    axis.set_xticks(range(len(cases)), [(case + _precision(rows, case, PLAINRES)).replace(", ", "\n") for case in cases])
+    axis.set_xticks(range(len(cases)), [(case + _precision(rows, case, LIMIT)).replace(", ", "\n") for case in cases])
     axis.set_ylabel("images/s, textbook = 1")
     axis.legend(handles=[Patch(color=colour, label=way) for way, colour in WAY_COLOURS.items()], frameon=True, fontsize=9)
     figure.suptitle(f"Training speed relative to the loop of the textbooks\n{_machine(rows)}", fontsize=11)
