@@ -3,6 +3,10 @@
 import dataclasses
 import json
 import logging
+import os
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -283,6 +287,26 @@ def test_an_orphaned_worker_ends_itself(tmp_path, monkeypatch):
     trainer, module = type("Trainer", (), {"logger": None})(), type("Module", (), {"iteration": 0})()
     runlog.on_train_start(trainer, module)
     assert ended == [1]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="an allocator of glibc")
+@pytest.mark.parametrize(("environment", "kept"), [({}, True), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False)])
+def test_freed_memory_is_kept_unless_the_environment_says_how(environment, kept):
+    """Page faults of a second round of the same allocations, in a process of its own."""
+    script = """
+import resource, torch
+from plainres import machine
+machine.keep_freed_memory()
+faults = []
+for _ in range(3):
+    blocks = [torch.ones(1 << 20) for _ in range(32)]  # 4 MiB each
+    del blocks
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(faults[2] - faults[1])
+"""
+    process = subprocess.run([sys.executable, "-c", script], env=os.environ | environment, capture_output=True, text=True, check=True)
+    pages = (128 << 20) // os.sysconf("SC_PAGE_SIZE")
+    assert (int(process.stdout) < pages / 10) == kept
 
 
 @pytest.mark.parametrize(("capabilities", "precision"), [({"avx512_bf16": True}, "bf16-mixed"), ({"avx2": True}, "32-true")])

@@ -61,6 +61,7 @@ def _fit(cell: Cell) -> records.Record:
     threads = config.threads or _num_threads(config.jobs)
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
+    machine.keep_freed_memory()
     _quiet_lightning()
     accelerator, device = machine.pick_device(config.accelerator)
     precision = machine.pick_precision(protocol.precision, device)
