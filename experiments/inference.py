@@ -12,6 +12,7 @@ from scipy import stats
 SIGNIFICANCE = 0.05
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+POINTS = "points"
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,17 @@ class Criterion:
 
     Args:
         name: what the values are, for a reader.
-        values: one a seed, fractions (or nats where losses are judged).
+        values: one a seed.
         bound: what the mean is held against.
         above: the criterion wants it above; else below.
+        unit: of values and bound; POINTS for differences of errors, which are fractions.
     """
 
     name: str
     values: tuple[float, ...]
     bound: float = 0.0
     above: bool = True
+    unit: str = POINTS
 
     @property
     def mean(self) -> float:
@@ -46,11 +49,12 @@ class Criterion:
 
     @cached_property
     def p(self) -> float:
-        """P value of Student's one-sided t test of the criterion, over seeds."""
+        """P value of Student's one-sided t test of the criterion, over seeds; of the sign test where they agree exactly."""
         spread = statistics.stdev(self.values) / math.sqrt(len(self.values))
         excess = (self.mean - self.bound) * (1 if self.above else -1)
         if spread == 0:
-            return 0.0 if excess > 0 else 1.0 if excess < 0 else 0.5
+            by_sign = 0.5 ** len(self.values)
+            return by_sign if excess > 0 else 1 - by_sign if excess < 0 else 0.5
         return float(stats.t.sf(excess / spread, len(self.values) - 1))
 
     @property

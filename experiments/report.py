@@ -12,6 +12,9 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from experiments import verdict
+from experiments.text import seeds_of
+from experiments.verdict import Claim
 from plainres.record import Record, write_text
 
 STYLE: Any = {
@@ -57,20 +60,25 @@ def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
     return [head, "|" + " --- |" * len(rows[0]), *body]
 
 
+def judged(claims: Sequence[Claim]) -> list[str]:
+    """Verdicts as a Markdown table; where there are several seeds, folded away below it what they rest on."""
+    lines = markdown(verdict.rows(claims))
+    if verdict.rests_on_several(claims):
+        lines += ["", "<details><summary>Intervals and p values</summary>", "", *markdown(verdict.details(claims)), "", "</details>"]
+    return lines
+
+
 def label_of(records: Sequence[Record]) -> str:
     """Data label, protocol and number of seeds: what every figure says."""
     labels = ", ".join(sorted({row.data_label for row in records}))
     protocols = ", ".join(sorted({row.protocol for row in records}))
-    counts = sorted({len({row.seed for row in records if (row.arm, row.depth) == cell}) for cell in {(r.arm, r.depth) for r in records}})
-    seeds = f"{counts[0]} seed{'s' * (counts[-1] != 1)}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
-    return f"{labels} · protocol {protocols} · {seeds}"
+    return f"{labels} · protocol {protocols} · {seeds_of(records)}"
 
 
 def label_with(records: Sequence[Record], shared: str) -> str:
     """Data label, what all records share in the words of their question, and number of seeds."""
     labels = ", ".join(sorted({record.data_label for record in records}))
-    seeds = len({record.seed for record in records})
-    return f"{labels} · {shared} · {seeds} seed{'s' * (seeds != 1)}"
+    return f"{labels} · {shared} · {seeds_of(records)}"
 
 
 def measured_on(records: Sequence[Record]) -> str:

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from plainres.record import Record
+
 
 def columns(rows: Sequence[Sequence[str]], left: bool = False) -> list[str]:
     """One line a row, every column as wide as its widest cell.
@@ -15,6 +17,15 @@ def columns(rows: Sequence[Sequence[str]], left: bool = False) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     side = str.ljust if left else str.rjust
     return ["  ".join(side(text, width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def seeds_of(records: Sequence[Record]) -> str:
+    """How many seeds each network has, from the fewest to the most."""
+    seeds: dict[tuple[str, str, int], set[int]] = {}
+    for record in records:
+        seeds.setdefault((record.protocol, record.arm, record.depth), set()).add(record.seed)
+    fewest, most = (pick(map(len, seeds.values())) for pick in (min, max))
+    return f"{most} seed{'s' * (most != 1)}" if fewest == most else f"{fewest} to {most} seeds"
 
 
 def tell(report: Callable[[Path], tuple[list[str], int]], question: str, what: str, arguments: Sequence[str] | None = None) -> int:

@@ -1,17 +1,18 @@
 """Claims and their verdicts. Nothing here knows arms or records.
 
 A claim is reproduced when all its criteria hold, contradicted when one of them is turned round, each at 5 % after Holm's correction over
-the claims that are judged together (experiments.inference). With one seed there is no spread to judge by, and the verdict is called a
-direction.
+the claims that are judged together (experiments.inference). With one seed there is no spread to judge by: the verdict is a direction, and
+is told as one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from string import ascii_lowercase
 
-from experiments.inference import SIGNIFICANCE, Criterion, all_of, any_of, holm
+from experiments.inference import POINTS, SIGNIFICANCE, Criterion, all_of, any_of, holm
 
 VERDICTS = REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
+DIRECTIONS = {REPRODUCED: "points that way", NOT_REPRODUCED: "points against it", INCONCLUSIVE: "points neither way"}  # of one seed
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,12 @@ class Claim:
     trend: float | None = None
     p: float | None = None
     p_against: float | None = None
+
+    @property
+    def words(self) -> str:
+        """The verdict as a reader is told it: a direction where it rests on one seed."""
+        one_seed = any(len(criterion.values) == 1 for criterion in self.criteria)
+        return DIRECTIONS[self.verdict] if one_seed else self.verdict
 
 
 def judge(statement: str, criteria: Sequence[Criterion], seen: str, trend: float | None = None) -> Claim:
@@ -67,12 +74,13 @@ def corrected(claims: Sequence[Claim]) -> list[Claim]:
         if claim.p is None:
             found.append(claim)
         elif p < SIGNIFICANCE:
-            found.append(replace(claim, verdict=REPRODUCED, p=p, p_against=p_against, seen=f"{claim.seen}; {_odds(p)}"))
+            found.append(replace(claim, verdict=REPRODUCED, p=p, p_against=p_against, seen=f"{claim.seen}; {_odds(claim.p)}"))
         elif p_against < SIGNIFICANCE:
-            seen = f"{claim.seen}; the contrary holds: {_odds(p_against)}"
+            seen = f"{claim.seen}; the contrary holds: {_odds(claim.p_against or 0.0)}"
             found.append(replace(claim, verdict=NOT_REPRODUCED, p=p, p_against=p_against, seen=seen))
         else:
-            seen = f"{claim.seen}; {_odds(p)}, too many{_weakest(claim)}"
+            among = f" where {len(claims)} claims are judged together" if claim.p < SIGNIFICANCE else ""
+            seen = f"{claim.seen}; {_odds(claim.p)}, too many{among}{_weakest(claim)}"
             found.append(replace(claim, p=p, p_against=p_against, seen=seen))
     return found
 
@@ -81,31 +89,26 @@ def lines(claims: Sequence[Claim]) -> list[str]:
     """Two lines a claim for a terminal: letter, verdict and statement; what was seen."""
     text = []
     for letter, claim in zip(ascii_lowercase, claims, strict=False):
-        text += [f"({letter}) {claim.verdict.upper():14}  {claim.statement}", f"    {claim.seen}"]
+        text += [f"({letter}) {claim.words.upper():18}  {claim.statement}", f"    {claim.seen}"]
     return text
 
 
 def rows(claims: Sequence[Claim]) -> list[list[str]]:
     """The same as rows of a Markdown table, under a row of headings."""
-    body = [[letter, claim.statement, f"**{claim.verdict}**", claim.seen] for letter, claim in zip(ascii_lowercase, claims, strict=False)]
+    body = [[letter, claim.statement, f"**{claim.words}**", claim.seen] for letter, claim in zip(ascii_lowercase, claims, strict=False)]
     return [["", "claim", "verdict", "seen"], *body]
 
 
-def details(claims: Sequence[Claim], amount: Callable[[float], str] | None = None) -> list[list[str]]:
-    """What each verdict rests on: one row a criterion, under a row of headings.
-
-    Args:
-        amount: a criterion's value → text with its unit; None: points of error.
-    """
-    amount = amount or points
+def details(claims: Sequence[Claim]) -> list[list[str]]:
+    """What each verdict rests on: one row a criterion, under a row of headings."""
     table = [["claim", "criterion", "mean", "95 % interval (t)", "95 % bootstrap", "p"]]
     for letter, claim in zip(ascii_lowercase, claims, strict=False):
         for criterion in claim.criteria:
-            bound = amount(criterion.bound) if criterion.bound else "0"
+            bound = amount(criterion.bound, criterion.unit) if criterion.bound else "0"
             wanted = f"{criterion.name} {'>' if criterion.above else '<'} {bound}"
-            intervals = [_interval(pair, amount) for pair in (criterion.interval, criterion.bootstrap_interval)]
+            intervals = [_interval(pair, criterion.unit) for pair in (criterion.interval, criterion.bootstrap_interval)]
             p = f"{criterion.p:.2g}" if len(criterion.values) > 1 else "–"
-            table.append([letter, wanted, amount(criterion.mean), *intervals, p])
+            table.append([letter, wanted, amount(criterion.mean, criterion.unit), *intervals, p])
         if claim.trend is not None:
             table.append([letter, "trend over all depths (Page)", "", "", "", f"{claim.trend:.2g}"])
         if claim.p is not None and claim.p_against is not None:
@@ -114,9 +117,19 @@ def details(claims: Sequence[Claim], amount: Callable[[float], str] | None = Non
     return table
 
 
+def amount(value: float, unit: str) -> str:
+    """A criterion's value with its unit; errors are fractions and told in percentage points."""
+    return points(value) if unit == POINTS else f"{value:+.3f} {unit}".rstrip()
+
+
 def points(value: float) -> str:
     """A difference of errors, a fraction, in percentage points."""
     return f"{100 * value:+.2f} points"
+
+
+def rests_on_several(claims: Sequence[Claim]) -> bool:
+    """Whether there is more than one seed somewhere, and so something to show of what verdicts rest on."""
+    return any(len(criterion.values) > 1 for claim in claims for criterion in claim.criteria)
 
 
 def status(claims: Sequence[Claim]) -> int:
@@ -124,8 +137,8 @@ def status(claims: Sequence[Claim]) -> int:
     return 1 if any(claim.verdict == NOT_REPRODUCED for claim in claims) else 0
 
 
-def _interval(pair: tuple[float, float] | None, amount: Callable[[float], str]) -> str:
-    return "–" if pair is None else f"{amount(pair[0]).split()[0]} … {amount(pair[1]).split()[0]}"
+def _interval(pair: tuple[float, float] | None, unit: str) -> str:
+    return "–" if pair is None else " … ".join(amount(end, unit).split()[0] for end in pair)
 
 
 def _weakest(claim: Claim) -> str:
@@ -135,7 +148,7 @@ def _weakest(claim: Claim) -> str:
 
 
 def _odds(p: float) -> str:
-    """A p value in words."""
+    """A p value, not corrected, in words."""
     if p < 0.001:
         return "were it not so, fewer than 1 in 1,000 experiments would look like this"
     if p > 0.4:

@@ -15,11 +15,15 @@ RESIDUAL = {20: 0.020, 32: 0.018, 44: 0.016, 56: 0.014, 110: 0.010}
 JITTER = (0.0002, -0.0001, -0.0001)
 
 
+def jitter(arm, depth, seed) -> float:
+    return JITTER[(seed + (arm == "plain")) % 3] * (1 + 0.1 * (depth % 7))
+
+
 def records(plain=PLAIN, residual=RESIDUAL, seeds=3, **changes) -> list[Record]:
     arms = {"plain": plain, "residual": residual}
     cells = itertools.product(arms, claims.DEPTHS, range(seeds))
     return [
-        made_up_record(arm=arm, depth=depth, seed=seed, train_error=arms[arm][depth] + JITTER[seed] * (1 + 0.1 * (depth % 7)), **changes)
+        made_up_record(arm=arm, depth=depth, seed=seed, train_error=arms[arm][depth] + jitter(arm, depth, seed), **changes)
         for arm, depth, seed in cells
     ]
 
@@ -65,6 +69,8 @@ def test_with_one_seed_it_is_called_a_direction():
     for claim in found:
         assert claim.seen.endswith("one seed: a direction, not a test")
         assert claim.p is None, "no p value without spread"
+        assert claim.words == "points that way"
+    assert "REPRODUCED" not in claims.report(records(seeds=1), grid, found)
 
 
 def test_a_missing_cell_is_named_and_decides_nothing():
@@ -72,7 +78,30 @@ def test_a_missing_cell_is_named_and_decides_nothing():
     found = claims.check(claims.grid_of(rows))
     assert [claim.verdict for claim in found] == [INCONCLUSIVE] * 4
     for claim in found:
-        assert claim.seen == "missing cells: plain-56-seed1; DEPTHS=20,32,44,110 judges what is complete"
+        assert claim.seen == "missing cells: plain-56-seed1"
+
+
+@pytest.mark.parametrize(
+    ("lost", "depths", "seeds"),
+    [
+        (["plain-56-seed1"], (20, 32, 44, 110), (0, 1, 2)),
+        ([f"{arm}-{depth}-seed2" for arm in claims.ARMS for depth in (20, 32, 44, 56)], claims.DEPTHS, (0, 1)),
+        ([f"plain-{depth}-seed{seed}" for depth in claims.DEPTHS for seed in (1, 2)], claims.DEPTHS, (0,)),
+    ],
+)
+def test_the_largest_part_without_a_missing_cell_is_judged_and_named(lost, depths, seeds):
+    rows = [row for row in records() if row.cell not in lost]
+    grid = claims.grid_of(rows)
+    part = claims.complete_part(rows, grid)
+    assert (part.depths, part.seeds, part.missing) == (depths, seeds, ())
+    text = claims.report(rows, grid, claims.check(part))
+    assert f"missing cells: {', '.join(sorted(lost, key=list(grid.missing).index))}; judged where none is: {part.where}" in text
+
+
+def test_a_grid_of_which_nothing_is_complete_stays_inconclusive():
+    rows = [row for row in records() if row.arm == "plain"]
+    grid = claims.grid_of(rows)
+    assert claims.complete_part(rows, grid) == grid
 
 
 def test_the_grid_can_be_narrowed_to_what_was_run():
@@ -167,7 +196,7 @@ def test_other_measures_of_training_are_judged_and_their_disagreement_is_said():
             depth=row.depth,
             seed=row.seed,
             train_error=row.train_error,
-            train_error_eval=rising[row.depth] + JITTER[row.seed] if row.arm == "residual" else row.train_error,
+            train_error_eval=rising[row.depth] + jitter(row.arm, row.depth, row.seed) if row.arm == "residual" else row.train_error,
             train_loss=row.train_error,
         )
         for row in records()

@@ -13,7 +13,7 @@ from plainres.record import CURVES_TABLE, RUNS_TABLE, CurvePoint, Record, write_
 
 def measured(folder, seeds=1, **errors) -> None:
     for name, error in errors.items():
-        rows = [made_up_record(arm="lenet5", depth=5, seed=seed, test_error=error + 0.001 * seed) for seed in range(seeds)]
+        rows = [made_up_record(arm="lenet5", depth=5, seed=seed, test_error=error * (1 + 0.01 * seed)) for seed in range(seeds)]
         folder_of = folder / name.replace("_in_", "-")
         write_table(folder_of / RUNS_TABLE, rows, Record)
         write_table(folder_of / CURVES_TABLE, [point for row in rows for point in made_up_curve(row)], CurvePoint)

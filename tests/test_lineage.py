@@ -17,7 +17,7 @@ ERRORS = {
     "vgg11": 0.27,
     "vgg13": 0.26,
     "vgg16": 0.25,
-    "vgg19": 0.25,
+    "vgg19": 0.251,
     "vgg16_bn": 0.20,
     "plain20": 0.24,
     "plain56": 0.40,
@@ -29,7 +29,9 @@ ERRORS = {
 
 def measured(folder, errors=ERRORS, seeds=1) -> None:
     for network, error in errors.items():
-        rows = [made_up_record(seed=seed, train_error=error, test_error=error + 0.001 * seed) for seed in range(seeds)]
+        rows = [
+            made_up_record(seed=seed, train_error=error * (1 + 0.01 * seed), test_error=error * (1 + 0.001 * seed)) for seed in range(seeds)
+        ]
         write_table(folder / network / RUNS_TABLE, rows, Record)
 
 

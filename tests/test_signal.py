@@ -24,8 +24,8 @@ def cell_points(norm, arm, depth, seed, iterations, factors, correlations, respo
     for iteration in (0, 10, iterations):
         points.append(ProbePoint(arm, depth, seed, iteration, 0, 1.0, None, 1.0, None, noise * correlations[arm][depth], 0.2))
         for layer in range(1, depth):
-            gradient = noise ** (layer % 2) * factors[norm, arm] ** (depth - 1 - layer)
-            weights = 1.0 if norm == "batch" else 0.9**depth
+            gradient = noise ** (1 / layer) * factors[norm, arm] ** (depth - 1 - layer)
+            weights = noise ** (20 / depth) * (1.0 if norm == "batch" else 0.9**depth)
             response = noise * (1.0 if iteration == 0 else responses[arm][depth])
             points.append(ProbePoint(arm, depth, seed, iteration, layer, response, weights, gradient, 0.01))
     return points

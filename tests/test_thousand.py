@@ -142,7 +142,7 @@ def test_training_alone_is_reported_without_memory(tmp_path, capsys):
 def test_the_status_of_a_check_says_whether_a_claim_is_contradicted(tmp_path, capsys):
     trained(tmp_path, {**ERRORS, ("residual", 302): 0.8})
     assert claims.main([str(tmp_path)]) == 1
-    assert "NOT REPRODUCED  residual-302" in capsys.readouterr().out
+    assert "POINTS AGAINST IT   residual-302" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", [claims.main, figures.main])

@@ -51,8 +51,8 @@ PAPERS_ERROR = 0.60  # Figure 6 leaves plain-110 out because its error is higher
 RESCUED = 0.10  # ten points below the untreated network's error
 
 # Kinds of run
-LEARNING, LATE, PLATEAU, AT_CHANCE = "learning", "learning late", "plateau", "at chance"
-KINDS = (DIVERGED, AT_CHANCE, PLATEAU, LATE, LEARNING)
+LEARNING, LATE, PLATEAU, LOST, AT_CHANCE = "learning", "learning late", "plateau", "lost what it learned", "at chance"
+KINDS = (DIVERGED, AT_CHANCE, LOST, PLATEAU, LATE, LEARNING)
 CHANCE = 0.05  # of the errors of guessing; who never undid as much has learned nothing. The running error's own noise is a tenth of it
 STANDSTILL = 0.05  # of the error at half of the run; who took no more off in the second half stands still …
 LEARNED = 0.5  # … unless half of the errors of guessing were undone: then there is not much left
@@ -61,9 +61,10 @@ LEARNED = 0.5  # … unless half of the errors of guessing were undone: then the
 def classify(points: Sequence[CurvePoint], num_classes: int, diverged: bool = False) -> str:
     """What kind of run it was, by its running training error; one of KINDS.
 
-    `diverged`: its loss was not finite. `at chance`: it never undid 5 % of the errors of guessing. `plateau`: it undid less than half of
-    them, and the second half of the run took less than 5 % off its error. `learning late`: less than half of what it undid in the end was
-    undone by half of the run. `learning`: the rest.
+    `diverged`: its loss was not finite. `at chance`: it never undid 5 % of the errors of guessing. `lost what it learned`: in the end less
+    than half of the most it ever undid is undone. `plateau`: it undid less than half of the errors, and the second half of the run took
+    less than 5 % off its error. `learning late`: less than half of what it undid in the end was undone by half of the run. `learning`:
+    the rest.
 
     Raises:
         ValueError: there are no points of a run that did not diverge.
@@ -80,8 +81,11 @@ def classify(points: Sequence[CurvePoint], num_classes: int, diverged: bool = Fa
 
     last = ordered[-1]
     middle = next((point for point in reversed(ordered) if 2 * point.iteration <= last.iteration), ordered[0])
-    if undone(min(point.train_error for point in ordered)) < CHANCE:
+    most = undone(min(point.train_error for point in ordered))
+    if most < CHANCE:
         return AT_CHANCE
+    if undone(last.train_error) < most / 2:
+        return LOST
     if undone(last.train_error) < LEARNED and last.train_error > (1 - STANDSTILL) * middle.train_error:
         return PLATEAU
     return LATE if undone(middle.train_error) < undone(last.train_error) / 2 else LEARNING
@@ -168,6 +172,12 @@ def bases(folder: Path) -> list[str]:
     return [base for base in BASES if any(folder.glob(f"{base}-*/{RUNS_TABLE}"))]
 
 
+def untreated_bases(folder: Path) -> list[str]:
+    """The protocols under which the depth experiment measured plain-110."""
+    depth = folder.parent / "depth"
+    return [base for base in BASES if any((row.arm, row.depth) == ("plain", DEPTH) for row in read_runs(depth / base))]
+
+
 def _of_the_patient(curves: Sequence[CurvePoint]) -> tuple[CurvePoint, ...]:
     return tuple(point for point in curves if (point.arm, point.depth) == ("plain", DEPTH))
 
@@ -232,7 +242,6 @@ def table(case: Case) -> list[list[str]]:
         if not for_all:
             continue
         images = for_all[0].images_per_second * for_all[0].seconds / (first.images_per_second * first.seconds)
-        seconds = [statistics.fmean(record.seconds for record in rows) for rows in (for_all, case.untreated.records)]
         counts = treated.kinds
         kinds = ", ".join(f"{counts.count(kind)}× {kind}" if len(counts) > 1 else kind for kind in KINDS if kind in counts)
         lines.append(
@@ -245,7 +254,7 @@ def table(case: Case) -> list[list[str]]:
                 f"{max(record.iterations for record in for_all):,}",
                 f"× {images:.2g}",
                 f"{statistics.fmean(record.seconds / record.iterations for record in for_all):.3f}",
-                f"{seconds[0]:.0f} (× {seconds[0] / seconds[1]:.2g})",
+                _seconds(for_all, case.untreated.records),
                 str(len(for_all)),
             ]
         )
@@ -266,6 +275,13 @@ def table(case: Case) -> list[list[str]]:
                 ]
             )
     return lines
+
+
+def _seconds(rows: Sequence[Record], untreated: Sequence[Record]) -> str:
+    """Mean seconds, and how many times those of the untreated networks, where both were measured on one processor in one precision."""
+    seconds, before = (statistics.fmean(record.seconds for record in records) for records in (rows, untreated))
+    machines = {(record.processor, record.precision) for record in (*rows, *untreated)}
+    return f"{seconds:.0f} (× {seconds / before:.2g})" if len(machines) == 1 else f"{seconds:.0f}"
 
 
 def _learned_after(treated: Treated) -> str:
@@ -290,25 +306,33 @@ def label_of(case: Case) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints tables and verdicts; 1 when a claim is not reproduced, 2 and one line where there is nothing to judge."""
+    """Prints tables and verdicts of one protocol, or of all; 1 when a claim is not reproduced, 2 and one line where nothing is."""
     parser = argparse.ArgumentParser(description="What ails plain-110, and what rescues it at what price.")
     parser.add_argument("folder", type=Path, help="results/autopsy")
-    parser.add_argument("--base", default=BASES[0], choices=BASES, help="the protocol (default: %(default)s)")
+    parser.add_argument("--base", choices=BASES, help="the protocol (default: each that has an untreated network)")
     parser.add_argument("--verbose", action="store_true", help="also intervals and p values")
     options = parser.parse_args(arguments)
     try:
-        case = read_case(options.folder, options.base)
+        cases = [read_case(options.folder, base) for base in ([options.base] if options.base else untreated_bases(options.folder))]
+        if not cases:
+            raise ValueError(f"no plain-{DEPTH} in {options.folder.parent / 'depth'}; make sweep-depth measures it")
     except ValueError as failure:
         print(f"plainres: {failure}", file=sys.stderr)
         return 2
-    claims = check(case)
-    print("\n".join([label_of(case), "", *columns(table(case), left=True), "", *verdict.lines(claims)]))
-    rates = convergence.check(convergence.rates_of(case.depth_curves))
-    print("\nRates of convergence per 1,000 iterations, by depth\n")
-    print("\n".join([*columns(convergence.table(case.depth_curves, case.untreated.records[0].num_classes)), "", *verdict.lines(rates)]))
-    if options.verbose:
-        print("\n".join(["", *columns(verdict.details(claims)), "", *columns(verdict.details(rates, convergence.amount))]))
-    return verdict.status([*claims, *rates])
+    reports = [_report(case, options.verbose) for case in cases]
+    print("\n\n\n".join(text for text, _ in reports))
+    return max(status for _, status in reports)
+
+
+def _report(case: Case, verbose: bool) -> tuple[str, int]:
+    claims, rates = check(case), convergence.check(convergence.rates_of(case.depth_curves))
+    told = verdict.lines(claims) if case.treated else [*verdict.lines(claims[:1]), "no remedy was tried under this protocol"]
+    lines = [label_of(case), "", *columns(table(case), left=True), "", *told]
+    lines += ["", "Rates of convergence per 1,000 iterations, by depth", ""]
+    lines += [*columns(convergence.table(case.depth_curves, case.untreated.records[0].num_classes)), "", *verdict.lines(rates)]
+    if verbose:
+        lines += ["", *columns(verdict.details(claims)), "", *columns(verdict.details(rates))]
+    return "\n".join(lines), verdict.status([*claims, *rates])
 
 
 if __name__ == "__main__":

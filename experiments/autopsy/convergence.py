@@ -3,7 +3,8 @@
 Model: after the warm-up the running training loss falls as exp(-rate · iteration), towards 0. The rate of a run is minus the
 least-squares slope of ln(loss) against iteration, from the iteration of the highest learning rate to the last. Over depths of one seed,
 ln(rate) is then fitted by a straight line in depth (exponential: the rate falls by the same factor with each layer) and by one in
-ln(depth) (power law). Both have the same number of parameters, so Akaike's criterion compares their residuals.
+ln(depth) (power law). Both have the same number of parameters, so Akaike's criterion compares their residuals. Seeds are compared over
+the same depths, and the preference must be clear without the deepest networks too, on which a line turns.
 """
 
 import math
@@ -14,12 +15,14 @@ from dataclasses import dataclass
 from scipy import stats
 
 from experiments import verdict
+from experiments.depth.claims import DEPTHS
 from experiments.inference import Criterion
 from experiments.verdict import INCONCLUSIVE, Claim
 from plainres.record import CurvePoint
 
 MIN_DEPTHS = 4  # two parameters a line leave two degrees of freedom
 CLEAR = 2.0  # a smaller difference of Akaike's criterion prefers neither
+AIC = "AIC of the power law - that of the exponential"
 EASY = 0.75  # of the loss of guessing: what "iterations to" counts
 STATEMENTS = (
     "plain: the rate of convergence falls with depth, exponentially rather than as a power",
@@ -116,42 +119,51 @@ def rates_of(curves: Sequence[CurvePoint]) -> dict[tuple[str, int], dict[int, fl
 
 
 def check(rates: Mapping[tuple[str, int], Mapping[int, float]]) -> list[Claim]:
-    """The claims in the order of STATEMENTS, corrected together where there are several seeds."""
-    fits = {key: found for key, by_depth in rates.items() if key[0] in ("plain", "residual") and (found := fit(by_depth))}
-    plain = {seed: found for (arm, seed), found in fits.items() if arm == "plain"}
-    both = {seed: (found, fits["residual", seed]) for seed, found in plain.items() if ("residual", seed) in fits}
+    """The claims in the order of STATEMENTS, corrected together."""
+    plain, residual = (fits_of(rates, arm) for arm in ("plain", "residual"))
+    both = {seed: (found, residual[seed]) for seed, found in plain.items() if seed in residual}
     claims = []
     if plain:
-        criteria = [
-            Criterion("fall of ln(rate) a layer", tuple(-found.exponential.slope for found in plain.values())),
-            Criterion("AIC of the power law - that of the exponential", tuple(found.preference for found in plain.values())),
-        ]
-        fall, preference = criteria[0].mean, criteria[1].mean
-        misses = max(found.misses for found in plain.values())
-        shallower = [rest.preference for found in plain.values() if (rest := found.without_the_deepest)]
-        alone = f", without the deepest networks by {statistics.fmean(shallower):+.1f}" if shallower else ""
-        seen = (
-            f"a layer takes {100 * (1 - math.exp(-fall)):.1f} % of the rate; AIC prefers the exponential by {preference:+.1f}{alone}; "
-            f"it misses a rate by up to × {misses:.2f}"
-        )
-        if fall > 0 and abs(preference) < CLEAR:
-            claims.append(Claim(STATEMENTS[0], INCONCLUSIVE, f"{seen}: less than {CLEAR:g} prefers neither", tuple(criteria)))
+        seen = _seen(plain)
+        if left_out := sorted(seed for arm, seed in rates if arm == "plain" and seed not in plain):
+            seen += f"; left out, other depths measured: seed{'s' * (len(left_out) != 1)} {', '.join(map(str, left_out))}"
+        fall = Criterion("fall of ln(rate) a layer", tuple(-found.exponential.slope for found in plain.values()), unit="")
+        shallower = [rest.preference if (rest := found.without_the_deepest) else 0.0 for found in plain.values()]
+        preferences = [Criterion(AIC, tuple(found.preference for found in plain.values()), CLEAR, unit="")]
+        preferences.append(Criterion(f"{AIC}, without the deepest", tuple(shallower), CLEAR, unit=""))
+        if fall.mean > 0 and any(abs(preference.mean) < CLEAR for preference in preferences):
+            seen += f": less than {CLEAR:g} prefers neither"
+            claims.append(Claim(STATEMENTS[0], INCONCLUSIVE, seen, (fall, *preferences)))
         else:
-            claims.append(verdict.judge(STATEMENTS[0], criteria, seen))
+            claims.append(verdict.judge(STATEMENTS[0], [fall, *preferences], seen))
     else:
         claims.append(Claim(STATEMENTS[0], INCONCLUSIVE, f"missing: {MIN_DEPTHS} depths of plain networks whose loss falls"))
     if both:
         differences = tuple(with_.exponential.slope - without.exponential.slope for without, with_ in both.values())
-        criterion = Criterion("fall of ln(rate) a layer, plain - residual", differences)
-        claims.append(verdict.judge(STATEMENTS[1], [criterion], f"{criterion.name}: {amount(criterion.mean)}"))
+        criterion = Criterion("fall of ln(rate) a layer, plain - residual", differences, unit="")
+        claims.append(verdict.judge(STATEMENTS[1], [criterion], f"{criterion.name}: {criterion.mean:+.3f}"))
     else:
         claims.append(Claim(STATEMENTS[1], INCONCLUSIVE, f"missing: {MIN_DEPTHS} depths of both arms"))
     return verdict.corrected(claims)
 
 
-def amount(value: float) -> str:
-    """A criterion's value for a table."""
-    return f"{value:+.3f}"
+def fits_of(rates: Mapping[tuple[str, int], Mapping[int, float]], arm: str) -> dict[int, Fit]:
+    """The fits of an arm by seed, all over the same depths: those of the seed that has most of the depth experiment's."""
+    of_arm = {seed: found for (name, seed), found in rates.items() if name == arm}
+    measured = {seed: {depth: rate for depth, rate in found.items() if depth in DEPTHS} for seed, found in of_arm.items()}
+    most = max(measured.values(), key=len, default={}).keys()
+    return {seed: found for seed, by_depth in measured.items() if by_depth.keys() == most and (found := fit(by_depth))}
+
+
+def _seen(fits: Mapping[int, Fit]) -> str:
+    fall = -statistics.fmean(found.exponential.slope for found in fits.values())
+    preference = statistics.fmean(found.preference for found in fits.values())
+    shallower = [rest.preference for found in fits.values() if (rest := found.without_the_deepest)]
+    alone = f"by {statistics.fmean(shallower):+.1f}" if shallower else "there are too few"
+    return (
+        f"a layer takes {100 * (1 - math.exp(-fall)):.1f} % of the rate; AIC prefers the exponential by {preference:+.1f}, without the "
+        f"deepest networks {alone}; it misses a rate by up to × {max(found.misses for found in fits.values()):.2f}"
+    )
 
 
 def table(curves: Sequence[CurvePoint], num_classes: int) -> list[list[str]]:
@@ -159,8 +171,9 @@ def table(curves: Sequence[CurvePoint], num_classes: int) -> list[list[str]]:
     rates = rates_of(curves)
     depths = sorted({depth for by_depth in rates.values() for depth in by_depth})
     rows = [["arm", "seed", *map(str, depths), "exponential", "at worst off by", "power", "better (AIC)", "without the deepest"]]
+    fits = {arm: fits_of(rates, arm) for arm, _ in rates}
     for (arm, seed), by_depth in rates.items():
-        found = fit(by_depth)
+        found = fits[arm].get(seed)
         cells = [f"{1000 * by_depth[depth]:.4f}" if depth in by_depth else "–" for depth in depths]
         numbers = ["–", "–", "–"]
         if found:

@@ -10,13 +10,12 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from experiments import verdict
 from experiments.autopsy import convergence
 from experiments.autopsy.claims import BASES, DEPTH, REMEDIES, Case, bases, check, label_of, read_case, table
 from experiments.depth.claims import counted
 from experiments.depth.figures import ARM_STYLES, DEPTH_STYLES, OTHER_DEPTH_STYLE
+from experiments.report import judged, markdown, measured_on, publish, regenerate
 from experiments.report import label_of as depth_label_of
-from experiments.report import markdown, measured_on, publish, regenerate
 from plainres.record import CURVES_TABLE, CurvePoint, Record, read_curves, read_runs
 
 # Okabe and Ito's palette; untreated is black
@@ -82,12 +81,13 @@ def convergence_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) 
     left.set_title("plain networks")
     left.legend(loc="best", fontsize=8)
     shown = False
-    for (arm, seed), rates in convergence.rates_of(curves).items():
+    all_rates = convergence.rates_of(curves)
+    for (arm, seed), rates in all_rates.items():
         colour, marker, _ = ARM_STYLES.get(arm, ("#999999", "*", "-"))
         falling = {depth: 1000 * rate for depth, rate in rates.items() if rate > 0}
         label = arm if seed == min(point.seed for point in curves if point.arm == arm) else None
         right.plot(list(falling), list(falling.values()), linestyle="none", marker=marker, color=colour, alpha=0.7, label=label)
-        found = convergence.fit(rates)
+        found = convergence.fits_of(all_rates, arm).get(seed)
         if arm == "plain" and found:
             grid = [depths[0] + (depths[-1] - depths[0]) * step / 100 for step in range(101)]
             for line, style, name in ((found.exponential, "-", "exponential"), (found.power, ":", "power law")):
@@ -123,7 +123,6 @@ def readme(cases: Sequence[Case], depths: dict[str, tuple[list[Record], list[Cur
         "",
     ]
     for case in cases:
-        claims = check(case)
         lines += [
             f"## Remedies: {label_of(case)}",
             "",
@@ -131,39 +130,30 @@ def readme(cases: Sequence[Case], depths: dict[str, tuple[list[Record], list[Cur
             "",
             f"![training error against images seen](figures/{case.base}_curves.png)",
             "",
-            *markdown(verdict.rows(claims)),
+            *judged(check(case)),
             "",
             *markdown(table(case)),
             "",
             "Errors in %, means over seeds; training error is the running one. *learned after*: iterations until half of the errors of",
-            "guessing were undone. Seconds of the untreated networks were taken at another time than those of the treated ones.",
+            "guessing were undone. Seconds are held against those of the untreated networks where processor and precision are the same.",
             "",
-            *_statistics(claims, None),
             measured_on(case.records),
             "",
         ]
     for base, (records, curves) in depths.items():
-        claims = convergence.check(convergence.rates_of(curves))
         lines += [
             f"## Rates of convergence: {depth_label_of(records)}",
             "",
             f"![training loss, and rate of convergence against depth](figures/{base}_convergence.png)",
             "",
-            *markdown(verdict.rows(claims)),
+            *judged(convergence.check(convergence.rates_of(curves))),
             "",
             *markdown(convergence.table(curves, records[0].num_classes)),
             "",
             "Rates per 1,000 iterations: minus the slope of ln(running training loss) against iteration after the warm-up.",
             "",
-            *_statistics(claims, convergence.amount),
         ]
     return "\n".join(lines).rstrip("\n") + "\n"
-
-
-def _statistics(claims, amount) -> list[str]:
-    if not any(len(criterion.values) > 1 for claim in claims for criterion in claim.criteria):
-        return []
-    return ["What these verdicts rest on:", "", *markdown(verdict.details(claims, amount)), ""]
 
 
 def make(folder: Path) -> list[Path]:

@@ -11,11 +11,12 @@ import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from experiments import verdict
 from experiments.inference import Criterion, page_trend
-from experiments.text import columns
+from experiments.text import columns, seeds_of
 from experiments.verdict import INCONCLUSIVE, Claim
 from plainres.record import DIVERGED, Record, cell_name, read_runs
 
@@ -48,9 +49,9 @@ class Grid:
     measure: str = "train_error"
 
     @property
-    def complete(self) -> tuple[int, ...]:
-        """The depths of which no cell is missing."""
-        return tuple(depth for depth in self.depths if all((arm, depth, seed) in self.errors for arm in ARMS for seed in self.seeds))
+    def where(self) -> str:
+        """Depths and seeds for a reader."""
+        return f"{', '.join(map(str, self.depths))} layers, seed{'s' * (len(self.seeds) != 1)} {', '.join(map(str, self.seeds))}"
 
     @property
     def contrasts(self) -> tuple[tuple[int, int], ...]:
@@ -94,6 +95,22 @@ def grid_of(
     )
 
 
+def complete_part(records: Sequence[Record], grid: Grid) -> Grid:
+    """The largest part of the grid, some depths of some seeds, without a missing cell; the grid itself where no two depths are complete.
+
+    Of two parts with as many cells it is the one of more seeds.
+    """
+    best = grid
+    cells = 0
+    for count in range(len(grid.seeds), 0, -1) if grid.missing else ():
+        for seeds in combinations(grid.seeds, count):
+            depths = [depth for depth in grid.depths if all((arm, depth, seed) in grid.errors for arm in ARMS for seed in seeds)]
+            if len(depths) > 1 and count * len(depths) > cells:
+                cells = count * len(depths)
+                best = grid_of(records, depths, seeds, grid.measure)
+    return best
+
+
 def counted(record: Record, measure: str = "train_error") -> float:
     """The record's value of a measure, or that of guessing for a diverged run."""
     value: float | None = getattr(record, measure)
@@ -126,14 +143,11 @@ def check(grid: Grid, margin: float = MARGIN) -> list[Claim]:
         claims[2] = Claim(
             STATEMENTS[2], INCONCLUSIVE, f"lies on the floor: at most {highest:.2%} training error at every depth leaves no room to fall"
         )
-    return verdict.corrected(claims) if len(grid.seeds) > 1 else claims
+    return verdict.corrected(claims)
 
 
 def _lacking(grid: Grid) -> str:
-    text = f"missing cells: {', '.join(grid.missing)}" if grid.missing else "no cells"
-    if grid.seeds and len(grid.complete) > 1:
-        text += f"; DEPTHS={','.join(map(str, grid.complete))} judges what is complete"
-    return text
+    return f"missing cells: {', '.join(grid.missing)}" if grid.missing else "no cells"
 
 
 def _changes(grid: Grid, rows: Sequence[Sequence[float]], bound: float = 0.0, above: bool = True, of: str = "") -> tuple[Criterion, ...]:
@@ -177,7 +191,8 @@ def heading(records: Sequence[Record], grid: Grid) -> str:
     labels = ", ".join(sorted({row.data_label for row in records}))
     protocols = ", ".join(sorted({row.protocol for row in records}))
     windows = "/".join(str(window) for window in sorted({row.error_window for row in records}))
-    seeds = f"{len(grid.seeds)} seed{'s' * (len(grid.seeds) != 1)}"
+    judged = [row for row in records if (row.arm, row.depth, row.seed) in grid.errors]
+    seeds = seeds_of(judged) if judged else "no seed"
     return f"{labels}, protocol {protocols}, {seeds}; running training error in %, last {windows} iterations"
 
 
@@ -193,19 +208,27 @@ def disagreements(records: Sequence[Record], grid: Grid, margin: float = MARGIN)
 
 
 def report(records: Sequence[Record], grid: Grid, claims: Sequence[Claim], margin: float = MARGIN, verbose: bool = False) -> str:
-    """The text that `make check-depth` prints; with `verbose` also what the verdicts rest on."""
+    """The text that `make check-depth` prints; with `verbose` also what the verdicts rest on.
+
+    Args:
+        grid: everything that was asked for.
+        claims: those on its complete part.
+    """
     lines = [heading(records, grid), "", *columns(table(grid)), ""]
+    part = complete_part(records, grid)
     if grid.diverged:
         lines += [f"diverged, counted as guessing: {', '.join(grid.diverged)}", ""]
+    if grid.missing and not part.missing:
+        lines += [f"{_lacking(grid)}; judged where none is: {part.where}", ""]
     lines += verdict.lines(claims)
-    if not verbose or grid.missing:
+    if not verbose or part.missing:
         return "\n".join(lines)
     lines += ["", *columns(verdict.details(claims)), ""]
     lines += [f"margin {100 * margin:g} points ({margin:g} nats); p: Student's one-sided t over seeds"]
     for measure, name in list(MEASURES.items())[1:]:
         lines += ["", f"{name}, {'nats per image' if measure == 'train_loss' else '%'}"]
         lines += columns(table(grid_of(records, grid.depths, grid.seeds, measure)))
-    lines += ["", *(disagreements(records, grid, margin) or ["all measures of training agree on all verdicts"])]
+    lines += ["", *(disagreements(records, part, margin) or ["all measures of training agree on all verdicts"])]
     return "\n".join(lines)
 
 
@@ -231,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"plainres: no records in {options.folder}; make sweep-depth PROTOCOL={options.folder.name} measures them", file=sys.stderr)
         return 2
     grid, margin = grid_of(records, options.depths or None, options.seeds or None), options.margin / 100
-    claims = check(grid, margin)
+    claims = check(complete_part(records, grid), margin)
     print(report(records, grid, claims, margin, options.verbose))
     return verdict.status(claims)
 

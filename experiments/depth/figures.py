@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from experiments import verdict
-from experiments.depth.claims import ARMS, MEASURES, Grid, check, counted, disagreements, grid_of, table
+from experiments.depth.claims import ARMS, MEASURES, Grid, check, complete_part, counted, disagreements, grid_of, table
 from experiments.depth.simulation import Rate, power_table, read_power
 from experiments.report import label_of, markdown, measured_on, publish, regenerate
 from experiments.verdict import Claim
@@ -37,6 +38,12 @@ DEPTH_STYLES = {
 OTHER_DEPTH_STYLE = ("#CC79A7", "*")
 ARM_STYLES = {"plain": ("#D55E00", "o", "-"), "residual": ("#0072B2", "s", "-")}
 PUBLISHED = Path(__file__).with_name("published.csv")
+PUBLISHED_STYLES = {  # by kind: marker, its size, what the legend calls it
+    "paper": ("D", 7, "He et al. 2015"),
+    "bound": ("^", 9, "He et al. 2015: higher than this"),
+    "reproduction": ("_", 12, "other reproductions"),
+}
+COMPARABLE_DATA = ("CIFAR-10", "CIFAR-10 (JPEG copy)")
 COMPARABLE_PROTOCOLS = ("paper",)  # published errors are of 64,000 iterations on CIFAR-10 at 32×32
 
 
@@ -63,9 +70,9 @@ def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Fi
 
 def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]]) -> Figure:
     """Error against depth, training left and test right: seeds as points, their mean as line, published values where comparable."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True, layout="constrained")
-    depths = sorted({row.depth for row in records})
-    lowest = 100.0
+    figure, axes = plt.subplots(1, 2, figsize=(12.5, 5.4) if published else (10, 4.4), sharey=True, layout="constrained")
+    depths = sorted({row.depth for row in records} | {int(row["depth"]) for row in published})
+    lowest = min([100.0, *(float(row["error_percent"]) for row in published)])
     for axis, split, name in zip(axes, ("train", "test"), ("running training error", "test error"), strict=True):
         for arm in ARMS:
             colour, marker, line = ARM_STYLES[arm]
@@ -75,10 +82,12 @@ def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]])
                 axis.plot([depth] * len(column), column, linestyle="none", marker=marker, color=colour, alpha=0.35, markersize=6)
             means = {depth: statistics.fmean(column) for depth, column in values.items()}
             axis.plot(list(means), list(means.values()), color=colour, linestyle=line, marker=marker, markersize=4, label=arm)
-            theirs = [(int(row["depth"]), float(row["error_percent"])) for row in published if (row["arm"], row["split"]) == (arm, split)]
-            theirs = [point for point in theirs if point[0] in depths]
-            if theirs:
-                axis.plot(*zip(*theirs, strict=True), linestyle="none", marker="_", markersize=12, color=colour, label=f"{arm}, published")
+            for kind, (sign, size, told) in PUBLISHED_STYLES.items():
+                rows = [row for row in published if (row["arm"], row["split"], row["kind"]) == (arm, split, kind)]
+                theirs = [(int(row["depth"]), float(row["error_percent"])) for row in rows]
+                style: Any = {"linestyle": "none", "marker": sign, "markersize": size, "color": colour, "fillstyle": "none"}
+                if theirs:
+                    axis.plot(*zip(*theirs, strict=True), label=f"{arm}, {told}", **style)
         guess = 100 * (1 - 1 / records[0].num_classes)
         axis.axhline(guess, color="grey", linewidth=0.8, linestyle=":")
         axis.text(depths[0], guess, "guessing", va="top", ha="left", color="grey", fontsize=8)
@@ -88,18 +97,25 @@ def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]])
         axis.set_xticks(depths, [str(depth) for depth in depths])
         axis.xaxis.set_minor_locator(NullLocator())
     _logarithmic_percent(axes[0], lowest)
-    axes[1].legend(loc="center right", frameon=True, fontsize=9)
+    handles = {text: handle for axis in axes for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
+    if published:
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=9)
+    else:
+        axes[1].legend(loc="center right", frameon=True, fontsize=9)
     diverged = " · diverged runs count as guessing" if any(row.status == DIVERGED for row in records) else ""
     figure.suptitle(f"Error against depth\n{label_of(records)}{diverged}", fontsize=11)
     return figure
 
 
-def readme(records: Sequence[Record], grid: Grid, claims: Sequence[Claim], power: Sequence[Rate] = ()) -> str:
+def readme(records: Sequence[Record], power: Sequence[Rate] = ()) -> str:
     """The generated README.md of a results folder.
 
     Args:
         power: what experiments.depth.simulation found for this folder.
     """
+    grid = grid_of(records)
+    part = complete_part(records, grid)
+    claims = check(part)
     lines = [
         f"# Depth experiment: {label_of(records)}",
         "",
@@ -114,15 +130,15 @@ def readme(records: Sequence[Record], grid: Grid, claims: Sequence[Claim], power
         "",
         "On running training error (training mode, augmented batches); differences are taken within seeds.",
         "",
+        *([f"Missing cells: {', '.join(grid.missing)}. Judged where none is: {part.where}.", ""] if grid.missing else []),
         *markdown(verdict.rows(claims)),
         "",
-        *_judged_where_complete(records, grid),
         f"## Running training error in % (last {'/'.join(map(str, sorted({row.error_window for row in records})))} iterations)",
         "",
         *markdown(table(grid)),
         "",
         *_other_measures(records, grid),
-        *_statistics(grid, claims, power),
+        *_statistics(part, claims, power),
         "## Every cell",
         "",
         *markdown(_cell_rows(records)),
@@ -133,31 +149,14 @@ def readme(records: Sequence[Record], grid: Grid, claims: Sequence[Claim], power
     return "\n".join(lines) + "\n"
 
 
-def _where_complete(records: Sequence[Record], grid: Grid) -> Grid | None:
-    """The grid cut down to depths without a missing cell; None where there is nothing to cut, or too little is left to judge."""
-    if not grid.missing or not grid.seeds or len(grid.complete) < 2:
-        return None
-    return grid_of(records, grid.complete, grid.seeds)
-
-
-def _judged_where_complete(records: Sequence[Record], grid: Grid) -> list[str]:
-    smaller = _where_complete(records, grid)
-    if smaller is None:
-        return []
-    return [f"The same claims at {_listed(smaller)} layers, where no cell is missing:", "", *markdown(verdict.rows(check(smaller))), ""]
-
-
-def _listed(grid: Grid) -> str:
-    return ", ".join(map(str, grid.depths))
-
-
 def _other_measures(records: Sequence[Record], grid: Grid) -> list[str]:
     lines = ["## Other measures of training", ""]
     for measure, name in list(MEASURES.items())[1:]:
         unit = "nats per image, running" if measure == "train_loss" else "%, unaugmented training images"
         lines += [f"{name.capitalize()} ({unit}):", "", *markdown(table(grid_of(records, grid.depths, grid.seeds, measure))), ""]
-    if not grid.missing:
-        found = disagreements(records, grid)
+    part = complete_part(records, grid)
+    if not part.missing:
+        found = disagreements(records, part)
         lines += [f"- {line}" for line in found] or ["They agree with running training error on every verdict."]
         lines.append("")
     return lines
@@ -186,7 +185,7 @@ def _statistics(grid: Grid, claims: Sequence[Claim], power: Sequence[Rate]) -> l
 
 def published_for(records: Sequence[Record]) -> list[dict[str, str]]:
     """Published errors where the protocol is comparable, else none."""
-    if not all(row.protocol in COMPARABLE_PROTOCOLS and row.data_label.startswith("CIFAR-10") for row in records):
+    if not all(row.protocol in COMPARABLE_PROTOCOLS and row.data_label in COMPARABLE_DATA for row in records):
         return []
     with PUBLISHED.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -201,12 +200,11 @@ def make(folder: Path) -> list[Path]:
     records, curves = read_runs(folder), read_curves(folder)
     if not records:
         raise ValueError(f"no records in {folder}; make sweep-depth PROTOCOL={folder.name} measures them")
-    grid = grid_of(records)
     figures = {
         "curves": partial(curves_figure, records, curves),
         "error_by_depth": partial(depth_figure, records, published_for(records)),
     }
-    return publish(folder, figures, readme(records, grid, check(grid), read_power(folder)))
+    return publish(folder, figures, readme(records, read_power(folder)))
 
 
 def _logarithmic_percent(axis: Axes, lowest: float) -> None:
@@ -254,6 +252,7 @@ def _cell_rows(records: Sequence[Record]) -> list[list[str]]:
         "test_error",
         "parameters",
         "iterations",
+        "precision",
         "minutes",
         "MiB",
     ]
@@ -271,6 +270,7 @@ def _cell_rows(records: Sequence[Record]) -> list[list[str]]:
                 percent(row.test_error),
                 f"{row.num_parameters:,}",
                 f"{row.iterations:,}",
+                row.precision,
                 f"{row.seconds / 60:.1f}",
                 f"{row.peak_memory_mib:.0f}",
             ]
@@ -281,9 +281,9 @@ def _cell_rows(records: Sequence[Record]) -> list[list[str]]:
 def summary(records: Sequence[Record]) -> str:
     """Mean training error by arm and depth, and the verdicts, as the main README shows them; on what is complete."""
     grid = grid_of(records)
-    smaller = _where_complete(records, grid)
-    where = f" at {_listed(smaller)} layers" if smaller else ""
-    verdicts = [f"- {claim.statement}: **{claim.verdict}**{where}" for claim in check(smaller or grid)]
+    part = complete_part(records, grid)
+    where = f" ({part.where})" if grid.missing and not part.missing else ""
+    verdicts = [f"- {claim.statement}: **{claim.words}**{where}" for claim in check(part)]
     return "\n".join([*markdown(table(grid)), "", *verdicts])
 
 

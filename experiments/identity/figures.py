@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from experiments import verdict
 from experiments.depth.claims import counted
 from experiments.depth.figures import ARM_STYLES
 from experiments.identity.claims import Child, Family, check, decay_table, parent_table, read_family, table
-from experiments.report import label_with, markdown, measured_on, publish, regenerate
+from experiments.report import judged, label_with, markdown, measured_on, publish, regenerate
 from plainres.record import Record
 
 LINES: dict[str, Any] = {"middle": "-", "end": "--"}
@@ -106,7 +105,7 @@ def readme(family: Family) -> str:
         "",
         "Generated from the folders' tables by `make figures`; not edited by hand.",
         "",
-        *markdown(verdict.rows(check(family))),
+        *judged(check(family)),
     ]
     if family.children:
         lines += [

@@ -168,7 +168,7 @@ def _compared(looks: Looks, statement: str, measure: str, residual_above: bool) 
     unit = f"{len(units)} {'training seeds' if len(seeds) > 1 else 'pair' + 's' * (len(units) != 1) + ' of directions'}"
     name = measure.replace("_", " ")
     seen = f"{name}: plain {statistics.fmean(plain):.3f}, residual {statistics.fmean(residual):.3f}, over {unit}"
-    criterion = Criterion(f"{order}, {name}", tuple(one - other for one, other in zip(higher, lower, strict=True)))
+    criterion = Criterion(f"{order}, {name}", tuple(one - other for one, other in zip(higher, lower, strict=True)), unit="")
     return verdict.judge(statement, [criterion], seen)
 
 

@@ -12,9 +12,8 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from experiments import verdict
 from experiments.landscape.claims import STATISTICS, Look, Looks, check, label_of, of_statistics, read_looks, table
-from experiments.report import markdown, publish, regenerate
+from experiments.report import judged, markdown, publish, regenerate
 
 NUM_LEVELS = 21
 CEILING = 100  # times the loss of guessing; what lies above is drawn at it: some planes reach a million and more
@@ -125,7 +124,7 @@ def readme(looks: Looks) -> str:
             "",
             f"{label_of(chosen)}",
             "",
-            *markdown(verdict.rows(check(chosen))),
+            *judged(check(chosen)),
             "",
             f"![contours of the loss, {name}](figures/contour_{name}.png)",
             "",

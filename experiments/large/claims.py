@@ -12,8 +12,8 @@ from pathlib import Path
 from experiments import verdict
 from experiments.inference import Criterion
 from experiments.text import columns, tell
-from experiments.verdict import Claim
-from plainres.record import FINISHED, RUNS_TABLE, CurvePoint, Record, read_curves, read_runs
+from experiments.verdict import NOT_REPRODUCED, Claim
+from plainres.record import DIVERGED, RUNS_TABLE, CurvePoint, Record, read_curves, read_runs
 
 ENDS = 5  # iterations at either end of a run whose mean loss is compared: dropout makes single ones scatter
 
@@ -32,8 +32,12 @@ class Run:
 
     @property
     def last(self) -> float:
-        """Mean loss of the last iterations; infinite where the run diverged."""
-        return statistics.fmean(self.losses[-ENDS:]) if self.record.status == FINISHED else float("inf")
+        """Mean loss of the last iterations."""
+        return statistics.fmean(self.losses[-ENDS:])
+
+    @property
+    def diverged(self) -> bool:
+        return self.record.status == DIVERGED
 
 
 Runs = Mapping[str, Sequence[Run]]  # network → its cells
@@ -59,12 +63,16 @@ def _losses(record: Record, curves: Sequence[CurvePoint]) -> tuple[float, ...]:
 
 
 def check(runs: Runs) -> list[Claim]:
-    """One claim a network: the loss of its fixed batch falls. Not corrected: each is a claim of its own, of one network."""
+    """One claim a network: the loss of its fixed batch falls. Each is judged alone; one cell that diverged contradicts it."""
     claims = []
     for network, cells in runs.items():
-        fall = Criterion("first - last loss", tuple(run.first - run.last for run in cells))
+        statement = f"{network}: the loss of a fixed batch falls"
+        if diverged := [f"seed {run.record.seed}" for run in cells if run.diverged]:
+            claims.append(Claim(statement, NOT_REPRODUCED, f"diverged: {', '.join(diverged)}"))
+            continue
+        fall = Criterion("first - last loss", tuple(run.first - run.last for run in cells), unit="nats")
         seen = f"{statistics.fmean(run.first for run in cells):.3f} → {statistics.fmean(run.last for run in cells):.3f} nats"
-        claims.append(verdict.judge(f"{network}: the loss of a fixed batch falls", [fall], seen))
+        claims += verdict.corrected([verdict.judge(statement, [fall], seen)])
     return claims
 
 
@@ -75,7 +83,8 @@ def table(runs: Runs) -> list[list[str]]:
         for run in cells:
             record = run.record
             work = "–" if record.num_multiply_adds is None else f"{record.num_multiply_adds:,}"
-            numbers = [f"{run.first:.3f}", f"{run.last:.3f}", f"{record.seconds / record.iterations:.2f}", f"{record.peak_memory_mib:,.0f}"]
+            losses = ["–", DIVERGED] if run.diverged else [f"{run.first:.3f}", f"{run.last:.3f}"]
+            numbers = [*losses, f"{record.seconds / record.iterations:.2f}", f"{record.peak_memory_mib:,.0f}"]
             lines.append([network, str(record.seed), f"{record.num_parameters:,}", work, *numbers, str(record.threads)])
     return lines
 

@@ -9,14 +9,13 @@ from matplotlib import colormaps
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments import verdict
 from experiments.large.claims import Run, Runs, check, read_large, table
-from experiments.report import label_with, markdown, measured_on, publish, regenerate
+from experiments.report import judged, label_with, markdown, measured_on, publish, regenerate
 
 
 def label_of(runs: Sequence[Run]) -> str:
     """Data label, what all networks share, and number of seeds."""
-    return label_with([run.record for run in runs], f"one batch, {min(run.record.iterations for run in runs)} updates")
+    return label_with([run.record for run in runs], f"one batch, {max(run.record.iterations for run in runs)} updates")
 
 
 def losses_figure(runs: Runs) -> Figure:
@@ -42,7 +41,7 @@ def readme(runs: Runs) -> str:
         "",
         "Generated from the networks' tables by `make figures`; not edited by hand.",
         "",
-        *markdown(verdict.rows(check(runs))),
+        *judged(check(runs)),
         "",
         "![loss against iteration](figures/losses.png)",
         "",

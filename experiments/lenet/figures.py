@@ -8,9 +8,8 @@ from pathlib import Path
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments import verdict
 from experiments.lenet.claims import DIGITS, FASHION, MODERN, OLD, Cells, check, read_cells, table
-from experiments.report import label_with, markdown, measured_on, publish, regenerate
+from experiments.report import judged, label_with, markdown, measured_on, publish, regenerate
 from plainres.record import CurvePoint, Record, read_curves
 
 COLOURS = {MODERN: "#0072B2", OLD: "#D55E00"}  # Okabe and Ito
@@ -19,7 +18,7 @@ NAMES = {FASHION: "Fashion-MNIST", DIGITS: "digits"}
 
 def label_of(records: Sequence[Record]) -> str:
     """Data labels, what all cells share, and number of seeds."""
-    return label_with(records, f"32×32, {min(r.iterations for r in records):,} iterations")
+    return label_with(records, f"32×32, {max(r.iterations for r in records):,} iterations")
 
 
 def curves_figure(cells: Cells, curves: Mapping[str, Sequence[CurvePoint]]) -> Figure:
@@ -57,7 +56,7 @@ def readme(cells: Cells) -> str:
         "",
         "Generated from the folders' tables by `make figures`; not edited by hand.",
         "",
-        *markdown(verdict.rows(check(cells))),
+        *judged(check(cells)),
         "",
         "![error against iteration](figures/curves.png)",
         "",

@@ -10,9 +10,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments import verdict
 from experiments.lineage.claims import Lineage, check, error, name_of, read_lineage, table
-from experiments.report import label_with, markdown, measured_on, publish, regenerate
+from experiments.report import judged, label_with, markdown, measured_on, publish, regenerate
 from plainres.record import Record
 
 # Okabe and Ito's palette by family; the markers repeat what the colours say
@@ -30,7 +29,7 @@ VGG = ("vgg11", "vgg13", "vgg16", "vgg19")
 
 def label_of(records: Sequence[Record]) -> str:
     """Data label, what all networks share, and number of seeds."""
-    return label_with(records, f"one protocol, {min(r.iterations for r in records):,} iterations")
+    return label_with(records, f"one protocol, {max(r.iterations for r in records):,} iterations")
 
 
 def error_figure(lineage: Lineage) -> Figure:
@@ -90,7 +89,7 @@ def readme(lineage: Lineage) -> str:
         "![error against parameters and multiply-adds](figures/error.png)",
         *(["", "![VGG: error against depth](figures/vgg.png)"] if sum(network in lineage for network in VGG) > 1 else []),
         "",
-        *markdown(verdict.rows(check(lineage))),
+        *judged(check(lineage)),
         "",
         *markdown(table(lineage)),
         "",

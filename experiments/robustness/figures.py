@@ -11,13 +11,14 @@ from matplotlib.lines import Line2D
 
 from experiments.depth.figures import ARM_STYLES
 from experiments.report import label_with, markdown, measured_on, publish, regenerate
-from experiments.robustness.claims import DEEP, SHALLOW, Row, read_rows, summary, table
+from experiments.robustness.claims import BASELINE, DEEP, SHALLOW, Row, read_rows, summary, table
 from plainres.record import Record
 
 
 def label_of(records: Sequence[Record]) -> str:
     """Data label, what a setting is a change of, and number of seeds."""
-    return label_with(records, f"cpu protocol, {min(r.iterations for r in records):,} iterations")
+    iterations = max(record.iterations for record in records if record.protocol == BASELINE)
+    return label_with(records, f"cpu protocol, {iterations:,} iterations")
 
 
 def rises_figure(rows: Sequence[Row], records: Sequence[Record]) -> Figure:

@@ -11,9 +11,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from experiments import verdict
 from experiments.depth.claims import counted
-from experiments.report import label_of, markdown, measured_on, publish, regenerate
+from experiments.report import judged, label_of, markdown, measured_on, publish, regenerate
 from experiments.shortcuts.claims import ARMS, DEEPEST, check, depth_folder, lent, read_shortcuts, table
 from plainres.record import CurvePoint, Record, read_curves
 
@@ -101,7 +100,7 @@ def readme(records: Sequence[Record], taken: Sequence[Record]) -> str:
     if any(record.depth == DEEPEST for record in records):
         lines += [f"![training error of {DEEPEST} layers against iteration](figures/curves.png)", ""]
     lines += [
-        *markdown(verdict.rows(claims)),
+        *judged(claims),
         "",
         *markdown(table(records)),
         "",
@@ -109,8 +108,6 @@ def readme(records: Sequence[Record], taken: Sequence[Record]) -> str:
         "error, but for B against A and C against B, which rest on test error as the paper's Table 3 does.",
         "",
     ]
-    if any(len(criterion.values) > 1 for claim in claims for criterion in claim.criteria):
-        lines += ["## What the verdicts rest on", "", *markdown(verdict.details(claims)), ""]
     if taken:
         cells = ", ".join(record.cell for record in taken)
         lines += [f"Taken from the depth experiment, which measured them under the same configuration, at another time: {cells}.", ""]

@@ -11,7 +11,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,9 @@ VANISHED = -1.0  # a tenth
 EXPLODED = 1.0  # ten times
 TRAINED_ITERATIONS = 100  # below that a network is as good as at its start
 SMALLEST = 1e-38  # of float32; what is below counts as zero there
+
+_powers = partial(Criterion, unit="powers of ten")
+_number = partial(Criterion, unit="")  # standard deviations and correlations
 
 Look = Sequence[ProbePoint]  # one look at one network: the image, then layer after layer
 Measure = Callable[[Look], float | None]
@@ -156,8 +159,7 @@ def check(signal: Signal) -> list[Claim]:
     claims = [_not_vanishing(signal), _healthy(signal), _vanishing(signal), _shattering(signal)]
     if signal.trained:
         claims += [_smaller_with_shortcuts(signal), _smaller_with_depth(signal)]
-    several = all(len(claim.criteria[0].values) > 1 for claim in claims if claim.criteria)
-    return verdict.corrected(claims) if several else claims
+    return verdict.corrected(claims)
 
 
 def _not_vanishing(signal: Signal) -> Claim:
@@ -168,8 +170,8 @@ def _not_vanishing(signal: Signal) -> Claim:
     values = _values(signal, [*gains, *ends]) if ends else None
     if values is None:
         return _missing(statement, "plain networks of two depths with batch normalisation")
-    criteria = [Criterion(_name(wanted), values[wanted], VANISHED) for wanted in gains]
-    criteria.append(Criterion(_between(ends), _differences(values, *reversed(ends)), VANISHED))
+    criteria = [_powers(_name(wanted), values[wanted], VANISHED) for wanted in gains]
+    criteria.append(_powers(_between(ends), _differences(values, *reversed(ends)), VANISHED))
     return verdict.judge(statement, criteria, _told(gains, values))
 
 
@@ -181,7 +183,7 @@ def _healthy(signal: Signal) -> Claim:
     values = _values(signal, gains)
     if values is None:
         return _missing(statement, "plain networks with batch normalisation")
-    criteria = [Criterion(_name(wanted), values[wanted], EXPLODED, above=False) for wanted in gains]
+    criteria = [_powers(_name(wanted), values[wanted], EXPLODED, above=False) for wanted in gains]
     return verdict.judge(statement, criteria, _told(gains, values))
 
 
@@ -195,9 +197,9 @@ def _vanishing(signal: Signal) -> Claim:
         return _missing(statement, "plain networks of two depths without batch normalisation")
     shallow, deep = gains
     criteria = [
-        Criterion(_name(deep), values[deep], VANISHED, above=False),
-        Criterion(_between(gains), _differences(values, deep, shallow), above=False),
-        Criterion(_between(weights), _differences(values, *reversed(weights)), VANISHED, above=False),
+        _powers(_name(deep), values[deep], VANISHED, above=False),
+        _powers(_between(gains), _differences(values, deep, shallow), above=False),
+        _powers(_between(weights), _differences(values, *reversed(weights)), VANISHED, above=False),
     ]
     factor = _factor(criteria[2].mean)
     return verdict.judge(
@@ -214,9 +216,9 @@ def _shattering(signal: Signal) -> Claim:
         return _missing(statement, "both arms at two depths with batch normalisation")
     shallow, deep = _ends(depths)
     fall = _differences(values, pairs[shallow][0], pairs[deep][0])
-    criteria = [Criterion(f"correlation, plain-{shallow} - plain-{deep}", fall)]
+    criteria = [_number(f"correlation, plain-{shallow} - plain-{deep}", fall)]
     criteria += [
-        Criterion(f"correlation, residual-{depth} - plain-{depth}", _differences(values, *reversed(pair))) for depth, pair in pairs.items()
+        _number(f"correlation, residual-{depth} - plain-{depth}", _differences(values, *reversed(pair))) for depth, pair in pairs.items()
     ]
     return verdict.judge(statement, criteria, f"correlation of neighbours, {_arms_told(pairs, values)}")
 
@@ -228,7 +230,7 @@ def _smaller_with_shortcuts(signal: Signal) -> Claim:
     values = _values(signal, [wanted for pair in pairs.values() for wanted in pair])
     if values is None:
         return _missing(statement, "both arms trained with batch normalisation")
-    criteria = [Criterion(f"plain-{depth} - residual-{depth}", _differences(values, *pair)) for depth, pair in pairs.items()]
+    criteria = [_number(f"plain-{depth} - residual-{depth}", _differences(values, *pair)) for depth, pair in pairs.items()]
     return verdict.judge(statement, criteria, f"mean standard deviation, {_arms_told(pairs, values)}")
 
 
@@ -239,7 +241,7 @@ def _smaller_with_depth(signal: Signal) -> Claim:
     values = _values(signal, wanted)
     if values is None:
         return _missing(statement, "residual networks of two depths trained with batch normalisation")
-    criterion = Criterion(f"residual-{ends[0]} - residual-{ends[1]}", _differences(values, *wanted))
+    criterion = _number(f"residual-{ends[0]} - residual-{ends[1]}", _differences(values, *wanted))
     seen = ", ".join(f"residual-{each.depth} {statistics.fmean(values[each]):.3f}" for each in wanted)
     return verdict.judge(statement, [criterion], f"mean standard deviation, {seen}")
 
@@ -343,11 +345,6 @@ def cost(signal: Signal) -> str:
         f"looking: {looked_in_all:.1f} seconds beside {rest_in_all:,.0f} of training and evaluation, {share:.2%} "
         f"(a cell: {min(shares):.2%} to {max(shares):.2%})"
     )
-
-
-def amount(value: float) -> str:
-    """A criterion's value: powers of ten, standard deviations and correlations, as they are."""
-    return f"{value:+.3f}"
 
 
 def _report(folder: Path) -> tuple[list[str], int]:

@@ -13,16 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments import verdict
 from experiments.depth.figures import ARM_STYLES, DEPTH_STYLES, OTHER_DEPTH_STYLE
-from experiments.report import label_of, markdown, measured_on, publish, regenerate
+from experiments.report import judged, label_of, markdown, measured_on, publish, regenerate
 from experiments.signal.claims import (
     ARMS,
     NORMS,
     Measure,
     Signal,
     Wanted,
-    amount,
     check,
     correlation,
     cost,
@@ -183,14 +181,10 @@ def readme(signals: Sequence[Signal]) -> str:
             "",
             f"## {signal.scale}: {label_of(signal.all_records)}",
             "",
-            *markdown(verdict.rows(claims)),
+            *judged(claims),
             "",
             *(line for name in figures_of(signal) for line in (f"![{name.replace('_', ' ')}](figures/{signal.scale}-{name}.png)", "")),
             *markdown(table(signal)),
-            "",
-            "What the verdicts rest on (powers of ten; standard deviations and correlations as they are):",
-            "",
-            *markdown(verdict.details(claims, amount)),
             "",
             f"{measured_on(signal.all_records)} {cost(signal).capitalize()}.",
         ]

@@ -13,7 +13,7 @@ from pathlib import Path
 from experiments import verdict
 from experiments.depth.claims import MARGIN, counted
 from experiments.inference import Criterion
-from experiments.text import columns, tell
+from experiments.text import columns, seeds_of, tell
 from experiments.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from plainres.record import RUNS_TABLE, Record, read_runs
 
@@ -55,8 +55,7 @@ def label_of(records: Sequence[Record]) -> str:
     """Data label, protocol with its iterations, and number of seeds."""
     labels = ", ".join(sorted({record.data_label for record in records}))
     protocols = ", ".join(sorted({record.protocol for record in records}))
-    seeds = len({record.seed for record in records})
-    return f"{labels} · protocol {protocols}, {max(r.iterations for r in records):,} iterations · {seeds} seed{'s' * (seeds != 1)}"
+    return f"{labels} · protocol {protocols}, {max(r.iterations for r in records):,} iterations · {seeds_of(records)}"
 
 
 def check_training(records: Sequence[Record]) -> list[Claim]:
@@ -95,7 +94,9 @@ def check_memory(thousand: Thousand) -> list[Claim]:
     deepest = [(stored, recomputed) for stored, recomputed in pairs if stored.depth == DEEPEST]
     if deepest:
         saved = Criterion(
-            "half of memory without - memory with", tuple(stored.peak_memory_mib / 2 - again.peak_memory_mib for stored, again in deepest)
+            "half of memory without - memory with",
+            tuple(stored.peak_memory_mib / 2 - again.peak_memory_mib for stored, again in deepest),
+            unit="MiB",
         )
         means = [statistics.fmean(pair[place].peak_memory_mib for pair in deepest) for place in (0, 1)]
         first = verdict.judge(halves, [saved], f"{means[0]:,.0f} → {means[1]:,.0f} MiB")

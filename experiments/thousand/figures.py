@@ -10,8 +10,7 @@ from pathlib import Path
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments import verdict
-from experiments.report import markdown, measured_on, publish, regenerate
+from experiments.report import judged, markdown, measured_on, publish, regenerate
 from experiments.thousand.claims import (
     Thousand,
     check_memory,
@@ -85,7 +84,7 @@ def readme(thousand: Thousand) -> str:
             "",
             f"## Training: {label_of(records)}",
             "",
-            *markdown(verdict.rows(check_training(records))),
+            *judged(check_training(records)),
             "",
             f"![running training error against iteration, {name}](figures/curves_{name}.png)",
             "",
@@ -99,7 +98,7 @@ def readme(thousand: Thousand) -> str:
             "",
             f"## Memory: {label_of(memory)}",
             "",
-            *markdown(verdict.rows(check_memory(thousand))),
+            *judged(check_memory(thousand)),
             "",
             "![memory against depth](figures/memory.png)",
             "",
