@@ -1,17 +1,18 @@
 """Every shipped configuration composes, names what it says, and builds a network and a learning rate."""
 
+import json
 import re
 
 import hydra
 import pytest
 import torch
-from composing import CONF, ROOT, compose_cell
+from composing import CONF, ROOT, committed, compose_cell
 from omegaconf import OmegaConf
 
 from plainres import data
 from plainres.batches import NORMALISATIONS, Augmentation
 from plainres.machine import PRECISIONS
-from plainres.record import config_differences
+from plainres.record import config_differences, shared_config
 
 PROTOCOLS = sorted(path.stem for path in (CONF / "protocol").glob("*.yaml"))
 SOURCES = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
@@ -89,6 +90,35 @@ def test_paper_is_section_4_2(tmp_path):
             if depth == 110 and iteration < 400:
                 expected = 0.01
             assert abs(cell.schedule.at(iteration, depth) - expected) < 1e-12
+
+
+# Slug → what the name of a results folder says to the command that measures it
+COMMANDS = {
+    "depth": r"(?P<protocol>.+)",
+    "shortcuts": r"(?P<protocol>.+)",
+    "robustness": r"(?P<setting>.+)",
+    "lineage": r"(?P<network>.+)",
+    "large": r"(?P<large>.+)",
+    "thousand": r"(?P<thousand>.+)",
+    "lenet": r"(?P<data>.+)-(?P<model__era>.+)",
+    "signal": r"(?P<signal>.+)-(?P<model__norm>.+)",
+    "autopsy": r"(?P<protocol>(?P<base>[^-]+))-(?P<rescue>.+)",
+    "pace": r"width(?P<protocol__width>.+)-batch(?P<protocol__batch_size>.+)-rate(?P<protocol__learning_rate>.+)",
+}
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, id="/".join(path.parts[-3:-1])) for path in sorted(ROOT.glob("results/*/*/config.json"))]
+)
+def test_committed_results_are_what_todays_configuration_measures(tmp_path, path):
+    slug, name = path.parts[-3:-1]
+    before = json.loads(committed(str(path.relative_to(ROOT))))
+    said = re.fullmatch(COMMANDS[slug], name)
+    assert said is not None
+    words = [f"{option.replace('__', '.')}={value}" for option, value in said.groupdict().items()]
+    data = ["data=cifar10_jpeg", "data.root=x"] if "JPEG" in before["data"]["label"] else []
+    composed = shared_config(compose_cell(tmp_path, f"+experiment={slug}", *words, *data).identity)
+    assert config_differences(before, composed) == []
 
 
 @pytest.mark.parametrize("group", ["protocol", "experiment"])

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from plainres import probes, train
 from plainres import record as records
+from plainres.blocks import BasicBlock
 from plainres.network import CifarNetwork
 
 LOOKING = "+callbacks={probes:{_target_:plainres.probes.Probes,images:16}}"
@@ -93,6 +94,38 @@ def test_a_look_leaves_everything_as_it_is(options):
     assert images.grad is None
     assert not images.requires_grad
     assert not any(module._forward_hooks for module in chosen.modules())
+
+
+def test_a_look_draws_no_random_number_of_the_runs():
+    chosen = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.LazyLinear(10))
+    images, labels = images_and_labels()
+    chosen(images)
+    random = torch.get_rng_state()
+    assert probes.look(chosen, images, labels) is not None
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # Dynamo's own look at its inputs
+def test_layers_that_run_in_other_kernels_are_seen_like_others(monkeypatch):
+    """What fused and compiled blocks do to hooks, without a GPU: one calls no modules, the other knows no hooks once it is compiled."""
+    kernels = pytest.importorskip("plainres.fused", exc_type=ImportError)
+    images, labels = images_and_labels()
+    expected = probes.look(network(14), images, labels)
+    fused = network(14)
+    for module in fused.modules():
+        if type(module) is BasicBlock:
+            module.__class__ = kernels.FusedBlock
+    monkeypatch.setattr(kernels, "layer", lambda *_: pytest.fail("a layer ran without its module"))
+    monkeypatch.setattr(probes, "neighbours_correlation", lambda *_: torch.tensor(expected.correlation, dtype=torch.float64))
+    assert probes.look(fused, images, labels) == expected
+    compiled = network(14)
+    for module in compiled.modules():
+        if type(module) is BasicBlock:
+            module.compile(backend="eager")
+    before = {name: tensor.clone() for name, tensor in compiled.state_dict().items()}
+    compiled(images)
+    compiled.load_state_dict(before)
+    assert probes.look(compiled, images, labels) == expected
 
 
 def test_checkpointed_activations_are_seen_like_others():

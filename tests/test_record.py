@@ -339,6 +339,17 @@ def test_gather_replaces_rows_of_a_cell_measured_again_and_keeps_rows_without_fo
     assert records.read_curves(tmp_path) == [*old_points[:2], make_point(iteration=70), *old_points[4:]]
 
 
+def test_gather_passes_over_cells_of_another_configuration(tmp_path, make_record, config):
+    def identity(iterations: int) -> dict:
+        return records.cell_config(changed(config, "protocol.iterations", iterations), "residual")
+
+    records.write_json(tmp_path / records.CONFIG_FILE, records.shared_config(identity(500)))
+    for depth, iterations in ((20, 500), (56, 2000)):
+        within = cell_folder(tmp_path, make_record(depth=depth))
+        records.write_json(within / records.CONFIG_FILE, identity(iterations))
+    assert [row.depth for row in records.gather(tmp_path)] == [20]
+
+
 def test_gather_again_changes_no_byte(tmp_path, make_record, make_point):
     cell_folder(tmp_path, make_record(train_error=1 / 3, seconds=1e6 / 7), [make_point(train_loss=2 / 3)])
     cell_folder(tmp_path, make_record(arm="residual", status="diverged", test_error=None))

@@ -1,6 +1,7 @@
 """The sweep from the command line, as a person types it: what it refuses, skips, survives and leaves behind."""
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from composing import ROOT, compose_cell
 
 from plainres import record as records
+from plainres import sweep
 from plainres.sweep import DONE, FAILED, RUNNING, WAITING, State, Watch, describe, duration, picture
 
 GRID = ("+experiment=depth", "protocol=smoke", "model.depth=14,8", "jobs=2")
@@ -202,6 +204,53 @@ def test_two_cells_in_one_folder_are_refused(tmp_path):
     refused = run(tmp_path, "-m", *GRID, "model.width=2,4")
     assert refused.returncode == 1
     assert "share the folder" in refused.stderr
+
+
+def test_arms_that_differ_in_more_than_the_shortcut_are_no_one_table(tmp_path):
+    refused = run(tmp_path, "-m", "protocol=smoke", "model.depth=8", "model=residual,se")
+    assert refused.returncode == 1
+    assert "differ in more than arm, depth and seed (model.block: None → " in refused.stderr
+    assert "NAME=" in refused.stderr
+
+
+def test_a_sweep_needs_no_experiment(tmp_path):
+    ended = run(tmp_path, "-m", "protocol=smoke", "model.depth=8", "seed=0,1")
+    assert ended.returncode == 0, ended.stderr
+    assert [row.seed for row in records.read_runs(tmp_path / "depth" / "smoke")] == [0, 1]
+
+
+@pytest.mark.parametrize("words", [("protocol=smoke", "protocol.iterations=1"), ("protocol=smoke", "model.depth=8", "kernels=quick")])
+def test_a_single_run_that_is_refused_leaves_the_tables_where_they_are(undisturbed, tmp_path, words):
+    folder = tmp_path / "depth" / "smoke"
+    folder.mkdir(parents=True)
+    for name in ("runs.csv", "curves.csv", "config.json"):
+        (folder / name).write_bytes((undisturbed[0] / "depth" / "smoke" / name).read_bytes())
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    refused = run(tmp_path, *words)
+    assert refused.returncode == 1
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_a_damaged_table_is_refused_before_anything_runs(tmp_path):
+    table = tmp_path / "depth" / "smoke" / "runs.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("<<<<<<< HEAD\n")
+    (table.parent / "config.json").write_text(json.dumps(records.shared_config(compose_cell(tmp_path, "protocol=smoke").identity)))
+    refused = run(tmp_path, "-m", *GRID)
+    assert refused.returncode == 1
+    assert "lacks the columns" in refused.stderr
+    assert not list(tmp_path.rglob("record.json"))
+
+
+def test_a_table_that_cannot_be_gathered_in_the_end_is_no_warning(tmp_path, capsys):
+    table = tmp_path / "depth" / "smoke" / "runs.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("<<<<<<< HEAD\n")
+    ended = sweep.Sweep()
+    ended.cells = [compose_cell(tmp_path, "protocol=smoke")]
+    with pytest.raises(SystemExit):
+        ended.on_multirun_end(None)
+    assert "lacks the columns" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

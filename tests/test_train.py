@@ -166,6 +166,41 @@ def test_an_interrupted_run_ends_with_the_record_of_an_undisturbed_one(undisturb
     assert curve(cell) == curve(undisturbed[0])
 
 
+@pytest.mark.parametrize("options", [("model=alexnet", "model.depth=8", "model.width=12", "model.head=small", "data.pad_to=32")])
+def test_dropout_goes_on_where_it_was(tmp_path, monkeypatch, options):
+    short = ("protocol=smoke", "threads=1", "protocol.evaluation_images=64", "checkpoint_seconds=0", *options)
+    record = train.train_cell(compose_cell(tmp_path / "undisturbed", *short))
+    cell = compose_cell(tmp_path / "interrupted", *short)
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 13)
+        with pytest.raises(InterruptionError):
+            train.train_cell(cell)
+    assert numbers(train.train_cell(cell)) == numbers(record)
+
+
+def test_a_run_keeps_the_precision_it_began_with(tmp_path, monkeypatch):
+    cell = compose_cell(tmp_path, *SMOKE, "checkpoint_seconds=0")
+    for iteration, precision in ((6, "bf16-mixed"), (None, "32-true")):
+        with monkeypatch.context() as patched:
+            patched.setattr(machine, "pick_precision", lambda *_, precision=precision: precision)
+            if iteration is None:
+                assert train.train_cell(cell).precision == "bf16-mixed"
+                continue
+            interrupt_at(patched, iteration)
+            with pytest.raises(InterruptionError):
+                train.train_cell(cell)
+
+
+def test_looks_that_fall_within_a_chunk_are_refused(tmp_path, monkeypatch):
+    overrides = (*SMOKE, "checkpoint_seconds=0")
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 6)
+        with pytest.raises(InterruptionError):
+            train.train_cell(compose_cell(tmp_path, *overrides, "iterations_per_chunk=2"))
+    with pytest.raises(ValueError, match=r"in chunks of 2 iterations; log_every 3 .* must be multiples of 2"):
+        train.train_cell(compose_cell(tmp_path, *overrides, "protocol.log_every=3"))
+
+
 def test_chunks_of_iterations_change_no_number(undisturbed, tmp_path):
     cell = compose_cell(tmp_path / "chunks", *SMOKE, "iterations_per_chunk=3")
     assert train.iterations_per_chunk(3, 4, 8) == 2
@@ -239,6 +274,20 @@ def test_another_configuration_is_refused_and_force_keeps_the_old_folder(undistu
     new = train.train_cell(compose_cell(tmp_path / "undisturbed", *overrides, "force=true"))
     assert new.config_hash != record.config_hash
     assert records.read_record(old.folder.with_name(f"{old.folder.name}.old1")) == record
+
+
+def test_what_hydra_made_for_a_forced_run_stays_with_it(undisturbed, tmp_path):
+    folder = undisturbed[0].folder
+    (folder / "train.log").write_text("of the new run")
+    train.train_cell(compose_cell(tmp_path / "undisturbed", *SMOKE, "protocol.weight_decay=0.5", "force=true"))
+    assert (folder / "train.log").read_text() == "of the new run"
+    assert not folder.with_name(f"{folder.name}.old1").joinpath("train.log").exists()
+
+
+def test_a_start_that_measured_nothing_does_not_keep_the_folder(tmp_path):
+    with pytest.raises(ValueError, match="batch"):
+        train.train_cell(compose_cell(tmp_path, *SMOKE, "protocol.batch_size=5000"))
+    assert train.train_cell(compose_cell(tmp_path, *SMOKE)).status == records.FINISHED
 
 
 def test_a_run_whose_loss_is_not_finite_ends_as_a_diverged_record(tmp_path):

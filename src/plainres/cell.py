@@ -4,7 +4,7 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +21,7 @@ from plainres.schedule import Schedule
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
 LOG = logging.getLogger(__name__)
+HYDRAS_OWN = (".hydra", "train.log")
 LOCK_SECONDS = 60  # an orphan of a killed sweep notices within a few iterations that its parent is gone
 
 
@@ -91,9 +92,18 @@ class Cell:
         missing = OmegaConf.missing_keys(self.config)
         if missing:
             raise ValueError(f"{min(missing)} is not set; data={self.config.data.name} needs {min(missing)}=…")
-        clip_norm = self.config.protocol.clip_norm
-        if clip_norm is not None and not clip_norm > 0:
-            raise ValueError(f"clip_norm {clip_norm} is not above 0; null clips nothing")
+        protocol = self.config.protocol
+        for name in ("iterations", "batch_size", "log_every", "evaluate_every", "error_window", "evaluation_images"):
+            value = protocol[name]
+            if not (value is None and name in ("error_window", "evaluation_images")) and not (_is_number(value, int) and value >= 1):
+                raise ValueError(f"protocol.{name} {value!r} is not a whole number from 1 up")
+        for name in ("learning_rate", "momentum", "weight_decay"):
+            if not (_is_number(protocol[name], (int, float)) and protocol[name] >= 0):
+                raise ValueError(f"protocol.{name} {protocol[name]!r} is not a number from 0 up")
+        if protocol.clip_norm is not None and not (_is_number(protocol.clip_norm, (int, float)) and protocol.clip_norm > 0):
+            raise ValueError(f"protocol.clip_norm {protocol.clip_norm!r} is not a number above 0; null clips nothing")
+        if (width := self.config.model.get("width")) is not None and not (_is_number(width, int) and width >= 1):
+            raise ValueError(f"model.width {width!r} is not a whole number from 1 up")
         _ = self.schedule  # raises ValueError for numbers that fit no run
 
     def finished(self) -> records.Record | None:
@@ -109,9 +119,9 @@ class Cell:
         return record if record and record.config_hash == records.config_hash(self.identity) else None
 
     def refusal(self) -> str | None:
-        """One line where the cell's folder belongs to another configuration, else None."""
+        """One line where something was measured in the cell's folder under another configuration, else None."""
         old = records.read_json(self.folder / records.CONFIG_FILE)
-        if old == self.identity:
+        if old == self.identity or not any((self.folder / name).exists() for name in (records.RECORD_FILE, records.CHECKPOINT_FILE)):
             return None
         if old is not None:
             differences = "; ".join(records.config_differences(old, self.identity))
@@ -134,7 +144,12 @@ class Cell:
         if refusal := self.refusal():
             if not self.config.force:
                 raise ValueError(refusal)
-            LOG.info("%s set aside as %s", self.folder, set_aside(self.folder))
+            aside = set_aside(self.folder)
+            for name in HYDRAS_OWN:  # Hydra made them for this run before it began
+                if (aside / name).exists():
+                    self.folder.mkdir(exist_ok=True)
+                    (aside / name).rename(self.folder / name)
+            LOG.info("%s set aside as %s", self.folder, aside)
         records.write_json(self.folder / records.CONFIG_FILE, self.identity)
 
     @contextmanager
@@ -162,6 +177,10 @@ class Cell:
             yield
 
 
+def _is_number(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
 def compose_cell(results: Path, *overrides: str) -> Cell:
     """The cell that `python -m plainres.train <overrides>` would train, with its results below `results`."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -177,10 +196,16 @@ def claim_tables(cells: Sequence[Cell]) -> str | None:
 
     The rows of runs.csv share everything but arm, depth, shortcut and seed, and config.json beside it says what. Tables of
     another configuration (as the committed ones, when another data set is taken) move to a folder of their own.
+
+    Raises:
+        ValueError: the cells do not share a configuration; names what differs.
     """
-    folder, shared = cells[0].protocol_folder, _shared(cells[0].identity)
+    folder, shared = cells[0].protocol_folder, records.shared_config(cells[0].identity)
     others = (records.INSERTIONS_TABLE, records.BRANCHES_TABLE, records.PROBES_TABLE)
     tables = (records.RUNS_TABLE, records.CURVES_TABLE, *others, records.CONFIG_FILE)
+    for cell in cells[1:]:
+        if unlike := records.config_differences(shared, records.shared_config(cell.identity)):
+            raise ValueError(f"cells of {folder} differ in more than arm, depth and seed ({'; '.join(unlike)}); NAME=… for each")
     old = records.read_json(folder / records.CONFIG_FILE)
     line = None
     if (folder / records.RUNS_TABLE).exists() and old != shared:
@@ -206,9 +231,3 @@ def set_aside(path: Path, target: Path | None = None) -> Path:
         aside.mkdir(parents=True)
         path.rename(aside / path.name)
     return aside
-
-
-def _shared(identity: Mapping[str, Any]) -> dict[str, Any]:
-    shared = {key: value for key, value in identity.items() if key not in ("arm", "seed", "parent")}
-    shared["model"] = {key: value for key, value in identity["model"].items() if key not in ("depth", "shortcut")}
-    return shared

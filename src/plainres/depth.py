@@ -51,8 +51,3 @@ def num_blocks(depth: int) -> int:
         below = blocks * _STEP + _LAYERS_OUTSIDE_STAGES
         raise ValueError(f"depth {depth} is not 6n+2; nearest: {below} and {below + _STEP}")
     return blocks
-
-
-def legal_depths() -> range:
-    """Every legal depth, from the shallowest to the deepest."""
-    return range(MIN_DEPTH, MAX_DEPTH + 1, _STEP)

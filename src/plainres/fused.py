@@ -308,7 +308,7 @@ class FusedBlock(BasicBlock):
     """A BasicBlock whose layers run as `layer` while it is trained; where the size changes, its first one runs as before."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
+        if not self.training or self.conv1._forward_hooks:  # whoever watches a module wants it called
             return super().forward(x)
         assert isinstance(self.bn1, nn.BatchNorm2d)
         assert isinstance(self.bn2, nn.BatchNorm2d)

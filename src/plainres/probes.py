@@ -99,6 +99,12 @@ def look(network: nn.Module, images: Tensor, labels: Tensor) -> Look | None:
         labels: int64 (N,).
     """
     assert network.training, "evaluation mode normalises with other statistics"
+    generators = [images.device] if images.is_cuda else []  # dropout draws from them
+    with torch.random.fork_rng(generators), torch.compiler.set_stance("force_eager"):  # compiled code knows no hooks
+        return _look(network, images, labels)
+
+
+def _look(network: nn.Module, images: Tensor, labels: Tensor) -> Look | None:
     layers: list[_Layer] = []
     seen = images.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     hooks = _watch(network, layers)
@@ -109,9 +115,10 @@ def look(network: nn.Module, images: Tensor, labels: Tensor) -> Look | None:
     finally:
         for hook in hooks:
             hook.remove()
+    count = len(layers)
+    assert count == sum(type(module) is nn.Conv2d for module in _main_path(network)), "a layer ran without its module"
     if not loss.isfinite():
         return None
-    count = len(layers)
     wanted: Any = [*(layer.weight for layer in layers), *(layer.output for layer in layers), seen]
     gradients = torch.autograd.grad(loss, wanted)
     values = torch.stack(
@@ -143,11 +150,11 @@ def _watch(network: nn.Module, layers: list[_Layer]) -> list[RemovableHandle]:
             layers[-1].dead = (output.detach().amax((0, 2, 3)) == 0).float().mean()
 
     hooks: dict[type, Callable[[Any, Any, Tensor], None]] = {nn.Conv2d: convolution, nn.BatchNorm2d: norm, nn.ReLU: relu}
-    return [
-        module.register_forward_hook(hooks[type(module)])
-        for name, module in network.named_modules()
-        if type(module) in hooks and not BESIDE & set(name.split("."))
-    ]
+    return [module.register_forward_hook(hooks[type(module)]) for module in _main_path(network) if type(module) in hooks]
+
+
+def _main_path(network: nn.Module) -> list[nn.Module]:
+    return [module for name, module in network.named_modules() if not BESIDE & set(name.split("."))]
 
 
 class Probes(pl.Callback):

@@ -254,6 +254,13 @@ def cell_config(config: Mapping[str, Any], arm: str) -> dict[str, Any]:
     return kept(chosen, "")
 
 
+def shared_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What all cells of one results folder share: a `cell_config` without arm, depth, shortcut, seed and parent."""
+    shared = {key: value for key, value in config.items() if key not in ("arm", "seed", "parent")}
+    shared["model"] = {key: value for key, value in config["model"].items() if key not in ("depth", "shortcut")}
+    return shared
+
+
 def config_hash(config: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits of a `cell_config`."""
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
@@ -403,11 +410,15 @@ def read_surfaces(folder: Path) -> list[tuple[Surface, list[SurfacePoint]]]:
 def gather(folder: Path) -> list[Record]:
     """Takes the finished cells of `folder`/runs into runs.csv, curves.csv and the other tables; rows of cells that have no folder stay.
 
-    Returns all records of the table, sorted by arm, depth and seed.
+    Cells of another configuration than `folder`/config.json are passed over. Returns all records of the table, sorted by arm, depth and
+    seed.
     """
     found = {}
+    shared = read_json(folder / CONFIG_FILE)
     for path in sorted((folder / "runs").glob("*/" + RECORD_FILE)):
-        record = read_record(path.parent)
+        record, own = read_record(path.parent), read_json(path.parent / CONFIG_FILE)
+        if shared and own and shared_config(own) != shared:
+            continue
         if record and record.cell == path.parent.name:  # a folder that was set aside has another name
             found[record.cell] = record
     runs = [record for record in read_runs(folder) if record.cell not in found] + list(found.values())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from plainres import record as records
@@ -21,14 +22,15 @@ PARENT = os.getppid()  # before any cell: once the parent is gone, a later cell 
 class RunLog(pl.Callback):
     """Logs every `log_every` iterations, checkpoints every `checkpoint_seconds`, ends a run whose loss is not finite.
 
-    A checkpoint carries the curve and the seconds so far, and none is taken between an update and the evaluation that follows it
-    (Lightning would take that evaluation as done): a resumed run ends with the record of an undisturbed one.
+    A checkpoint carries the curve, the seconds so far and the state of torch's generators (dropout draws from them), and none is taken
+    between an update and the evaluation that follows it (Lightning would take that evaluation as done): a resumed run ends with the
+    record of an undisturbed one.
 
     Args:
         folder: where curve, events, progress and checkpoint lie.
         iterations: length of the whole run.
         batch_size: images of an iteration.
-        iterations_per_chunk: kept in the checkpoint, for the run that continues.
+        iterations_per_chunk, precision: kept in the checkpoint, for the run that continues.
         stop_with_parent: end the process when the sweep that started it is gone.
     """
 
@@ -44,6 +46,7 @@ class RunLog(pl.Callback):
         iterations: int,
         batch_size: int,
         iterations_per_chunk: int = 1,
+        precision: str = "32-true",
         stop_with_parent: bool = False,
     ):
         self.arm, self.depth, self.seed = arm, depth, seed
@@ -54,10 +57,12 @@ class RunLog(pl.Callback):
         self.iterations = iterations
         self.batch_size = batch_size
         self.iterations_per_chunk = iterations_per_chunk
+        self.precision = precision
         self.parent = PARENT if stop_with_parent else None
         self.curve: list[CurvePoint] = []
         self.diverged = False
         self._seconds_before = 0.0
+        self._generators: list[torch.Tensor] = []
         self._started: float | None = None
         self._start_step = 0
         self._last_checkpoint = self._last_progress = time.monotonic()
@@ -69,13 +74,17 @@ class RunLog(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         curve = [asdict(point) for point in self.curve]
-        return {"curve": curve, "seconds": self.seconds, "iterations_per_chunk": self.iterations_per_chunk}
+        kept = {"iterations_per_chunk": self.iterations_per_chunk, "precision": self.precision}
+        return {"curve": curve, "seconds": self.seconds, "generators": generator_states(), **kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.curve = [CurvePoint(**point) for point in state_dict["curve"]]
         self._seconds_before = state_dict["seconds"]
+        self._generators = state_dict["generators"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if self._generators:
+            set_generator_states(self._generators)  # here: what came before drew from them
         self._started = self._last_checkpoint = self._last_progress = time.monotonic()
         self._start_step = pl_module.iteration
         if isinstance(trainer.logger, TensorBoardLogger):
@@ -157,6 +166,18 @@ class RunLog(pl.Callback):
             "seconds_remaining": remaining,
         }
         records.write_json(self.folder / records.PROGRESS_FILE, progress)
+
+
+def generator_states() -> list[torch.Tensor]:
+    """States of torch's generators: the CPU's, then the GPU's where there is one."""
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else ())]
+
+
+def set_generator_states(states: list[torch.Tensor]) -> None:
+    """What `generator_states` returned; those of GPUs that this machine lacks are passed over."""
+    torch.set_rng_state(states[0].cpu())
+    for device, state in enumerate(states[1:][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(state.cpu(), device)
 
 
 def _layout() -> dict[str, dict[str, list]]:

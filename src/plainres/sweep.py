@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def cells_of(config: DictConfig) -> list[Cell]:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     loader = GlobalHydra.instance().config_loader()
-    arguments = [f"{name}={values}" for name, values in config.hydra.sweeper.params.items()] + list(config.hydra.overrides.task)
+    arguments = [f"{name}={values}" for name, values in (config.hydra.sweeper.params or {}).items()] + list(config.hydra.overrides.task)
     overrides = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
     cells = []
     for job in BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]:
@@ -143,7 +143,6 @@ class Sweep(Callback):
         except Exception as error:  # Hydra turns an exception of a callback into a warning and goes on; an exit it lets through
             give_up([error])
         if not left:
-            self._gather()
             self.console.print(f"all {len(self.cells)} cells are finished; FORCE=1 with another configuration measures anew", markup=False)
             sys.exit(0)
         from plainres.machine import num_cores
@@ -156,7 +155,11 @@ class Sweep(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         self._end_display()
-        failures = self._gather()
+        failures: list[Exception | str] = [*self._failures()]
+        try:
+            self._gather()
+        except Exception as error:  # which Hydra would make a warning of
+            failures.append(error)
         if failures:
             give_up(failures)
 
@@ -183,15 +186,18 @@ class Sweep(Callback):
         for folder in self._protocol_folders():
             if line := claim_tables([cell for cell in self.cells if cell.protocol_folder == folder]):
                 self.console.print(line, markup=False, highlight=False)
+        self._gather()  # a damaged table shows here, and not after hours
         return left
 
     def _protocol_folders(self) -> list[Path]:
         return sorted({cell.protocol_folder for cell in self.cells})
 
-    def _gather(self) -> list[str]:
-        """Gathers the finished cells; returns a line for each failed one."""
+    def _gather(self) -> None:
         for folder in self._protocol_folders():
             records.gather(folder)
+
+    def _failures(self) -> list[str]:
+        """A line for each failed cell."""
         if self._watch is None:
             return []
         return [f"{state.name} failed: {state.text}" for state in self._watch.states() if state.status == FAILED]
@@ -235,7 +241,8 @@ class Sweep(Callback):
             self.console.print(text, markup=False, highlight=False)
             reported.add(state.name)
         if new:
-            self._gather()
+            with suppress(ValueError, OSError):  # told at the end; the display and the cells go on
+                self._gather()
 
     def _headline(self, states: Sequence[State]) -> str:
         assert self._watch is not None

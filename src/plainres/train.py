@@ -24,6 +24,7 @@ from plainres.sweep import describe
 
 if TYPE_CHECKING:  # torch is imported where it is used: a sweep with nothing left to do ends in seconds
     from plainres.data import Source
+    from plainres.machine import Precision
 
 LOG = logging.getLogger(__name__)
 GPU_ITERATIONS_PER_CHUNK = 100  # on a GPU, about 0.1 s
@@ -64,7 +65,6 @@ def _fit(cell: Cell) -> records.Record:
     machine.keep_freed_memory()
     _quiet_lightning()
     accelerator, device = machine.pick_device(config.accelerator)
-    precision = machine.pick_precision(protocol.precision, device)
     commit, clean = records.repository_state(ROOT)
 
     source = load_source(config)
@@ -79,7 +79,13 @@ def _fit(cell: Cell) -> records.Record:
     normaliser = Normaliser(pixels, config.data.normalisation)
     evaluate_every = min(protocol.evaluate_every, protocol.iterations)
     wanted = config.iterations_per_chunk or (GPU_ITERATIONS_PER_CHUNK if accelerator == "gpu" else 1)
-    checkpoint, start, chunk = _checkpoint(folder, iterations_per_chunk(wanted, protocol.log_every, evaluate_every))
+    chunk = iterations_per_chunk(wanted, protocol.log_every, evaluate_every)
+    checkpoint, start, chunk, precision = _checkpoint(folder, chunk, machine.pick_precision(protocol.precision, device))
+    if iterations_per_chunk(chunk, protocol.log_every, evaluate_every) != chunk:
+        raise ValueError(
+            f"{folder} continues in chunks of {chunk} iterations; log_every {protocol.log_every} and evaluate_every {evaluate_every} "
+            f"must be multiples of {chunk}, the latter a larger one"
+        )
     stream = TrainingBatches(
         pixels, labels, normaliser, augmentation, protocol.batch_size, seed, protocol.iterations, start, iterations_per_chunk=chunk
     )
@@ -106,6 +112,7 @@ def _fit(cell: Cell) -> records.Record:
         iterations=protocol.iterations,
         batch_size=protocol.batch_size,
         iterations_per_chunk=chunk,
+        precision=precision,
         stop_with_parent=_is_sweep_worker(),
     )
     logger = TensorBoardLogger(folder, name="", version="", default_hp_metric=False, purge_step=start or None)
@@ -274,11 +281,11 @@ def _evaluate(trainer: Any, module: Any, loaders: list) -> dict[str, float]:
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
-def _checkpoint(folder: Path, chunk: int) -> tuple[Path | None, int, int]:
-    """The checkpoint to continue from, its iteration, and the iterations of its chunks (`chunk` where there is no checkpoint).
+def _checkpoint(folder: Path, chunk: int, precision: "Precision") -> tuple[Path | None, int, int, "Precision"]:
+    """The checkpoint to continue from, its iteration, the iterations of its chunks, its precision; the last two as given without one.
 
-    Chunks keep their length over interruptions, because Lightning counts them. A damaged checkpoint is set aside, and the sweep's
-    display says so.
+    Chunks keep their length over interruptions, because Lightning counts them, and a run keeps its precision on whatever machine it
+    goes on. A damaged checkpoint is set aside, and the sweep's display says so.
     """
     import torch
 
@@ -286,10 +293,11 @@ def _checkpoint(folder: Path, chunk: int) -> tuple[Path | None, int, int]:
 
     path, aside = folder / records.CHECKPOINT_FILE, folder / records.DAMAGED_CHECKPOINT_FILE
     if not path.exists():
-        return None, 0, chunk
+        return None, 0, chunk, precision
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        iteration, chunk = checkpoint["iteration"], checkpoint["callbacks"][RunLog.__qualname__]["iterations_per_chunk"]
+        kept = checkpoint["callbacks"][RunLog.__qualname__]
+        found = path, checkpoint["iteration"], kept["iterations_per_chunk"], kept["precision"]
     except Exception as error:
         path.replace(aside)
         aside.touch()
@@ -297,9 +305,9 @@ def _checkpoint(folder: Path, chunk: int) -> tuple[Path | None, int, int]:
         LOG.warning(line)
         if not _is_sweep_worker():
             print(line, file=sys.stderr)
-        return None, 0, chunk
-    LOG.info("continues at iteration %d", iteration)
-    return path, iteration, chunk
+        return None, 0, chunk, precision
+    LOG.info("continues at iteration %d", found[1])
+    return found
 
 
 def iterations_per_chunk(wanted: int, log_every: int, evaluate_every: int) -> int:
@@ -349,9 +357,9 @@ def _task(config: DictConfig) -> None:
         _train_in_sweep(cell)
         return
     try:
+        print(describe(train_cell(cell)))
         if line := claim_tables([cell]):
             print(line)
-        print(describe(train_cell(cell)))
         records.gather(cell.protocol_folder)
     except (ValueError, OSError) as error:
         give_up([error])
