@@ -14,6 +14,7 @@ from pathlib import Path
 from experiments import verdict
 from experiments.depth.claims import MARGIN, counted
 from experiments.inference import Criterion, page_trend
+from experiments.tables import require_same_images
 from experiments.text import columns, tell
 from experiments.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from plainres.record import (
@@ -107,7 +108,7 @@ def read_family(folder: Path) -> Family:
     """All cells of a results folder.
 
     Raises:
-        ValueError: there are no children, or a table is damaged or lacks what another has.
+        ValueError: there are no children, a table is damaged or lacks what another has, or cells were measured on different images.
     """
     parents: list[Record] = []
     groups: dict[str, list[Child]] = {TRAINED_ON: [], DECAY: [], "": []}
@@ -128,7 +129,9 @@ def read_family(folder: Path) -> Family:
             group.append(Child(record, insertions[key], decay, own))
     if not groups[""] and not groups[DECAY]:
         raise ValueError(f"no records in {folder}; make sweep-identity PROTOCOL={folder.name} measures them")
-    return Family(tuple(parents), tuple(groups[TRAINED_ON]), tuple(groups[""]), tuple(groups[DECAY]))
+    family = Family(tuple(parents), tuple(groups[TRAINED_ON]), tuple(groups[""]), tuple(groups[DECAY]))
+    require_same_images({f"{record.protocol}/{record.cell}": [record] for record in family.records})
+    return family
 
 
 def grid_of(family: Family, arm: str) -> Grid | None:

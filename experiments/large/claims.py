@@ -11,9 +11,10 @@ from pathlib import Path
 
 from experiments import verdict
 from experiments.inference import Criterion
+from experiments.tables import read_folders
 from experiments.text import columns, tell
 from experiments.verdict import NOT_REPRODUCED, Claim
-from plainres.record import DIVERGED, RUNS_TABLE, CurvePoint, Record, read_curves, read_runs
+from plainres.record import DIVERGED, CurvePoint, Record, read_curves
 
 ENDS = 5  # iterations at either end of a run whose mean loss is compared: dropout makes single ones scatter
 
@@ -50,11 +51,9 @@ def read_large(folder: Path) -> dict[str, list[Run]]:
         ValueError: there are no records, or a table is damaged.
     """
     found = {}
-    for table in sorted(folder.glob(f"*/{RUNS_TABLE}")):
-        curves = read_curves(table.parent)
-        found[table.parent.name] = [Run(record, _losses(record, curves)) for record in read_runs(table.parent)]
-    if not found:
-        raise ValueError(f"no records in {folder}; make sweep-large measures them")
+    for network, records in read_folders(folder, "sweep-large").items():
+        curves = read_curves(folder / network)
+        found[network] = [Run(record, _losses(record, curves)) for record in records]
     return dict(sorted(found.items(), key=lambda item: item[1][0].record.num_multiply_adds or 0))
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from experiments import verdict
 from experiments.inference import Criterion
+from experiments.tables import read_folders
 from experiments.text import columns, tell
 from experiments.verdict import INCONCLUSIVE, Claim
-from plainres.record import RUNS_TABLE, Record, read_runs
+from plainres.record import Record
 
 FASHION, DIGITS = "fashion_mnist", "digits"
 MODERN, OLD = "modern", "1998"
@@ -31,10 +32,7 @@ def read_cells(folder: Path) -> dict[str, list[Record]]:
     Raises:
         ValueError: there are no records, or a table is damaged.
     """
-    found = {path.parent.name: read_runs(path.parent) for path in sorted(folder.glob(f"*/{RUNS_TABLE}"))}
-    if not found:
-        raise ValueError(f"no records in {folder}; make sweep-lenet measures them")
-    return found
+    return read_folders(folder, "sweep-lenet")
 
 
 def errors_by_seed(cells: Cells, data: str, era: str) -> dict[int, float]:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from experiments import verdict
 from experiments.inference import Criterion
+from experiments.tables import read_folders, require_same_images
 from experiments.text import columns, tell
 from experiments.verdict import INCONCLUSIVE, Claim
-from plainres.record import RUNS_TABLE, Record, read_runs
+from plainres.record import Record
 
 # Folder → name and year, in the order of their papers
 NETWORKS = {
@@ -68,11 +69,10 @@ def read_lineage(folder: Path) -> dict[str, list[Record]]:
     """The records of each network, in the order of the papers, networks of one's own last.
 
     Raises:
-        ValueError: there are no records, or a table is damaged.
+        ValueError: there are no records, a table is damaged, or networks were trained on different images.
     """
-    found = {path.parent.name: read_runs(path.parent) for path in sorted(folder.glob(f"*/{RUNS_TABLE}"))}
-    if not found:
-        raise ValueError(f"no records in {folder}; make sweep-lineage measures them")
+    found = read_folders(folder, "sweep-lineage")
+    require_same_images(found)
     order = [*NETWORKS, *found]
     return dict(sorted(found.items(), key=lambda item: order.index(item[0])))
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.tables import read_folders, require_same_images
 from experiments.text import columns, tell
-from plainres.record import RUNS_TABLE, CurvePoint, Record, read_curves, read_runs
+from plainres.record import CurvePoint, Record, read_curves
 
 TARGETS = (0.30, 0.25)
 DEEPER, SHALLOWER = 110, 20
@@ -48,16 +49,16 @@ def read_paces(folder: Path) -> list[Pace]:
     """The cells of all settings, by depth, then by how soon they reach the last target, then by final error.
 
     Raises:
-        ValueError: there are no records, or a table is damaged.
+        ValueError: there are no records, a table is damaged, or settings were measured on different images.
     """
+    found = read_folders(folder, "sweep-pace")
+    require_same_images(found)
     paces = []
-    for table in sorted(folder.glob(f"*/{RUNS_TABLE}")):
-        curves = read_curves(table.parent)
-        for record in read_runs(table.parent):
+    for setting, records in found.items():
+        curves = read_curves(folder / setting)
+        for record in records:
             points = [point for point in curves if (point.arm, point.depth, point.seed) == (record.arm, record.depth, record.seed)]
-            paces.append(pace_of(table.parent.name, record, points))
-    if not paces:
-        raise ValueError(f"no records in {folder}; make sweep-pace measures them")
+            paces.append(pace_of(setting, record, points))
     return sorted(paces, key=_order)
 
 

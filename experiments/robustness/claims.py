@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.depth.claims import MARGIN, counted
+from experiments.tables import read_folders, require_same_images
 from experiments.text import columns, tell
-from plainres.record import CONFIG_FILE, RUNS_TABLE, Record, config_differences, read_json, read_runs
+from plainres.record import CONFIG_FILE, Record, config_differences, read_json
 
 BASELINE = "baseline"
 SHALLOW, DEEP = 20, 56
@@ -72,11 +73,12 @@ def read_rows(folder: Path) -> tuple[list[Row], list[Record]]:
     """One row a setting, the baseline first, and all records.
 
     Raises:
-        ValueError: there is no baseline, or a table is damaged.
+        ValueError: there is no baseline, a table is damaged, or settings were measured on different images.
     """
-    found = {path.parent.name: read_runs(path.parent) for path in sorted(folder.glob(f"*/{RUNS_TABLE}"))}
+    found = read_folders(folder, "sweep-robustness")
     if BASELINE not in found:
         raise ValueError(f"no records in {folder / BASELINE}; make sweep-robustness measures them")
+    require_same_images(found)
     baseline = read_json(folder / BASELINE / CONFIG_FILE) or {}
     rows = [Row(BASELINE, "–", _errors(found[BASELINE]))]
     if any(record.arm == "projection" for record in found[BASELINE]):

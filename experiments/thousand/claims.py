@@ -13,9 +13,10 @@ from pathlib import Path
 from experiments import verdict
 from experiments.depth.claims import MARGIN, counted
 from experiments.inference import Criterion
+from experiments.tables import read_folders
 from experiments.text import columns, seeds_of, tell
 from experiments.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
-from plainres.record import RUNS_TABLE, Record, read_runs
+from plainres.record import Record
 
 DEPTHS = (302, 602, 1202)
 DEEPEST, SHALLOWER = 1202, 110
@@ -44,9 +45,7 @@ def read_thousand(folder: Path) -> Thousand:
     Raises:
         ValueError: there are no records, or a table is damaged.
     """
-    found = {path.parent.name: read_runs(path.parent) for path in sorted(folder.glob(f"*/{RUNS_TABLE}"))}
-    if not found:
-        raise ValueError(f"no records in {folder}; make sweep-thousand measures them")
+    found = read_folders(folder, "sweep-thousand")
     stored, recomputed = (found.pop(name, []) for name in (STORED, RECOMPUTED))
     return Thousand(found, stored, recomputed)
 
