@@ -184,6 +184,12 @@ check: $(STAMP) ## the verdicts of every question that has committed tables; sta
 inspect: $(STAMP) ## MODEL layer by layer: shapes, parameters, multiply-adds, receptive fields (PICTURE=file.png, DEPTH=, ARGS=)
 	@$(BIN)/python -m plainres.ledger model=$(or $(MODEL),residual) $(if $(DEPTH),model.depth=$(DEPTH)) $(if $(PICTURE),picture=$(PICTURE)) $(ARGS)
 
+networks: $(STAMP) ## the same of every network of the lineage, with pictures, into results/networks
+	@mkdir -p results/networks
+	@for model in lenet5 alexnet vgg googlenet inception_v3 residual se residual_imagenet; do \
+	  $(BIN)/python -m plainres.ledger model=$$model picture=results/networks/$$model.png > results/networks/$$model.txt || exit 1; \
+	  echo results/networks/$$model.txt results/networks/$$model.png; done
+
 own-images: $(STAMP) ## fine-tune a network of 18 layers on your pictures: ROOT=folder LABEL=name (DEPTH=, WEIGHTS=imagenet|null, ARGS=)
 	@test -n "$(ROOT)" -a -n "$(LABEL)" || { echo "plainres: make own-images needs ROOT=<folder or archive with train/<class>/ and test/<class>/> and LABEL=<name>" >&2; exit 1; }
 	$(BIN)/python -m plainres.train slug=own protocol=finetune protocol.name='$(LABEL)' data=image_folder data.root='$(ROOT)' data.label='$(LABEL)' \

@@ -85,6 +85,20 @@ def test_layers_come_in_the_order_of_the_pass_and_leave_the_network_as_it_was():
     assert not any(module._forward_hooks for module in network.modules())
 
 
+@pytest.mark.parametrize(
+    ("make", "shapes"),
+    [
+        (googlenet, [(3, 224, 224), (64, 112, 112), (64, 56, 56), (192, 56, 56), (192, 28, 28), (256, 28, 28), (480, 28, 28)]),
+        (lambda: CifarNetwork(20, "zero_pad", block=SqueezeExcitationBlock), [(3, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8)]),
+    ],
+)
+def test_steps_are_of_layers_and_whole_blocks(make, shapes):
+    with torch.device("meta"):
+        network = make()
+    assert ledger.steps(network, shapes[0])[: len(shapes)] == shapes
+    assert not any(module._forward_hooks for module in network.modules())
+
+
 def test_a_shape_that_does_not_come_is_named():
     rows = rows_of(LeNet5, (1, 32, 32))
     assert ledger.missing_shapes(rows, [(6, 28, 28), (7, 7, 7)]) == [(7, 7, 7)]

@@ -209,17 +209,33 @@ def report(model: str, depth: int, rows: Sequence[Layer]) -> str:
     return "\n".join(text)
 
 
-def taper(model: str, rows: Sequence[Layer], image_shape: tuple[int, int, int], path: Path) -> None:
-    """Draws how height and width shrink while channels grow, one step a layer that changes the shape; PNG."""
+def steps(network: nn.Module, image_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The shapes that an image goes through, one a layer or block (as of GoogLeNet) that changes it, beginning with the image's own."""
+
+    def parts(module: nn.Module) -> list[nn.Module]:
+        return [part for child in module.children() for part in (parts(child) if isinstance(child, nn.Sequential) else [child])]
+
+    shapes = [image_shape]
+
+    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+        shape = tuple(output.shape[1:])
+        if len(shape) == 3 and shape != shapes[-1]:
+            shapes.append(shape)
+
+    handles = [part.register_forward_hook(note) for part in parts(network)]
+    ledger(network, image_shape)  # the forward pass
+    for handle in handles:
+        handle.remove()
+    return shapes
+
+
+def taper(model: str, shapes: Sequence[tuple[int, ...]], path: Path) -> None:
+    """Draws how height and width shrink while channels grow, one bar a step; PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    shapes: list[tuple[int, ...]] = [image_shape]
-    for row in rows:
-        if len(row.shape) == 3 and row.shape != shapes[-1]:
-            shapes.append(row.shape)
     figure, axes = plt.subplots(2, 1, figsize=(max(6.0, 0.45 * len(shapes)), 5), sharex=True, layout="constrained")
     labels = ["×".join(map(str, shape)) for shape in shapes]
     for axis, values, name, colour in (
@@ -228,6 +244,8 @@ def taper(model: str, rows: Sequence[Layer], image_shape: tuple[int, int, int], 
     ):
         axis.bar(range(len(shapes)), values, color=colour)
         axis.set_yscale("log", base=2)
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.set_ylim(bottom=min(values) / 1.5)
         axis.set_ylabel(name)
         axis.spines[["right", "top"]].set_visible(False)
     axes[1].set_xticks(range(len(shapes)), labels, rotation=90, fontsize=7)
@@ -257,7 +275,7 @@ def _inspect(config: DictConfig) -> None:
     rows = ledger(network, shape)
     print(report(model, config.model.depth, rows))
     if config.picture:
-        taper(model, rows, shape, Path(config.picture))
+        taper(f"{model}, {config.model.depth} layers", steps(network, shape), Path(config.picture))
         print(f"\n{config.picture}")
 
 
