@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.depth.claims import ARMS, MARGIN, Grid, check, grid_of
+from experiments.depth.claims import ARMS, MARGIN, Grid, check, complete_part, grid_of
 from experiments.text import columns
 from experiments.verdict import VERDICTS
 from plainres.record import read_runs, read_table, write_table
@@ -114,12 +114,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folders", type=Path, nargs="+", help="results/depth/<protocol>")
     for folder in parser.parse_args(arguments).folders:
         try:
-            grid = grid_of(read_runs(folder))
+            records = read_runs(folder)
         except ValueError as error:
             print(f"plainres: {error}", file=sys.stderr)
             return 1
+        grid = complete_part(records, grid_of(records))
         if grid.missing or len(grid.seeds) < 2:
-            print(f"plainres: {folder} has no whole grid of two seeds or more to simulate from", file=sys.stderr)
+            print(f"plainres: {folder} has no grid of two seeds or more to simulate from", file=sys.stderr)
             return 1
         rates = power(grid)
         write_table(folder / POWER_TABLE, rates, Rate)
