@@ -16,6 +16,12 @@ SECONDS ?=
 ARGS ?=
 SURFACE ?= direction_seed=0,1,2 statistics=running,batch
 
+# A misspelt variable would measure something else for hours
+LEGAL := PYTHON PROTOCOL SEEDS DEPTHS ARMS JOBS NAME SETTINGS NETWORKS RESCUES SCALES PARTS ROUNDS SECONDS THOUSAND SURFACE ARGS \
+  SHALLOW FORCE MISSING VERBOSE MARGIN MODEL DEPTH PICTURE ROOT LABEL WEIGHTS
+UNKNOWN := $(filter-out $(LEGAL),$(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name))))
+$(if $(strip $(UNKNOWN)),$(error plainres: $(strip $(UNKNOWN)) is no variable here; legal: $(LEGAL)))
+
 BIN := .venv/bin
 STAMP := .venv/.installed
 empty :=

@@ -98,6 +98,11 @@ def test_the_largest_part_without_a_missing_cell_is_judged_and_named(lost, depth
     assert f"missing cells: {', '.join(sorted(lost, key=list(grid.missing).index))}; judged where none is: {part.where}" in text
 
 
+def test_one_depth_alone_decides_nothing():
+    found = claims.check(claims.grid_of(records(), depths=(56,)))
+    assert [(claim.verdict, claim.seen) for claim in found] == [(INCONCLUSIVE, "one depth: a change needs two")] * 4
+
+
 def test_a_grid_of_which_nothing_is_complete_stays_inconclusive():
     rows = [row for row in records() if row.arm == "plain"]
     grid = claims.grid_of(rows)

@@ -1,6 +1,8 @@
 """The main README says nothing that a record does not carry, and names only what exists."""
 
 import re
+import shutil
+import subprocess
 
 import pytest
 from composing import ROOT, committed
@@ -34,6 +36,18 @@ def test_make_targets_exist():
     for target in set(re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)", README, re.MULTILINE)):
         name = "".join(target)
         assert re.search(rf"^{name}:", makefile, re.MULTILINE), name
+
+
+def test_make_variables_are_legal_ones_and_a_misspelt_one_is_refused():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    legal = re.search(r"^LEGAL := ((?:.*\\\n)*.*)", makefile, re.MULTILINE)[1].replace("\\\n", "").split()
+    named = {word for line in re.findall(r"make [a-z-]+(?: [A-Z]+=\S+)+", README) for word in re.findall(r" ([A-Z]+)=", line)}
+    assert named
+    assert named | set(re.findall(r"^([A-Z]+) \?=", makefile, re.MULTILINE)) <= set(legal)
+    if shutil.which("make"):
+        refused = subprocess.run(["make", "help", "PROTOCL=cpu"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        assert refused.returncode != 0
+        assert "PROTOCL is no variable here; legal: PYTHON PROTOCOL" in refused.stderr
 
 
 def test_the_layout_names_the_modules():

@@ -125,7 +125,7 @@ def check(grid: Grid, margin: float = MARGIN) -> list[Claim]:
     Args:
         margin: a difference of less than that is none, for "does not rise" and "residual ≤ plain"; in the unit of the grid's measure.
     """
-    if grid.missing or not grid.seeds:
+    if grid.missing or not grid.seeds or len(grid.depths) < 2:
         return [Claim(statement, INCONCLUSIVE, _lacking(grid)) for statement in STATEMENTS]
     plain, residual, gap = grid.of("plain"), grid.of("residual"), grid.gap()
     no_worse = tuple(
@@ -147,7 +147,9 @@ def check(grid: Grid, margin: float = MARGIN) -> list[Claim]:
 
 
 def _lacking(grid: Grid) -> str:
-    return f"missing cells: {', '.join(grid.missing)}" if grid.missing else "no cells"
+    if grid.missing:
+        return f"missing cells: {', '.join(grid.missing)}"
+    return "one depth: a change needs two" if grid.seeds else "no cells"
 
 
 def _changes(grid: Grid, rows: Sequence[Sequence[float]], bound: float = 0.0, above: bool = True, of: str = "") -> tuple[Criterion, ...]:
