@@ -114,6 +114,16 @@ def test_figure_and_readme_are_made_and_the_same_twice(folder):
     assert "1 seed" in text
 
 
+def test_the_figure_shows_both_ends_of_every_rise(folder):
+    rows, found = claims.read_rows(folder)
+    figure = figures.rises_figure(rows, found)
+    low, high = figure.axes[0].get_xlim()
+    for row in rows:
+        for error in row.errors.values():
+            assert low < 100 * error < high
+    figures.plt.close(figure)
+
+
 @pytest.mark.parametrize("command", [claims.main, figures.main])
 def test_nothing_measured_is_one_line(tmp_path, capsys, command):
     assert command([str(tmp_path)]) != 0

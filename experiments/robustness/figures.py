@@ -29,11 +29,11 @@ def rises_figure(rows: Sequence[Row], records: Sequence[Record]) -> Figure:
             colour, marker, _ = ARM_STYLES[style]
             points = [100 * row.errors[arm, depth] for depth in (SHALLOW, DEEP) if (arm, depth) in row.errors]
             y = -place + offset
+            axis.plot(points, [y] * len(points), linestyle="-", marker=marker, color=colour, markersize=6, markevery=[0], linewidth=1.6)
             if len(points) == 2:
-                axis.annotate("", (points[1], y), (points[0], y), arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 1.6})
-            axis.plot(points[:1], [y] * len(points[:1]), linestyle="none", marker=marker, color=colour, markersize=5)
+                axis.plot(points[1], y, marker=marker, color=colour, markersize=6, markerfacecolor="white")
     axis.set_yticks([-place for place in range(len(rows))], [row.name.replace("_", " ") for row in rows])
-    axis.set_xlabel(f"running training error (%), arrow from {SHALLOW} to {DEEP} layers")
+    axis.set_xlabel(f"running training error (%): {SHALLOW} layers filled, {DEEP} layers open")
     names = {"plain": "plain", "residual": "with shortcuts"}
     handles = [Line2D([], [], color=ARM_STYLES[arm][0], marker=ARM_STYLES[arm][1], label=name) for arm, name in names.items()]
     axis.legend(handles=handles, loc="best", fontsize=9)
