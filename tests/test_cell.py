@@ -84,6 +84,7 @@ def test_the_schedule_is_the_protocols(compose):
     [
         (["model.depth=21"], "depth 21 is not 6n.2; nearest: 20 and 26"),
         (["model.depth=20.5"], "depth 20.5 is not a whole number"),
+        (["model=plain", "model.shortcut=projection"], "model.shortcut projection in the plain arm, which has none; ARMS=residual"),
         (["seed=-1"], "seed -1 is not a whole number from 0 up"),
         (["seed=x"], "seed 'x' is not a whole number"),
         (["data=image_folder"], "data.label is not set; data=image_folder needs data.label=…"),

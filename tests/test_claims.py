@@ -98,6 +98,13 @@ def test_the_largest_part_without_a_missing_cell_is_judged_and_named(lost, depth
     assert f"missing cells: {', '.join(sorted(lost, key=list(grid.missing).index))}; judged where none is: {part.where}" in text
 
 
+def test_a_grid_of_other_depths_is_judged_as_it_is():
+    rows = [made_up_record(arm=row.arm, depth=row.depth + 6, seed=row.seed, train_error=row.train_error) for row in records()]
+    grid = claims.grid_of(rows)
+    assert grid.depths == (26, 38, 50, 62, 116)
+    assert [claim.verdict for claim in claims.check(grid)] == [REPRODUCED] * 4
+
+
 def test_one_depth_alone_decides_nothing():
     found = claims.check(claims.grid_of(records(), depths=(56,)))
     assert [(claim.verdict, claim.seen) for claim in found] == [(INCONCLUSIVE, "one depth: a change needs two")] * 4

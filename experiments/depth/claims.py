@@ -76,11 +76,14 @@ def grid_of(
 
     Args:
         records: any order; depths and seeds outside the grid are passed over.
-        depths: None for 20, 32, 44, 56, 110.
+        depths: None for 20, 32, 44, 56, 110, or all that there are where fewer than two of these are.
         seeds: None for every seed that any of the grid's cells has.
         measure: one of MEASURES.
     """
-    depths = tuple(sorted(depths or DEPTHS))
+    if not depths:
+        there_are = sorted({row.depth for row in records if row.arm in ARMS})
+        depths = DEPTHS if len(set(there_are) & set(DEPTHS)) > 1 or not there_are else there_are
+    depths = tuple(sorted(depths))
     chosen = {(row.arm, row.depth, row.seed): row for row in records if row.arm in ARMS and row.depth in depths}
     seeds = tuple(sorted(seeds if seeds is not None else {seed for _, _, seed in chosen}))
     wanted = [(arm, depth, seed) for arm in ARMS for depth in depths for seed in seeds]

@@ -130,7 +130,7 @@ def readme(records: Sequence[Record], power: Sequence[Rate] = ()) -> str:
         "",
         "On running training error (training mode, augmented batches); differences are taken within seeds.",
         "",
-        *([f"Missing cells: {', '.join(grid.missing)}. Judged where none is: {part.where}.", ""] if grid.missing else []),
+        *([f"Missing cells: {', '.join(grid.missing)}. Judged where none is: {part.where}.", ""] if part != grid else []),
         *markdown(verdict.rows(claims)),
         "",
         f"## Running training error in % (last {'/'.join(map(str, sorted({row.error_window for row in records})))} iterations)",

@@ -87,6 +87,8 @@ class Cell:
     def check(self) -> None:
         """Raises ValueError for a configuration that no run can have; names what is legal."""
         check_depth(self.config.model["_target_"], self.config.model.depth)
+        if self.arm == "plain" and (shortcut := self.config.model.get("shortcut", "none")) != "none":
+            raise ValueError(f"model.shortcut {shortcut} in the plain arm, which has none; ARMS=residual (model=residual) has them")
         if not isinstance(self.config.seed, int) or self.config.seed < 0:
             raise ValueError(f"seed {self.config.seed!r} is not a whole number from 0 up")
         missing = OmegaConf.missing_keys(self.config)
@@ -202,7 +204,7 @@ def claim_tables(cells: Sequence[Cell]) -> str | None:
     """
     folder, shared = cells[0].protocol_folder, records.shared_config(cells[0].identity)
     others = (records.INSERTIONS_TABLE, records.BRANCHES_TABLE, records.PROBES_TABLE)
-    tables = (records.RUNS_TABLE, records.CURVES_TABLE, *others, records.CONFIG_FILE)
+    tables = (records.RUNS_TABLE, records.CURVES_TABLE, *others, "power.csv", records.CONFIG_FILE)
     for cell in cells[1:]:
         if unlike := records.config_differences(shared, records.shared_config(cell.identity)):
             raise ValueError(f"cells of {folder} differ in more than arm, depth and seed ({'; '.join(unlike)}); NAME=… for each")
