@@ -38,6 +38,8 @@ SHORTCUTS := results/shortcuts/$(or $(NAME),$(PROTOCOL))
 HOW := seed=$(call list,$(SEEDS)) $(if $(DEPTH_LIST),model.depth=$(DEPTH_LIST)) $(if $(JOBS),jobs=$(JOBS)) \
   $(if $(FORCE),force=true) $(if $(MISSING),missing=true) $(ARGS)
 OVERRIDES := +experiment=depth protocol=$(PROTOCOL) $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(NAME),protocol.name=$(NAME)) $(HOW)
+# A variable that a target would pass over
+refuse = $(foreach name,$(1),$(if $(filter command line,$(origin $(name))),$(error plainres: $@ takes no $(name); ARGS='results_dir=<folder>' keeps results apart, ARGS= takes any other Hydra override)))
 LANDSCAPE := protocol=$(PROTOCOL) $(if $(NAME),protocol.name=$(NAME)) $(strip $(HOW))
 
 .DEFAULT_GOAL := help
@@ -76,6 +78,7 @@ check-depth: $(STAMP) ## verdicts on PROTOCOL's records (VERBOSE=1: what they re
 	@$(BIN)/python -m experiments.depth.claims $(FOLDER) $(if $(DEPTHS),--depths $(call list,$(DEPTHS))) $(if $(filter command line,$(origin SEEDS)),--seeds $(call list,$(SEEDS))) $(if $(MARGIN),--margin $(MARGIN)) $(if $(VERBOSE),--verbose)
 
 sweep-robustness: $(STAMP) ## 20 and 56 layers with one choice changed at a time (conf/setting; SETTINGS=…), then its table
+	$(call refuse,PROTOCOL NAME ARMS)
 	$(BIN)/python -m plainres.train -m +experiment=robustness $(if $(SETTINGS),setting=$(call list,$(SETTINGS))) $(HOW)
 	$(if $(SETTINGS),,$(BIN)/python -m plainres.train -m +experiment=robustness setting=baseline model=projection $(HOW))
 	@$(BIN)/python -m experiments.robustness.figures results/robustness
@@ -85,6 +88,7 @@ check-robustness: $(STAMP) ## in how many settings degradation and its cure are 
 	@$(BIN)/python -m experiments.robustness.claims results/robustness
 
 sweep-pace: $(STAMP) ## seconds to a training error by width, batch size and learning rate, then their table
+	$(call refuse,PROTOCOL NAME ARMS)
 	$(BIN)/python -m plainres.train -m +experiment=pace $(strip $(HOW))
 	@$(BIN)/python -m experiments.pace.figures results/pace
 	@$(MAKE) --no-print-directory check-pace
@@ -93,6 +97,7 @@ check-pace: $(STAMP) ## which width, batch size and learning rate reach a traini
 	@$(BIN)/python -m experiments.pace.claims results/pace
 
 sweep-lineage: $(STAMP) ## LeNet-5, AlexNet, VGG-16, plain, residual, SE under one protocol (conf/network; NETWORKS=…)
+	$(call refuse,PROTOCOL NAME ARMS)
 	$(BIN)/python -m plainres.train -m +experiment=lineage $(if $(NETWORKS),network=$(call list,$(NETWORKS))) $(HOW)
 	@$(BIN)/python -m experiments.lineage.figures results/lineage
 	@$(BIN)/python -m experiments.lineage.claims results/lineage; test $$? -le 1
@@ -101,6 +106,7 @@ check-lineage: $(STAMP) ## what each network of the lineage brought; status 1 wh
 	@$(BIN)/python -m experiments.lineage.claims results/lineage
 
 sweep-lenet: $(STAMP) ## LeNet-5 on Fashion-MNIST and digits, with the parts of 1998 and with today's
+	$(call refuse,PROTOCOL NAME ARMS)
 	$(BIN)/python -m plainres.train -m +experiment=lenet $(strip $(HOW))
 	@$(BIN)/python -m experiments.lenet.figures results/lenet
 	@$(BIN)/python -m experiments.lenet.claims results/lenet; test $$? -le 1
@@ -109,6 +115,7 @@ check-lenet: $(STAMP) ## how well LeNet-5 does; status 1 when a claim is contrad
 	@$(BIN)/python -m experiments.lenet.claims results/lenet
 
 sweep-large: $(STAMP) ## AlexNet, VGG-16, GoogLeNet, Inception-v3, 18 to 152 layers at 224 to 299 pixels: 20 updates on one batch
+	$(call refuse,PROTOCOL NAME ARMS)
 	$(BIN)/python -m plainres.train -m +experiment=large $(strip $(HOW))
 	@$(BIN)/python -m experiments.large.figures results/large
 	@$(BIN)/python -m experiments.large.claims results/large; test $$? -le 1
@@ -117,6 +124,7 @@ check-large: $(STAMP) ## whether the loss of the large networks falls; status 1 
 	@$(BIN)/python -m experiments.large.claims results/large
 
 sweep-thousand: $(STAMP) ## residual networks of 110 to 1,202 layers beside plain-56, and their memory (PROTOCOL=quick|cpu)
+	$(call refuse,NAME ARMS)
 	$(BIN)/python -m plainres.train -m +experiment=thousand thousand=$(PROTOCOL) $(strip $(HOW))
 	$(if $(DEPTHS),,$(BIN)/python -m plainres.train -m +experiment=thousand thousand=$(PROTOCOL) model=plain model.depth=56 $(strip $(HOW)))
 	@# a process for each cell of memory: the peak is the process's; without the threshold, glibc keeps what was freed and its gaps count
@@ -129,6 +137,7 @@ check-thousand: $(STAMP) ## whether a thousand layers train, and at what memory;
 	@$(BIN)/python -m experiments.thousand.claims results/thousand
 
 sweep-landscape: $(STAMP) ## the loss around plain-56 and residual-56 on planes of random directions (SURFACE='direction_seed=0 points=31')
+	$(call refuse,ARMS)
 	$(BIN)/python -m plainres.train -m +experiment=landscape $(LANDSCAPE)
 	$(BIN)/python -m plainres.landscape -m model=plain,residual $(SURFACE) $(LANDSCAPE)
 	@$(BIN)/python -m experiments.landscape.figures results/landscape/$(or $(NAME),$(PROTOCOL))
@@ -140,6 +149,7 @@ check-landscape: $(STAMP) ## which arm's loss surface is smoother under PROTOCOL
 IDENTITY := results/identity/$(or $(NAME),$(PROTOCOL))
 
 sweep-identity: $(STAMP) ## blocks put into trained networks (parents first), which train on; PROTOCOL=quick or cpu
+	$(call refuse,ARMS)
 	$(foreach generation,parent trained_on child decay,$(BIN)/python -m plainres.train -m +experiment=identity scale=$(PROTOCOL) \
 	  generation=$(generation) $(if $(NAME),scale.name=$(NAME)) $(HOW) &&) true
 	@$(BIN)/python -m experiments.identity.figures $(IDENTITY)
@@ -157,6 +167,7 @@ check-shortcuts: $(STAMP) ## whether it matters which shortcut; status 1 when a 
 	@$(BIN)/python -m experiments.shortcuts.claims $(SHORTCUTS) $(if $(VERBOSE),--verbose)
 
 sweep-autopsy: $(STAMP) ## plain-110 with one remedy at a time (conf/rescue; PROTOCOL=quick|cpu, RESCUES=…), then verdicts
+	$(call refuse,NAME ARMS)
 	$(BIN)/python -m plainres.train -m +experiment=autopsy protocol=$(PROTOCOL) base=$(PROTOCOL) $(strip $(if $(RESCUES),rescue=$(call list,$(RESCUES))) $(HOW))
 	@$(BIN)/python -m experiments.autopsy.figures results/autopsy
 	@$(BIN)/python -m experiments.autopsy.claims results/autopsy --base $(PROTOCOL); test $$? -le 1
@@ -164,8 +175,9 @@ sweep-autopsy: $(STAMP) ## plain-110 with one remedy at a time (conf/rescue; PRO
 check-autopsy: $(STAMP) ## what ails plain-110 under PROTOCOL (quick|cpu|cpu16|paper), and what rescues it; status 1 when a claim is contradicted
 	@$(BIN)/python -m experiments.autopsy.claims results/autopsy --base $(PROTOCOL) $(if $(VERBOSE),--verbose)
 
-sweep-signal: $(STAMP) ## responses and gradients layer by layer, with and without batch normalisation (SCALES=start,quick,cpu)
-	$(foreach scale,$(subst $(comma),$(space),$(or $(SCALES),start$(comma)quick)),$(BIN)/python -m plainres.train -m +experiment=signal signal=$(scale) $(strip $(HOW)) && )true
+sweep-signal: $(STAMP) ## responses and gradients layer by layer, with and without batch normalisation (SCALES=start,start32,start32_pytorch,quick,cpu)
+	$(call refuse,PROTOCOL NAME ARMS)
+	$(foreach scale,$(subst $(comma),$(space),$(or $(SCALES),start start32 start32_pytorch quick)),$(BIN)/python -m plainres.train -m +experiment=signal signal=$(scale) $(strip $(HOW)) && )true
 	@$(BIN)/python -m experiments.signal.figures results/signal
 	@$(BIN)/python -m experiments.signal.claims results/signal; test $$? -le 1
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from plainres.batches import Augmentation, Batch, EvaluationBatches, Normaliser, TrainingBatches, crop_and_mirror, warp
+from plainres.batches import Augmentation, Batch, EvaluationBatches, Normaliser, TrainingBatches, crop_and_mirror, evenly_spaced, warp
 
 EVERYTHING = Augmentation(padding=2, mirror=True, rotation=20.0, scale=(0.8, 1.2), shift=1.5, noise=0.2)
 
@@ -383,3 +383,14 @@ def test_evaluation_covers_the_set_in_its_order_with_a_smaller_last_batch():
 def test_evaluation_has_no_empty_last_batch():
     pixels, labels = numbered(20)
     assert [len(batch.labels) for batch in EvaluationBatches(pixels, labels, untouched, batch_size=10)] == [10, 10]
+
+
+@pytest.mark.parametrize("count", [1000, 64, 10])
+def test_few_images_of_a_set_in_order_of_its_classes_are_of_all_classes_alike(count):
+    labels = torch.arange(10).repeat_interleave(5000)
+    assert labels[evenly_spaced(len(labels), count)].bincount().tolist() == pytest.approx([count / 10] * 10, abs=1)
+
+
+@pytest.mark.parametrize("count", [None, 20, 21])
+def test_all_images_stay_where_they_are(count):
+    assert torch.arange(20)[evenly_spaced(20, count)].tolist() == list(range(20))

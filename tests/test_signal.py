@@ -112,6 +112,19 @@ def test_a_gradient_of_zero_has_vanished(tmp_path):
     assert found.criteria[0].mean == pytest.approx(-38)
 
 
+def test_a_gradient_of_zero_has_vanished_however_small_the_last_one_is(tmp_path):
+    measured(tmp_path)
+    path = tmp_path / "quick-none"
+    points = [
+        ProbePoint(p.arm, p.depth, p.seed, p.iteration, p.layer, p.response, 0.0, 0.0, p.dead) if p.depth == 110 else p
+        for p in read_probes(path)
+    ]
+    write_table(path / PROBES_TABLE, points, ProbePoint)
+    found = checked(tmp_path)[2]
+    assert found.verdict == REPRODUCED
+    assert found.criteria[0].mean == pytest.approx(-38)
+
+
 def test_at_the_start_alone_nothing_is_said_of_trained_networks(tmp_path):
     measured(tmp_path, "start", depths=(20, 56))
     found = checked(tmp_path)

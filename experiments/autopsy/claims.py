@@ -209,8 +209,11 @@ def check(case: Case) -> list[Claim]:
 def _lowered(statement: str, untreated: dict[int, float], treated: Treated | None, title: str) -> Claim:
     errors = treated.errors if treated else {}
     seeds = sorted(untreated.keys() & errors.keys())
-    if not treated or not seeds:
+    if not treated:
         return Claim(statement, INCONCLUSIVE, f"missing: {title}")
+    if not seeds:
+        one, other = (", ".join(map(str, sorted(found))) for found in (errors, untreated))
+        return Claim(statement, INCONCLUSIVE, f"missing: a seed that both have (treated {one}; untreated {other})")
     criterion = Criterion("untreated - treated", tuple(untreated[seed] - errors[seed] for seed in seeds), RESCUED)
     seen = f"{criterion.name}: {verdict.points(criterion.mean)}; {', '.join(dict.fromkeys(treated.kinds))}"
     return verdict.judge(statement, [criterion], seen)

@@ -1,8 +1,8 @@
 """Is the loss around a residual network smoother than around a plain one? `python -m experiments.landscape.claims results/landscape/quick`.
 
 Measures of a surface, a grid of losses on a plane through a trained network (plainres.landscape), as Li et al. 2018 (arXiv:1712.09913)
-look at it; how a verdict follows from differences between the arms on the same draw of directions: experiments.verdict. With one trained
-network an arm the unit is the pair of directions, and a verdict is about these two networks alone; with several it is the training seed.
+look at it; how a verdict follows from differences between the arms on the same draw of directions: experiments.verdict. The unit is the
+training seed: pairs of directions through one network say how sure a measure of that network is, and nothing of other networks.
 """
 
 import math
@@ -23,6 +23,7 @@ from plainres.record import Surface, SurfacePoint, read_surfaces
 PLAIN, RESIDUAL = ("plain", 56), ("residual", 56)
 STATISTICS = {"running": "running statistics, as in Li et al.", "batch": "statistics of each batch"}
 RATIO = 0.1  # a negative curvature is counted from a tenth of the largest on: less is the noise of float32 on a plateau
+BASIN = 1.0  # nats above the trained network
 SHARED = ("protocol", "data_label", "points", "radius", "images")  # what surfaces that are compared have in common
 
 
@@ -72,9 +73,12 @@ class Look:
         return float(np.sqrt(np.mean(off**2))) / spread if spread > 0 else 0.0
 
     @property
-    def better_than_guessing(self) -> float:
-        """Share of points whose loss is below that of equal odds, ln(classes)."""
-        return float((self.losses < math.log(self.surface.num_classes)).mean())
+    def basin(self) -> float:
+        """Share of points whose loss lies less than BASIN nats above the trained network's own: how far the valley reaches.
+
+        Above the centre and not below some fixed loss, because that would tell well-trained networks from others, and not shapes.
+        """
+        return float((self.losses < self.centre[0] + BASIN).mean())
 
 
 Looks = Sequence[Look]
@@ -140,11 +144,11 @@ def of_statistics(looks: Looks) -> dict[str, list[Look]]:
 
 
 def check(looks: Looks) -> list[Claim]:
-    """The three claims about surfaces of one kind of statistics, corrected together where there are several units."""
+    """The three claims about surfaces of one kind of statistics, corrected together where there are several training seeds."""
     asked = (
         ("around residual-56 fewer points have negative curvature than around plain-56", "negative_curvature", False),
         ("residual-56's surface is smoother", "roughness", False),
-        ("more of residual-56's surface is better than guessing", "better_than_guessing", True),
+        (f"more of residual-56's surface lies within {BASIN:g} nat of the trained network", "basin", True),
     )
     return verdict.corrected([_compared(looks, *question) for question in asked])
 
@@ -161,13 +165,12 @@ def _compared(looks: Looks, statement: str, measure: str, residual_above: bool) 
     if any(math.isnan(found[pair]) for found in by_pair for pair in pairs):
         return Claim(statement, INCONCLUSIVE, "a surface without a finite part")
     seeds = sorted({seed for seed, _ in pairs})
-    units = [[pair for pair in pairs if pair[0] == seed] for seed in seeds] if len(seeds) > 1 else [[pair] for pair in pairs]
-    plain, residual = ([statistics.fmean(found[pair] for pair in unit) for unit in units] for found in by_pair)
+    plain, residual = ([statistics.fmean(found[pair] for pair in pairs if pair[0] == seed) for seed in seeds] for found in by_pair)
     order = "residual - plain" if residual_above else "plain - residual"
     higher, lower = (residual, plain) if residual_above else (plain, residual)
-    unit = f"{len(units)} {'training seeds' if len(seeds) > 1 else 'pair' + 's' * (len(units) != 1) + ' of directions'}"
+    agreeing = sum((found[1] > found[0]) == residual_above for found in ([values[pair] for values in by_pair] for pair in pairs))
     name = measure.replace("_", " ")
-    seen = f"{name}: plain {statistics.fmean(plain):.3f}, residual {statistics.fmean(residual):.3f}, over {unit}"
+    seen = f"{name}: plain {statistics.fmean(plain):.3f}, residual {statistics.fmean(residual):.3f}, so in {agreeing} of {len(pairs)} pairs"
     criterion = Criterion(f"{order}, {name}", tuple(one - other for one, other in zip(higher, lower, strict=True)), unit="")
     return verdict.judge(statement, [criterion], seen)
 
@@ -175,7 +178,7 @@ def _compared(looks: Looks, statement: str, measure: str, residual_above: bool) 
 def table(looks: Looks) -> list[list[str]]:
     """One line a surface under a row of headings; losses in nats, shares as fractions."""
     heads = ["loss at the centre", "error at the centre", "median loss", "largest loss"]
-    lines = [["network", "seed", "directions", *heads, "negative curvature", "roughness", "better than guessing", "cosine"]]
+    lines = [["network", "seed", "directions", *heads, "negative curvature", "roughness", "basin", "cosine"]]
     for look in looks:
         surface, (loss, error) = look.surface, look.centre
         finite = look.losses[np.isfinite(look.losses)]
@@ -184,7 +187,7 @@ def table(looks: Looks) -> list[list[str]]:
             f"{100 * error:.2f} %",
             *(f"{value:.3g}" for value in (np.median(look.losses), finite.max(initial=-math.inf))),
         ]
-        measures = [f"{look.negative_curvature:.3f}", f"{look.roughness:.3f}", f"{look.better_than_guessing:.3f}", f"{surface.cosine:+.3f}"]
+        measures = [f"{look.negative_curvature:.3f}", f"{look.roughness:.3f}", f"{look.basin:.3f}", f"{surface.cosine:+.3f}"]
         lines.append([f"{surface.arm}-{surface.depth}", str(surface.seed), str(surface.direction_seed), *losses, *measures])
     return lines
 

@@ -12,7 +12,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from experiments.landscape.claims import STATISTICS, Look, Looks, check, label_of, of_statistics, read_looks, table
+from experiments.landscape.claims import BASIN, STATISTICS, Look, Looks, check, label_of, of_statistics, read_looks, table
 from experiments.report import judged, markdown, publish, regenerate
 
 NUM_LEVELS = 21
@@ -137,8 +137,8 @@ def readme(looks: Looks) -> str:
         f"Each surface: {first.points}×{first.points} points from {-first.radius:g} to {first.radius:g} (at 1 every filter has moved",
         f"by its own norm), {first.images:,} training images, float32. *Negative curvature*: share of inner points where the smaller",
         "eigenvalue of the surface's Hessian is negative and more than a tenth of the larger one's size. *Roughness*: how far a point",
-        "lies off its four neighbours' mean, over the spread of all (log10 loss). *Better than guessing*: share of points with a loss",
-        f"below {guessing(looks):.2f} nats. *Cosine* of the two directions.",
+        "lies off its four neighbours' mean, over the spread of all (log10 loss). *Basin*: share of points whose loss lies less than",
+        f"{BASIN:g} nat above the centre's. *Cosine* of the two directions.",
         "",
         measured_on(looks),
     ]

@@ -165,9 +165,10 @@ def _seeds(cells: Cells, wanted: Sequence[tuple[str, int]]) -> list[int]:
 
 
 def _lacking(cells: Cells, statement: str, wanted: Sequence[tuple[str, int]]) -> Claim:
-    there = {(arm, depth) for arm, depth, _ in cells}
-    missing = [f"{arm}-{depth}" for arm, depth in wanted if (arm, depth) not in there]
-    return Claim(statement, INCONCLUSIVE, f"missing: {', '.join(missing) or 'a seed that all have'}")
+    seeds = {pair: sorted(seed for *cell, seed in cells if tuple(cell) == pair) for pair in wanted}
+    missing = [f"{arm}-{depth}" for (arm, depth), there in seeds.items() if not there]
+    told = "; ".join(f"{arm}-{depth} has {', '.join(map(str, there))}" for (arm, depth), there in seeds.items())
+    return Claim(statement, INCONCLUSIVE, f"missing: {', '.join(missing) or f'a seed that all have ({told})'}")
 
 
 def _error(cells: Cells, arm: str, depth: int, seed: int, measure: str = "train_error") -> float:

@@ -21,12 +21,12 @@ from experiments.text import columns, tell
 from experiments.verdict import INCONCLUSIVE, Claim
 from plainres.record import FINISHED, PROBES_TABLE, ProbePoint, Record, read_probes, read_runs
 
-SCALES = ("start", "quick", "cpu")
+SCALES = ("start", "start32", "start32_pytorch", "quick", "cpu")
 NORMS = ("batch", "none")
 ARMS = ("plain", "residual")
 VANISHED = -1.0  # a tenth
 EXPLODED = 1.0  # ten times
-TRAINED_ITERATIONS = 100  # below that a network is as good as at its start
+TRAINED_ITERATIONS = 1000  # below that a network is near its start
 SMALLEST = 1e-38  # of float32; what is below counts as zero there
 
 _powers = partial(Criterion, unit="powers of ten")
@@ -37,9 +37,14 @@ Measure = Callable[[Look], float | None]
 
 
 def gradient_gain(look: Look) -> float | None:
-    """Gradient norm at the first layer's convolution over that at the last's, in powers of ten: negative where gradients vanish."""
+    """Gradient norm at the first layer's convolution over that at the last's, in powers of ten: negative where gradients vanish.
+
+    That of SMALLEST where the first is smaller still, however small the last.
+    """
     first, last = look[1].response_gradient, look[-1].response_gradient
-    return None if first is None or last is None else power(first) - power(last)
+    if first is None or last is None:
+        return None
+    return power(first) if first < SMALLEST else power(first) - power(last)
 
 
 def first_weight_gradient(look: Look) -> float | None:

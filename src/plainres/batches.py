@@ -238,6 +238,14 @@ class EvaluationBatches:
             yield Batch(images.contiguous(memory_format=torch.channels_last), self.labels[chosen])
 
 
+def evenly_spaced(total: int, count: int | None) -> Tensor | slice:
+    """Places of `count` images spread over a set of `total`, int64 (count,); all where it has no more, or `count` is None.
+
+    Not the first ones, because the images of a folder lie there class by class.
+    """
+    return slice(None) if count is None or count >= total else torch.linspace(0, total - 1, count, dtype=torch.float64).long()
+
+
 def _generator(seed: int, what: str, number: int) -> torch.Generator:
     digest = hashlib.blake2b(f"{seed}/{what}/{number}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)

@@ -23,6 +23,7 @@ from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from plainres import record as records
+from plainres.batches import evenly_spaced
 from plainres.record import ProbePoint
 from plainres.runlog import RunLog
 
@@ -208,7 +209,7 @@ class Probes(pl.Callback):
         if stream.images.is_cuda:
             torch.cuda.synchronize()  # what the device still has to do is not the look's
         start = time.perf_counter()
-        chosen = torch.linspace(0, len(stream.images) - 1, min(self.images, len(stream.images))).long().to(stream.images.device)
+        chosen = evenly_spaced(len(stream.images), self.images)
         images = stream.normaliser(stream.images[chosen].float() / 255).contiguous(memory_format=torch.channels_last)
         found = look(pl_module.network, images, stream.labels[chosen])
         if found is None:

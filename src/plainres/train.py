@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # torch is imported where it is used: a sweep with nothing le
 LOG = logging.getLogger(__name__)
 GPU_ITERATIONS_PER_CHUNK = 100  # on a GPU, about 0.1 s
 FITTED_BATCHES = 20  # training batches that an inserted block's statistics are taken from, and its effect on training mode
-ERROR_IMAGES = 4000  # at least as many training images (where there are) for the errors before a child is trained
+ERROR_IMAGES = 4000  # training images for the errors before a child is trained
 
 
 def train_cell(cell: Cell) -> records.Record:
@@ -52,7 +52,7 @@ def _fit(cell: Cell) -> records.Record:
     from pytorch_lightning.loggers import TensorBoardLogger
 
     from plainres import data, machine
-    from plainres.batches import Augmentation, EvaluationBatches, Normaliser, TrainingBatches
+    from plainres.batches import Augmentation, Normaliser, TrainingBatches
     from plainres.ledger import ledger
     from plainres.module import Classifier
     from plainres.runlog import RunLog
@@ -91,10 +91,7 @@ def _fit(cell: Cell) -> records.Record:
     )
     window = protocol.error_window or stream.steps_per_epoch
     parts = dict(data.parts(source))
-    evaluated = slice(protocol.evaluation_images)
-    loaders = [
-        EvaluationBatches(part.pixels[evaluated].to(device), part.labels[evaluated].to(device), normaliser) for part in parts.values()
-    ]
+    loaders = [_evaluated(part, protocol.evaluation_images, normaliser, device) for part in parts.values()]
 
     if config.child is not None:
         network = _child(cell, network.to(device), parts["test"], source.train, stream, normaliser)
@@ -157,7 +154,7 @@ def _fit(cell: Cell) -> records.Record:
     if not diverged:
         train_error, train_loss = module.running_error_and_loss()
         final = _evaluate(trainer, module, loaders)  # the last evaluation within the run need not be at its end
-        train_eval = EvaluationBatches(pixels[evaluated], labels[evaluated], normaliser)
+        train_eval = _evaluated(data.Images(pixels, labels), protocol.evaluation_images, normaliser, device)
         train_error_eval = _evaluate(trainer, module, [train_eval])[f"{module.evaluated[0]}_error"]
     record = records.Record(
         arm=cell.arm,
@@ -213,10 +210,7 @@ def _child(cell: Cell, network: Any, test: Any, train: Any, stream: Any, normali
         test, train: images of the source.
         stream: the cell's training batches.
     """
-    import torch
-
     from plainres import surgery
-    from plainres.batches import EvaluationBatches
 
     assert cell.parent_folder is not None
     child, device = cell.config.child, next(network.parameters()).device
@@ -224,10 +218,7 @@ def _child(cell: Cell, network: Any, test: Any, train: Any, stream: Any, normali
     batches = [stream.batch(step) for step in range(min(FITTED_BATCHES, stream.stop))]
     initialisation = surgery.resolve(child.initialisation, cell.config.model.shortcut)
     grown = surgery.insert(network, child.blocks, child.stage, child.position, initialisation, [batch.images for batch in batches])
-    # Evenly spaced, because the images of a folder lie there class by class
-    spaced = torch.arange(0, len(train.labels), max(1, len(train.labels) // ERROR_IMAGES))
-    some = EvaluationBatches(train.pixels[spaced].to(device), train.labels[spaced].to(device), normaliser)
-    every = EvaluationBatches(test.pixels.to(device), test.labels.to(device), normaliser)
+    some, every = _evaluated(train, ERROR_IMAGES, normaliser, device), _evaluated(test, None, normaliser, device)
     changed = surgery.effect(network, grown, every, some, batches)
     row = records.Insertion(
         arm=cell.arm,
@@ -274,6 +265,14 @@ def load_source(config: DictConfig) -> "Source":
 
     chosen = config.data
     return data.load_and_keep(chosen.name, chosen.root, chosen.image_size, chosen.val_size, chosen.pad_to)
+
+
+def _evaluated(part: Any, count: int | None, normaliser: Any, device: Any) -> Any:
+    """`count` images of a part of the source, or all, on the device, to be evaluated."""
+    from plainres.batches import EvaluationBatches, evenly_spaced
+
+    chosen = evenly_spaced(len(part), count)
+    return EvaluationBatches(part.pixels[chosen].to(device), part.labels[chosen].to(device), normaliser)
 
 
 def _evaluate(trainer: Any, module: Any, loaders: list) -> dict[str, float]:
