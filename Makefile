@@ -210,9 +210,11 @@ networks: $(STAMP) ## the same of every network of the lineage, with pictures, i
 
 own-images: $(STAMP) ## fine-tune a network of 18 layers on your pictures: ROOT=folder LABEL=name (DEPTH=, WEIGHTS=imagenet|null, ARGS=)
 	@test -n "$(ROOT)" -a -n "$(LABEL)" || { echo "plainres: make own-images needs ROOT=<folder or archive with train/<class>/ and test/<class>/> and LABEL=<name>" >&2; exit 1; }
-	$(BIN)/python -m plainres.train slug=own protocol=finetune protocol.name='$(or $(NAME),$(LABEL))' data=image_folder data.root='$(ROOT)' data.label='$(LABEL)' \
-	  model=residual_imagenet model.depth=$(or $(DEPTH),18) model.weights=$(or $(WEIGHTS),$$($(BIN)/python -c "from plainres.network import imagenet_weights_file as file; print('imagenet' if file($(or $(DEPTH),18)).exists() else 'null')" 2>/dev/null || echo null)) \
-	  seed=$(call list,$(SEEDS)) $(if $(FORCE),force=true) keep_weights=true $(ARGS)
+	@weights=$(or $(WEIGHTS),$$($(BIN)/python -c "from plainres.network import imagenet_weights_file as file; print('imagenet' if file($(or $(DEPTH),18)).exists() else 'null')" 2>/dev/null || echo null)); \
+	case $$weights in null) echo "from scratch: no ImageNet weights are taken (WEIGHTS=imagenet downloads them)";; *) echo "from torchvision's weights: $$weights";; esac; \
+	set -x; $(BIN)/python -m plainres.train $(if $(findstring $(comma),$(call list,$(SEEDS))),-m) slug=own protocol=finetune protocol.name='"$(or $(NAME),$(LABEL))"' \
+	  data=image_folder data.root='"$(ROOT)"' data.label='"$(LABEL)"' model=residual_imagenet model.depth=$(or $(DEPTH),18) model.weights=$$weights \
+	  seed=$(call list,$(SEEDS)) $(if $(FORCE),force=true) $(if $(JOBS),jobs=$(JOBS)) keep_weights=true $(ARGS)
 
 tensorboard: $(STAMP) ## curves of every run on this machine, at http://localhost:6006
 	$(BIN)/tensorboard --logdir results

@@ -135,7 +135,7 @@ def test_a_batch_may_be_the_whole_set_and_no_more():
     whole = TrainingBatches(pixels, labels, untouched, Augmentation(), batch_size=5, seed=0, stop=2)
     assert sorted(whole.batch(1).labels.tolist()) == [0, 1, 2, 3, 4]
     for batch_size in (0, 6):
-        with pytest.raises(ValueError, match=rf"^batch_size {batch_size} lies outside 1 to 5, the number of training images$"):
+        with pytest.raises(ValueError, match=rf"^batch_size {batch_size} lies outside 1 to 5, the number of training images \(protocol.batch_size=…\)$"):
             TrainingBatches(pixels, labels, untouched, Augmentation(), batch_size, seed=0, stop=2)
 
 
@@ -357,8 +357,19 @@ def test_one_grey_value_normalises_to_zero(kind):
 
 
 def test_an_unknown_normalisation_names_the_legal_ones():
-    with pytest.raises(ValueError, match=r"^normalisation 'imagenet' is unknown; legal: channel, pixel_mean$"):
-        Normaliser(noise(2), "imagenet")
+    with pytest.raises(ValueError, match=r"^normalisation 'mean' is unknown; legal: channel, pixel_mean, imagenet$"):
+        Normaliser(noise(2), "mean")
+
+
+def test_imagenet_normalisation_is_torchvisions_and_of_colour_images_alone():
+    from torchvision.models import ResNet18_Weights
+
+    theirs = ResNet18_Weights.DEFAULT.transforms()
+    ours = Normaliser(noise(2), "imagenet")
+    assert ours.mean.flatten().tolist() == pytest.approx(theirs.mean)
+    assert ours.deviation.flatten().tolist() == pytest.approx(theirs.std)
+    with pytest.raises(ValueError, match="three channels, not 1"):
+        Normaliser(noise(2)[:, :1], "imagenet")
 
 
 def test_evaluation_uses_the_statistics_of_the_training_images():

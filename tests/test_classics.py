@@ -94,6 +94,10 @@ def test_vgg_equals_torchvisions(norm):
 def test_residual_b_is_torchvisions_resnet(depth):
     torch.manual_seed(0)
     theirs = getattr(models, f"resnet{depth}")(num_classes=5).eval()
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # a fresh one hardly does anything
+            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                torch.nn.init.uniform_(tensor, 0.5, 1.5)
     ours = ImageNetwork(depth, "projection", num_classes=5)
     ours.load_state_dict(theirs.state_dict())
     images = torch.randn(1, 3, 64, 64)

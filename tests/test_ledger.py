@@ -119,11 +119,18 @@ def test_the_command_prints_the_ledger_and_draws_the_taper(tmp_path):
     assert (tmp_path / "alexnet.png").stat().st_size > 1000
 
 
+def test_a_network_that_is_not_the_published_one_is_not_compared_with_it():
+    shown = run("model=lenet5", "num_classes=3")
+    assert shown.returncode == 0, shown.stderr
+    assert "known" not in shown.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
         (("model=vgg", "model.depth=15"), "legal: 11, 13, 16, 19"),
         (("model=lenet5", "image_shape=[1,28,28]"), "LeNet-5 takes 32×32 images"),
+        (("model=vgg", "model.head=small", "image_shape=[3,16,16]"), "takes no 3×16×16 images"),
         (("model=resnet",), "Available options in 'model'"),
         (("model=vgg", "image_shape=[224]"), "is not [channels, height, width]"),
     ],

@@ -7,15 +7,16 @@ them: experiments.verdict.
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from experiments import verdict
 from experiments.inference import Criterion
 from experiments.tables import read_folders, require_same_images
 from experiments.text import columns, tell
-from experiments.verdict import INCONCLUSIVE, Claim
-from plainres.record import Record
+from experiments.verdict import INCONCLUSIVE, NOT_REPRODUCED, Claim
+from plainres.record import CONFIG_FILE, Record, config_differences, read_json
 
 # Folder → name and year, in the order of their papers
 NETWORKS = {
@@ -33,34 +34,40 @@ NETWORKS = {
     "se20": ("SE-residual-20", 2017),
 }
 MARGIN = 0.005  # half a point: less than that is no difference
+LEARNED = 0.05  # of the errors of guessing undone: a network that undid fewer has not learned
+OWN = ("model.", "protocol.name")  # what networks may differ in
 
 Lineage = Mapping[str, Sequence[Record]]  # folder → its records
 
 
 @dataclass(frozen=True)
 class Step:
-    """`better` has a lower error than `worse`; with a margin, one that is higher by no more than that.
+    """The error of `worse` minus that of `better` lies above `bound`.
 
     Args:
         measure: a field of Record, a fraction.
+        smaller: `better` must have fewer parameters too.
+        may_fail: whether `worse` may be a network that has not learned.
     """
 
     statement: str
     better: str
     worse: str
     measure: str = "test_error"
-    margin: float = 0.0
+    bound: float = MARGIN
+    smaller: bool = False
+    may_fail: bool = False
 
 
 STEPS = (
     Step("AlexNet errs less than LeNet-5 on test images", "alexnet", "lenet5"),
     Step("VGG-16 errs less than AlexNet on test images", "vgg16", "alexnet"),
     Step("VGG-16 errs less than VGG-11 on test images: depth helps", "vgg16", "vgg11"),
-    Step("VGG-19 does not err less than VGG-16: it no longer helps", "vgg16", "vgg19", margin=MARGIN),
+    Step("VGG-19 does not err less than VGG-16: it no longer helps", "vgg16", "vgg19", bound=-MARGIN),
     Step("batch normalisation lowers VGG-16's test error", "vgg16_bn", "vgg16"),
-    Step("plain: training error rises from 20 to 56 layers", "plain20", "plain56", "train_error"),
-    Step("residual: it does not", "residual56", "residual20", "train_error", MARGIN),
-    Step("residual-56 errs less than VGG-16 on test images, with fewer parameters", "residual56", "vgg16"),
+    Step("plain: training error rises from 20 to 56 layers", "plain20", "plain56", "train_error", may_fail=True),
+    Step("residual: it does not", "residual56", "residual20", "train_error", -MARGIN),
+    Step("residual-56 errs less than VGG-16 on test images, with fewer parameters", "residual56", "vgg16", smaller=True),
     Step("squeeze-and-excitation lowers residual-20's test error", "se20", "residual20"),
 )
 
@@ -69,10 +76,14 @@ def read_lineage(folder: Path) -> dict[str, list[Record]]:
     """The records of each network, in the order of the papers, networks of one's own last.
 
     Raises:
-        ValueError: there are no records, a table is damaged, or networks were trained on different images.
+        ValueError: there are no records, a table is damaged, or networks were trained on different images or by different protocols.
     """
     found = read_folders(folder, "sweep-lineage")
     require_same_images(found)
+    configs = {name: config for name in found if (config := read_json(folder / name / CONFIG_FILE))}
+    for (one, config), (other, another) in pairwise(configs.items()):
+        if unlike := [line for line in config_differences(config, another) if not line.startswith(OWN)]:
+            raise ValueError(f"{one} and {other} were not trained alike ({'; '.join(unlike)}): they cannot be compared")
     order = [*NETWORKS, *found]
     return dict(sorted(found.items(), key=lambda item: order.index(item[0])))
 
@@ -98,14 +109,32 @@ def check(lineage: Lineage) -> list[Claim]:
             missing = [name for name, records in zip((step.better, step.worse), by_seed, strict=True) if not records]
             claims.append(Claim(step.statement, INCONCLUSIVE, f"missing: {', '.join(missing) or 'a seed that both have'}"))
             continue
-        differences = tuple(error(by_seed[1][seed], step.measure) - error(by_seed[0][seed], step.measure) for seed in seeds)
-        criterion = Criterion(f"{name_of(step.worse)} - {name_of(step.better)}", differences, bound=-step.margin)
-        seen = f"{criterion.name}: {verdict.points(criterion.mean)} of {step.measure}"
-        if "fewer parameters" in step.statement:
-            fewer, more = by_seed[0][seeds[0]].num_parameters, by_seed[1][seeds[0]].num_parameters
-            seen += f" ({fewer:,} against {more:,} parameters)"
-        claims.append(verdict.judge(step.statement, [criterion], seen))
+        pairs = [(by_seed[0][seed], by_seed[1][seed]) for seed in seeds]
+        if untaught := [name_of(name) for name in _untaught(step, pairs)]:
+            claims.append(
+                Claim(step.statement, INCONCLUSIVE, f"{' and '.join(untaught)} did not learn: undid less than {LEARNED:.0%} of errors")
+            )
+            continue
+        differences = tuple(error(worse, step.measure) - error(better, step.measure) for better, worse in pairs)
+        criterion = Criterion(f"{name_of(step.worse)} - {name_of(step.better)}", differences, step.bound)
+        claim = verdict.judge(step.statement, [criterion], f"{criterion.name}: {verdict.points(criterion.mean)} of {step.measure}")
+        if step.smaller:
+            fewer, more = (record.num_parameters for record in pairs[0])
+            claim = replace(claim, seen=f"{claim.seen} ({fewer:,} against {more:,} parameters)")
+            if fewer >= more:
+                claim = Claim(step.statement, NOT_REPRODUCED, claim.seen)
+        claims.append(claim)
     return verdict.corrected(claims)
+
+
+def _untaught(step: Step, pairs: Sequence[tuple[Record, Record]]) -> list[str]:
+    """Which of a step's networks did not learn, though it must have for a comparison to say something."""
+    found = []
+    for place, name in enumerate((step.better, step.worse)):
+        records = [pair[place] for pair in pairs]
+        if any(error(record, "train_error") > (1 - LEARNED) * (1 - 1 / record.num_classes) for record in records):
+            found.append(name)
+    return [] if step.may_fail and found == [step.worse] else found
 
 
 def table(lineage: Lineage) -> list[list[str]]:

@@ -4,6 +4,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 from matplotlib import pyplot as plt
@@ -34,22 +35,28 @@ def label_of(records: Sequence[Record]) -> str:
 
 def error_figure(lineage: Lineage) -> Figure:
     """Error against parameters (left) and multiply-adds (right), one marker a network: test filled, training open; means over seeds."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.8), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(12, 5.4), sharey=True, layout="constrained")
     for axis, what, name in zip(axes, ("num_parameters", "num_multiply_adds"), ("parameters", "multiply-adds of one image"), strict=True):
+        ends = {}
         for network, records in lineage.items():
             x = getattr(records[0], what)
             if x is None:
                 continue
-            colour, marker = next((style for family, style in STYLES.items() if network.startswith(family)), OTHER_STYLE)
+            colour, marker = style_of(network)
             test, train = (
                 100 * statistics.fmean(error(record, measure) for record in records) for measure in ("test_error", "train_error")
             )
             axis.plot([x, x], [test, train], color=colour, linewidth=0.8, alpha=0.5)
             axis.plot(x, test, marker=marker, color=colour, markersize=8, linestyle="none")
             axis.plot(x, train, marker=marker, color=colour, markersize=8, linestyle="none", fillstyle="none")
-            axis.annotate(name_of(network).replace(", half width", ""), (x, test), (6, -3), textcoords="offset points", fontsize=8)
+            ends[network] = (x, test)
         axis.set_xscale("log")
-        axis.margins(x=0.18)
+        low, high = axis.get_ylim()
+        heights = spread([height for _, height in ends.values()], 0.045 * (high - low))
+        for (network, end), height in zip(ends.items(), heights, strict=True):
+            line = {"arrowstyle": "-", "color": style_of(network)[0], "linewidth": 0.6, "alpha": 0.6}
+            label = name_of(network).replace(", half width", "")
+            axis.annotate(label, end, (1.03, height), textcoords=axis.get_yaxis_transform(), arrowprops=line, fontsize=8, va="center")
         axis.set_xlabel(f"{name} (logarithmic)")
     axes[0].set_ylabel("error (%)")
     handles = [
@@ -59,6 +66,21 @@ def error_figure(lineage: Lineage) -> Figure:
     axes[0].legend(handles=handles, loc="best", fontsize=8)
     figure.suptitle(f"Error against size and work\n{label_of([row for rows in lineage.values() for row in rows])}", fontsize=11)
     return figure
+
+
+def style_of(network: str) -> tuple[str, str]:
+    """Colour and marker of a network's family."""
+    return next((style for family, style in STYLES.items() if network.startswith(family)), OTHER_STYLE)
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Heights for labels: in the order of the given ones, near them, and at least `gap` apart."""
+    order = sorted(range(len(heights)), key=lambda place: heights[place])
+    placed = list(heights)
+    for below, above in pairwise(order):
+        placed[above] = max(placed[above], placed[below] + gap)
+    drift = statistics.fmean(new - old for new, old in zip(placed, heights, strict=True))
+    return [height - drift for height in placed]
 
 
 def vgg_figure(lineage: Lineage) -> Figure:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-NORMALISATIONS = ("channel", "pixel_mean")
+NORMALISATIONS = ("channel", "pixel_mean", "imagenet")
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what torchvision's weights were trained with
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,25 @@ class Normaliser:
     """(pixel / 255 - mean) / deviation, with numbers taken from training images only.
 
     `channel`: mean and standard deviation of each channel. `pixel_mean`: mean of each pixel of each channel, deviation 1,
-    as in the paper.
+    as in the paper. `imagenet`: those of the channels of ImageNet, which networks that were trained on it expect.
 
     Args:
         images: uint8 (N, C, H, W).
 
     Raises:
-        ValueError: unknown kind; names the legal ones.
+        ValueError: unknown kind, or `imagenet` without three channels; names what is legal.
     """
 
     def __init__(self, images: Tensor, kind: str):
         if kind not in NORMALISATIONS:
             raise ValueError(f"normalisation {kind!r} is unknown; legal: {', '.join(NORMALISATIONS)}")
+        if kind == "imagenet":
+            if images.shape[1] != 3:
+                raise ValueError(f"normalisation 'imagenet' is of three channels, not {images.shape[1]}; legal: channel, pixel_mean")
+            self.mean, self.deviation = (
+                torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_DEVIATION)
+            )
+            return
         mean = torch.stack([channel.double().mean(0) for channel in images.unbind(1)]).unsqueeze(0) / 255  # (1, C, H, W)
         deviation = torch.ones(1, images.shape[1], 1, 1, dtype=torch.double, device=images.device)
         if kind == "channel":
@@ -155,7 +163,9 @@ class TrainingBatches:
         iterations_per_chunk: int = 1,
     ):
         if not 1 <= batch_size <= len(images):
-            raise ValueError(f"batch_size {batch_size} lies outside 1 to {len(images)}, the number of training images")
+            raise ValueError(
+                f"batch_size {batch_size} lies outside 1 to {len(images)}, the number of training images (protocol.batch_size=…)"
+            )
         self.images = images
         self.labels = labels
         self.normaliser = normaliser

@@ -69,7 +69,9 @@ class AlexNet(nn.Module):
 
     Args:
         width: channels of the first convolution, 96 in the paper; everything else scales with it.
-        head: `imagenet` begins with 11×11/4; `small` with 3×3 at full resolution, and pools what is left to 3×3 before the linear layers.
+        head: `imagenet` begins with 11×11/4; `small` with 3×3 at full resolution, pools what is left to 3×3 before the linear layers, and
+            starts from He's initialisation (arXiv:1502.01852, fan-in), because from PyTorch's default it sits at chance for hundreds of
+            iterations.
 
     Raises:
         ValueError: unknown head; names the legal ones.
@@ -108,6 +110,11 @@ class AlexNet(nn.Module):
             nn.ReLU(inplace=True),
             nn.Linear(hidden, num_classes),
         )
+        if head == "small":
+            for module in [*self.features, *self.classifier[:-1]]:
+                if isinstance(module, nn.Conv2d | nn.Linear):
+                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                    nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x))

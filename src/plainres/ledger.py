@@ -12,13 +12,13 @@ from typing import Any
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from plainres.cell import CONF
 from plainres.depth import check_depth
-from plainres.errors import give_up, take_over_from_hydra
+from plainres.errors import give_up, one_line, take_over_from_hydra
 
 IMAGE_SHAPES = {
     "lenet5": (1, 32, 32),
@@ -144,6 +144,9 @@ def ledger(network: nn.Module, image_shape: Sequence[int]) -> list[Layer]:
     Args:
         network: on the meta device nothing is computed, and size costs nothing.
         image_shape: (C, H, W).
+
+    Raises:
+        ValueError: the network cannot take images of that shape.
     """
     rows: list[Layer] = []
 
@@ -170,6 +173,11 @@ def ledger(network: nn.Module, image_shape: Sequence[int]) -> list[Layer]:
     try:
         with torch.no_grad(), _Fields():
             network.eval()(image)
+    except RuntimeError as error:
+        shape = "×".join(map(str, image_shape))
+        raise ValueError(
+            f"the network takes no {shape} images ({one_line(error)}); data.image_size=… or data.pad_to=… changes their size"
+        ) from None
     finally:
         network.train(training)
         for handle in handles:
@@ -194,12 +202,16 @@ def table(rows: Sequence[Layer]) -> list[list[str]]:
     return [*lines, ["all", "", "", *totals, "", ""]]
 
 
-def report(model: str, depth: int, rows: Sequence[Layer]) -> str:
-    """What the command prints: the ledger, and how it compares with what textbooks give."""
+def report(model: str, rows: Sequence[Layer], published: bool = True) -> str:
+    """What the command prints: the ledger, and how it compares with what textbooks give.
+
+    Args:
+        published: whether this is the network as published, so that there is something to compare it with.
+    """
     lines = table(rows)
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    if model in KNOWN_SHAPES and (model != "vgg" or depth == 16):
+    if published and model in KNOWN_SHAPES:
         known, parameters = KNOWN_SHAPES[model], sum(row.parameters for row in rows)
         missing = missing_shapes(rows, known)
         found = f"{len(known) - len(missing)} of {len(known)} known shapes in their order"
@@ -273,7 +285,10 @@ def _inspect(config: DictConfig) -> None:
     with torch.device("meta"):
         network = hydra.utils.instantiate(config.model, num_classes=classes, in_channels=shape[0])
     rows = ledger(network, shape)
-    print(report(model, config.model.depth, rows))
+    asis = OmegaConf.load(CONF / "model" / f"{model}.yaml")
+    changed = any(config.model[name] != value for name, value in asis.items() if name != "era") if model in KNOWN_SHAPES else False
+    published = not (changed or config.image_shape or config.num_classes)
+    print(report(model, rows, published))
     if config.picture:
         taper(f"{model}, {config.model.depth} layers", steps(network, shape), Path(config.picture))
         print(f"\n{config.picture}")

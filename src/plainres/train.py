@@ -356,7 +356,7 @@ def _task(config: DictConfig) -> None:
         _train_in_sweep(cell)
         return
     try:
-        print(describe(train_cell(cell)))
+        print(f"{describe(train_cell(cell))}: {cell.folder}")
         if line := claim_tables([cell]):
             print(line)
         records.gather(cell.protocol_folder)
