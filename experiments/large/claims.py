@@ -16,7 +16,7 @@ from experiments.text import columns, tell
 from experiments.verdict import NOT_REPRODUCED, Claim
 from plainres.record import DIVERGED, CurvePoint, Record, read_curves
 
-ENDS = 5  # iterations at either end of a run whose mean loss is compared: dropout makes single ones scatter
+LAST = 5  # iterations whose mean loss is the last one: dropout makes single ones scatter
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Run:
 
     @property
     def first(self) -> float:
-        """Mean loss of the first iterations."""
-        return statistics.fmean(self.losses[:ENDS])
+        """Loss before the first update. Not a mean of several: some networks leap up first, and would look as if they had begun there."""
+        return self.losses[0]
 
     @property
     def last(self) -> float:
         """Mean loss of the last iterations."""
-        return statistics.fmean(self.losses[-ENDS:])
+        return statistics.fmean(self.losses[-LAST:])
 
     @property
     def diverged(self) -> bool:

@@ -113,6 +113,7 @@ class AlexNet(nn.Module):
         if head == "small":
             for module in [*self.features, *self.classifier[:-1]]:
                 if isinstance(module, nn.Conv2d | nn.Linear):
+                    assert module.bias is not None
                     nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                     nn.init.zeros_(module.bias)
 
