@@ -71,7 +71,6 @@ def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Fi
 def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]]) -> Figure:
     """Error against depth, training left and test right: seeds as points, their mean as line, published values where comparable."""
     figure, axes = plt.subplots(1, 2, figsize=(12.5, 5.4) if published else (10, 4.4), sharey=True, layout="constrained")
-    depths = sorted({row.depth for row in records} | {int(row["depth"]) for row in published})
     lowest = min([100.0, *(float(row["error_percent"]) for row in published)])
     for axis, split, name in zip(axes, ("train", "test"), ("running training error", "test error"), strict=True):
         for arm in ARMS:
@@ -88,6 +87,7 @@ def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]])
                 style: Any = {"linestyle": "none", "marker": sign, "markersize": size, "color": colour, "fillstyle": "none"}
                 if theirs:
                     axis.plot(*zip(*theirs, strict=True), label=f"{arm}, {told}", **style)
+        depths = sorted({row.depth for row in records} | {int(row["depth"]) for row in published if row["split"] == split})
         guess = 100 * (1 - 1 / records[0].num_classes)
         axis.axhline(guess, color="grey", linewidth=0.8, linestyle=":")
         axis.text(depths[0], guess, "guessing", va="top", ha="left", color="grey", fontsize=8)
