@@ -135,7 +135,9 @@ def test_a_batch_may_be_the_whole_set_and_no_more():
     whole = TrainingBatches(pixels, labels, untouched, Augmentation(), batch_size=5, seed=0, stop=2)
     assert sorted(whole.batch(1).labels.tolist()) == [0, 1, 2, 3, 4]
     for batch_size in (0, 6):
-        with pytest.raises(ValueError, match=rf"^batch_size {batch_size} lies outside 1 to 5, the number of training images \(protocol.batch_size=…\)$"):
+        with pytest.raises(
+            ValueError, match=rf"^batch_size {batch_size} lies outside 1 to 5, the number of training images \(protocol.batch_size=…\)$"
+        ):
             TrainingBatches(pixels, labels, untouched, Augmentation(), batch_size, seed=0, stop=2)
 
 

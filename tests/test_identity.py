@@ -253,7 +253,7 @@ def decayed(folder, ends=((0, 0.9), (0.001, 0.5), (0.003, 0.1)), seeds: int = 1)
         rows = [made_up_record(seed=seed, protocol=f"quick/decay_{decay:g}") for seed in range(seeds)]
         insertions = [made_up_insertion("residual", 20, seed, 4, "middle", initialisation="he") for seed in range(seeds)]
         branches = [
-            BranchSize("residual", 20, seed, iteration, 2, block, block > 0, ratio * (1 + 0.01 * seed) + 0.001 * block)
+            BranchSize("residual", 20, seed, iteration, 2, block, block > 0, (ratio if block else 0.6) * (1 + 0.01 * seed) + 0.001 * block)
             for seed in range(seeds)
             for iteration, ratio in ((0, 0.8), (1000, (0.8 + end) / 2), (2000, end))
             for block in range(5)
@@ -332,6 +332,12 @@ def test_plain_children_that_are_worse_whatever_their_number_do_not_reproduce_d(
 def test_branches_that_grow_contradict_e(tmp_path):
     measured(tmp_path)
     decayed(tmp_path, ((0, 0.5), (0.003, 0.9)))
+    assert verdicts(tmp_path)[4] == NOT_REPRODUCED
+
+
+def test_branches_that_shrink_no_further_than_those_that_are_needed_contradict_e(tmp_path):
+    measured(tmp_path)
+    decayed(tmp_path, ((0, 0.9), (0.003, 0.7)))
     assert verdicts(tmp_path)[4] == NOT_REPRODUCED
 
 

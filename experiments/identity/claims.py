@@ -245,13 +245,17 @@ def _shrinks(family: Family) -> Claim:
         starts = [by_key[depth, most, seed].ratio(0) for seed in seeds]
         less = tuple(a - b for a, b in zip(ends[most], ends[none], strict=True))
         shrunk = tuple(a - b for a, b in zip(ends[most], starts, strict=True))
+        others = [by_key[depth, most, seed].ratio(by_key[depth, most, seed].looks[-1], inserted=False) for seed in seeds]
+        beside = tuple(a - b for a, b in zip(ends[most], others, strict=True))
         criteria += [
             Criterion(f"residual-{depth}: end, {most:g} - {none:g}", less, above=False, unit=""),
             Criterion(f"residual-{depth}, {most:g}: end - start", shrunk, above=False, unit=""),
+            Criterion(f"residual-{depth}, {most:g}: inserted - others, end", beside, above=False, unit=""),
         ]
         values = ", ".join(f"{decay:g}: {statistics.fmean(ends[decay]):.3f}" for decay in decays)
         texts.append(
-            f"residual-{depth}: ‖F(x)‖/‖x‖ of inserted blocks {statistics.fmean(starts):.3f} at first, at the end by decay {values}"
+            f"residual-{depth}: ‖F(x)‖/‖x‖ of inserted blocks {statistics.fmean(starts):.3f} at first, at the end by decay {values} "
+            f"(the others there {statistics.fmean(others):.3f})"
         )
     return verdict.judge(STATEMENTS[4], criteria, "; ".join(texts))
 
