@@ -47,8 +47,8 @@ def readme(runs: Runs) -> str:
         "",
         *markdown(table(runs)),
         "",
-        "First loss: before the first update; last loss: mean of the last five iterations; nats per image. Multiply-adds are of one picture's",
-        "forward pass.",
+        "First loss: before the first update; last loss: mean of the last five iterations; nats per image. Multiply-adds are of one",
+        "picture's forward pass.",
         "",
         measured_on([run.record for run in every]),
     ]
