@@ -70,8 +70,7 @@ class AlexNet(nn.Module):
     Args:
         width: channels of the first convolution, 96 in the paper; everything else scales with it.
         head: `imagenet` begins with 11×11/4; `small` with 3×3 at full resolution, pools what is left to 3×3 before the linear layers, and
-            starts from He's initialisation (arXiv:1502.01852, fan-in), because from PyTorch's default it sits at chance for hundreds of
-            iterations.
+            starts from He's initialisation (arXiv:1502.01852, fan-in), because updates hardly move it at first from PyTorch's default.
 
     Raises:
         ValueError: unknown head; names the legal ones.
