@@ -1,11 +1,13 @@
 """Children of trained networks as cells, the size of their branches, and the claims about them on made-up tables."""
 
 import dataclasses
+import subprocess
+import sys
 
 import hydra
 import pytest
 import torch
-from composing import CONF, compose_cell
+from composing import CONF, ROOT, compose_cell
 from made_up import made_up_record
 
 from experiments.identity import claims, figures
@@ -79,6 +81,17 @@ def test_a_diverged_parent_has_no_children(tmp_path):
     train.train_cell(cell(tmp_path, "model=plain", "generation=parent", "protocol.learning_rate=1e30"))
     with pytest.raises(ValueError, match="diverged"):
         train.train_cell(cell(tmp_path, "model=plain", "generation=child"))
+
+
+def test_a_sweep_passes_over_the_children_of_a_diverged_parent_and_trains_the_others(tmp_path):
+    for arm, rate in (("plain", "1e30"), ("residual", "0.01")):
+        train.train_cell(cell(tmp_path, f"model={arm}", "generation=parent", f"protocol.learning_rate={rate}"))
+    few = ("generation=child", "child.blocks=1", "child.position=end", "jobs=1", f"results_dir={tmp_path}")
+    words = [sys.executable, "-m", "plainres.train", "-m", *SHORT, *few]
+    swept = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert swept.returncode == 0, swept.stderr
+    assert swept.stdout.startswith("passed over: plain-14-seed0, whose parent ")
+    assert [row.cell for row in records.read_runs(tmp_path / "identity" / "smoke" / "end_1")] == ["residual-14-seed0"]
 
 
 def test_a_residual_child_begins_as_its_parent_and_grows(parents):

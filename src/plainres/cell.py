@@ -61,6 +61,12 @@ class Cell:
         child = self.config.child
         return None if child is None else Path(self.config.results_dir) / self.config.slug / child.parent / "runs" / self.name
 
+    @property
+    def parent_diverged(self) -> bool:
+        """Whether the parent is a diverged run, so that this cell cannot be: a sweep passes it over."""
+        record = None if self.parent_folder is None else records.read_record(self.parent_folder)
+        return record is not None and record.status == records.DIVERGED
+
     def _parent_hash(self) -> str:
         """The config_hash of the parent's record, so that a child belongs to one configuration of it.
 

@@ -169,6 +169,9 @@ class Sweep(Callback):
         for folder in folders:
             if folders.count(folder) > 1:
                 raise ValueError(f"two cells of this sweep share the folder {folder}: sweep over arm, depth and seed only")
+        for cell in [cell for cell in self.cells if cell.parent_diverged]:
+            self.console.print(f"passed over: {cell.name}, whose parent {cell.parent_folder} diverged", markup=False, highlight=False)
+            self.cells.remove(cell)
         for cell in self.cells:
             cell.check()
             if (refusal := cell.refusal()) and not cell.config.force:

@@ -366,6 +366,8 @@ def _task(config: DictConfig) -> None:
 
 def _train_in_sweep(cell: Cell) -> None:
     """One bad cell ends as a line of the sweep's report; the others go on."""
+    if cell.parent_diverged:
+        return  # the sweep has said so
     try:
         train_cell(cell)
     except SystemExit:  # SIGTERM, as Lightning hands it on: a worker of joblib would take the next cell, or wait for one for minutes
