@@ -47,7 +47,7 @@ def responses_figure(signal: Signal) -> Figure:
         axis.set_title(f"{NORM_NAMES[norm]}, {'after the last iteration' if at_end else 'at the start'}")
         axis.set_xlabel("layer")
     axes[0].set_yscale("linear")
-    axes[0].set_ylim(bottom=0)
+    axes[0].set_ylim(0, 1.4 * axes[0].get_ylim()[1])  # at the start all are 1: below the edge, and below the legend
     axes[0].set_ylabel("standard deviation of the response")
     _network_legend(axes[0], signal)
     figure.suptitle(f"Responses by layer\n{label_of(signal.all_records)}", fontsize=11)
@@ -115,7 +115,7 @@ def depth_figure(signal: Signal) -> Figure:
                 axis.plot(list(values), means, line, color=colour, marker=marker, markersize=4, label=f"{arm}, {NORM_NAMES[norm]}")
         axis.set_xlabel("depth (weighted layers)")
         axis.set_ylabel(name)
-    axes[0].legend(loc="best", fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     figure.suptitle(f"Shattering and dead ReLUs by depth, at the start\n{label_of(signal.all_records)}", fontsize=11)
     return figure
 
