@@ -92,6 +92,9 @@ def test_a_sweep_passes_over_the_children_of_a_diverged_parent_and_trains_the_ot
     assert swept.returncode == 0, swept.stderr
     assert swept.stdout.startswith("passed over: plain-14-seed0, whose parent ")
     assert [row.cell for row in records.read_runs(tmp_path / "identity" / "smoke" / "end_1")] == ["residual-14-seed0"]
+    swept = subprocess.run([*words, "model=plain"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert swept.returncode == 0, swept.stderr
+    assert swept.stdout.splitlines()[1:] == ["no cell is left to train"]
 
 
 def test_a_residual_child_begins_as_its_parent_and_grows(parents):

@@ -318,6 +318,19 @@ def test_watch_tells_waiting_running_failed_and_done_apart_and_estimates_what_is
     assert Watch(cells, jobs=2, since=now - 60).seconds_remaining(states) is None
 
 
+def test_what_is_left_goes_by_the_pace_of_the_same_network(tmp_path):
+    cells = [
+        compose_cell(tmp_path, "protocol=smoke", f"model={arm}", f"model.depth={depth}") for depth in (8, 14) for arm in ("plain", "se")
+    ]
+    for cell, seconds in zip(cells[:2], (6.0, 12.0), strict=True):
+        progress = {"pid": 1, "iteration": 12, "iterations": 24, "train_error": 0.5, "seconds": 1.0, "seconds_remaining": seconds}
+        records.write_json(cell.folder / records.PROGRESS_FILE, progress)
+    watch = Watch(cells, jobs=1, since=time.time() - 60)
+    assert watch.seconds_remaining(watch.states()) == pytest.approx((6 + 12) * (1 + 2 * 14 / 8))
+    alone = Watch(cells[1:3], jobs=1, since=time.time() - 60)  # plain-14 beside se-8: the only pace there is
+    assert alone.seconds_remaining(alone.states()) == pytest.approx(12 * (1 + 2 * 14 / 8))
+
+
 def test_the_display_fits_a_narrow_terminal():
     from rich.console import Console
 

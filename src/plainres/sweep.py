@@ -114,13 +114,20 @@ class Watch:
         """Of the whole sweep, from the measured seconds per iteration and layer; None before the first cell has an estimate."""
         if not self._pace:
             return None
-        pace = sum(self._pace.values()) / len(self._pace)
         left = [
-            state.seconds_remaining if state.seconds_remaining is not None else pace * state.depth * (state.total - state.iteration)
-            for state in states
+            self._pace_of(cell) * state.depth * (state.total - state.iteration)
+            if state.seconds_remaining is None
+            else state.seconds_remaining
+            for cell, state in zip(self.cells, states, strict=True)
             if state.status in (RUNNING, WAITING)
         ]
         return max(sum(left) / self.jobs, *left) if left else 0.0
+
+    def _pace_of(self, cell: Cell) -> float:
+        """Mean pace of the measured cells of the same network at any depth, or of all while there is none."""
+        alike = [other.folder for other in self.cells if (other.arm, other.protocol_folder) == (cell.arm, cell.protocol_folder)]
+        paces = [self._pace[folder] for folder in alike if folder in self._pace] or list(self._pace.values())
+        return sum(paces) / len(paces)
 
 
 class Sweep(Callback):
@@ -143,7 +150,8 @@ class Sweep(Callback):
         except Exception as error:  # Hydra turns an exception of a callback into a warning and goes on; an exit it lets through
             give_up([error])
         if not left:
-            self.console.print(f"all {len(self.cells)} cells are finished; FORCE=1 with another configuration measures anew", markup=False)
+            finished = f"all {len(self.cells)} cells are finished; FORCE=1 with another configuration measures anew"
+            self.console.print(finished if self.cells else "no cell is left to train", markup=False)
             sys.exit(0)
         from plainres.machine import num_cores
 
