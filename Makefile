@@ -16,17 +16,26 @@ SECONDS ?=
 ARGS ?=
 SURFACE ?= direction_seed=0,1,2 statistics=running,batch
 
+empty :=
+comma := ,
+space := $(empty) $(empty)
+
 # A misspelt variable would measure something else for hours
 LEGAL := PYTHON PROTOCOL SEEDS DEPTHS ARMS JOBS NAME SETTINGS NETWORKS RESCUES SCALES PARTS ROUNDS SECONDS THOUSAND SURFACE ARGS \
   SHALLOW FORCE MISSING VERBOSE MARGIN MODEL DEPTH PICTURE ROOT LABEL WEIGHTS
 UNKNOWN := $(filter-out $(LEGAL),$(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name))))
 $(if $(strip $(UNKNOWN)),$(error plainres: $(strip $(UNKNOWN)) is no variable here; legal: $(LEGAL)))
 
+# Variables of a few targets, which the others would pass over
+FEW := MODEL:inspect PICTURE:inspect DEPTH:inspect,own-images ROOT:own-images LABEL:own-images WEIGHTS:own-images \
+  SETTINGS:sweep-robustness,check-robustness NETWORKS:sweep-lineage RESCUES:sweep-autopsy SCALES:sweep-signal SURFACE:sweep-landscape \
+  PARTS:bench ROUNDS:bench SECONDS:bench THOUSAND:bench MARGIN:check-depth
+of = $(subst $(comma),$(space),$(word 2,$(subst :,$(space),$(1))))
+$(foreach entry,$(FEW),$(foreach name,$(firstword $(subst :,$(space),$(entry))),$(if $(filter command line,$(origin $(name))),$(foreach \
+  goal,$(filter-out $(call of,$(entry)),$(MAKECMDGOALS)),$(error plainres: $(goal) takes no $(name); it is for: $(call of,$(entry)))))))
+
 BIN := .venv/bin
 STAMP := .venv/.installed
-empty :=
-comma := ,
-space := $(empty) $(empty)
 list = $(subst $(space),$(comma),$(strip $(subst $(comma),$(space),$(1))))
 
 DEPTH_LIST := $(call list,$(DEPTHS))
@@ -200,15 +209,18 @@ check: $(STAMP) ## the verdicts of every question that has committed tables; sta
 	@$(BIN)/python -m experiments.everything check
 
 inspect: $(STAMP) ## MODEL layer by layer: shapes, parameters, multiply-adds, receptive fields (PICTURE=file.png, DEPTH=, ARGS=)
+	$(call refuse,PROTOCOL NAME ARMS SEEDS DEPTHS)
 	@$(BIN)/python -m plainres.ledger model=$(or $(MODEL),residual) $(if $(DEPTH),model.depth=$(DEPTH)) $(if $(PICTURE),picture=$(PICTURE)) $(ARGS)
 
 networks: $(STAMP) ## the same of every network of the lineage, with pictures, into results/networks
 	@mkdir -p results/networks
-	@for model in lenet5 alexnet vgg googlenet inception_v3 residual se residual_imagenet; do \
-	  $(BIN)/python -m plainres.ledger model=$$model picture=results/networks/$$model.png > results/networks/$$model.txt || exit 1; \
-	  echo results/networks/$$model.txt results/networks/$$model.png; done
+	@for model in lenet5 alexnet vgg googlenet inception_v3 residual se plain_imagenet residual_imagenet se_imagenet lenet5,model.era=1998; do \
+	  name=$$(echo $$model | sed 's/,.*=/_/'); \
+	  $(BIN)/python -m plainres.ledger model=$$(echo $$model | tr , ' ') picture=results/networks/$$name.png > results/networks/$$name.txt || exit 1; \
+	  echo results/networks/$$name.txt results/networks/$$name.png; done
 
 own-images: $(STAMP) ## fine-tune a network of 18 layers on your pictures: ROOT=folder LABEL=name (DEPTH=, WEIGHTS=imagenet|null, ARGS=)
+	$(call refuse,PROTOCOL ARMS DEPTHS)
 	@test -n "$(ROOT)" -a -n "$(LABEL)" || { echo "plainres: make own-images needs ROOT=<folder or archive with train/<class>/ and test/<class>/> and LABEL=<name>" >&2; exit 1; }
 	@weights=$(or $(WEIGHTS),$$($(BIN)/python -c "from plainres.network import imagenet_weights_file as file; print('imagenet' if file($(or $(DEPTH),18)).exists() else 'null')" 2>/dev/null || echo null)); \
 	case $$weights in null) echo "from scratch: no ImageNet weights are taken (WEIGHTS=imagenet downloads them)";; *) echo "from torchvision's weights: $$weights";; esac; \

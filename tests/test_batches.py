@@ -393,6 +393,12 @@ def test_evaluation_covers_the_set_in_its_order_with_a_smaller_last_batch():
     assert torch.equal(torch.cat([batch.images for batch in batches]), pixels.float() / 255)
 
 
+@pytest.mark.parametrize(("side", "expected"), [(8, 500), (64, 500), (224, 40), (2000, 1)])
+def test_a_batch_of_large_images_has_as_many_pixels_as_one_of_small_images(side, expected):
+    pixels = torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(600, 3, side, side)
+    assert EvaluationBatches(pixels, torch.zeros(600), untouched).batch_size == expected
+
+
 def test_evaluation_has_no_empty_last_batch():
     pixels, labels = numbered(20)
     assert [len(batch.labels) for batch in EvaluationBatches(pixels, labels, untouched, batch_size=10)] == [10, 10]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from plainres.blocks import SqueezeExcitationBlock
+from plainres.blocks import SqueezeExcitationBlock, SqueezeExcitationBottleneck
 from plainres.classics import AlexNet, LeNet5, googlenet, inception_v3, vgg
 from plainres.network import CifarNetwork, ImageNetwork
 
@@ -115,11 +115,21 @@ def test_plain_networks_have_no_more_than_the_main_path(depth):
     assert plain == option_a < option_b < option_c
 
 
-def test_squeeze_and_excitation_weighs_channels_by_the_whole_image():
+@pytest.mark.parametrize(
+    ("kind", "layers"),
+    [
+        (SqueezeExcitationBlock, ("conv1", "bn1", "relu", "conv2", "bn2")),
+        (SqueezeExcitationBottleneck, ("conv1", "bn1", "relu", "conv2", "bn2", "relu", "conv3", "bn3")),
+    ],
+)
+def test_squeeze_and_excitation_weighs_channels_by_the_whole_image(kind, layers):
     torch.manual_seed(0)
-    block = SqueezeExcitationBlock(8, 8, 1, "zero_pad").eval()
+    block = kind(8, 8, 1, "zero_pad", reduction=2).eval()
+    assert block.se.fc1.out_channels == 4
     images = torch.randn(2, 8, 6, 6).relu()
-    main = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(images)))))
+    main = images
+    for name in layers:
+        main = block.get_submodule(name)(main)
     hidden = torch.relu(block.se.fc1.weight.flatten(1) @ main.mean((2, 3)).T + block.se.fc1.bias[:, None])
     weights = torch.sigmoid(block.se.fc2.weight.flatten(1) @ hidden + block.se.fc2.bias[:, None]).T
     torch.testing.assert_close(block(images), torch.relu(main * weights[:, :, None, None] + images))
@@ -138,6 +148,7 @@ def test_networks_with_squeeze_and_excitation_have_few_parameters_more():
     [
         lambda: ImageNetwork(18, "projection", num_classes=3, width=8),
         lambda: ImageNetwork(18, "none", num_classes=3, width=8),
+        lambda: ImageNetwork(50, "projection", num_classes=3, width=8, squeeze_excitation=True),
         lambda: vgg(11, "batch", 3, width=8, head="small"),
         lambda: CifarNetwork(8, "zero_pad", width=8, num_classes=3, block=SqueezeExcitationBlock),
     ],

@@ -283,10 +283,13 @@ def test_imagenet_weights_that_are_not_there_say_what_else_can_be_done(hub):
         ImageNetwork(18, "projection", weights="imagenet")
 
 
-@pytest.mark.parametrize(("shortcut", "weights"), [("none", "imagenet"), ("projection", "mine")])
-def test_weights_that_do_not_exist_name_those_that_do(shortcut, weights):
+@pytest.mark.parametrize(
+    ("shortcut", "weights", "squeeze_excitation"),
+    [("none", "imagenet", None), ("projection", "mine", None), ("projection", "imagenet", True)],
+)
+def test_weights_that_do_not_exist_name_those_that_do(shortcut, weights, squeeze_excitation):
     with pytest.raises(ValueError, match="legal: null, or imagenet with shortcut=projection"):
-        ImageNetwork(18, shortcut, weights=weights)
+        ImageNetwork(18, shortcut, weights=weights, squeeze_excitation=squeeze_excitation)
 
 
 @pytest.mark.parametrize("shortcut", ["none", "zero_pad", "projection"])

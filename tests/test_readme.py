@@ -51,9 +51,12 @@ def test_make_variables_are_legal_ones_and_a_misspelt_one_is_refused():
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="no make")
-@pytest.mark.parametrize("variable", ["PROTOCOL", "NAME", "ARMS", "SEEDS", "DEPTHS", "ARGS"])
-def test_no_sweep_passes_over_a_variable_that_it_is_given(variable):
-    for target in re.findall(r"^(sweep-[a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE):
+@pytest.mark.parametrize(
+    "variable",
+    ["PROTOCOL", "NAME", "ARMS", "SEEDS", "DEPTHS", "ARGS", "DEPTH", "MODEL", "WEIGHTS", "SETTINGS", "NETWORKS", "RESCUES", "SCALES"],
+)
+def test_no_target_passes_over_a_variable_that_it_is_given(variable):
+    for target in re.findall(r"^(sweep-[a-z]+|inspect|own-images):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE):
         words = ["make", "--dry-run", target, f"{variable}=zzz"]
         shown = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
         assert "zzz" in shown.stdout or (shown.returncode != 0 and f"{target} takes no {variable}" in shown.stderr), target

@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib import colormaps
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments.large.claims import Run, Runs, check, read_large, table
 from experiments.report import judged, label_with, markdown, measured_on, publish, regenerate
@@ -26,6 +27,7 @@ def losses_figure(runs: Runs) -> Figure:
         for place, run in enumerate(cells):
             steps, marker, label = range(1, len(run.losses) + 1), "osD^v"[number % 5], network if place == 0 else None
             axis.plot(steps, run.losses, color=colour, marker=marker, markersize=4, linewidth=1.2, label=label)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("iteration")
     axis.set_ylabel("training loss (nats per image)")
     axis.legend(loc="upper right", fontsize=8, ncols=2)

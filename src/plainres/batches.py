@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 NORMALISATIONS = ("channel", "pixel_mean", "imagenet")
+EVALUATION_PIXELS = 500 * 64 * 64  # of one batch
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what torchvision's weights were trained with
 
 
@@ -230,13 +231,19 @@ class TrainingBatches:
 
 
 class EvaluationBatches:
-    """A set in its own order, normalised and otherwise untouched; the last batch may be smaller."""
+    """A set in its own order, normalised and otherwise untouched; the last batch may be smaller.
 
-    def __init__(self, images: Tensor, labels: Tensor, normaliser: Normaliser, batch_size: int = 500):
+    Args:
+        batch_size: None: 500 images of 64×64 pixels or smaller, of larger ones as many as have as many pixels (40 of 224×224), because
+            what a network keeps of a batch grows with its pixels.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, normaliser: Normaliser, batch_size: int | None = None):
         self.images = images
         self.labels = labels
         self.normaliser = normaliser
-        self.batch_size = batch_size
+        height, width = images.shape[-2:]
+        self.batch_size = batch_size or max(1, min(500, EVALUATION_PIXELS // (height * width)))
 
     def __len__(self) -> int:
         return math.ceil(len(self.images) / self.batch_size)

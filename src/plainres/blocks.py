@@ -101,9 +101,12 @@ class BasicBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample = make_shortcut(shortcut, in_channels, out_channels, stride, norm)
 
+    def layers(self, x: Tensor) -> Tensor:
+        """What is added to the shortcut: F(x) of the paper."""
+        return self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+
     def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
+        out = self.layers(x)
         if self.downsample is not None:
             out = out + self.downsample(x)
         return self.relu(out)
@@ -128,10 +131,14 @@ class BottleneckBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample = make_shortcut(shortcut, in_channels, out_channels, stride)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def layers(self, x: Tensor) -> Tensor:
+        """What is added to the shortcut: F(x) of the paper."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
+        return self.bn3(self.conv3(out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.layers(x)
         if self.downsample is not None:
             out = out + self.downsample(x)
         return self.relu(out)
@@ -144,17 +151,28 @@ class SqueezeExcitationBlock(BasicBlock):
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str, reduction: int = 16, norm: str = "batch"):
-        from torchvision.ops import SqueezeExcitation  # here, because it takes as long to import as torch itself
-
         super().__init__(in_channels, out_channels, stride, shortcut, norm)
-        self.se = SqueezeExcitation(out_channels, max(1, out_channels // reduction))
+        self.se = _squeeze_excitation(out_channels, reduction)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.se(self.bn2(self.conv2(out)))
-        if self.downsample is not None:
-            out = out + self.downsample(x)
-        return self.relu(out)
+    def layers(self, x: Tensor) -> Tensor:
+        return self.se(super().layers(x))
+
+
+class SqueezeExcitationBottleneck(BottleneckBlock):
+    """BottleneckBlock whose third layer's channels are weighed in the same way; SE-ResNet-50 of the paper with 50 layers and option B."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str, reduction: int = 16):
+        super().__init__(in_channels, out_channels, stride, shortcut)
+        self.se = _squeeze_excitation(out_channels, reduction)
+
+    def layers(self, x: Tensor) -> Tensor:
+        return self.se(super().layers(x))
+
+
+def _squeeze_excitation(channels: int, reduction: int) -> nn.Module:
+    from torchvision.ops import SqueezeExcitation  # here, because it takes as long to import as torch itself
+
+    return SqueezeExcitation(channels, max(1, channels // reduction))
 
 
 def compile_blocks(network: nn.Module, backend: str = "inductor") -> None:

@@ -15,7 +15,10 @@ NORMS = ("none", "batch")
 
 
 class LeNet5(nn.Module):
-    """LeCun et al. 1998, Figure 2, with all maps of the second convolution connected: 61,706 parameters for ten classes and grey images.
+    """LeCun et al. 1998, Figure 2, as textbooks have it: 61,706 parameters for ten classes and grey images.
+
+    Unlike the paper's, all maps of the second convolution are connected, pooling has no weights of its own, tanh is not scaled and comes
+    before pooling, and the last layer is linear.
 
     Input (N, in_channels, 32, 32), output logits (N, num_classes).
 
@@ -64,6 +67,8 @@ class LeNet5(nn.Module):
 
 class AlexNet(nn.Module):
     """Krizhevsky et al. 2012 as one tower: 62,378,344 parameters for 1,000 classes. torchvision's is the later one with 64 channels.
+
+    Without the paper's local response normalisation, which has no parameters and which its successors left out.
 
     Input (N, in_channels, 227, 227), with `head="small"` any size from 16×16; output logits (N, num_classes).
 
@@ -162,7 +167,9 @@ def vgg(
 
 
 def googlenet(num_classes: int = 1000, in_channels: int = 3, depth: int = 22) -> nn.Module:
-    """torchvision's GoogLeNet (Szegedy et al. 2014), which has batch normalisation (BN-Inception), without auxiliary heads.
+    """torchvision's GoogLeNet (Szegedy et al. 2014), without auxiliary heads: the nearest here to BN-Inception (Ioffe and Szegedy 2015).
+
+    It has batch normalisation after every convolution, and 3×3 convolutions where GoogLeNet has 5×5; BN-Inception has two of them there.
 
     Input (N, in_channels, H, W), 224×224 in the paper; output logits (N, num_classes).
     """

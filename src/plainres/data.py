@@ -196,7 +196,7 @@ SOURCES: dict[str, Callable[[Path, int | None], Source]] = {
     "digits": _digits,
     "cifar10": _torchvision("CIFAR10", "cifar-10-python.tar.gz"),
     "cifar100": _torchvision("CIFAR100", "cifar-100-python.tar.gz"),
-    "fashion_mnist": _torchvision("FashionMNIST", "FashionMNIST/raw/*-ubyte.gz"),
+    "fashion_mnist": _torchvision("FashionMNIST", "FashionMNIST/raw/*-ubyte, unpacked,"),
     "image_folder": _image_folder,
     "random": _random,
     "photos": _photos,

@@ -12,7 +12,7 @@ from typing import Any
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -28,6 +28,7 @@ IMAGE_SHAPES = {
     "inception_v3": (3, 299, 299),
     "plain_imagenet": (3, 224, 224),
     "residual_imagenet": (3, 224, 224),
+    "se_imagenet": (3, 224, 224),
 }
 SMALL_IMAGE = (3, 32, 32)
 NUM_CLASSES = {"lenet5": 10} | dict.fromkeys(
@@ -67,7 +68,13 @@ KNOWN_SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
         (1000,),
     ),
 }
-KNOWN_PARAMETERS = {"lenet5": 61_706, "alexnet": 62_378_344, "vgg": 138_357_544}
+# Of textbooks, and for VGG and ResNet of torchvision's documentation, by depth
+KNOWN_PARAMETERS = {
+    "lenet5": {5: 61_706},
+    "alexnet": {8: 62_378_344},
+    "vgg": {11: 132_863_336, 13: 133_047_848, 16: 138_357_544, 19: 143_667_240},
+    "residual_imagenet": {18: 11_689_512, 34: 21_797_672, 50: 25_557_032, 101: 44_549_160, 152: 60_192_808},
+}
 
 
 @dataclass(frozen=True)
@@ -77,8 +84,8 @@ class Layer:
     Args:
         shape: of one image's output, (C, H, W) or (features,).
         multiply_adds: for one image; convolutions and linear layers only.
-        receptive_field: pixels of the image, a side, that one output can see; may exceed the image.
-        stride: pixels of the image between neighbouring outputs.
+        receptive_field: pixels of the image, on the longer side, that one output can see; may exceed the image.
+        stride: pixels of the image between neighbouring outputs, on the longer side.
     """
 
     name: str
@@ -91,7 +98,7 @@ class Layer:
 
 
 class _Fields(TorchFunctionMode):
-    """Carries (receptive field, stride) along with every tensor that comes from the image."""
+    """Carries a `field` along with every tensor that comes from the image: (receptive field, stride) of its rows, and of its columns."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -100,32 +107,43 @@ class _Fields(TorchFunctionMode):
             before = [tensor for tensor in _tensors([*args, *kwargs.values()]) if hasattr(tensor, "field")]
             if before:
                 largest = max(before, key=lambda tensor: tensor.shape[-1] if tensor.ndim == 4 else 0)
-                widest = max(tensor.field[0] for tensor in before)
-                result.field = _after(function.__name__, args, kwargs, largest, widest, result)  # type: ignore[attr-defined]
+                result.field = tuple(  # type: ignore[attr-defined]
+                    _after(function.__name__, args, kwargs, largest, max(tensor.field[side][0] for tensor in before), result, side)
+                    for side in (0, 1)
+                )
         return result
 
 
-def _after(name: str, args: Any, kwargs: Any, image: Any, field: int, result: Tensor) -> tuple[int, int]:
-    """Receptive field and stride of what a function makes of `image`, and of others with up to `field` pixels."""
-    stride = image.field[1]
+def _after(name: str, args: Any, kwargs: Any, image: Any, field: int, result: Tensor, side: int) -> tuple[int, int]:
+    """Receptive field and stride, on side 0 (height) or 1 (width), of what a function makes of `image`.
+
+    Args:
+        field: the largest receptive field among all that it takes.
+    """
+    stride = image.field[side][1]
+    dimension = 2 + side
     if name == "conv2d":
         values = dict(zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args, strict=False)) | kwargs
-        kernel, step, dilation = values["weight"].shape[-1], _one(values.get("stride", 1)), _one(values.get("dilation", 1))
-        return field + (kernel - 1) * dilation * stride, stride * step
+        step, dilation = _of(values.get("stride", 1), side), _of(values.get("dilation", 1), side)
+        return field + (values["weight"].shape[dimension] - 1) * dilation * stride, stride * step
     if name in ("max_pool2d", "avg_pool2d"):
         values = dict(zip(("input", "kernel_size", "stride"), args, strict=False)) | kwargs
-        kernel = _one(values["kernel_size"])
-        return field + (kernel - 1) * stride, stride * _one(values.get("stride") or kernel)
-    if image.ndim == 4 and result.ndim == 4 and "adaptive" in name:
-        step = math.ceil(image.shape[-1] / result.shape[-1])
-        return field + (step - 1) * stride, stride * step
+        kernel = _of(values["kernel_size"], side)
+        return field + (kernel - 1) * stride, stride * _of(values.get("stride") or kernel, side)
+    if image.ndim == 4 and result.ndim == 4:
+        step = math.ceil(image.shape[dimension] / result.shape[dimension])
+        if "adaptive" in name:
+            return field + (step - 1) * stride, stride * step
+        if name == "__getitem__":  # every second pixel, as shortcuts take them
+            return field, stride * step
     if image.ndim == 4 and result.ndim == 2:
-        return field + (image.shape[-1] - 1) * stride, stride * image.shape[-1]
+        return field + (image.shape[dimension] - 1) * stride, stride * image.shape[dimension]
     return field, stride
 
 
-def _one(value: Any) -> int:
-    return int(value[-1]) if isinstance(value, Sequence) else int(value)
+def _of(value: Any, side: int) -> int:
+    """A size that is given for both sides, or for each."""
+    return int(value[side % len(value)]) if isinstance(value, Sequence) else int(value)
 
 
 def _tensors(values: Sequence[Any]) -> list[Any]:
@@ -159,7 +177,7 @@ def ledger(network: nn.Module, image_shape: Sequence[int]) -> list[Layer]:
             elif isinstance(module, nn.Linear):
                 multiply_adds = module.in_features * module.out_features
             parameters = sum(parameter.numel() for parameter in module.parameters())
-            field, stride = getattr(output, "field", (1, 1))
+            field, stride = map(max, zip(*getattr(output, "field", ((1, 1), (1, 1))), strict=True))
             rows.append(Layer(name, type(module).__name__, shape, parameters, multiply_adds, field, stride))
 
         return hook
@@ -168,7 +186,7 @@ def ledger(network: nn.Module, image_shape: Sequence[int]) -> list[Layer]:
     handles = [module.register_forward_hook(note(name)) for name, module in leaves]
     device = next(network.parameters()).device
     image: Any = torch.zeros(1, *image_shape, device=device)
-    image.field = (1, 1)
+    image.field = ((1, 1), (1, 1))
     training = network.training
     try:
         with torch.no_grad(), _Fields():
@@ -193,7 +211,7 @@ def missing_shapes(rows: Sequence[Layer], known: Sequence[tuple[int, ...]]) -> l
 
 def table(rows: Sequence[Layer]) -> list[list[str]]:
     """The ledger as text, a total below; under a row of headings."""
-    lines = [["layer", "kind", "output", "parameters", "multiply-adds", "receptive field", "stride"]]
+    lines = [["layer", "kind", "output (C×H×W)", "parameters", "multiply-adds", "receptive field", "stride"]]
     for row in rows:
         shape = "×".join(map(str, row.shape))
         numbers = [f"{value:,}" if value else "" for value in (row.parameters, row.multiply_adds)]
@@ -202,22 +220,24 @@ def table(rows: Sequence[Layer]) -> list[list[str]]:
     return [*lines, ["all", "", "", *totals, "", ""]]
 
 
-def report(model: str, rows: Sequence[Layer], published: bool = True) -> str:
+def report(model: str, rows: Sequence[Layer], known_parameters: int | None = None) -> str:
     """What the command prints: the ledger, and how it compares with what textbooks give.
 
     Args:
-        published: whether this is the network as published, so that there is something to compare it with.
+        known_parameters: of the network as published; None where this one is not as published, or nothing is known.
     """
     lines = table(rows)
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    if published and model in KNOWN_SHAPES:
-        known, parameters = KNOWN_SHAPES[model], sum(row.parameters for row in rows)
+    if known_parameters is None:
+        return "\n".join(text)
+    text.append("")
+    if known := KNOWN_SHAPES.get(model):
         missing = missing_shapes(rows, known)
         found = f"{len(known) - len(missing)} of {len(known)} known shapes in their order"
-        text += ["", found + (f", missing: {', '.join('×'.join(map(str, shape)) for shape in missing)}" if missing else "")]
-        verdict = "as known" if parameters == KNOWN_PARAMETERS[model] else f"known: {KNOWN_PARAMETERS[model]:,}"
-        text.append(f"{parameters:,} parameters ({verdict})")
+        text.append(found + (f", missing: {', '.join('×'.join(map(str, shape)) for shape in missing)}" if missing else ""))
+    parameters = sum(row.parameters for row in rows)
+    text.append(f"{parameters:,} parameters ({'as known' if parameters == known_parameters else f'known: {known_parameters:,}'})")
     return "\n".join(text)
 
 
@@ -251,17 +271,18 @@ def taper(model: str, shapes: Sequence[tuple[int, ...]], path: Path) -> None:
     figure, axes = plt.subplots(2, 1, figsize=(max(6.0, 0.45 * len(shapes)), 5), sharex=True, layout="constrained")
     labels = ["×".join(map(str, shape)) for shape in shapes]
     for axis, values, name, colour in (
-        (axes[0], [shape[1] for shape in shapes], "height and width (pixels)", "#0072B2"),
-        (axes[1], [shape[0] for shape in shapes], "channels", "#D55E00"),
+        (axes[0], [shape[1] for shape in shapes], "height and width\n(pixels, logarithmic)", "#0072B2"),
+        (axes[1], [shape[0] for shape in shapes], "channels\n(logarithmic)", "#D55E00"),
     ):
         axis.bar(range(len(shapes)), values, color=colour)
         axis.set_yscale("log", base=2)
         axis.yaxis.set_major_formatter("{x:g}")
-        axis.set_ylim(bottom=min(values) / 1.5)
+        axis.set_ylim(bottom=0.5)  # the same in every picture, and a bar of 1 is seen
         axis.set_ylabel(name)
         axis.spines[["right", "top"]].set_visible(False)
     axes[1].set_xticks(range(len(shapes)), labels, rotation=90, fontsize=7)
-    axes[0].set_title(f"{model}: the image shrinks, channels grow")
+    axes[1].set_xlabel("output after each layer or block that changes it, C×H×W")
+    axes[0].set_title(f"{model}: height and width shrink, channels grow")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, metadata={"Software": None})
     plt.close(figure)
@@ -285,13 +306,19 @@ def _inspect(config: DictConfig) -> None:
     with torch.device("meta"):
         network = hydra.utils.instantiate(config.model, num_classes=classes, in_channels=shape[0])
     rows = ledger(network, shape)
-    asis = OmegaConf.load(CONF / "model" / f"{model}.yaml")
-    changed = any(config.model[name] != value for name, value in asis.items() if name != "era") if model in KNOWN_SHAPES else False
-    published = not (changed or config.image_shape or config.num_classes)
-    print(report(model, rows, published))
+    print(report(model, rows, _known_parameters(model, config)))
     if config.picture:
         taper(f"{model}, {config.model.depth} layers", steps(network, shape), Path(config.picture))
         print(f"\n{config.picture}")
+
+
+def _known_parameters(model: str, config: DictConfig) -> int | None:
+    """Of the network that the configuration names; None where anything but its depth and era is not as published."""
+    if model not in KNOWN_PARAMETERS or config.image_shape or config.num_classes:
+        return None
+    keys = [override.lstrip("+~").partition("=")[0] for override in HydraConfig.get().overrides.task]
+    as_published = all(key in ("model.depth", "model.era") for key in keys if key.startswith("model."))
+    return KNOWN_PARAMETERS[model].get(config.model.depth) if as_published else None
 
 
 def main() -> None:

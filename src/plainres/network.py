@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from plainres.blocks import EVERY_SECOND, BasicBlock, BottleneckBlock, initialise, make_norm
+from plainres.blocks import (
+    EVERY_SECOND,
+    BasicBlock,
+    BottleneckBlock,
+    SqueezeExcitationBlock,
+    SqueezeExcitationBottleneck,
+    initialise,
+    make_norm,
+)
 from plainres.depth import BOTTLENECK_MIN_DEPTH, IMAGE_STAGES, check_depth, num_blocks
 
 
@@ -87,17 +95,28 @@ class ImageNetwork(nn.Module):
             `zero_pad_every_second` (A in every second block, none in the others).
         width: channels of the first stage's 3×3 convolutions; 64 in the paper.
         weights: `imagenet` starts from torchvision's weights, but for a last layer of another number of classes.
+        squeeze_excitation: weigh each block's channels by what the whole image holds (arXiv:1709.01507).
 
     Raises:
         ValueError: illegal depth, shortcut or weights, or weights that are neither here nor to be downloaded; names what is legal.
     """
 
     def __init__(
-        self, depth: int, shortcut: str, width: int = 64, num_classes: int = 1000, in_channels: int = 3, weights: str | None = None
+        self,
+        depth: int,
+        shortcut: str,
+        width: int = 64,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        weights: str | None = None,
+        squeeze_excitation: bool | None = None,
     ):
         super().__init__()
         check_depth("plainres.network.ImageNetwork", depth)
-        block, wider = (BottleneckBlock, 4) if depth >= BOTTLENECK_MIN_DEPTH else (BasicBlock, 1)
+        wider = 4 if depth >= BOTTLENECK_MIN_DEPTH else 1
+        block: Callable[..., nn.Module] = BottleneckBlock if wider == 4 else BasicBlock
+        if squeeze_excitation:
+            block = SqueezeExcitationBottleneck if wider == 4 else SqueezeExcitationBlock
         self.conv1 = nn.Conv2d(in_channels, width, kernel_size=7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
@@ -111,10 +130,11 @@ class ImageNetwork(nn.Module):
         self.fc = nn.Linear(channels, num_classes)
         initialise(self)
         if weights is not None:
-            if weights != "imagenet" or (shortcut, width, in_channels) != ("projection", 64, 3):
+            if weights != "imagenet" or (shortcut, width, in_channels, bool(squeeze_excitation)) != ("projection", 64, 3, False):
                 raise ValueError(
-                    f"weights {weights!r} with shortcut={shortcut}, width={width}, {in_channels} channels do not exist; "
-                    "legal: null, or imagenet with shortcut=projection, width=64 and colour images"
+                    f"weights {weights!r} with shortcut={shortcut}, width={width}, {in_channels} channels, "
+                    f"squeeze_excitation={bool(squeeze_excitation)} do not exist; "
+                    "legal: null, or imagenet with shortcut=projection, width=64, colour images and no squeeze-and-excitation"
                 )
             _load_imagenet_weights(self, depth)
 
