@@ -1,6 +1,7 @@
 """Children of trained networks as cells, the size of their branches, and the claims about them on made-up tables."""
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 
@@ -263,15 +264,18 @@ def measured(folder, seeds: int = 1, harm: float = 0.01, residual: float = 0.0, 
             write(f"{position}_{number}", worse.__getitem__, number, position)
 
 
-def decayed(folder, ends=((0, 0.9), (0.001, 0.5), (0.003, 0.1)), seeds: int = 1) -> None:
-    for decay, end in ends:
+def decayed(folder, ends=((0, 0.9), (0.001, 0.5), (0.003, 0.05)), seeds: int = 1, others: float = 1.0) -> None:
+    """Tables of fresh blocks: (weight decay, ratio that inserted branches end at); those of the others end at `others` times 0.6 a decay."""
+    for place, (decay, end) in enumerate(ends):
         within = folder / f"decay_{decay:g}"
         rows = [made_up_record(seed=seed, protocol=f"quick/decay_{decay:g}") for seed in range(seeds)]
         insertions = [made_up_insertion("residual", 20, seed, 4, "middle", initialisation="he") for seed in range(seeds)]
         branches = [
-            BranchSize("residual", 20, seed, iteration, 2, block, block > 0, (ratio if block else 0.6) * (1 + 0.01 * seed) + 0.001 * block)
+            BranchSize(
+                "residual", 20, seed, iteration, 2, block, block > 0, (ratio if block else beside) * (1 + 0.01 * seed) + 0.001 * block
+            )
             for seed in range(seeds)
-            for iteration, ratio in ((0, 0.8), (1000, (0.8 + end) / 2), (2000, end))
+            for iteration, ratio, beside in ((0, 0.8, 0.6), (1000, (0.8 + end) / 2, 0.6), (2000, end, 0.6 * others**place))
             for block in range(5)
         ]
         records.write_table(within / records.RUNS_TABLE, rows, Record)
@@ -351,10 +355,27 @@ def test_branches_that_grow_contradict_e(tmp_path):
     assert verdicts(tmp_path)[4] == NOT_REPRODUCED
 
 
-def test_branches_that_shrink_no_further_than_those_that_are_needed_contradict_e(tmp_path):
+def test_branches_that_shrink_by_no_larger_factor_than_those_that_are_needed_contradict_e(tmp_path):
     measured(tmp_path)
-    decayed(tmp_path, ((0, 0.9), (0.003, 0.7)))
+    decayed(tmp_path, ((0, 0.5), (0.003, 0.05)), others=0.05)
     assert verdicts(tmp_path)[4] == NOT_REPRODUCED
+
+
+def test_branches_that_end_far_from_zero_contradict_e(tmp_path):
+    measured(tmp_path)
+    decayed(tmp_path, ((0, 0.9), (0.003, 0.3)))
+    assert verdicts(tmp_path)[4] == NOT_REPRODUCED
+
+
+def test_a_sweep_that_was_interrupted_lacks_something_and_is_no_crash(tmp_path):
+    measured(tmp_path)
+    decayed(tmp_path)
+    path = tmp_path / "end_8" / records.RUNS_TABLE
+    records.write_table(path, [row for row in records.read_runs(path.parent) if (row.arm, row.depth) != ("plain", 20)], Record)
+    assert verdicts(tmp_path) == [REPRODUCED, INCONCLUSIVE, REPRODUCED, INCONCLUSIVE, REPRODUCED]
+    shutil.rmtree(tmp_path / "middle_4")
+    assert verdicts(tmp_path) == [INCONCLUSIVE] * 4 + [REPRODUCED]
+    assert figures.make(tmp_path)
 
 
 def test_what_is_missing_is_said_and_the_rest_is_judged(tmp_path):

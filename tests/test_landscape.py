@@ -9,6 +9,7 @@ import pytest
 import torch
 from composing import CONF, ROOT
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from torch import nn
 from torch.nn import functional
 
@@ -67,6 +68,11 @@ def test_the_surface_is_of_the_cell_that_the_experiment_trains(tmp_path):
             assert (looked_at.identity, looked_at.folder) == (trained.identity, trained.folder)
             assert trained.config.keep_weights
     assert compose_cell(tmp_path, "+experiment=landscape").identity == compose_cell(tmp_path, "+experiment=depth").identity
+
+
+def test_what_training_takes_the_surface_takes_too():
+    training, surface = (OmegaConf.load(CONF / f"{name}.yaml") for name in ("train", "landscape"))
+    assert set(training) - {"hydra"} <= set(surface), "ARGS of make sweep-landscape goes to both"
 
 
 def test_every_filter_of_a_direction_has_the_norm_of_the_networks_and_the_rest_stands_still():
@@ -297,11 +303,12 @@ def test_eigenvalues_are_those_of_a_known_quadratic():
 @pytest.mark.parametrize(
     ("function", "curvature", "basin"),
     [
-        (lambda x, y: 0.1 + x * x + y * y, 0.0, 45 / 81),  # points of a 9 × 9 grid within a circle of radius 1
-        (lambda x, y: 5 + 9 * (x * x + y * y), 0.0, 5 / 81),
-        (lambda x, y: 5 + x * x - y * y, 1.0, 79 / 81),  # all but (±1, 0)
+        (lambda x, y: 0.1 + x * x + y * y, 0.0, 57 / 81),  # points of a 9 × 9 grid within a circle of radius 1.05
+        (lambda x, y: 0.3 + 9 * (x * x + y * y), 0.0, 5 / 81),
+        (lambda x, y: 1.6 + (x * x - y * y) / 2, 1.0, 71 / 81),  # all but (±1, 0), (±1, ±1/4) and (±1, ±1/2)
         (lambda x, y: 1.0 if x < 0.1 else 9.0 + 4 * x * x, None, 5 / 9),
-        (lambda x, y: math.inf if x > 0.9 else 0.1 + x * x, 0.0, 7 / 9),
+        (lambda x, y: math.inf if x > 0.9 else 0.1 + x * x, 0.0, 8 / 9),
+        (lambda x, y: 2.0 if (x, y) == (0, 0) else math.log(10), None, 1 / 81),  # a plateau of guessing is nobody's valley
     ],
 )
 def test_measures_of_known_surfaces(tmp_path, function, curvature, basin):
@@ -309,6 +316,18 @@ def test_measures_of_known_surfaces(tmp_path, function, curvature, basin):
     look = claims.read_looks(tmp_path)[0]
     assert curvature is None or look.negative_curvature == curvature
     assert look.basin == pytest.approx(basin)
+
+
+def test_rounding_on_a_plateau_is_no_curvature(tmp_path):
+    noise = np.random.default_rng(0)
+    made_up_surface(tmp_path, function=lambda x, y: math.log(10) + noise.uniform(-1e-5, 1e-5))
+    assert claims.read_looks(tmp_path)[0].negative_curvature == 0
+
+
+def test_around_a_network_no_better_than_guessing_there_is_no_basin(folder):
+    made_up_surface(folder, "plain", lambda x, y: 2.4 + x * x + y * y, direction_seed=0)
+    found = claims.check(claims.read_looks(folder))[2]
+    assert (found.verdict, found.seen) == (INCONCLUSIVE, "a surface without a finite part, or a network no better than guessing")
 
 
 def test_a_ripple_is_rougher_than_a_bowl(folder):

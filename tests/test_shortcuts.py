@@ -1,5 +1,6 @@
 """Kinds of shortcut on made-up tables: what is judged, what is taken from the depth experiment, what is missing."""
 
+import dataclasses
 import json
 import shutil
 
@@ -129,6 +130,9 @@ def test_the_depth_experiments_cells_count_only_under_the_same_configuration(fol
     assert verdicts(folder) == [REPRODUCED] * len(claims.STATEMENTS)
     figures.make(folder)
     assert "Taken from the depth experiment" in (folder / "README.md").read_text()
+    measured(depth, {arm: ERRORS[arm] for arm in ("plain", "residual")}, precision="another")
+    assert verdicts(folder)[0] == INCONCLUSIVE
+    measured(depth, {arm: ERRORS[arm] for arm in ("plain", "residual")})
     (folder / CONFIG_FILE).write_text((depth / CONFIG_FILE).read_text().replace("2000", "3000"))
     assert verdicts(folder)[0] == INCONCLUSIVE
 
@@ -137,6 +141,14 @@ def test_the_table_says_what_each_shortcut_costs(folder):
     lines = claims.table(claims.read_shortcuts(folder))
     assert [line[0] for line in lines[1::3]] == list(claims.ARMS.values())
     assert lines[1] == ["none (plain)", "20", "3.00", "3.00", "269,722", "2,567,168", "0.021", "1"]
+
+
+def test_seconds_of_another_machine_are_not_shown_beside(folder):
+    rows = measured(folder)
+    elsewhere = [dataclasses.replace(row, processor="another", seconds=1.0) if row.arm == "plain" else row for row in rows]
+    write_table(folder / RUNS_TABLE, elsewhere, Record)
+    lines = claims.table(claims.read_shortcuts(folder))
+    assert [line[6] for line in lines[1:5]] == ["–", "–", "–", "0.021"]
 
 
 def test_figures_and_readme_are_the_same_twice_and_say_what_they_show(folder):

@@ -5,10 +5,12 @@ position and number of blocks, and decay_… (fresh blocks, by weight decay). Ch
 seeds, which share batches; how a verdict follows: experiments.verdict. A diverged run counts as guessing.
 """
 
+import math
 import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from experiments import verdict
@@ -32,12 +34,13 @@ from plainres.record import (
 
 PARENT, TRAINED_ON, DECAY = "parent", "trained_on", "decay_"
 CHANGED = 0.01  # of the logits' size: what rounding never reaches
+SMALL = 0.1  # ‖F(x)‖ / ‖x‖ of a block that is nearly the identity
 STATEMENTS = (
     "residual: no insertion changes a logit, in evaluation mode or in training mode",
-    "plain: every insertion changes logits, though the blocks are as near to the identity as convolutions can be",
+    "plain: every insertion changes logits in training mode, though the blocks are as near to the identity as convolutions can be",
     "residual: trained on, no child is worse than its parent trained on",
     "plain: trained on, children are worse than their parent trained on, by more the more blocks were inserted",
-    "residual: weight decay shrinks branches that nothing needs",
+    "residual: weight decay drives branches that nothing needs towards zero, and so their blocks to the identity",
 )
 
 
@@ -135,13 +138,17 @@ def read_family(folder: Path) -> Family:
 
 
 def grid_of(family: Family, arm: str) -> Grid | None:
-    """The children of an arm as a grid over the seeds that are complete; None where there is no such seed."""
+    """The children of an arm as a grid over the seeds that are complete; None where there is no such seed.
+
+    Complete is a seed that has every number of blocks at every position and depth that any seed has one of.
+    """
     children = {}
     for child in family.children:
         row = child.insertion
         if row.arm == arm:
             children[row.depth, row.position, row.blocks, row.seed] = child
-    wanted = {key[:3] for key in children}
+    depths, positions, blocks = (tuple(sorted({key[place] for key in children})) for place in range(3))
+    wanted = list(product(depths, positions, blocks))
     complete = []
     for seed in sorted({key[3] for key in children}):
         there = all((*key, seed) in children and family.error_trained_on(arm, key[0], seed) is not None for key in wanted)
@@ -155,7 +162,6 @@ def grid_of(family: Family, arm: str) -> Grid | None:
         before = family.error_trained_on(arm, key[0], key[3])
         assert before is not None
         excess[key] = counted(child.record) - before
-    depths, positions, blocks = (tuple(sorted({key[place] for key in wanted})) for place in range(3))
     return Grid(children, depths, positions, blocks, tuple(complete), excess)  # type: ignore[arg-type]
 
 
@@ -245,23 +251,25 @@ def _shrinks(family: Family) -> Claim:
         starts = [by_key[depth, most, seed].ratio(0) for seed in seeds]
         less = tuple(a - b for a, b in zip(ends[most], ends[none], strict=True))
         shrunk = tuple(a - b for a, b in zip(ends[most], starts, strict=True))
-        others = [by_key[depth, most, seed].ratio(by_key[depth, most, seed].looks[-1], inserted=False) for seed in seeds]
-        beside = tuple(a - b for a, b in zip(ends[most], others, strict=True))
+        others = {decay: [_end(by_key[depth, decay, seed], inserted=False) for seed in seeds] for decay in decays}
+        against = {decay: [math.log(a / b) for a, b in zip(ends[decay], others[decay], strict=True)] for decay in (none, most)}
+        more = tuple(a - b for a, b in zip(against[most], against[none], strict=True))
         criteria += [
             Criterion(f"residual-{depth}: end, {most:g} - {none:g}", less, above=False, unit=""),
             Criterion(f"residual-{depth}, {most:g}: end - start", shrunk, above=False, unit=""),
-            Criterion(f"residual-{depth}, {most:g}: inserted - others, end", beside, above=False, unit=""),
+            Criterion(f"residual-{depth}: log(inserted / others), end, {most:g} - {none:g}", more, above=False, unit=""),
+            Criterion(f"residual-{depth}, {most:g}: end", tuple(ends[most]), bound=SMALL, above=False, unit=""),
         ]
         values = ", ".join(f"{decay:g}: {statistics.fmean(ends[decay]):.3f}" for decay in decays)
         texts.append(
             f"residual-{depth}: ‖F(x)‖/‖x‖ of inserted blocks {statistics.fmean(starts):.3f} at first, at the end by decay {values} "
-            f"(the others there {statistics.fmean(others):.3f})"
+            f"(of the others {statistics.fmean(others[none]):.3f} and {statistics.fmean(others[most]):.3f})"
         )
     return verdict.judge(STATEMENTS[4], criteria, "; ".join(texts))
 
 
-def _end(child: Child) -> float:
-    return child.ratio(child.looks[-1])
+def _end(child: Child, inserted: bool = True) -> float:
+    return child.ratio(child.looks[-1], inserted)
 
 
 def table(family: Family) -> list[list[str]]:

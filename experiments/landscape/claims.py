@@ -22,8 +22,11 @@ from plainres.record import Surface, SurfacePoint, read_surfaces
 
 PLAIN, RESIDUAL = ("plain", 56), ("residual", 56)
 STATISTICS = {"running": "running statistics, as in Li et al.", "batch": "statistics of each batch"}
-RATIO = 0.1  # a negative curvature is counted from a tenth of the largest on: less is the noise of float32 on a plateau
-BASIN = 1.0  # nats above the trained network
+RATIO = 0.1  # a negative curvature is counted from a tenth of the larger one on
+NOISE = (
+    1e-4  # of the loss, or of a nat: smaller differences of neighbours are float32's and the table's rounding, on a plateau all there is
+)
+BASIN = 0.5  # of what training has gained over guessing
 SHARED = ("protocol", "data_label", "points", "radius", "images")  # what surfaces that are compared have in common
 
 
@@ -49,12 +52,15 @@ class Look:
     def negative_curvature(self) -> float:
         """Share of inner points whose curvature is negative in some direction of the plane: that of a convex surface is 0.
 
-        Eigenvalues of the Hessian from differences of neighbours; the smaller must be below minus a tenth of the larger one's size. Points
-        beside one that is not finite are left out.
+        Eigenvalues of the Hessian from differences of neighbours; the smaller must be below minus a tenth of the larger one's size, and
+        below minus NOISE. Points beside one that is not finite are left out.
         """
         smallest, largest = hessian_eigenvalues(self.losses)
         there = np.isfinite(smallest) & np.isfinite(largest)
-        return float((smallest[there] < -RATIO * np.abs(largest[there])).mean()) if there.any() else math.nan
+        if not there.any():
+            return math.nan
+        noise = NOISE * np.maximum(1.0, self.losses[1:-1, 1:-1][there])
+        return float((smallest[there] < -np.maximum(RATIO * np.abs(largest[there]), noise)).mean())
 
     @property
     def roughness(self) -> float:
@@ -74,11 +80,14 @@ class Look:
 
     @property
     def basin(self) -> float:
-        """Share of points whose loss lies less than BASIN nats above the trained network's own: how far the valley reaches.
+        """Share of points that keep more than half of what the trained network has gained over guessing: how far its valley reaches.
 
-        Above the centre and not below some fixed loss, because that would tell well-trained networks from others, and not shapes.
+        Not those below some fixed loss, because that would tell well-trained networks from others, and not shapes; nor those less than
+        some nats above the centre, because around a network that has gained less than that all of the plateau of guessing would count.
+        nan where the network has gained nothing.
         """
-        return float((self.losses < self.centre[0] + BASIN).mean())
+        gained = math.log(self.surface.num_classes) - self.centre[0]
+        return float((self.losses < self.centre[0] + BASIN * gained).mean()) if gained > 0 else math.nan
 
 
 Looks = Sequence[Look]
@@ -148,7 +157,7 @@ def check(looks: Looks) -> list[Claim]:
     asked = (
         ("around residual-56 fewer points have negative curvature than around plain-56", "negative_curvature", False),
         ("residual-56's surface is smoother", "roughness", False),
-        (f"more of residual-56's surface lies within {BASIN:g} nat of the trained network", "basin", True),
+        ("more of residual-56's surface keeps half of what training has gained over guessing", "basin", True),
     )
     return verdict.corrected([_compared(looks, *question) for question in asked])
 
@@ -163,7 +172,7 @@ def _compared(looks: Looks, statement: str, measure: str, residual_above: bool) 
         missing = ["-".join(map(str, network)) for network, found in zip((PLAIN, RESIDUAL), by_pair, strict=True) if not found]
         return Claim(statement, INCONCLUSIVE, f"missing: {', '.join(missing) or 'a pair of directions that both have'}")
     if any(math.isnan(found[pair]) for found in by_pair for pair in pairs):
-        return Claim(statement, INCONCLUSIVE, "a surface without a finite part")
+        return Claim(statement, INCONCLUSIVE, "a surface without a finite part, or a network no better than guessing")
     seeds = sorted({seed for seed, _ in pairs})
     plain, residual = ([statistics.fmean(found[pair] for pair in pairs if pair[0] == seed) for seed in seeds] for found in by_pair)
     order = "residual - plain" if residual_above else "plain - residual"

@@ -7,6 +7,7 @@ measured of plain and of option A under the very same configuration counts too.
 import argparse
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -63,12 +64,20 @@ def depth_folder(folder: Path) -> Path:
 
 
 def lent(folder: Path) -> list[Record]:
-    """Records of the depth experiment under the very same configuration that the folder itself lacks."""
+    """Records of the depth experiment that the folder itself lacks, of the very same configuration, images and precision.
+
+    The last two are not of the configuration where it leaves them to the machine.
+    """
     config = read_json(folder / CONFIG_FILE)
     if config is None or config != read_json(depth_folder(folder) / CONFIG_FILE):
         return []
-    there = {record.cell for record in read_runs(folder)}
-    return [record for record in read_runs(depth_folder(folder)) if record.depth in DEPTHS and record.cell not in there]
+    own = read_runs(folder)
+    there, like = {record.cell for record in own}, {(record.data_fingerprint, record.precision) for record in own}
+    return [
+        record
+        for record in read_runs(depth_folder(folder))
+        if record.depth in DEPTHS and record.cell not in there and (record.data_fingerprint, record.precision) in like
+    ]
 
 
 def check(records: Sequence[Record]) -> list[Claim]:
@@ -180,12 +189,17 @@ def _seen(criteria: Sequence[Criterion]) -> str:
 
 
 def table(records: Sequence[Record]) -> list[list[str]]:
-    """One line a shortcut and depth under a row of headings; means over seeds ± standard deviation, errors in per cent."""
+    """One line a shortcut and depth under a row of headings; means over seeds ± standard deviation, errors in per cent.
+
+    Seconds are of one machine, that which most lines have, because those of different ones do not compare.
+    """
+    machines = Counter(machine for *_, machine in {(record.arm, record.depth, _machine(record)) for record in records})
+    machine = max(machines, key=lambda candidate: (machines[candidate], candidate)) if machines else None
     lines = [["shortcut", "depth", "training error", "test error", "parameters", "multiply-adds", "seconds/iteration", "seeds"]]
     for arm, depth in dict.fromkeys((record.arm, record.depth) for record in records):
         rows = [record for record in records if (record.arm, record.depth) == (arm, depth)]
         work = next((record.num_multiply_adds for record in rows if record.num_multiply_adds is not None), None)
-        pace = statistics.fmean(record.seconds / record.iterations for record in rows)
+        paces = [record.seconds / record.iterations for record in rows if _machine(record) == machine]
         lines.append(
             [
                 ARMS.get(arm, arm),
@@ -193,11 +207,15 @@ def table(records: Sequence[Record]) -> list[list[str]]:
                 *(_mean([counted(record, measure) for record in rows]) for measure in ("train_error", "test_error")),
                 f"{rows[0].num_parameters:,}",
                 "–" if work is None else f"{work:,}",
-                f"{pace:.3f}",
+                f"{statistics.fmean(paces):.3f}" if paces else "–",
                 str(len(rows)),
             ]
         )
     return lines
+
+
+def _machine(record: Record) -> tuple[str, str, int]:
+    return record.processor, record.precision, record.threads
 
 
 def _mean(values: Sequence[float]) -> str:

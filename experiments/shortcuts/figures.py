@@ -105,7 +105,8 @@ def readme(records: Sequence[Record], taken: Sequence[Record]) -> str:
         *markdown(table(records)),
         "",
         "Errors in %, means over seeds; training error is the running one, test error that of the final weights. Claims rest on training",
-        "error, but for B against A and C against B, which rest on test error as the paper's Table 3 does.",
+        "error, but for B against A and C against B, which rest on test error as the paper's Table 3 does. Seconds are of one machine;",
+        "– where a line was measured on another.",
         "",
     ]
     if taken:
