@@ -265,7 +265,7 @@ def measured(folder, seeds: int = 1, harm: float = 0.01, residual: float = 0.0, 
 
 
 def decayed(folder, ends=((0, 0.9), (0.001, 0.5), (0.003, 0.05)), seeds: int = 1, others: float = 1.0) -> None:
-    """Tables of fresh blocks: (weight decay, ratio that inserted branches end at); those of the others end at `others` times 0.6 a decay."""
+    """Tables of fresh blocks by (weight decay, ratio at the end); the other blocks' ratio, 0.6, shrinks by the factor `others` a decay."""
     for place, (decay, end) in enumerate(ends):
         within = folder / f"decay_{decay:g}"
         rows = [made_up_record(seed=seed, protocol=f"quick/decay_{decay:g}") for seed in range(seeds)]

@@ -147,7 +147,9 @@ def grid_of(family: Family, arm: str) -> Grid | None:
         row = child.insertion
         if row.arm == arm:
             children[row.depth, row.position, row.blocks, row.seed] = child
-    depths, positions, blocks = (tuple(sorted({key[place] for key in children})) for place in range(3))
+    depths = tuple(sorted({depth for depth, _, _, _ in children}))
+    positions = tuple(sorted({position for _, position, _, _ in children}))
+    blocks = tuple(sorted({number for _, _, number, _ in children}))
     wanted = list(product(depths, positions, blocks))
     complete = []
     for seed in sorted({key[3] for key in children}):
@@ -162,7 +164,7 @@ def grid_of(family: Family, arm: str) -> Grid | None:
         before = family.error_trained_on(arm, key[0], key[3])
         assert before is not None
         excess[key] = counted(child.record) - before
-    return Grid(children, depths, positions, blocks, tuple(complete), excess)  # type: ignore[arg-type]
+    return Grid(children, depths, positions, blocks, tuple(complete), excess)
 
 
 def check(family: Family) -> list[Claim]:
