@@ -7,6 +7,7 @@ import subprocess
 import pytest
 from composing import ROOT, committed
 
+from experiments import everything
 from experiments.depth.figures import summary
 from plainres.record import RUNS_TABLE, read_runs
 
@@ -29,6 +30,18 @@ def test_links_and_figures_exist():
     assert len(targets) > 2
     for target in targets:
         assert (ROOT / target).exists(), target
+
+
+def test_every_explanation_is_named_and_said_to_be_run_when_it_is():
+    rows = {
+        match[1]: match[2] for match in re.finditer(r"^\| \[\w+\]\(experiments/(\w+)/README\.md\).*? \| (.*) \|$", README, re.MULTILINE)
+    }
+    assert set(rows) >= set(everything.WHY)
+    listed = subprocess.run(["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60).stdout
+    if not listed:
+        pytest.skip("nothing is committed")
+    for slug, outcome in rows.items():
+        assert (f"results/{slug}/" not in listed) == outcome.startswith("not yet run"), slug
 
 
 def test_make_targets_exist():
