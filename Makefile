@@ -181,7 +181,7 @@ sweep-autopsy: $(STAMP) ## plain-110 with one remedy at a time (conf/rescue; PRO
 	@$(BIN)/python -m experiments.autopsy.figures results/autopsy
 	@$(BIN)/python -m experiments.autopsy.claims results/autopsy --base $(PROTOCOL); test $$? -le 1
 
-check-autopsy: $(STAMP) ## what ails plain-110 under PROTOCOL (quick|cpu|cpu16|paper), and what rescues it; status 1 when a claim is contradicted
+check-autopsy: $(STAMP) ## what ails plain-110 under PROTOCOL (quick|cpu|cpu16|cpu32|paper), and what rescues it; status 1 when a claim is contradicted
 	@$(BIN)/python -m experiments.autopsy.claims results/autopsy --base $(PROTOCOL) $(if $(VERBOSE),--verbose)
 
 sweep-signal: $(STAMP) ## responses and gradients layer by layer, with and without batch normalisation (SCALES=start,start32,start32_pytorch,quick,cpu)

@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 from composing import CONF, compose_cell
 from made_up import made_up_record
+from matplotlib import pyplot as plt
 from omegaconf import OmegaConf
 
-from experiments.autopsy import claims, convergence, figures
+from experiments.autopsy import claims, convergence, figures, kinds
 from experiments.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from plainres.cell import claim_tables
-from plainres.record import CURVES_TABLE, DIVERGED, RUNS_TABLE, CurvePoint, Record, write_table
+from plainres.record import CURVES_TABLE, DIVERGED, RUNS_TABLE, CurvePoint, Record, read_curves, read_runs, write_table
 
 RESCUES = sorted(path.stem for path in (CONF / "rescue").glob("*.yaml"))
 DEPTHS = (20, 32, 44, 56, 110)
@@ -42,33 +43,45 @@ def falling(rate: float, arm="plain", depth=20, seed=0, iterations=2000) -> list
 @pytest.mark.parametrize(
     ("errors", "kind"),
     [
-        ((0.9, 0.89, 0.9, 0.91), claims.AT_CHANCE),
-        ((0.9, 0.86, 0.86, 0.86), claims.AT_CHANCE),
-        ((0.9, 0.84, 0.835, 0.832), claims.PLATEAU),
-        ((0.9, 0.5, 0.8, 0.85), claims.LOST),
-        ((0.3, 0.02, 0.5, 0.6), claims.LOST),
-        ((0.9, 0.5, 0.65, 0.66), claims.PLATEAU),
-        ((0.7, 0.6, 0.59, 0.58), claims.PLATEAU),
-        ((0.7, 0.6, 0.55, 0.5), claims.LEARNING),
-        ((0.3, 0.02, 0.02, 0.02), claims.LEARNING),
-        ((0.9, 0.85, 0.5, 0.2), claims.LATE),
-        ((0.9, 0.89, 0.8, 0.7), claims.LATE),
+        ((0.9, 0.89, 0.9, 0.91), kinds.AT_CHANCE),
+        ((0.9, 0.86, 0.86, 0.86), kinds.AT_CHANCE),
+        ((0.9, 0.84, 0.835, 0.832), kinds.PLATEAU),
+        ((0.9, 0.5, 0.8, 0.85), kinds.LOST),
+        ((0.3, 0.02, 0.5, 0.6), kinds.LOST),
+        ((0.9, 0.5, 0.65, 0.66), kinds.PLATEAU),
+        ((0.7, 0.6, 0.59, 0.58), kinds.PLATEAU),
+        ((0.7, 0.6, 0.55, 0.5), kinds.LEARNING),
+        ((0.3, 0.02, 0.02, 0.02), kinds.LEARNING),
+        ((0.9, 0.85, 0.5, 0.2), kinds.LATE),
+        ((0.9, 0.89, 0.8, 0.7), kinds.LATE),
     ],
 )
 def test_kinds_of_run(errors, kind):
-    assert claims.classify(curve(*errors), 10) == kind
-    assert claims.classify(curve(*errors)[::-1], 10) == kind
+    assert kinds.classify(curve(*errors), 10) == kind
+    assert kinds.classify(curve(*errors)[::-1], 10) == kind
 
 
 def test_guessing_is_measured_by_the_number_of_classes():
-    assert claims.classify(curve(0.5, 0.49, 0.5, 0.49), 2) == claims.AT_CHANCE
-    assert claims.classify(curve(0.5, 0.49, 0.5, 0.49), 10) == claims.PLATEAU
+    assert kinds.classify(curve(0.5, 0.49, 0.5, 0.49), 2) == kinds.AT_CHANCE
+    assert kinds.classify(curve(0.5, 0.49, 0.5, 0.49), 10) == kinds.PLATEAU
+
+
+def test_the_kinds_of_every_seed_stand_with_how_much_they_undid():
+    records = [made_up_record(arm="plain", depth=depth, seed=seed) for depth, seed in ((20, 0), (110, 0), (110, 1))]
+    records.append(made_up_record(depth=110, status=DIVERGED, train_error=None))
+    curves = [*curve(0.5, 0.3, 0.2, 0.09, depth=20), *curve(0.9, 0.882, 0.891, 0.9), *curve(0.9, 0.81, 0.81, 0.81, seed=1)]
+    assert kinds.table(records, curves) == [
+        ["arm", "seed", "20", "110"],
+        ["plain", "0", "learning (90.0)", "at chance (2.0)"],
+        ["plain", "1", "–", "plateau (10.0)"],
+        ["residual", "0", "–", "diverged"],
+    ]
 
 
 def test_a_diverged_run_needs_no_curve_and_another_does():
-    assert claims.classify([], 10, diverged=True) == DIVERGED
+    assert kinds.classify([], 10, diverged=True) == DIVERGED
     with pytest.raises(ValueError, match="without a curve"):
-        claims.classify([], 10)
+        kinds.classify([], 10)
 
 
 # Rates of convergence
@@ -93,11 +106,16 @@ def test_the_law_that_made_the_rates_is_found(law, exponential):
     assert line.rate(56) == pytest.approx(law(56))
 
 
-def test_too_few_depths_are_no_law_and_a_loss_that_rises_is_left_out():
+def test_too_few_depths_are_no_law():
     assert convergence.fit({20: 0.3, 56: 0.2, 110: 0.1}) is None
-    found = convergence.fit({20: 0.4, 32: 0.3, 44: 0.2, 56: 0.1, 110: -0.01})
-    assert found.still == (110,)
-    assert list(found.rates) == [20, 32, 44, 56]
+
+
+def test_a_depth_where_one_loss_rises_is_left_out_of_all_seeds_and_both_arms():
+    falls = {20: 0.4, 32: 0.3, 44: 0.2, 56: 0.1, 110: 0.05}
+    rates = {("plain", 0): falls | {110: -0.01}, ("plain", 1): falls, ("residual", 0): falls}
+    for arm, seed in rates:
+        assert list(convergence.fits_of(rates, arm)[seed].rates) == [20, 32, 44, 56]
+    assert "left out: 110 layers, where a network learned nothing" in convergence.check(rates)[0].seen
 
 
 def curves_by(law, seeds=1, residual=0.001) -> list[CurvePoint]:
@@ -119,7 +137,7 @@ def curves_by(law, seeds=1, residual=0.001) -> list[CurvePoint]:
 )
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_the_conjecture_is_judged(law, verdict, seeds):
-    found = convergence.check(convergence.rates_of(curves_by(law, seeds)))
+    found = convergence.check(convergence.rates_of(curves_by(law, seeds), {}))
     assert found[0].verdict == verdict
 
 
@@ -133,8 +151,38 @@ def test_a_tie_of_the_laws_and_missing_depths_are_inconclusive():
 
 
 def test_with_shortcuts_the_rate_falls_by_less():
-    found = convergence.check(convergence.rates_of(curves_by(lambda depth: 0.005 * math.exp(-0.05 * depth), seeds=3)))
+    found = convergence.check(convergence.rates_of(curves_by(lambda depth: 0.005 * math.exp(-0.05 * depth), seeds=3), {}))
     assert found[1].verdict == REPRODUCED
+
+
+def settling(at_chance: float, seeds=2) -> dict[tuple[str, int], dict[int, float]]:
+    """Rates that fall as a power of depth up to 56 layers and to `at_chance` at 110, in the last seed; flat in residual networks."""
+    rates = {("plain", seed): {depth: 0.3 * depth**-2.0 * (1 + 0.01 * seed * (depth == 32)) for depth in DEPTHS} for seed in range(seeds)}
+    rates["plain", seeds - 1][110] = at_chance
+    return rates | {("residual", seed): dict.fromkeys(DEPTHS, 0.001 * (1 + 0.01 * seed)) for seed in range(seeds)}
+
+
+def test_a_network_at_chance_moves_no_verdict_and_what_it_would_do_is_told():
+    found = {at_chance: convergence.check(settling(at_chance), without=(110,)) for at_chance in (1e-6, 1e-9)}
+    assert [claim.criteria for claim in found[1e-6]] == [claim.criteria for claim in found[1e-9]]
+    assert all("left out: 110 layers, where a network learned nothing (with them" in claim.seen for claim in found[1e-6])
+    assert found[1e-6][0].seen != found[1e-9][0].seen
+    assert found[1e-6][0].verdict == INCONCLUSIVE, "four depths are too few to be tested without the deepest"
+    fits = convergence.fits_of(settling(1e-6), "plain", without=(110,))
+    assert [list(found.rates) for found in fits.values()] == [[20, 32, 44, 56]] * 2, "the seed that learned too"
+
+
+def test_who_is_at_chance_or_diverged_has_no_rate():
+    runs = {("plain", 20, 0): kinds.LEARNING, ("plain", 110, 1): kinds.AT_CHANCE, ("plain", 110, 0): kinds.PLATEAU}
+    assert convergence.unmeasured(runs) == (110,)
+    assert convergence.unmeasured(runs | {("residual", 56, 0): DIVERGED}) == (56, 110)
+    assert convergence.rates_of(curve(0.9, depth=56), {("plain", 56, 0): DIVERGED}) == {}
+
+
+def test_slopes_over_other_depths_are_not_held_against_each_other():
+    rates = settling(1e-4, seeds=1)
+    del rates["residual", 0][20]
+    assert convergence.check(rates)[1].seen == "missing: 4 depths of both arms"
 
 
 # Remedies
@@ -163,11 +211,12 @@ def test_the_sweep_runs_every_remedy_of_the_claims():
     assert sorted(params.rescue.split(",")) == RESCUES == sorted(claims.REMEDIES)
 
 
-def untreated(tmp_path, **changes) -> None:
-    cell = compose_cell(tmp_path, "+experiment=depth", "protocol=quick")
+def untreated(tmp_path, protocol="quick", **changes) -> None:
+    cell = compose_cell(tmp_path, "+experiment=depth", f"protocol={protocol}", "data=digits")
     claim_tables([cell])
     rows = [made_up_record(arm="plain", depth=110, seed=seed, train_error=error, **changes) for seed, error in UNTREATED.items()]
     rows += [made_up_record(arm=arm, depth=depth, seed=seed) for arm, depth in (("plain", 20), ("residual", 110)) for seed in UNTREATED]
+    rows = [replace(row, protocol=protocol) for row in rows]
     curves = curves_by(lambda depth: 0.005 * math.exp(-0.05 * depth), seeds=3)
     curves = [point for point in curves if (point.arm, point.depth) != ("plain", 110)]
     for seed, error in UNTREATED.items():
@@ -231,10 +280,28 @@ def test_the_table_says_what_a_remedy_changes_brings_and_costs(folder, tmp_path)
     assert rows["untreated"][:3] == ["–", "3× plateau", "84.00"]
     assert rows["a smaller batch"][0] == "protocol.batch_size: 128 → 32"
     assert rows["a smaller batch"][1:3] == ["learning", "20.00"]
-    assert rows["a smaller batch"][4:8] == ["300", "8,000", "× 1", "0.010"]
-    assert rows["a smaller batch"][8] == "83 (× 2)"
+    assert rows["a smaller batch"][4:7] == ["300", "8,000", "× 1"]
+    assert rows["a smaller batch"][7:9] == ["0.010 (× 0.5)", "83 (× 2)"]
     assert rows["three times the iterations"][0] == "protocol.iterations: 2000 → 6000"
     assert rows["residual-110, untreated"][2] == "2.00"
+
+
+def test_seconds_of_another_processor_or_precision_are_no_price(folder, tmp_path):
+    treated(tmp_path, "batch", processor="a slower one", seconds=830.0)
+    treated(tmp_path, "dirac", precision="bf16-mixed", seconds=830.0)
+    case = claims.read_case(folder, "quick")
+    rows = {row[0]: row[8:10] for row in claims.table(case)}
+    assert rows["a smaller batch"] == rows["Dirac initialisation"] == ["–", "–"]
+    assert rows["untreated"] == ["0.021 (× 1)", "42 (× 1)"]
+    assert "a slower one, 32-true: a smaller batch" in claims.prices_told(case)
+    assert "a processor, 2 GHz, bf16-mixed: Dirac initialisation" in claims.prices_told(case)
+
+
+def test_seconds_are_held_against_rows_of_the_same_machine_alone():
+    untreated = [made_up_record(seconds=seconds, processor=name) for seconds, name in ((40.0, "slow"), (10.0, "fast"), (30.0, "fast"))]
+    rows = [made_up_record(seconds=seconds, processor=name) for seconds, name in ((80.0, "slow"), (1000.0, "another"), (900.0, "another"))]
+    assert claims.price(rows, untreated) == ("0.040 (× 2)", "80 (× 2)")
+    assert claims.price(untreated, untreated) == ("0.010 (× 1)", "20 (× 1)")
 
 
 def test_a_diverged_remedy_counts_as_guessing(folder, tmp_path):
@@ -262,6 +329,48 @@ def test_figures_and_readme_are_the_same_twice_and_say_what_they_show(folder):
     text = (folder / "README.md").read_text()
     assert "digits · protocol quick · 3 seeds untreated, 1 treated" in text
     assert "## Rates of convergence: digits · protocol quick · 3 seeds" in text
+    assert "**digits · protocol quick · 3 seeds**" in text
+    assert "plateau (7.8)" in text
+
+
+def test_lines_are_drawn_over_the_depths_that_were_fitted(folder):
+    path = folder.parent / "depth" / "quick"
+    shallow = [replace(row, depth=8) for row in read_runs(path) if (row.arm, row.depth) == ("plain", 20)]
+    write_table(path / RUNS_TABLE, [*read_runs(path), *shallow], Record)
+    points = [replace(point, depth=8) for point in read_curves(path) if (point.arm, point.depth) == ("plain", 20)]
+    points += [replace(point, train_error=0.89) if (point.arm, point.depth) == ("plain", 110) else point for point in read_curves(path)]
+    write_table(path / CURVES_TABLE, points, CurvePoint)
+    figure = figures.convergence_figure(claims.read_case(folder, "quick"))
+    lines = figure.axes[1].get_lines()
+    drawn = [line.get_xdata() for line in lines if line.get_linestyle() != "None"]
+    assert len(drawn) == 6, "two laws, three seeds"
+    assert {(min(x), max(x)) for x in drawn} == {(20, 56)}
+    open_at = {line.get_xdata()[0] for line in lines if line.get_fillstyle() == "none"}
+    assert open_at == {8, 110}
+    plt.close(figure)
+
+
+def test_a_schedule_that_differs_between_depths_has_no_rates(folder, tmp_path, capsys):
+    untreated(tmp_path, protocol="paper")
+    case = claims.read_case(folder, "paper")
+    assert claims.check_rates(case) == []
+    figure = figures.convergence_figure(case)
+    assert len(figure.axes) == 1
+    plt.close(figure)
+    claims.main([str(folder), "--base", "paper"])
+    assert "No rates of convergence under paper" in capsys.readouterr().out
+    text = figures.readme([case])
+    assert "## Convergence: digits · protocol paper · 3 seeds" in text
+    assert "a layer" not in text
+
+
+@pytest.mark.parametrize("base", claims.BASES)
+def test_every_protocol_of_the_depth_experiment_can_be_checked(tmp_path, capsys, base):
+    untreated(tmp_path, protocol=base)
+    assert claims.main([str(tmp_path / "autopsy"), "--base", base]) == 0
+    out = capsys.readouterr().out
+    assert f"digits · protocol {base} · 3 seeds" in out
+    assert "plateau (7.8)" in out
 
 
 @pytest.mark.parametrize("command", [claims.main, figures.main])
@@ -275,4 +384,4 @@ def test_a_check_needs_no_remedies_for_the_conjecture(tmp_path, capsys):
     assert claims.main([str(tmp_path / "autopsy"), "--verbose"]) == 0
     out = capsys.readouterr().out
     assert "3× plateau" in out
-    assert "iterations to 1.73 nats" in out
+    assert "Iterations to 1.73 nats" in out

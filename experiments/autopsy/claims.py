@@ -5,21 +5,24 @@ plain-20 and residual-110 are those of results/depth/<base>. Differences are tak
 """
 
 import argparse
+import math
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments import verdict
 from experiments.autopsy import convergence
+from experiments.autopsy.kinds import KINDS, LEARNED, Run, kinds_of
+from experiments.autopsy.kinds import table as kinds_table
 from experiments.depth.claims import MARGIN, counted
 from experiments.inference import Criterion
 from experiments.text import columns
 from experiments.verdict import INCONCLUSIVE, Claim
 from plainres.record import (
     CONFIG_FILE,
-    DIVERGED,
     RUNS_TABLE,
     CurvePoint,
     Record,
@@ -30,7 +33,7 @@ from plainres.record import (
 )
 
 REMEDIED = ("quick", "cpu")  # protocols for which conf/rescue says what a remedy is
-BASES = (*REMEDIED, "cpu16", "paper")
+BASES = (*REMEDIED, "cpu16", "cpu32", "paper")
 DEPTH, SHALLOW = 110, 20
 UNTREATED = "untreated"
 # Folder → what is done, in the order in which tables have it
@@ -49,46 +52,6 @@ FOLLOWS = {  # what a choice brings with it
 }
 PAPERS_ERROR = 0.60  # Figure 6 leaves plain-110 out because its error is higher than 60 %
 RESCUED = 0.10  # ten points below the untreated network's error
-
-# Kinds of run
-LEARNING, LATE, PLATEAU, LOST, AT_CHANCE = "learning", "learning late", "plateau", "lost what it learned", "at chance"
-KINDS = (DIVERGED, AT_CHANCE, LOST, PLATEAU, LATE, LEARNING)
-CHANCE = 0.05  # of the errors of guessing; who never undid as much has learned nothing. The running error's own noise is a tenth of it
-STANDSTILL = 0.05  # of the error at half of the run; who took no more off in the second half stands still …
-LEARNED = 0.5  # … unless half of the errors of guessing were undone: then there is not much left
-
-
-def classify(points: Sequence[CurvePoint], num_classes: int, diverged: bool = False) -> str:
-    """What kind of run it was, by its running training error; one of KINDS.
-
-    `diverged`: its loss was not finite. `at chance`: it never undid 5 % of the errors of guessing. `lost what it learned`: in the end less
-    than half of the most it ever undid is undone. `plateau`: it undid less than half of the errors, and the second half of the run took
-    less than 5 % off its error. `learning late`: less than half of what it undid in the end was undone by half of the run. `learning`:
-    the rest.
-
-    Raises:
-        ValueError: there are no points of a run that did not diverge.
-    """
-    if diverged:
-        return DIVERGED
-    if not points:
-        raise ValueError("a run without a curve cannot be classified")
-    ordered = sorted(points, key=lambda point: point.iteration)
-    guess = 1 - 1 / num_classes
-
-    def undone(error: float) -> float:
-        return 1 - error / guess
-
-    last = ordered[-1]
-    middle = next((point for point in reversed(ordered) if 2 * point.iteration <= last.iteration), ordered[0])
-    most = undone(min(point.train_error for point in ordered))
-    if most < CHANCE:
-        return AT_CHANCE
-    if undone(last.train_error) < most / 2:
-        return LOST
-    if undone(last.train_error) < LEARNED and last.train_error > (1 - STANDSTILL) * middle.train_error:
-        return PLATEAU
-    return LATE if undone(middle.train_error) < undone(last.train_error) / 2 else LEARNING
 
 
 @dataclass(frozen=True)
@@ -113,21 +76,34 @@ class Treated:
     @property
     def kinds(self) -> list[str]:
         """Kind of run of each record."""
-        return [
-            classify([point for point in self.curves if point.seed == record.seed], record.num_classes, record.status == DIVERGED)
-            for record in self.records
-        ]
+        return list(kinds_of(self.records, self.curves).values())
 
 
 @dataclass(frozen=True)
 class Case:
-    """Everything about plain-110 under one protocol; `references`: records of plain-20 and residual-110."""
+    """Everything about plain-110 under one protocol.
+
+    Args:
+        references: records of plain-20 and residual-110.
+        depth_records: of all networks of the depth experiment, and their curves.
+    """
 
     base: str
     untreated: Treated
     treated: dict[str, Treated]
     references: dict[str, list[Record]]
+    depth_records: list[Record] = field(repr=False)
     depth_curves: list[CurvePoint] = field(repr=False)
+
+    @property
+    def depth_kinds(self) -> dict[Run, str]:
+        """Kind of every run of the depth experiment."""
+        return kinds_of(self.depth_records, self.depth_curves)
+
+    @property
+    def easy_loss(self) -> float:
+        """What "iterations to" counts, nats per image."""
+        return convergence.EASY * math.log(self.untreated.records[0].num_classes)
 
     @property
     def records(self) -> list[Record]:
@@ -164,18 +140,17 @@ def read_case(folder: Path, base: str) -> Case:
     order = [*REMEDIES, *treated]
     treated = {name: treated[name] for name in sorted(treated, key=order.index)}
     references = {f"plain-{SHALLOW}": only("plain", SHALLOW), f"residual-{DEPTH}": only("residual", DEPTH)}
-    return Case(base, untreated, treated, references, curves)
+    return Case(base, untreated, treated, references, records, curves)
 
 
 def bases(folder: Path) -> list[str]:
-    """The protocols under which remedies were tried."""
-    return [base for base in BASES if any(folder.glob(f"{base}-*/{RUNS_TABLE}"))]
-
-
-def untreated_bases(folder: Path) -> list[str]:
-    """The protocols under which the depth experiment measured plain-110."""
+    """The protocols under which the depth experiment measured plain-110, or remedies were tried."""
     depth = folder.parent / "depth"
-    return [base for base in BASES if any((row.arm, row.depth) == ("plain", DEPTH) for row in read_runs(depth / base))]
+
+    def measured(base: str) -> bool:
+        return any((row.arm, row.depth) == ("plain", DEPTH) for row in read_runs(depth / base))
+
+    return [base for base in BASES if measured(base) or any(folder.glob(f"{base}-*/{RUNS_TABLE}"))]
 
 
 def _of_the_patient(curves: Sequence[CurvePoint]) -> tuple[CurvePoint, ...]:
@@ -186,6 +161,14 @@ def _change(untreated: dict, treated: dict) -> str:
     differences = {line.split(":")[0]: line for line in config_differences(untreated, treated)}
     followers = [name for chosen, brought in FOLLOWS.items() if chosen in differences for name in brought]
     return "; ".join(line for name, line in differences.items() if name not in (*NOT_A_CHOICE, *followers)) or "nothing"
+
+
+def check_rates(case: Case) -> list[Claim]:
+    """The claims about rates of convergence; none where rates do not compare."""
+    if case.base in convergence.UNRATED:
+        return []
+    kinds = case.depth_kinds
+    return convergence.check(convergence.rates_of(case.depth_curves, kinds), convergence.unmeasured(kinds))
 
 
 def check(case: Case) -> list[Claim]:
@@ -236,7 +219,10 @@ def _above(statement: str, case: Case, names: Sequence[str], reference: dict[int
 
 
 def table(case: Case) -> list[list[str]]:
-    """One line a remedy under a row of headings: what it brings and what it costs; errors in per cent, means over seeds."""
+    """One line a remedy under a row of headings: what it brings and what it costs; errors in per cent, means over seeds.
+
+    Seconds are told where processor and precision are those of an untreated network, and held against it.
+    """
     heads = ["training error", "test error", "learned after", "iterations", "images", "seconds/iteration", "seconds", "seeds"]
     lines = [["", "change", "kind of run", *heads]]
     first = case.untreated.records[0]
@@ -256,8 +242,7 @@ def table(case: Case) -> list[list[str]]:
                 _learned_after(treated),
                 f"{max(record.iterations for record in for_all):,}",
                 f"× {images:.2g}",
-                f"{statistics.fmean(record.seconds / record.iterations for record in for_all):.3f}",
-                _seconds(for_all, case.untreated.records),
+                *price(for_all, case.untreated.records),
                 str(len(for_all)),
             ]
         )
@@ -272,19 +257,53 @@ def table(case: Case) -> list[list[str]]:
                     "–",
                     f"{rows[0].iterations:,}",
                     "–",
-                    f"{statistics.fmean(row.seconds / row.iterations for row in rows):.3f}",
-                    f"{statistics.fmean(row.seconds for row in rows):.0f}",
+                    *price(rows, case.untreated.records),
                     str(len(rows)),
                 ]
             )
     return lines
 
 
-def _seconds(rows: Sequence[Record], untreated: Sequence[Record]) -> str:
-    """Mean seconds, and how many times those of the untreated networks, where both were measured on one processor in one precision."""
-    seconds, before = (statistics.fmean(record.seconds for record in records) for records in (rows, untreated))
-    machines = {(record.processor, record.precision) for record in (*rows, *untreated)}
-    return f"{seconds:.0f} (× {seconds / before:.2g})" if len(machines) == 1 else f"{seconds:.0f}"
+def price(rows: Sequence[Record], untreated: Sequence[Record]) -> tuple[str, str]:
+    """Mean seconds an iteration and in all, and how many times those of untreated plain-110 they are; "–" where that cannot be told.
+
+    Both are of one processor and precision: of those that the rows share with the untreated ones the one with most rows.
+    """
+    machine = _shared_machine(rows, untreated)
+    if not machine:
+        return "–", "–"
+    ours, theirs = ([record for record in records if _machine(record) == machine] for records in (rows, untreated))
+    seconds, before = (statistics.fmean(record.seconds for record in records) for records in (ours, theirs))
+    each, each_before = (statistics.fmean(record.seconds / record.iterations for record in records) for records in (ours, theirs))
+    return f"{each:.3f} (× {each / each_before:.2g})", f"{seconds:.0f} (× {seconds / before:.2g})"
+
+
+def prices_told(case: Case) -> str:
+    """Where seconds of the table come from, and why some are not there, as a sentence or two."""
+    untreated = case.untreated.records
+    named = {REMEDIES.get(treated.name, treated.name): treated.records for treated in (case.untreated, *case.treated.values())}
+    named |= {name: tuple(rows) for name, rows in case.references.items() if rows}
+    told: list[str] = []
+    elsewhere: dict[str, list[str]] = {}
+    for name, rows in named.items():
+        if machine := _shared_machine(rows, untreated):
+            told.append(machine)
+        elif rows:
+            elsewhere.setdefault(" and ".join(sorted({_machine(row) for row in rows})), []).append(name)
+    lacking = [f"{machine}: {', '.join(names)}" for machine, names in elsewhere.items()]
+    text = f"Seconds, and how many times those of untreated plain-{DEPTH}, are of {'; '.join(dict.fromkeys(told))}."
+    return f"{text} –: measured where no untreated plain-{DEPTH} was ({'; '.join(lacking)})." if lacking else text
+
+
+def _machine(record: Record) -> str:
+    return f"{record.processor}, {record.precision}"
+
+
+def _shared_machine(rows: Sequence[Record], untreated: Sequence[Record]) -> str | None:
+    """Processor and precision of most of the rows, out of those of an untreated one; None where they share none."""
+    counts = Counter(_machine(row) for row in rows)
+    shared = counts.keys() & {_machine(row) for row in untreated}
+    return min(shared, key=lambda machine: (-counts[machine], machine), default=None)
 
 
 def _learned_after(treated: Treated) -> str:
@@ -312,11 +331,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Prints tables and verdicts of one protocol, or of all; 1 when a claim is not reproduced, 2 and one line where nothing is."""
     parser = argparse.ArgumentParser(description="What ails plain-110, and what rescues it at what price.")
     parser.add_argument("folder", type=Path, help="results/autopsy")
-    parser.add_argument("--base", choices=BASES, help="the protocol (default: each that has an untreated network)")
+    parser.add_argument("--base", choices=BASES, help="the protocol (default: each with an untreated network or a remedy)")
     parser.add_argument("--verbose", action="store_true", help="also intervals and p values")
     options = parser.parse_args(arguments)
     try:
-        cases = [read_case(options.folder, base) for base in ([options.base] if options.base else untreated_bases(options.folder))]
+        cases = [read_case(options.folder, base) for base in ([options.base] if options.base else bases(options.folder))]
         if not cases:
             raise ValueError(f"no plain-{DEPTH} in {options.folder.parent / 'depth'}; make sweep-depth measures it")
     except ValueError as failure:
@@ -328,13 +347,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(case: Case, verbose: bool) -> tuple[str, int]:
-    claims, rates = check(case), convergence.check(convergence.rates_of(case.depth_curves))
+    claims, rates = check(case), check_rates(case)
     told = verdict.lines(claims) if case.treated else [*verdict.lines(claims[:1]), "no remedy was tried under this protocol"]
-    lines = [label_of(case), "", *columns(table(case), left=True), "", *told]
-    lines += ["", "Rates of convergence per 1,000 iterations, by depth", ""]
-    lines += [*columns(convergence.table(case.depth_curves, case.untreated.records[0].num_classes)), "", *verdict.lines(rates)]
+    lines = [label_of(case), "", *columns(table(case), left=True), "", prices_told(case), "", *told]
+    lines += ["", "Kinds of run, untreated, and % of the errors of guessing that were undone at most, by depth", ""]
+    lines += columns(kinds_table(case.depth_records, case.depth_curves), left=True)
+    if rates:
+        lines += ["", "Rates of convergence per 1,000 iterations, by depth; in brackets: at chance", ""]
+        lines += [*columns(convergence.table(case.depth_curves, case.depth_kinds)), "", *verdict.lines(rates)]
+    else:
+        lines += ["", f"No rates of convergence under {case.base}: {convergence.UNRATED[case.base]}"]
+    lines += ["", f"Iterations to {case.easy_loss:.2f} nats, by depth", "", *columns(convergence.times(case.depth_curves, case.easy_loss))]
     if verbose:
-        lines += ["", *columns(verdict.details(claims)), "", *columns(verdict.details(rates))]
+        lines += ["", *columns(verdict.details(claims))]
+        lines += ["", *columns(verdict.details(rates))] if rates else []
     return "\n".join(lines), verdict.status([*claims, *rates])
 
 

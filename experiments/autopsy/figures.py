@@ -7,20 +7,38 @@ from functools import partial
 from pathlib import Path
 
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from experiments.autopsy import convergence
-from experiments.autopsy.claims import BASES, DEPTH, REMEDIES, Case, bases, check, label_of, read_case, table
+from experiments.autopsy.claims import (
+    DEPTH,
+    REMEDIES,
+    Case,
+    bases,
+    check,
+    check_rates,
+    label_of,
+    prices_told,
+    read_case,
+    table,
+)
+from experiments.autopsy.kinds import runs_of
+from experiments.autopsy.kinds import table as kinds_table
 from experiments.depth.claims import counted
 from experiments.depth.figures import ARM_STYLES, DEPTH_STYLES, OTHER_DEPTH_STYLE
 from experiments.report import judged, markdown, measured_on, publish, regenerate
 from experiments.report import label_of as depth_label_of
-from plainres.record import CURVES_TABLE, CurvePoint, Record, read_curves, read_runs
 
 # Okabe and Ito's palette; untreated is black
 COLOURS = dict(zip(REMEDIES, ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00"), strict=True))
 OTHER_COLOUR = "#999999"
+BRACKETS = (
+    "In brackets: of a network at chance, whose loss settles onto that of guessing. A depth with such a network is in no fit but those of",
+    "the last column, which decide nothing.",
+)
 
 
 def curves_figure(case: Case) -> Figure:
@@ -65,56 +83,71 @@ def errors_figure(case: Case) -> Figure:
     return figure
 
 
-def convergence_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Figure:
-    """Left: training loss of plain networks against iteration by depth. Right: rate of convergence against depth, with both lines."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
-    depths = sorted({point.depth for point in curves})
-    for depth in depths:
-        colour, _ = DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)
-        for number, seed in enumerate(sorted({point.seed for point in curves})):
-            points = [point for point in curves if (point.arm, point.depth, point.seed) == ("plain", depth, seed)]
-            label = f"{depth} layers" if number == 0 else None
-            left.plot([p.iteration for p in points], [p.train_loss for p in points], color=colour, linewidth=1.1, label=label)
+def convergence_figure(case: Case) -> Figure:
+    """Training loss of plain networks against iteration by depth; right of it, where rates compare, rate of convergence against depth."""
+    rated = case.base not in convergence.UNRATED
+    figure, axes = plt.subplots(1, 1 + rated, figsize=(11 if rated else 6.5, 4.4), layout="constrained", squeeze=False)
+    left = axes[0, 0]
+    runs = runs_of(case.depth_curves)
+    depths = sorted({depth for arm, depth, _ in runs if arm == "plain"})
+    for (arm, depth, _), points in sorted(runs.items()):
+        if arm == "plain":
+            colour, _ = DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)
+            left.plot([p.iteration for p in points], [p.train_loss for p in points], color=colour, linewidth=1.1)
     left.set_yscale("log")
     left.set_xlabel("iteration")
     left.set_ylabel("running training loss (nats), logarithmic")
     left.set_title("plain networks")
-    left.legend(loc="best", fontsize=8)
-    shown = False
-    all_rates = convergence.rates_of(curves)
-    for (arm, seed), rates in all_rates.items():
-        colour, marker, _ = ARM_STYLES.get(arm, ("#999999", "*", "-"))
-        falling = {depth: 1000 * rate for depth, rate in rates.items() if rate > 0}
-        label = arm if seed == min(point.seed for point in curves if point.arm == arm) else None
-        right.plot(list(falling), list(falling.values()), linestyle="none", marker=marker, color=colour, alpha=0.7, label=label)
-        found = convergence.fits_of(all_rates, arm).get(seed)
-        if arm == "plain" and found:
-            grid = [depths[0] + (depths[-1] - depths[0]) * step / 100 for step in range(101)]
-            for line, style, name in ((found.exponential, "-", "exponential"), (found.power, ":", "power law")):
-                values = [1000 * line.rate(depth) for depth in grid]
-                right.plot(grid, values, color=colour, linestyle=style, linewidth=1.0, label=None if shown else f"plain, {name}")
-            shown = True
-    right.set_yscale("log")
-    right.set_xticks(depths, [str(depth) for depth in depths])
-    right.xaxis.set_minor_locator(NullLocator())
-    right.set_xlabel("depth (weighted layers)")
-    right.set_ylabel("rate (1 / 1,000 iterations), logarithmic")
-    right.set_title("-d ln(training loss) / d iteration")
-    right.legend(loc="best", fontsize=8)
-    figure.suptitle(f"Convergence by depth\n{depth_label_of(records)}", fontsize=11)
+    handles = [Line2D([], [], color=DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)[0], label=f"{depth} layers") for depth in depths]
+    left.legend(handles=handles, loc="best", fontsize=8)
+    if rated:
+        _rates(axes[0, 1], case)
+    what = "Convergence" if rated else "Training loss"
+    figure.suptitle(f"{what} by depth\n{depth_label_of(case.depth_records)}", fontsize=11)
     return figure
+
+
+def _rates(axis: Axes, case: Case) -> None:
+    """Filled where the rate is in a fit, open where it is not; lines over the depths that were fitted."""
+    kinds = case.depth_kinds
+    all_rates = convergence.rates_of(case.depth_curves, kinds)
+    labelled: set[str] = set()
+
+    def once(label: str) -> str | None:
+        found = None if label in labelled else label
+        labelled.add(label)
+        return found
+
+    for (arm, seed), rates in all_rates.items():
+        colour, marker, _ = ARM_STYLES[arm]
+        found = convergence.fits_of(all_rates, arm, convergence.unmeasured(kinds)).get(seed)
+        fitted = found.rates if found else {}
+        for depth, rate in rates.items():
+            if rate > 0:
+                style, label = ("full", arm) if depth in fitted else ("none", f"{arm}, in no fit")
+                axis.plot(depth, 1000 * rate, linestyle="none", marker=marker, color=colour, alpha=0.7, fillstyle=style, label=once(label))
+        if arm == "plain" and found:
+            first, last = min(fitted), max(fitted)
+            grid = [first + (last - first) * step / 100 for step in range(101)]
+            for line, dashes, name in ((found.exponential, "-", "exponential"), (found.power, ":", "power law")):
+                values = [1000 * line.rate(depth) for depth in grid]
+                axis.plot(grid, values, color=colour, linestyle=dashes, linewidth=1.0, label=once(f"plain, {name}"))
+    depths = sorted({depth for rates in all_rates.values() for depth in rates})
+    axis.set_yscale("log")
+    axis.set_xticks(depths, [str(depth) for depth in depths])
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xlabel("depth (weighted layers)")
+    axis.set_ylabel("rate (1 / 1,000 iterations), logarithmic")
+    axis.set_title("-d ln(training loss) / d iteration")
+    axis.legend(loc="best", fontsize=8)
 
 
 def _guess(case: Case) -> float:
     return 100 * (1 - 1 / case.untreated.records[0].num_classes)
 
 
-def readme(cases: Sequence[Case], depths: dict[str, tuple[list[Record], list[CurvePoint]]]) -> str:
-    """The generated README.md of results/autopsy.
-
-    Args:
-        depths: records and curves of the depth experiment, by protocol.
-    """
+def readme(cases: Sequence[Case]) -> str:
+    """The generated README.md of results/autopsy."""
     lines = [
         f"# Autopsy of plain-{DEPTH}",
         "",
@@ -123,57 +156,79 @@ def readme(cases: Sequence[Case], depths: dict[str, tuple[list[Record], list[Cur
         "",
     ]
     for case in cases:
+        if case.treated:
+            lines += [
+                f"## Remedies: {label_of(case)}",
+                "",
+                f"![errors by remedy](figures/{case.base}_errors.png)",
+                "",
+                f"![training error against images seen](figures/{case.base}_curves.png)",
+                "",
+                *judged(check(case)),
+                "",
+                *markdown(table(case)),
+                "",
+                "Errors in %, means over seeds; training error is the running one. *learned after*: iterations until half of the errors of",
+                "guessing were undone.",
+                "",
+                prices_told(case),
+                "",
+                measured_on(case.records),
+                "",
+            ]
+    lines += [
+        "## Kinds of run, untreated",
+        "",
+        "By depth; in brackets the most of the errors of guessing that were undone at any time, in %. Below 5 % a run is *at chance*.",
+        "",
+    ]
+    for case in cases:
+        lines += [f"**{depth_label_of(case.depth_records)}**", "", *markdown(kinds_table(case.depth_records, case.depth_curves)), ""]
+    for case in cases:
+        rates = check_rates(case)
         lines += [
-            f"## Remedies: {label_of(case)}",
+            f"## {'Rates of convergence' if rates else 'Convergence'}: {depth_label_of(case.depth_records)}",
             "",
-            f"![errors by remedy](figures/{case.base}_errors.png)",
-            "",
-            f"![training error against images seen](figures/{case.base}_curves.png)",
-            "",
-            *judged(check(case)),
-            "",
-            *markdown(table(case)),
-            "",
-            "Errors in %, means over seeds; training error is the running one. *learned after*: iterations until half of the errors of",
-            "guessing were undone. Seconds are held against those of the untreated networks where processor and precision are the same.",
-            "",
-            measured_on(case.records),
+            f"![training loss of plain networks by depth](figures/{case.base}_convergence.png)",
             "",
         ]
-    for base, (records, curves) in depths.items():
+        if rates:
+            lines += [
+                *judged(rates),
+                "",
+                *markdown(convergence.table(case.depth_curves, case.depth_kinds)),
+                "",
+                "Rates per 1,000 iterations: minus the slope of ln(running training loss) against iteration after the warm-up.",
+                *(BRACKETS if convergence.unmeasured(case.depth_kinds) else []),
+                "",
+            ]
+        else:
+            lines += [f"No rates under {case.base} and no claims about them: {convergence.UNRATED[case.base]}.", ""]
         lines += [
-            f"## Rates of convergence: {depth_label_of(records)}",
+            f"Iterations until the running training loss was at most {case.easy_loss:.2f} nats:",
             "",
-            f"![training loss, and rate of convergence against depth](figures/{base}_convergence.png)",
-            "",
-            *judged(convergence.check(convergence.rates_of(curves))),
-            "",
-            *markdown(convergence.table(curves, records[0].num_classes)),
-            "",
-            "Rates per 1,000 iterations: minus the slope of ln(running training loss) against iteration after the warm-up.",
+            *markdown(convergence.times(case.depth_curves, case.easy_loss)),
             "",
         ]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def make(folder: Path) -> list[Path]:
-    """Writes three figures a protocol and README.md; returns what it wrote.
+    """Writes README.md and the figures, two for each protocol with remedies and one for each with the depth experiment; returns them.
 
     Raises:
         ValueError: there are no records, or their tables are damaged.
     """
     cases = [read_case(folder, base) for base in bases(folder)]
-    if not cases:
+    if not any(case.treated for case in cases):
         raise ValueError(f"no records in {folder}; make sweep-autopsy measures them")
-    depth = folder.parent / "depth"
-    depths = {base: (read_runs(depth / base), read_curves(depth / base)) for base in BASES if (depth / base / CURVES_TABLE).exists()}
     figures = {}
     for case in cases:
-        figures[f"{case.base}_errors"] = partial(errors_figure, case)
-        figures[f"{case.base}_curves"] = partial(curves_figure, case)
-    for base, (records, curves) in depths.items():
-        figures[f"{base}_convergence"] = partial(convergence_figure, records, curves)
-    return publish(folder, figures, readme(cases, depths))
+        if case.treated:
+            figures[f"{case.base}_errors"] = partial(errors_figure, case)
+            figures[f"{case.base}_curves"] = partial(curves_figure, case)
+        figures[f"{case.base}_convergence"] = partial(convergence_figure, case)
+    return publish(folder, figures, readme(cases))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
