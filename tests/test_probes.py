@@ -78,16 +78,18 @@ def _is_main_convolution(name: str, module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d) and "downsample" not in name
 
 
+@pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize("options", [{}, {"checkpoint_activations": True}, {"norm": "none"}])
-def test_a_look_leaves_everything_as_it_is(options):
+def test_a_look_leaves_everything_as_it_is(options, double):
     chosen, (images, labels) = network(14, **options), images_and_labels()
     chosen(images).sum().backward()
     before = {name: tensor.clone() for name, tensor in chosen.state_dict().items()}
     gradients = [parameter.grad.clone() for parameter in chosen.parameters()]
     random = torch.get_rng_state()
-    assert probes.look(chosen, images, labels) is not None
+    assert probes.look(chosen, images, labels, double) is not None
     for name, tensor in chosen.state_dict().items():
         assert torch.equal(tensor, before[name]), name
+        assert tensor.dtype == before[name].dtype
     for parameter, gradient in zip(chosen.parameters(), gradients, strict=True):
         assert torch.equal(parameter.grad, gradient)
     assert torch.equal(torch.get_rng_state(), random)
@@ -131,6 +133,33 @@ def test_layers_that_run_in_other_kernels_are_seen_like_others(monkeypatch):
 def test_checkpointed_activations_are_seen_like_others():
     images, labels = images_and_labels()
     assert probes.look(network(14, checkpoint_activations=True), images, labels) == probes.look(network(14), images, labels)
+
+
+@pytest.mark.parametrize("options", [{}, {"checkpoint_activations": True}, {"shortcut": "none", "norm": "none"}])
+def test_a_look_in_double_precision_sees_what_one_in_single_does(options):
+    images, labels = images_and_labels()
+    single, double = (probes.look(network(14, **options), images, labels, double) for double in (False, True))
+    assert double != single
+    assert double.correlation == pytest.approx(single.correlation, rel=0.05)
+    for one, other in zip(double.layers, single.layers, strict=True):
+        assert one == pytest.approx(other, rel=1e-3)
+
+
+def test_signals_below_single_precision_are_seen_in_double():
+    """Without normalisation a network is homogeneous in its weights: a response falls with their factor to the power of its layer."""
+    images, labels = images_and_labels()
+    chosen = network(14, "none", "none")
+    expected = [layer[0] * 2.0 ** (-20 * number) for number, layer in enumerate(probes.look(chosen, images, labels, double=True).layers, 1)]
+    with torch.no_grad():
+        for module in chosen.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight *= 2.0**-20
+    single, double = (probes.look(chosen, images, labels, double) for double in (False, True))
+    assert single.layers[-1][0] == 0
+    assert [layer[0] for layer in double.layers] == pytest.approx(expected, rel=1e-9)
+    assert all(0 < layer[2] < 1e-60 for layer in double.layers[:3])
+    assert double.correlation > 0.1
+    assert max(layer[3] for layer in double.layers) < 1
 
 
 def test_with_batch_normalisation_every_response_starts_at_one():
@@ -203,6 +232,15 @@ def test_a_run_that_is_looked_at_has_the_record_of_one_that_is_not(looked, tmp_p
     assert numbers(record) == numbers(looked[1])
     assert curve(cell) == curve(looked[0])
     assert not (cell.folder / records.PROBES_FILE).exists()
+
+
+def test_looks_in_double_precision_leave_the_same_record(looked, tmp_path):
+    cell = compose_cell(tmp_path, *SMOKE, "+callbacks={probes:{_target_:plainres.probes.Probes,images:16,double:true}}")
+    assert numbers(train.train_cell(cell)) == numbers(looked[1])
+    assert curve(cell) == curve(looked[0])
+    mine, theirs = points_of(cell), points_of(looked[0])
+    assert without_seconds(mine) != without_seconds(theirs)
+    assert [p.response_gradient for p in mine] == pytest.approx([p.response_gradient for p in theirs], rel=1e-2)
 
 
 def test_every_layer_has_a_row_at_every_look(looked):

@@ -2,7 +2,7 @@
 
 Each folder below results/signal is one scale with or without batch normalisation, <scale>-batch and <scale>-none. Values are compared
 within seeds, which share weights at the start and batches; how a verdict follows from them: experiments.verdict. Ratios are judged as
-powers of ten.
+powers of ten. What is exactly 0 has none: a claim that needs it is inconclusive and names it, and no number is put in its place.
 """
 
 import math
@@ -27,9 +27,13 @@ ARMS = ("plain", "residual")
 VANISHED = -1.0  # a tenth
 EXPLODED = 1.0  # ten times
 TRAINED_ITERATIONS = 1000  # below that a network is near its start
-SMALLEST = 1e-38  # of float32; what is below counts as zero there
+AFFORDABLE = 2.0  # per cent of the rest, with the looks that are taken where none are named
+# The way back ends here and not at the stem: with batch normalisation that adds a factor that depth has no part in (results/signal, He's
+# initialisation: 4 to 6 at 32×32, 1.5 to 2.2 at 8×8, in both arms), and in residual networks it alone lies in no branch.
+BEHIND_STEM = 2
 
 _powers = partial(Criterion, unit="powers of ten")
+_percent = partial(Criterion, unit="%")
 _number = partial(Criterion, unit="")  # standard deviations and correlations
 
 Look = Sequence[ProbePoint]  # one look at one network: the image, then layer after layer
@@ -37,24 +41,19 @@ Measure = Callable[[Look], float | None]
 
 
 def gradient_gain(look: Look) -> float | None:
-    """Gradient norm at the first layer's convolution over that at the last's, in powers of ten: negative where gradients vanish.
-
-    That of SMALLEST where the first is smaller still, however small the last.
-    """
-    first, last = look[1].response_gradient, look[-1].response_gradient
-    if first is None or last is None:
-        return None
-    return power(first) if first < SMALLEST else power(first) - power(last)
+    """Gradient norm at the second layer's convolution over that at the last's, in powers of ten: negative where gradients vanish."""
+    second, last = power(look[BEHIND_STEM].response_gradient), power(look[-1].response_gradient)
+    return None if second is None or last is None else second - last
 
 
-def first_weight_gradient(look: Look) -> float | None:
-    """Norm of the gradient of the first layer's weights, as a power of ten."""
-    return None if look[1].weight_gradient is None else power(look[1].weight_gradient)
+def weight_gradient(look: Look) -> float | None:
+    """Norm of the gradient of the second layer's weights, as a power of ten."""
+    return power(look[BEHIND_STEM].weight_gradient)
 
 
 def last_response(look: Look) -> float | None:
     """Standard deviation of the last layer's response, as a power of ten."""
-    return None if look[-1].response is None else power(look[-1].response)
+    return power(look[-1].response)
 
 
 def mean_response(look: Look) -> float | None:
@@ -68,13 +67,21 @@ def correlation(look: Look) -> float | None:
 
 
 def dead(look: Look) -> float | None:
-    """Fraction of channels, mean over layers, that are zero at every position of every image."""
+    """Fraction of channels, mean over layers, that are zero at every position of every image.
+
+    None where a signal underflows: a response is 0 though not all ReLUs before it are dead, and all behind it look dead.
+    """
+    before: float | None = 0.0
+    for point in look[1:]:
+        if point.response == 0 and before != 1:
+            return None
+        before = point.dead
     return _mean([point.dead for point in look[1:]])
 
 
-def power(value: float) -> float:
-    """The decimal logarithm, of SMALLEST where the value is smaller."""
-    return math.log10(max(value, SMALLEST))
+def power(value: float | None) -> float | None:
+    """The decimal logarithm; None where there is no value, and of 0: a signal too small for the precision, or none."""
+    return math.log10(value) if value else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -126,19 +133,27 @@ class Signal:
         return sorted({cell[2] for cell in self.looks if cell[:2] == (norm, arm)})
 
     def by_seed(self, wanted: Wanted) -> dict[int, float]:
-        """Values of the seeds that have one; a run that diverged has none at its end."""
+        """Values of the seeds that were looked at; none of any where one look has no number: the others' mean would hide it."""
+        values = self._values(wanted)
+        return {} if None in values.values() else {seed: value for seed, value in values.items() if value is not None}
+
+    def without_number(self, wanted: Wanted) -> list[int]:
+        """Seeds that were looked at and have no number: exactly 0 where a logarithm is wanted, or not finite."""
+        return sorted(seed for seed, value in self._values(wanted).items() if value is None)
+
+    def _values(self, wanted: Wanted) -> dict[int, float | None]:
+        """By seed that was looked at; a run that diverged was not at its end."""
         ends = {
             record.seed: record.iterations
             for record in self.records.get(wanted.norm, ())
             if (record.arm, record.depth, record.status) == (wanted.arm, wanted.depth, FINISHED)
         }
-        values = {}
+        values: dict[int, float | None] = {}
         for (norm, arm, depth, seed), looks in self.looks.items():
             if (norm, arm, depth) == (wanted.norm, wanted.arm, wanted.depth):
                 look = looks.get(ends.get(seed, -1) if wanted.at_end else 0)
-                value = None if look is None else wanted.measure(look)
-                if value is not None:
-                    values[seed] = value
+                if look is not None:
+                    values[seed] = wanted.measure(look)
         return values
 
 
@@ -161,64 +176,75 @@ def read_signals(folder: Path) -> list[Signal]:
 
 def check(signal: Signal) -> list[Claim]:
     """The claims about one scale; those about trained networks where they are trained. Corrected together where there are several seeds."""
-    claims = [_not_vanishing(signal), _healthy(signal), _vanishing(signal), _shattering(signal)]
+    claims = [*_healthy(signal), _vanishing(signal), _shattering(signal)]
     if signal.trained:
-        claims += [_smaller_with_shortcuts(signal), _smaller_with_depth(signal)]
+        claims += [_smaller_with_shortcuts(signal), _smaller_with_depth(signal), _affordable(signal)]
     return verdict.corrected(claims)
 
 
-def _not_vanishing(signal: Signal) -> Claim:
-    statement = "plain with batch normalisation: gradients do not vanish"
-    depths = signal.depths("batch", "plain")
-    gains = [Wanted(gradient_gain, "batch", "plain", depth, at_end) for at_end in _looks(signal) for depth in depths]
-    ends = [Wanted(first_weight_gradient, "batch", "plain", depth) for depth in _ends(depths)]
-    values = _values(signal, [*gains, *ends]) if ends else None
+def _healthy(signal: Signal) -> list[Claim]:
+    """Neither vanishing nor exploding: both are judged by the same numbers. Residual networks' stand beside the second."""
+    statements = (
+        "plain with batch normalisation: gradients do not vanish",
+        "plain with batch normalisation: nor do they explode (healthy norms, in the paper's words)",
+    )
+    gains, weights = _backward(signal, "plain")
+    values = _values(signal, [*gains, *weights]) if weights else None
     if values is None:
-        return _missing(statement, "plain networks of two depths with batch normalisation")
-    criteria = [_powers(_name(wanted), values[wanted], VANISHED) for wanted in gains]
-    criteria.append(_powers(_between(ends), _differences(values, *reversed(ends)), VANISHED))
-    return verdict.judge(statement, criteria, _told(gains, values))
+        what = "plain networks of two depths with batch normalisation"
+        return [_missing(signal, statement, [*gains, *weights], what) for statement in statements]
+    told = _told(gains, weights, values)
+    claims = []
+    for statement, bound, seen in zip(statements, (VANISHED, EXPLODED), (told, f"{told}; {_beside(signal)}"), strict=True):
+        above = bound == VANISHED
+        criteria = [_powers(_name(wanted), values[wanted], bound, above) for wanted in gains]
+        criteria.append(_powers(_between(weights), _differences(values, *reversed(weights)), bound, above))
+        claims.append(verdict.judge(statement, criteria, seen))
+    return claims
 
 
-def _healthy(signal: Signal) -> Claim:
-    statement = "plain with batch normalisation: nor do they explode (healthy norms, in the paper's words)"
-    gains = [
-        Wanted(gradient_gain, "batch", "plain", depth, at_end) for at_end in _looks(signal) for depth in signal.depths("batch", "plain")
-    ]
-    values = _values(signal, gains)
+def _backward(signal: Signal, arm: str) -> tuple[list[Wanted], list[Wanted]]:
+    """With batch normalisation: the gains of every depth at each look, and the weights' gradients of both ends, none without two depths."""
+    depths = signal.depths("batch", arm)
+    gains = [Wanted(gradient_gain, "batch", arm, depth, at_end) for at_end in _looks(signal) for depth in depths]
+    return gains, [Wanted(weight_gradient, "batch", arm, depth) for depth in _ends(depths)]
+
+
+def _beside(signal: Signal) -> str:
+    """The same numbers of residual networks, which nobody calls unhealthy: what a bound is worth that they break as well."""
+    gains, weights = _backward(signal, "residual")
+    values = _values(signal, [*gains, *weights]) if weights else None
     if values is None:
-        return _missing(statement, "plain networks with batch normalisation")
-    criteria = [_powers(_name(wanted), values[wanted], EXPLODED, above=False) for wanted in gains]
-    return verdict.judge(statement, criteria, _told(gains, values))
+        return "no residual networks to compare with"
+    beyond = sum(statistics.fmean(values[wanted]) > EXPLODED for wanted in gains)
+    return f"residual networks, not judged: {_told(gains, weights, values)}; {beyond} of their {len(gains)} gradients grow beyond ten times"
 
 
 def _vanishing(signal: Signal) -> Claim:
     statement = "plain without batch normalisation: gradients vanish with depth"
     ends = _ends(signal.depths("none", "plain"))
     gains = [Wanted(gradient_gain, "none", "plain", depth) for depth in ends]
-    weights = [Wanted(first_weight_gradient, "none", "plain", depth) for depth in ends]
+    weights = [Wanted(weight_gradient, "none", "plain", depth) for depth in ends]
     values = _values(signal, [*gains, *weights])
     if values is None:
-        return _missing(statement, "plain networks of two depths without batch normalisation")
+        return _missing(signal, statement, [*gains, *weights], "plain networks of two depths without batch normalisation")
     shallow, deep = gains
     criteria = [
         _powers(_name(deep), values[deep], VANISHED, above=False),
         _powers(_between(gains), _differences(values, deep, shallow), above=False),
         _powers(_between(weights), _differences(values, *reversed(weights)), VANISHED, above=False),
     ]
-    factor = _factor(criteria[2].mean)
-    return verdict.judge(
-        statement, criteria, f"{_told(gains, values)}; weights of the first layer from {ends[0]} to {ends[1]} layers: {factor}"
-    )
+    return verdict.judge(statement, criteria, _told(gains, weights, values))
 
 
 def _shattering(signal: Signal) -> Claim:
     statement = "gradients shatter with depth in plain networks, less with shortcuts (with batch normalisation, at the start)"
     depths = sorted(set(signal.depths("batch", "plain")) & set(signal.depths("batch", "residual")))
     pairs = {depth: [Wanted(correlation, "batch", arm, depth) for arm in ARMS] for depth in depths}
-    values = _values(signal, [wanted for pair in pairs.values() for wanted in pair]) if _ends(depths) else None
+    wanted = [each for pair in pairs.values() for each in pair]
+    values = _values(signal, wanted) if _ends(depths) else None
     if values is None:
-        return _missing(statement, "both arms at two depths with batch normalisation")
+        return _missing(signal, statement, wanted, "both arms at two depths with batch normalisation")
     shallow, deep = _ends(depths)
     fall = _differences(values, pairs[shallow][0], pairs[deep][0])
     criteria = [_number(f"correlation, plain-{shallow} - plain-{deep}", fall)]
@@ -232,9 +258,10 @@ def _smaller_with_shortcuts(signal: Signal) -> Claim:
     statement = "trained, with batch normalisation: responses are smaller with shortcuts (Figure 7)"
     depths = sorted(set(signal.depths("batch", "plain")) & set(signal.depths("batch", "residual")))
     pairs = {depth: [Wanted(mean_response, "batch", arm, depth, at_end=True) for arm in ARMS] for depth in depths}
-    values = _values(signal, [wanted for pair in pairs.values() for wanted in pair])
+    wanted = [each for pair in pairs.values() for each in pair]
+    values = _values(signal, wanted)
     if values is None:
-        return _missing(statement, "both arms trained with batch normalisation")
+        return _missing(signal, statement, wanted, "both arms trained with batch normalisation")
     criteria = [_number(f"plain-{depth} - residual-{depth}", _differences(values, *pair)) for depth, pair in pairs.items()]
     return verdict.judge(statement, criteria, f"mean standard deviation, {_arms_told(pairs, values)}")
 
@@ -245,10 +272,33 @@ def _smaller_with_depth(signal: Signal) -> Claim:
     wanted = [Wanted(mean_response, "batch", "residual", depth, at_end=True) for depth in ends]
     values = _values(signal, wanted)
     if values is None:
-        return _missing(statement, "residual networks of two depths trained with batch normalisation")
+        return _missing(signal, statement, wanted, "residual networks of two depths trained with batch normalisation")
     criterion = _number(f"residual-{ends[0]} - residual-{ends[1]}", _differences(values, *wanted))
     seen = ", ".join(f"residual-{each.depth} {statistics.fmean(values[each]):.3f}" for each in wanted)
     return verdict.judge(statement, [criterion], f"mean standard deviation, {seen}")
+
+
+def _affordable(signal: Signal) -> Claim:
+    statement = "trained: looking takes less than 2 % of the time of training and evaluation, whatever the network"
+    shares: dict[int, list[float]] = defaultdict(list)
+    for seed, looked, rest in _spent(signal):
+        shares[seed].append(100 * looked / rest)
+    if not shares:
+        return _missing(signal, statement, [], "networks that trained to their end")
+    costliest = tuple(max(shares[seed]) for seed in sorted(shares))
+    return verdict.judge(statement, [_percent("looking, the costliest cell of a seed", costliest, AFFORDABLE, above=False)], cost(signal))
+
+
+def _spent(signal: Signal) -> list[tuple[int, float, float]]:
+    """Seed, seconds of looking and of the rest, of each cell that trained to its end; one that diverged had only the first, dense looks."""
+    spent = []
+    for norm, records in signal.records.items():
+        for record in records:
+            looks = signal.looks.get((norm, record.arm, record.depth, record.seed))
+            if looks is not None and record.status == FINISHED:
+                looked = sum(look[0].seconds or 0.0 for look in looks.values())
+                spent.append((record.seed, looked, record.seconds - looked))
+    return spent
 
 
 def _looks(signal: Signal) -> list[bool]:
@@ -271,27 +321,33 @@ def _differences(values: Mapping[Wanted, Sequence[float]], one: Wanted, other: W
     return tuple(a - b for a, b in zip(values[one], values[other], strict=True))
 
 
-def _missing(statement: str, what: str) -> Claim:
-    return Claim(statement, INCONCLUSIVE, f"missing: {what}")
+def _missing(signal: Signal, statement: str, wanted: Sequence[Wanted], what: str) -> Claim:
+    lacking = {f"{each.arm}-{each.depth}": seeds for each in wanted if (seeds := signal.without_number(each))}
+    if not lacking:
+        return Claim(statement, INCONCLUSIVE, f"missing: {what}")
+    told = "; ".join(f"{network} (seeds {', '.join(map(str, seeds))})" for network, seeds in lacking.items())
+    return Claim(statement, INCONCLUSIVE, f"no number to judge by: exactly 0 or not finite in {told}")
 
 
 def _name(wanted: Wanted) -> str:
-    return f"first / last layer, {wanted.arm}-{wanted.depth}, {'end' if wanted.at_end else 'start'}"
+    return f"second / last layer, {wanted.arm}-{wanted.depth}, {'end' if wanted.at_end else 'start'}"
 
 
 def _between(ends: Sequence[Wanted]) -> str:
-    what = "first / last layer" if ends[0].measure is gradient_gain else "weights of the first layer"
+    what = "second / last layer" if ends[0].measure is gradient_gain else "weights of the second layer"
     return f"{what}, {ends[0].arm}-{ends[1].depth} / {ends[0].arm}-{ends[0].depth}, start"
 
 
-def _told(gains: Sequence[Wanted], values: Mapping[Wanted, Sequence[float]]) -> str:
-    """Gradient at the first layer over that at the last, network by network."""
+def _told(gains: Sequence[Wanted], weights: Sequence[Wanted], values: Mapping[Wanted, Sequence[float]]) -> str:
+    """Gradient at the second layer over that at the last, network by network; that of the second layer's weights from end to end."""
     parts = []
     for at_end, name in ((False, "at the start"), (True, "at the end")):
         told = [f"{each.arm}-{each.depth} {_factor(statistics.fmean(values[each]))}" for each in gains if each.at_end == at_end]
         if told:
             parts.append(f"{name} {', '.join(told)}")
-    return f"from the last layer to the first the gradient changes {'; '.join(parts)}"
+    factor = _factor(statistics.fmean(_differences(values, *reversed(weights))))
+    between = f"weights of the second layer from {weights[0].depth} to {weights[1].depth} layers: {factor}"
+    return f"from the last layer to the second the gradient changes {'; '.join(parts)}; {between}"
 
 
 def _arms_told(pairs: Mapping[int, Sequence[Wanted]], values: Mapping[Wanted, Sequence[float]]) -> str:
@@ -307,10 +363,10 @@ def _factor(power: float) -> str:
 
 def table(signal: Signal) -> list[list[str]]:
     """One line a network under a row of headings; means over seeds, those of ratios taken of their powers of ten."""
-    heads = ["last response", "gradient first / last", "weight gradient", "correlation", "dead %"]
-    ends = ["end: mean response", "end: gradient first / last", "end: correlation", "end: dead %"] if signal.trained else []
+    heads = ["last response", "gradient second / last", "weight gradient", "correlation", "dead %"]
+    ends = ["end: mean response", "end: gradient second / last", "end: correlation", "end: dead %"] if signal.trained else []
     lines = [["norm", "network", "seeds", *heads, *ends]]
-    start: list[Measure] = [last_response, gradient_gain, first_weight_gradient, correlation, dead]
+    start: list[Measure] = [last_response, gradient_gain, weight_gradient, correlation, dead]
     end: list[Measure] = [mean_response, gradient_gain, correlation, dead] if signal.trained else []
     for norm in NORMS:
         for arm in ARMS:
@@ -332,22 +388,16 @@ def _cell(measure: Measure, by_seed: Mapping[int, float]) -> str:
 
 
 def cost(signal: Signal) -> str:
-    """Share of the training time that went into looking, as one sentence."""
-    shares, looked_in_all, rest_in_all = [], 0.0, 0.0
-    for norm, records in signal.records.items():
-        for record in records:
-            looks = signal.looks.get((norm, record.arm, record.depth, record.seed))
-            if looks is None:
-                continue
-            looked = sum(look[0].seconds or 0.0 for look in looks.values())
-            rest = record.seconds - looked
-            shares.append(looked / rest)
-            looked_in_all, rest_in_all = looked_in_all + looked, rest_in_all + rest
-    if not signal.trained or not shares:
+    """Share of the training time that went into looking, in cells that trained to their end, as one sentence."""
+    if not signal.trained:
         return "looking: these cells do nothing else"
-    share = looked_in_all / rest_in_all
+    spent = _spent(signal)
+    if not spent:
+        return "looking: no cell trained to its end"
+    shares = [looked / rest for _, looked, rest in spent]
+    looked_in_all, rest_in_all = sum(looked for _, looked, _ in spent), sum(rest for _, _, rest in spent)
     return (
-        f"looking: {looked_in_all:.1f} seconds beside {rest_in_all:,.0f} of training and evaluation, {share:.2%} "
+        f"looking: {looked_in_all:.1f} seconds beside {rest_in_all:,.0f} of training and evaluation, {looked_in_all / rest_in_all:.2%} "
         f"(a cell: {min(shares):.2%} to {max(shares):.2%})"
     )
 

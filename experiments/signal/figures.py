@@ -1,5 +1,6 @@
 """Figures and README of what flows, from the committed tables: `python -m experiments.signal.figures results/signal`."""
 
+import math
 import statistics
 import sys
 from collections import defaultdict
@@ -74,7 +75,7 @@ def gradients_figure(signal: Signal) -> Figure:
 
 
 def training_figure(signal: Signal) -> Figure:
-    """Along training: gradient at the first layer over that at the last above, mean response below."""
+    """Along training: gradient at the second layer over that at the last above, mean response below."""
     figure, axes = plt.subplots(2, 2, figsize=(10, 7.6), sharex=True, layout="constrained")
     for column, norm in enumerate(NORMS):
         for arm, depth in _networks(signal, norm):
@@ -88,7 +89,7 @@ def training_figure(signal: Signal) -> Figure:
         axes[1][column].set_yscale("log" if norm == "none" else "linear")
         axes[1][column].set_xscale("symlog", linthresh=1)
         axes[1][column].set_xlabel("iteration")
-    axes[0][0].set_ylabel("gradient, first layer / last layer")
+    axes[0][0].set_ylabel("gradient, second layer / last layer")
     axes[1][0].set_ylabel("mean standard deviation of responses")
     _network_legend(axes[0][0], signal)
     figure.suptitle(f"Along training\n{label_of(signal.all_records)}", fontsize=11)
@@ -125,16 +126,16 @@ def _networks(signal: Signal, norm: str) -> list[tuple[str, int]]:
 
 
 def _layers(axis: Axes, signal: Signal, norm: str, value: Value, at_end: bool) -> None:
-    """One line a network: value against layer, geometric mean over seeds, on a logarithmic axis."""
+    """One line a network: value against layer, geometric mean over seeds, on a logarithmic axis; a gap where a seed's value is 0."""
     ends = {(r.arm, r.depth, r.seed): r.iterations for r in signal.records.get(norm, ()) if r.status == FINISHED}
     for arm, depth in _networks(signal, norm):
         by_layer: dict[int, list[float]] = defaultdict(list)
         for cell, looks in signal.looks.items():
             if cell[:3] == (norm, arm, depth):
                 for point in looks.get(ends.get(cell[1:], -1) if at_end else 0, ()):
-                    found = value(point)
-                    if point.layer and found is not None:
-                        by_layer[point.layer].append(power(found))
+                    if point.layer:
+                        found = power(value(point))
+                        by_layer[point.layer].append(math.nan if found is None else found)
         means = [10 ** statistics.fmean(powers) for powers in by_layer.values()]
         colour = DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)[0]
         axis.plot(list(by_layer), means, ARM_LINES[arm], color=colour, linewidth=1.2)
@@ -142,14 +143,13 @@ def _layers(axis: Axes, signal: Signal, norm: str, value: Value, at_end: bool) -
 
 
 def _along(signal: Signal, norm: str, arm: str, depth: int, measure: Measure) -> dict[int, float]:
-    """Iteration → mean over the seeds that were looked at then."""
+    """Iteration → mean over the seeds that were looked at then; NaN, a gap, where one has no number."""
     values: dict[int, list[float]] = defaultdict(list)
     for cell, looks in signal.looks.items():
         if cell[:3] == (norm, arm, depth):
             for iteration, look in looks.items():
                 value = measure(look)
-                if value is not None:
-                    values[iteration].append(value)
+                values[iteration].append(math.nan if value is None else value)
     return {iteration: statistics.fmean(values[iteration]) for iteration in sorted(values)}
 
 
@@ -173,7 +173,7 @@ def readme(signals: Sequence[Signal]) -> str:
         "",
         "Generated from `runs.csv` and `probes.csv` of the folders beside it by `make figures`; not edited by hand. Definitions and",
         "claims: [experiments/signal](../../experiments/signal/README.md). At the start: before the first update. Ratios are geometric",
-        "means over seeds.",
+        "means over seeds; –, and a line that ends: there is a seed whose value is exactly 0, or not finite.",
     ]
     for signal in signals:
         claims = check(signal)
