@@ -219,9 +219,12 @@ networks: $(STAMP) ## the same of every network of the lineage, with pictures, i
 	  $(BIN)/python -m plainres.ledger model=$$(echo $$model | tr , ' ') picture=results/networks/$$name.png > results/networks/$$name.txt || exit 1; \
 	  echo results/networks/$$name.txt results/networks/$$name.png; done
 
+example-images: $(STAMP) ## a folder to try own-images with, data/photographs: squares out of two photographs that come with scikit-learn
+	@$(BIN)/python -m plainres.example_images data/photographs
+
 own-images: $(STAMP) ## fine-tune a network of 18 layers on your pictures: ROOT=folder LABEL=name (DEPTH=, WEIGHTS=imagenet|null, ARGS=)
 	$(call refuse,PROTOCOL ARMS DEPTHS)
-	@test -n "$(ROOT)" -a -n "$(LABEL)" || { echo "plainres: make own-images needs ROOT=<folder or archive with train/<class>/ and test/<class>/> and LABEL=<name>" >&2; exit 1; }
+	@test -n "$(ROOT)" -a -n "$(LABEL)" || { echo "plainres: make own-images needs ROOT=<folder or archive with train/<class>/ and test/<class>/> and LABEL=<name>; make example-images writes a folder to try" >&2; exit 1; }
 	@weights=$(or $(WEIGHTS),$$($(BIN)/python -c "from plainres.network import imagenet_weights_file as file; print('imagenet' if file($(or $(DEPTH),18)).exists() else 'null')" 2>/dev/null || echo null)); \
 	case $$weights in null) echo "from scratch: no ImageNet weights are taken (WEIGHTS=imagenet downloads them)";; *) echo "from torchvision's weights: $$weights";; esac; \
 	set -x; $(BIN)/python -m plainres.train $(if $(findstring $(comma),$(call list,$(SEEDS))),-m) slug=own protocol=finetune protocol.name='"$(or $(NAME),$(LABEL))"' \

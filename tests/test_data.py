@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from plainres import data
+from plainres import data, example_images
 
 
 def picture(number: int, height: int = 6, width: int = 6) -> np.ndarray:
@@ -90,6 +90,21 @@ def test_photographs_are_cut_into_squares_that_training_and_test_do_not_share():
     assert (left - right).abs().mean() > 10, "the halves of a photograph are two pictures"
     with pytest.raises(ValueError, match=r"^data\.image_size 321 exceeds 320"):
         data.load("photos", image_size=321)
+
+
+def test_example_images_are_a_folder_as_ones_own_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(data, "PHOTO_GRID", (2, 2))
+    folder = tmp_path / "pictures"
+    assert example_images.main([str(folder)]) == 0
+    source, photos = data.load("image_folder", root=str(folder)), data.load("photos")
+    assert source.class_names == photos.class_names
+    assert source.fingerprint == photos.fingerprint
+    mine = folder / "train" / "china" / "000.png"
+    mine.write_bytes(b"mine")
+    capsys.readouterr()
+    assert example_images.main([str(folder)]) == 1
+    assert capsys.readouterr().err == f"plainres: {folder}: File exists; wanted: a folder that is not there yet and can be made\n"
+    assert mine.read_bytes() == b"mine"
 
 
 # Digits
