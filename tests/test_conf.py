@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from plainres import data
 from plainres.batches import NORMALISATIONS, Augmentation
 from plainres.machine import PRECISIONS
-from plainres.record import config_differences, shared_config
+from plainres.record import cell_config, config_differences, shared_config
 
 PROTOCOLS = sorted(path.stem for path in (CONF / "protocol").glob("*.yaml"))
 SOURCES = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
@@ -96,6 +96,7 @@ def test_paper_is_section_4_2(tmp_path):
 COMMANDS = {
     "depth": r"(?P<protocol>.+)",
     "shortcuts": r"(?P<protocol>.+)",
+    "landscape": r"(?P<protocol>.+)",
     "robustness": r"(?P<setting>.+)",
     "lineage": r"(?P<network>.+)",
     "large": r"(?P<large>.+)",
@@ -104,21 +105,42 @@ COMMANDS = {
     "signal": r"(?P<signal>.+)-(?P<model__norm>.+)",
     "autopsy": r"(?P<protocol>(?P<base>[^-]+))-(?P<rescue>.+)",
     "pace": r"width(?P<protocol__width>.+)-batch(?P<protocol__batch_size>.+)-rate(?P<protocol__learning_rate>.+)",
+    "identity": (
+        r"(?P<scale>\w+)/((?P<child__position>[a-z]+)_(?P<child__blocks>\d+)|decay_(?P<protocol__weight_decay>.+)|(?P<generation>.+))"
+    ),
 }
 
 
+def command_of(slug: str, name: str) -> list[str]:
+    """The overrides that measure results/slug/name."""
+    said = re.fullmatch(COMMANDS[slug], name)
+    assert said is not None, name
+    options = {option.replace("__", "."): value for option, value in said.groupdict().items() if value is not None}
+    if slug == "identity" and "generation" not in options:
+        options = {"generation": "child" if "child.blocks" in options else "decay", **options}
+    return [f"+experiment={slug}", *(f"{option}={value}" for option, value in options.items())]
+
+
 @pytest.mark.parametrize(
-    "path", [pytest.param(path, id="/".join(path.parts[-3:-1])) for path in sorted(ROOT.glob("results/*/*/config.json"))]
+    "path",
+    [
+        pytest.param(path, id=path.parent.relative_to(ROOT / "results").as_posix())
+        for pattern in ("results/*/*/config.json", "results/identity/*/*/config.json")
+        for path in sorted(ROOT.glob(pattern))
+    ],
 )
 def test_committed_results_are_what_todays_configuration_measures(tmp_path, path):
-    slug, name = path.parts[-3:-1]
+    slug, *names = path.parent.relative_to(ROOT / "results").parts
     before = json.loads(committed(str(path.relative_to(ROOT))))
-    said = re.fullmatch(COMMANDS[slug], name)
-    assert said is not None
-    words = [f"{option.replace('__', '.')}={value}" for option, value in said.groupdict().items()]
     data = ["data=cifar10_jpeg", "data.root=x"] if "JPEG" in before["data"]["label"] else []
-    composed = shared_config(compose_cell(tmp_path, f"+experiment={slug}", *words, *data).identity)
-    assert config_differences(before, composed) == []
+    cell = compose_cell(tmp_path, *command_of(slug, "/".join(names)), *data)
+    composed = OmegaConf.to_container(cell.config, resolve=True)
+    assert config_differences(before, shared_config(cell_config(composed, cell.arm))) == []
+
+
+@pytest.mark.parametrize("name", ["quick/parent", "quick/trained_on", "quick/end_8", "cpu/decay_0.003"])
+def test_folders_of_the_identity_experiment_say_how_they_were_measured(tmp_path, name):
+    assert compose_cell(tmp_path, *command_of("identity", name)).config.protocol.name == name
 
 
 @pytest.mark.parametrize("group", ["protocol", "experiment"])
