@@ -102,6 +102,10 @@ def test_the_schedule_is_the_protocols(compose):
         (["protocol.learning_rate=-1"], "protocol.learning_rate -1 is not"),
         (["protocol.batch_size=true"], "protocol.batch_size True is not"),
         (["model.width=0"], "model.width 0 is not a whole number from 1 up"),
+        (
+            ["model=googlenet", "model.auxiliary_weight=heavy"],
+            "model.auxiliary_weight 'heavy' is not a number from 0 up; null: no auxiliary heads",
+        ),
         (["protocol.schedule.kind=poly"], "schedule kind 'poly' is unknown; legal: step, cosine"),
     ],
 )

@@ -81,6 +81,29 @@ def test_large_images(make, size, channels):
         assert isinstance(network.train()(torch.zeros(2, channels, size, size)), torch.Tensor), "no auxiliary head"
 
 
+@pytest.mark.parametrize(("make", "size", "heads", "parameters"), [(googlenet, 224, 3, 13_004_888), (inception_v3, 299, 2, 27_161_264)])
+def test_auxiliary_heads_are_there_in_training_alone(make, size, heads, parameters):
+    with torch.device("meta"):
+        network = make(auxiliary_weight=0.3)
+        assert sum(parameter.numel() for parameter in network.parameters()) == parameters, "as torchvision's documentation has it"
+        assert [logits.shape for logits in network.train()(torch.zeros(2, 3, size, size))] == [(2, 1000)] * heads
+        assert network.eval()(torch.zeros(1, 3, size, size)).shape == (1, 1000)
+
+
+def test_images_too_small_for_the_auxiliary_head_of_inception_are_refused():
+    with torch.device("meta"):
+        network = inception_v3(auxiliary_weight=0.4)
+        with pytest.raises(ValueError, match=r"auxiliary head takes features of 17 pixels a side or more.* got 12; data\.image_size=299"):
+            network.train()(torch.zeros(2, 3, 224, 224))
+
+
+@pytest.mark.parametrize(("make", "name", "std"), [(googlenet, "conv1.conv", 0.01), (inception_v3, "Conv2d_1a_3x3.conv", 0.1)])
+def test_the_first_layer_starts_alike_for_grey_and_for_colour(make, name, std):
+    for channels in (1, 3):
+        weight = make(num_classes=2, in_channels=channels).get_submodule(name).weight
+        assert float(weight.detach().std()) == pytest.approx(std, rel=0.2), channels
+
+
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_vgg_equals_torchvisions(norm):
     with torch.device("meta"):

@@ -44,11 +44,13 @@ def by_hand(network: nn.Module, stream: TrainingBatches, clip_norm: float | None
     return errors, losses
 
 
-def in_chunks(network: nn.Module, stream: TrainingBatches, graph: bool | None = None, window: int = len(RATES), clip_norm=None):
+def in_chunks(
+    network: nn.Module, stream: TrainingBatches, graph: bool | None = None, window: int = len(RATES), clip_norm=None, auxiliary_weight=None
+):
     device = next(network.parameters()).device
     optimiser = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3, fused=device.type == "cuda" or None)
     errors, losses = torch.zeros(window, device=device), torch.zeros(window, device=device)
-    iterations = Iterations(network, stream.make, optimiser, errors, losses, graph, clip_norm)
+    iterations = Iterations(network, stream.make, optimiser, errors, losses, graph, clip_norm, auxiliary_weight)
     for chunk in stream:
         draws = {name: draw.to(device) for name, draw in chunk.draws.items()}
         iterations.run(chunk.step, draws, RATES[chunk.step : chunk.step + len(draws["chosen"])])
@@ -69,6 +71,45 @@ def test_gradients_are_clipped_to_a_norm_over_all_parameters(clip_norm, clips):
     losses = by_hand(network, stream, clip_norm)[1]
     assert in_chunks(other, chunks, clip_norm=clip_norm)[1] == pytest.approx(losses, rel=1e-4)
     assert (by_hand(free, unclipped)[1] != losses) == clips
+
+
+class WithHeads(nn.Module):
+    """A network with two auxiliary heads, which read the logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.main = network_and_stream()[0]
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, images):
+        logits = self.main(images)
+        return logits, self.first(logits), self.second(logits)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 2.0])
+def test_auxiliary_heads_count_for_their_weight_in_the_gradient_and_for_nothing_in_errors_and_losses(weight):
+    network, other = WithHeads(), WithHeads()
+    (_, stream), (_, chunks) = network_and_stream(), network_and_stream(chunk=4)
+    optimiser = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3)
+    seen = []
+    for step, rate in enumerate(RATES):
+        optimiser.param_groups[0]["lr"] = rate
+        images, labels = stream.batch(step)
+        optimiser.zero_grad()
+        losses = [nn.functional.cross_entropy(logits, labels) for logits in network(images)]
+        (losses[0] + weight * losses[1] + weight * losses[2]).backward()
+        optimiser.step()
+        seen.append(float(losses[0].detach()))
+    assert in_chunks(other, chunks, auxiliary_weight=weight)[1] == pytest.approx(seen, rel=1e-4)
+    for one, two in zip(network.state_dict().values(), other.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
+
+
+def test_auxiliary_heads_without_a_weight_are_refused():
+    with pytest.raises(
+        ValueError, match=r"^the network has 2 auxiliary heads; model\.auxiliary_weight=… says what their losses count for$"
+    ):
+        in_chunks(WithHeads(), network_and_stream()[1])
 
 
 def test_the_window_holds_the_last_iterations():

@@ -12,6 +12,7 @@ from torch.nn import functional
 from plainres import probes, train
 from plainres import record as records
 from plainres.blocks import BasicBlock
+from plainres.classics import googlenet
 from plainres.network import CifarNetwork
 
 LOOKING = "+callbacks={probes:{_target_:plainres.probes.Probes,images:16}}"
@@ -133,6 +134,19 @@ def test_layers_that_run_in_other_kernels_are_seen_like_others(monkeypatch):
 def test_checkpointed_activations_are_seen_like_others():
     images, labels = images_and_labels()
     assert probes.look(network(14, checkpoint_activations=True), images, labels) == probes.look(network(14), images, labels)
+
+
+def test_auxiliary_heads_are_not_looked_at():
+    images, labels = images_and_labels(channels=3, size=32)
+    with_heads = googlenet(num_classes=10, auxiliary_weight=0.3).train()
+    without = googlenet(num_classes=10).train()
+    without.load_state_dict({name: tensor for name, tensor in with_heads.state_dict().items() if not name.startswith("aux")})
+    for network in (with_heads, without):
+        network.dropout.p = 0.0
+    seen, wanted = probes.look(with_heads, images, labels), probes.look(without, images, labels)
+    assert len(seen.layers) == 57
+    torch.testing.assert_close(torch.tensor(seen.layers), torch.tensor(wanted.layers), equal_nan=True)
+    assert (seen.image_gradient, seen.correlation) == pytest.approx((wanted.image_gradient, wanted.correlation))
 
 
 @pytest.mark.parametrize("options", [{}, {"checkpoint_activations": True}, {"shortcut": "none", "norm": "none"}])

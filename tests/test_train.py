@@ -166,6 +166,19 @@ def test_an_interrupted_run_ends_with_the_record_of_an_undisturbed_one(undisturb
     assert curve(cell) == curve(undisturbed[0])
 
 
+def test_auxiliary_heads_train_by_their_weight(tmp_path):
+    few = ("protocol.iterations=2", "protocol.schedule.warmup_iterations=1", "protocol.evaluation_images=8", "protocol.batch_size=8")
+    trained = {}
+    for weight in (0, 0.3):
+        words = (*few, "model=googlenet", f"model.auxiliary_weight={weight}", "data.image_size=32", "keep_weights=true")
+        cell = compose_cell(tmp_path / str(weight), "protocol=smoke", *words)
+        record = train.train_cell(cell)
+        assert (record.status, record.iterations) == (records.FINISHED, 2)
+        trained[weight] = torch.load(cell.folder / records.WEIGHTS_FILE, weights_only=True)
+    for name in ("aux1.fc2.bias", "aux2.fc2.bias"):
+        assert not torch.equal(trained[0][name], trained[0.3][name])
+
+
 @pytest.mark.parametrize("options", [("model=alexnet", "model.depth=8", "model.width=12", "model.head=small", "data.pad_to=32")])
 def test_dropout_goes_on_where_it_was(tmp_path, monkeypatch, options):
     short = ("protocol=smoke", "threads=1", "protocol.evaluation_images=64", "checkpoint_seconds=0", *options)

@@ -112,6 +112,9 @@ class Cell:
             raise ValueError(f"protocol.clip_norm {protocol.clip_norm!r} is not a number above 0; null clips nothing")
         if (width := self.config.model.get("width")) is not None and not (_is_number(width, int) and width >= 1):
             raise ValueError(f"model.width {width!r} is not a whole number from 1 up")
+        weight = self.config.model.get("auxiliary_weight")
+        if weight is not None and not (_is_number(weight, (int, float)) and weight >= 0):
+            raise ValueError(f"model.auxiliary_weight {weight!r} is not a number from 0 up; null: no auxiliary heads")
         _ = self.schedule  # raises ValueError for numbers that fit no run
 
     def finished(self) -> records.Record | None:

@@ -12,6 +12,7 @@ from plainres.depth import check_depth
 ERAS = ("1998", "modern")
 HEADS = ("imagenet", "small")
 NORMS = ("none", "batch")
+INCEPTION_HEAD_SIDE = 17  # its pooling (5×5/3) and 5×5 convolution leave one pixel of that
 
 
 class LeNet5(nn.Module):
@@ -166,33 +167,52 @@ def vgg(
     return network
 
 
-def googlenet(num_classes: int = 1000, in_channels: int = 3, depth: int = 22) -> nn.Module:
-    """torchvision's GoogLeNet (Szegedy et al. 2014), without auxiliary heads: the nearest here to BN-Inception (Ioffe and Szegedy 2015).
+def googlenet(num_classes: int = 1000, in_channels: int = 3, depth: int = 22, auxiliary_weight: float | None = None) -> nn.Module:
+    """torchvision's GoogLeNet (Szegedy et al. 2014): the nearest here to BN-Inception (Ioffe and Szegedy 2015).
 
     It has batch normalisation after every convolution, and 3×3 convolutions where GoogLeNet has 5×5; BN-Inception has two of them there.
 
     Input (N, in_channels, H, W), 224×224 in the paper; output logits (N, num_classes).
+
+    Args:
+        auxiliary_weight: what the losses of the two auxiliary heads count for in training, 0.3 in the paper; None: there are no such heads.
+            With them the output in training mode is a tuple of logits, the main head's first.
     """
     check_depth("plainres.classics.googlenet", depth)
-    network = models.GoogLeNet(num_classes=num_classes, aux_logits=False, init_weights=True)
-    return _with_channels(network, "conv1.conv", in_channels)
+    network = models.GoogLeNet(num_classes=num_classes, aux_logits=auxiliary_weight is not None, init_weights=True)
+    return _with_channels(network, "conv1.conv", in_channels, std=0.01)
 
 
-def inception_v3(num_classes: int = 1000, in_channels: int = 3, depth: int = 48) -> nn.Module:
-    """torchvision's Inception-v3 (Szegedy et al. 2015), without auxiliary head.
+def inception_v3(num_classes: int = 1000, in_channels: int = 3, depth: int = 48, auxiliary_weight: float | None = None) -> nn.Module:
+    """torchvision's Inception-v3 (Szegedy et al. 2015).
 
     Input (N, in_channels, H, W), 299×299 in the paper, at least 75×75; output logits (N, num_classes).
+
+    Args:
+        auxiliary_weight: as in `googlenet`, of one auxiliary head; the paper gives no number.
     """
     check_depth("plainres.classics.inception_v3", depth)
-    network = models.Inception3(num_classes=num_classes, aux_logits=False, init_weights=True)
-    return _with_channels(network, "Conv2d_1a_3x3.conv", in_channels)
+    network = models.Inception3(num_classes=num_classes, aux_logits=auxiliary_weight is not None, init_weights=True)
+    if network.AuxLogits is not None:
+        network.AuxLogits.register_forward_pre_hook(_check_features)
+    return _with_channels(network, "Conv2d_1a_3x3.conv", in_channels, std=0.1)
 
 
-def _with_channels(network: nn.Module, name: str, in_channels: int) -> nn.Module:
+def _check_features(head: nn.Module, inputs: tuple[Tensor]) -> None:
+    if (side := min(inputs[0].shape[2:])) < INCEPTION_HEAD_SIDE:
+        raise ValueError(
+            f"inception_v3's auxiliary head takes features of {INCEPTION_HEAD_SIDE} pixels a side or more, as 299×299 images have, and got "
+            f"{side}; data.image_size=299, or model.auxiliary_weight=null for no such head"
+        )
+
+
+def _with_channels(network: nn.Module, name: str, in_channels: int, std: float) -> nn.Module:
+    """The network with a first layer for as many channels, drawn as torchvision draws it: from a normal distribution cut at ±2."""
     old = network.get_submodule(name)
     assert isinstance(old, nn.Conv2d)
     if in_channels != old.in_channels:
         new = nn.Conv2d(in_channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=old.bias is not None)  # type: ignore[arg-type]
+        nn.init.trunc_normal_(new.weight, std=std)
         parent, _, last = name.rpartition(".")
         setattr(network.get_submodule(parent), last, new)
     return network

@@ -18,23 +18,25 @@ class Iterations:
     only says "again", and waits for nothing.
 
     Args:
-        forward: images (N, C, H, W) → logits (N, classes).
+        forward: images (N, C, H, W) → logits (N, classes), or a tuple of them where there are auxiliary heads; the main head's come first.
         make_batch: what chance decides in one iteration → its batch, on the device.
         optimiser: its learning rate is overwritten.
         errors, losses: (window,) on the device; iteration i writes element i % window.
         graph: None captures a CUDA graph where the device has them.
         clip_norm: gradients are shortened to this norm, taken over all parameters together; None: they stay as they are.
+        auxiliary_weight: what the loss of each auxiliary head counts for in the gradient. Errors and losses are the main head's.
     """
 
     def __init__(
         self,
-        forward: Callable[[Tensor], Tensor],
+        forward: Callable[[Tensor], Tensor | tuple[Tensor, ...]],
         make_batch: Callable[[Mapping[str, Tensor]], Batch],
         optimiser: torch.optim.Optimizer,
         errors: Tensor,
         losses: Tensor,
         graph: bool | None = None,
         clip_norm: float | None = None,
+        auxiliary_weight: float | None = None,
     ):
         self.forward = forward
         self.make_batch = make_batch
@@ -42,6 +44,7 @@ class Iterations:
         self.errors = errors
         self.losses = losses
         self.clip_norm = clip_norm
+        self.auxiliary_weight = auxiliary_weight
         self.captures = errors.is_cuda if graph is None else graph
         self._graph: torch.cuda.CUDAGraph | None = None
         self._eager = 0
@@ -99,9 +102,9 @@ class Iterations:
         self._rate.copy_(self._rates[self._place].squeeze(0))
         images, labels = self.make_batch({name: draw[self._place].squeeze(0) for name, draw in self._draws.items()})
         self.optimiser.zero_grad(set_to_none=True)
-        logits = self.forward(images)
+        logits, *auxiliary = heads(self.forward(images))
         loss = functional.cross_entropy(logits, labels)
-        loss.backward()
+        self._with_auxiliary(loss, auxiliary, labels).backward()
         if self.clip_norm is not None:  # the norm stays on the device: nothing waits for it, and a graph can hold it
             parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
             torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
@@ -110,6 +113,18 @@ class Iterations:
         self.losses.index_copy_(0, self._slot, loss.detach().to(self.losses.dtype).view(1))
         self._place += 1
         self._slot.add_(1).remainder_(len(self.errors))
+
+    def _with_auxiliary(self, loss: Tensor, auxiliary: Sequence[Tensor], labels: Tensor) -> Tensor:
+        if not auxiliary:
+            return loss
+        if self.auxiliary_weight is None:
+            raise ValueError(f"the network has {len(auxiliary)} auxiliary heads; model.auxiliary_weight=… says what their losses count for")
+        return loss + self.auxiliary_weight * sum(functional.cross_entropy(logits, labels) for logits in auxiliary)
+
+
+def heads(output: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The logits of each head of a network, the main one first; a network without auxiliary heads has one."""
+    return output if isinstance(output, tuple) else (output,)
 
 
 def batch_error(logits: Tensor, labels: Tensor) -> Tensor:

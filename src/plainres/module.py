@@ -10,7 +10,7 @@ from torch.nn import functional
 from torchmetrics import MeanMetric, MetricCollection
 
 from plainres.batches import Batch, Chunk
-from plainres.iteration import Iterations
+from plainres.iteration import Iterations, heads
 
 
 class Classifier(pl.LightningModule):
@@ -20,7 +20,7 @@ class Classifier(pl.LightningModule):
     own count of optimiser steps stays at 0: `iteration` is the number of updates done.
 
     Args:
-        network: (N, C, H, W) float → logits (N, classes).
+        network: (N, C, H, W) float → logits (N, classes); in training mode perhaps a tuple of them, the main head's first.
         make_batch: what chance decides in one iteration → its batch.
         learning_rate: iteration, from 0 → learning rate of that update.
         momentum: 0.9 in the paper.
@@ -31,6 +31,7 @@ class Classifier(pl.LightningModule):
         clip_norm: largest norm of the gradient of all parameters together; None: any, as in the paper.
         bf16: multiply in bfloat16 (autocast); weights, sums and losses stay float32.
         graph: hold an iteration in a CUDA graph; None: where there is a GPU.
+        auxiliary_weight: what the loss of each auxiliary head counts for, where the network has such heads.
     """
 
     window_errors: Tensor
@@ -49,6 +50,7 @@ class Classifier(pl.LightningModule):
         clip_norm: float | None = None,
         bf16: bool = False,
         graph: bool | None = None,
+        auxiliary_weight: float | None = None,
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -63,6 +65,7 @@ class Classifier(pl.LightningModule):
         self.clip_norm = clip_norm
         self.bf16 = bf16
         self.graph = graph
+        self.auxiliary_weight = auxiliary_weight
         self.iteration = 0
         self._iterations: Iterations | None = None
         # Buffers, so that a resumed run goes on with the same running error.
@@ -74,16 +77,27 @@ class Classifier(pl.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of normalised images (N, C, H, W)."""
+        return self.logits_of_heads(images)[0]
+
+    def logits_of_heads(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Logits (N, classes) of each head, the main one first; only in training mode there may be others."""
         # Without autocast's cache: weights change within a chunk, and no weight is used twice in an iteration.
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
-            return self.network(images).float()  # the loss is taken in float32
+            return tuple(logits.float() for logits in heads(self.network(images)))  # the loss is taken in float32
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> None:
         assert chunk.step == self.iteration, "the stream and the optimiser count different iterations"
         if self._iterations is None:
             optimiser: Any = self.optimizers(use_pl_optimizer=False)
             self._iterations = Iterations(
-                self.forward, self.make_batch, optimiser, self.window_errors, self.window_losses, self.graph, self.clip_norm
+                self.logits_of_heads,
+                self.make_batch,
+                optimiser,
+                self.window_errors,
+                self.window_losses,
+                self.graph,
+                self.clip_norm,
+                self.auxiliary_weight,
             )
         length = len(chunk.draws["chosen"])
         rates = [self.learning_rate(step) for step in range(chunk.step, chunk.step + length)]

@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,12 @@ from torch.utils.hooks import RemovableHandle
 
 from plainres import record as records
 from plainres.batches import evenly_spaced
+from plainres.iteration import heads
 from plainres.record import ProbePoint
 from plainres.runlog import RunLog
 
 STEP = 0.01  # from one image to the next: so small that a network of 20 layers with shortcuts hardly notices
-BESIDE = {"downsample", "se"}  # modules of these names are not on the main path
+BESIDE = {"downsample", "se", "aux1", "aux2", "AuxLogits"}  # modules of these names are not on the main path
 
 
 @dataclass
@@ -114,7 +114,10 @@ def _look(network: nn.Module, images: Tensor, labels: Tensor) -> Look | None:
     seen = images.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     hooks = _watch(network, layers)
     statistics = {name: buffer.clone() for name, buffer in network.named_buffers()}  # forward passes update these instead
-    forward = partial(functional_call, network, statistics)
+
+    def forward(images: Tensor) -> Tensor:
+        return heads(functional_call(network, statistics, images))[0]
+
     try:
         loss = functional.cross_entropy(forward(seen), labels)
     finally:

@@ -126,6 +126,7 @@ def _fit(cell: Cell) -> records.Record:
         clip_norm=protocol.clip_norm,
         bf16=precision == "bf16-mixed",
         graph=config.cuda_graph,
+        auxiliary_weight=config.model.get("auxiliary_weight"),
     )
     trainer = pl.Trainer(
         accelerator=accelerator,
