@@ -26,7 +26,7 @@ def test_every_network_takes_its_own_size_of_eight_pictures(tmp_path, network):
     cell.check()
     assert cell.protocol_folder == tmp_path / "large" / network
     assert 128 - cell.config.data.val_size == cell.config.protocol.batch_size == 8
-    size = {"alexnet": 227, "inception_v3": 299}.get(network, 224)
+    size = {"alexnet": 227, "inception_v3": 299, "inception_v3_heads": 299}.get(network, 224)
     assert cell.config.data.image_size == size
     with torch.device("meta"):
         built = hydra.utils.instantiate(cell.config.model, num_classes=2, in_channels=3).eval()
