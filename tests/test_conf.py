@@ -106,13 +106,22 @@ COMMANDS = {
     "autopsy": r"(?P<protocol>(?P<base>[^-]+))-(?P<rescue>.+)",
     "pace": r"width(?P<protocol__width>.+)-batch(?P<protocol__batch_size>.+)-rate(?P<protocol__learning_rate>.+)",
     "identity": (
-        r"(?P<scale>\w+)/((?P<child__position>[a-z]+)_(?P<child__blocks>\d+)|decay_(?P<protocol__weight_decay>.+)|(?P<generation>.+))"
+        r"(?P<scale>\w+)/(decay_(?P<protocol__weight_decay>.+)|(?P<child__position>[a-z]+)_(?P<child__blocks>\d+)|(?P<generation>.+))"
     ),
 }
 
 
+# The README's example of pictures of one's own, which is no experiment
+OWN = [
+    *("slug=own", "protocol=finetune", "protocol.name=photographs", "protocol.batch_size=8", "protocol.iterations=30"),
+    *("data=image_folder", "data.root=x", "data.label=photographs", "model=residual_imagenet", "model.depth=18", "model.weights=null"),
+]
+
+
 def command_of(slug: str, name: str) -> list[str]:
     """The overrides that measure results/slug/name."""
+    if slug == "own":
+        return OWN
     said = re.fullmatch(COMMANDS[slug], name)
     assert said is not None, name
     options = {option.replace("__", "."): value for option, value in said.groupdict().items() if value is not None}
@@ -138,7 +147,7 @@ def test_committed_results_are_what_todays_configuration_measures(tmp_path, path
     assert config_differences(before, shared_config(cell_config(composed, cell.arm))) == []
 
 
-@pytest.mark.parametrize("name", ["quick/parent", "quick/trained_on", "quick/end_8", "cpu/decay_0.003"])
+@pytest.mark.parametrize("name", ["quick/parent", "quick/trained_on", "quick/end_8", "quick/decay_0", "cpu/decay_0.003"])
 def test_folders_of_the_identity_experiment_say_how_they_were_measured(tmp_path, name):
     assert compose_cell(tmp_path, *command_of("identity", name)).config.protocol.name == name
 
