@@ -132,7 +132,7 @@ sweep-large: $(STAMP) ## AlexNet, VGG-16, GoogLeNet, Inception-v3, 18 to 152 lay
 check-large: $(STAMP) ## whether the loss of the large networks falls; status 1 when one's does not
 	@$(BIN)/python -m experiments.large.claims results/large
 
-sweep-thousand: $(STAMP) ## residual networks of 110 to 1,202 layers beside plain-56, and their memory (PROTOCOL=quick|cpu)
+sweep-thousand: $(STAMP) ## residual networks of 110 to 1,202 layers beside plain-56, and their memory (PROTOCOL=quick|slow|cpu)
 	$(call refuse,NAME ARMS)
 	$(BIN)/python -m plainres.train -m +experiment=thousand thousand=$(PROTOCOL) $(strip $(HOW))
 	$(if $(DEPTHS),,$(BIN)/python -m plainres.train -m +experiment=thousand thousand=$(PROTOCOL) model=plain model.depth=56 $(strip $(HOW)))
