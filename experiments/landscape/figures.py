@@ -138,8 +138,8 @@ def readme(looks: Looks) -> str:
         f"by its own norm), {first.images:,} training images, float32. *Negative curvature*: share of inner points where the smaller",
         "eigenvalue of the surface's Hessian is negative and more than a tenth of the larger one's size. *Roughness*: how far a point",
         "lies off its four neighbours' mean, over the spread of all (log10 loss). *Basin*: share of points that keep more than",
-        f"{1 - BASIN:.0%} of what training has gained over guessing. *Cosine* of the two directions. Losses beyond {CEILING:g} times that of",
-        "guessing have its colour and its height in the figures.",
+        f"{1 - BASIN:.0%} of what training has gained over guessing. *Cosine* of the two directions. Losses beyond",
+        f"{CEILING:g} times that of guessing have its colour and its height in the figures.",
         "",
         measured_on(looks),
     ]
