@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -117,13 +118,8 @@ def test_killed_and_typed_again_it_ends_as_if_undisturbed(undisturbed, tmp_path,
 
     24 slow iterations make sure that it hits them while they train.
     """
-    slow = tmp_path / "sitecustomize"
-    slow.mkdir()
-    (slow / "sitecustomize.py").write_text(SLOW_STEPS)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(slow), os.environ.get("PYTHONPATH")]))}
     words = ("-m", *GRID, "checkpoint_seconds=0")
-    output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command(tmp_path, *words), cwd=ROOT, env=environment, start_new_session=True, **output) as sweep:
+    with slow_process(tmp_path, command(tmp_path, *words)) as sweep:
         runs = tmp_path / "depth" / "smoke" / "runs"
         wait_for(lambda: len(list(runs.glob("*-14-*/last.ckpt"))) == 2)
         time.sleep(pause)
@@ -141,6 +137,27 @@ def test_killed_and_typed_again_it_ends_as_if_undisturbed(undisturbed, tmp_path,
     assert numbers(tmp_path / "depth" / "smoke") == numbers(undisturbed[0] / "depth" / "smoke")
     for table in ("curves.csv", "config.json"):
         assert (tmp_path / "depth" / "smoke" / table).read_bytes() == (undisturbed[0] / "depth" / "smoke" / table).read_bytes()
+
+
+def test_a_sweep_in_one_process_outlives_the_shell_that_started_it(undisturbed, tmp_path):
+    words = ("-m", "+experiment=depth", "protocol=smoke", "model.depth=8", "model=plain", "jobs=1", "threads=1")
+    with slow_process(tmp_path, ["sh", "-c", f"{shlex.join(command(tmp_path, *words))} & wait"]) as shell:
+        cell = tmp_path / "depth" / "smoke" / "runs" / "plain-8-seed0"
+        wait_for((cell / "progress.json").exists)
+        shell.kill()
+    wait_for((cell / "record.json").exists)
+    wait_for(lambda: not alive(records.read_json(cell / "progress.json")["pid"]))  # the tables are written after the record
+    assert numbers(tmp_path / "depth" / "smoke").items() <= numbers(undisturbed[0] / "depth" / "smoke").items()
+
+
+def slow_process(folder: Path, words: list[str]) -> subprocess.Popen:
+    """A process, in a session of its own, in which an iteration takes a quarter of a second."""
+    slow = folder / "sitecustomize"
+    slow.mkdir()
+    (slow / "sitecustomize.py").write_text(SLOW_STEPS)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(slow), os.environ.get("PYTHONPATH")]))}
+    output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(words, cwd=ROOT, env=environment, start_new_session=True, **output)
 
 
 SLOW_STEPS = """

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import multiprocessing
 import os
 import signal
 import sys
@@ -110,7 +111,7 @@ def _fit(cell: Cell) -> records.Record:
         batch_size=protocol.batch_size,
         iterations_per_chunk=chunk,
         precision=precision,
-        stop_with_parent=_is_sweep_worker(),
+        stop_with_parent=_is_worker(),
     )
     logger = TensorBoardLogger(folder, name="", version="", default_hp_metric=False, purge_step=start or None)
     logger.experiment.add_text("data", config.data.label, start)
@@ -303,7 +304,7 @@ def _checkpoint(folder: Path, chunk: int, precision: "Precision") -> tuple[Path 
         aside.touch()
         line = f"{folder.name}: {records.DAMAGED} ({type(error).__name__})"
         LOG.warning(line)
-        if not _is_sweep_worker():
+        if not _in_sweep():
             print(line, file=sys.stderr)
         return None, 0, chunk, precision
     LOG.info("continues at iteration %d", found[1])
@@ -329,7 +330,7 @@ def _num_threads(jobs: int) -> int:
     from plainres import machine
 
     cores = machine.num_cores()
-    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+    if not _in_sweep():
         return cores
     return max(1, cores // jobs) if jobs > 0 else 1
 
@@ -343,11 +344,13 @@ def _quiet_lightning() -> None:
         logger.propagate = True
 
 
-def _is_sweep_worker() -> bool:
-    if not HydraConfig.initialized():
-        return False
-    chosen = HydraConfig.get()
-    return chosen.mode == RunMode.MULTIRUN and "joblib" in str(chosen.launcher.get("_target_", ""))
+def _in_sweep() -> bool:
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def _is_worker() -> bool:
+    """Whether a sweep started this process: not where it is the sweep itself (jobs=1), whose parent, a shell, may end before it."""
+    return multiprocessing.parent_process() is not None
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
@@ -372,7 +375,7 @@ def _train_in_sweep(cell: Cell) -> None:
     try:
         train_cell(cell)
     except SystemExit:  # SIGTERM, as Lightning hands it on: a worker of joblib would take the next cell, or wait for one for minutes
-        if _is_sweep_worker():
+        if _is_worker():
             os._exit(128 + signal.SIGTERM)
         raise
     except Exception as error:
