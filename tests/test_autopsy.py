@@ -297,6 +297,19 @@ def test_seconds_of_another_processor_or_precision_are_no_price(folder, tmp_path
     assert "a processor, 2 GHz, bf16-mixed: Dirac initialisation" in claims.prices_told(case)
 
 
+@pytest.mark.parametrize(("same_cell", "price"), [(True, "90 (× 3)"), (False, "–")])
+def test_an_untreated_network_of_the_experiment_on_shortcuts_serves_for_the_price(folder, tmp_path, same_cell, price):
+    treated(tmp_path, "batch", processor="another one", seconds=90.0)
+    ours = claims.read_case(folder, "quick").untreated.records[0]
+    config_hash = ours.config_hash if same_cell else "of another configuration"
+    there = tmp_path / "shortcuts" / "quick" / RUNS_TABLE
+    there.parent.mkdir(parents=True)
+    write_table(there, [replace(ours, processor="another one", seconds=30.0, config_hash=config_hash)], Record)
+    case = claims.read_case(folder, "quick")
+    assert {row[0]: row[9] for row in claims.table(case)}["a smaller batch"] == price
+    assert len(case.untreated.records) == len(UNTREATED), "its error is not judged"
+
+
 def test_seconds_are_held_against_rows_of_the_same_machine_alone():
     untreated = [made_up_record(seconds=seconds, processor=name) for seconds, name in ((40.0, "slow"), (10.0, "fast"), (30.0, "fast"))]
     rows = [made_up_record(seconds=seconds, processor=name) for seconds, name in ((80.0, "slow"), (1000.0, "another"), (900.0, "another"))]

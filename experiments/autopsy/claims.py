@@ -85,6 +85,7 @@ class Case:
 
     Args:
         references: records of plain-20 and residual-110.
+        timed: records of untreated plain-110 wherever it was measured, which seconds are held against.
         depth_records: of all networks of the depth experiment, and their curves.
     """
 
@@ -92,6 +93,7 @@ class Case:
     untreated: Treated
     treated: dict[str, Treated]
     references: dict[str, list[Record]]
+    timed: list[Record]
     depth_records: list[Record] = field(repr=False)
     depth_curves: list[CurvePoint] = field(repr=False)
 
@@ -140,7 +142,13 @@ def read_case(folder: Path, base: str) -> Case:
     order = [*REMEDIES, *treated]
     treated = {name: treated[name] for name in sorted(treated, key=order.index)}
     references = {f"plain-{SHALLOW}": only("plain", SHALLOW), f"residual-{DEPTH}": only("residual", DEPTH)}
-    return Case(base, untreated, treated, references, records, curves)
+    return Case(base, untreated, treated, references, _timed(folder.parent / "shortcuts" / base, untreated.records), records, curves)
+
+
+def _timed(shortcuts: Path, untreated: Sequence[Record]) -> list[Record]:
+    """The untreated networks, and the same cells where the experiment on shortcuts measured them for itself, maybe on another processor."""
+    hashes = {record.config_hash for record in untreated}
+    return [*untreated, *(record for record in read_runs(shortcuts) if record.config_hash in hashes)]
 
 
 def bases(folder: Path) -> list[str]:
@@ -221,7 +229,8 @@ def _above(statement: str, case: Case, names: Sequence[str], reference: dict[int
 def table(case: Case) -> list[list[str]]:
     """One line a remedy under a row of headings: what it brings and what it costs; errors in per cent, means over seeds.
 
-    Seconds are told where processor and precision are those of an untreated network, and held against it.
+    Seconds are told where processor and precision are those of an untreated network, and held against it; where the depth experiment
+    has none of them, one that the experiment on shortcuts measured will do.
     """
     heads = ["training error", "test error", "learned after", "iterations", "images", "seconds/iteration", "seconds", "seeds"]
     lines = [["", "change", "kind of run", *heads]]
@@ -242,7 +251,7 @@ def table(case: Case) -> list[list[str]]:
                 _learned_after(treated),
                 f"{max(record.iterations for record in for_all):,}",
                 f"× {images:.2g}",
-                *price(for_all, case.untreated.records),
+                *price(for_all, case.timed),
                 str(len(for_all)),
             ]
         )
@@ -257,7 +266,7 @@ def table(case: Case) -> list[list[str]]:
                     "–",
                     f"{rows[0].iterations:,}",
                     "–",
-                    *price(rows, case.untreated.records),
+                    *price(rows, case.timed),
                     str(len(rows)),
                 ]
             )
@@ -280,13 +289,12 @@ def price(rows: Sequence[Record], untreated: Sequence[Record]) -> tuple[str, str
 
 def prices_told(case: Case) -> str:
     """Where seconds of the table come from, and why some are not there, as a sentence or two."""
-    untreated = case.untreated.records
     named = {REMEDIES.get(treated.name, treated.name): treated.records for treated in (case.untreated, *case.treated.values())}
     named |= {name: tuple(rows) for name, rows in case.references.items() if rows}
     told: list[str] = []
     elsewhere: dict[str, list[str]] = {}
     for name, rows in named.items():
-        if machine := _shared_machine(rows, untreated):
+        if machine := _shared_machine(rows, case.timed):
             told.append(machine)
         elif rows:
             elsewhere.setdefault(" and ".join(sorted({_machine(row) for row in rows})), []).append(name)
