@@ -3,16 +3,29 @@
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 _TRACEBACK = "PLAINRES_TRACEBACK"
 
 
-def take_over_from_hydra() -> None:
-    """Makes Hydra hand its errors on as they are, and remembers whether HYDRA_FULL_ERROR asked for tracebacks."""
+def run_command(task: Callable[[], None], interrupted: str = "interrupted") -> None:
+    """Runs a task of Hydra's as a command: one line on stderr and a status other than 0 for whatever cannot be done.
+
+    Makes Hydra hand its errors on as they are, and remembers whether HYDRA_FULL_ERROR asked for tracebacks.
+
+    Args:
+        interrupted: what Ctrl-C leaves the person with.
+    """
     os.environ.setdefault(_TRACEBACK, os.environ.get("HYDRA_FULL_ERROR", "0"))
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        task()
+    except KeyboardInterrupt:
+        print(f"plainres: {interrupted}", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        give_up([error])
 
 
 def one_line(error: BaseException) -> str:

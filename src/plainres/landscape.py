@@ -32,7 +32,7 @@ from plainres import machine
 from plainres import record as records
 from plainres.batches import Batch, EvaluationBatches, Normaliser
 from plainres.cell import CONF, ROOT, Cell
-from plainres.errors import give_up, take_over_from_hydra
+from plainres.errors import give_up, run_command
 from plainres.record import Surface, SurfacePoint
 from plainres.train import load_source
 
@@ -270,15 +270,8 @@ def _task(config: DictConfig) -> None:
 
 
 def main() -> None:
-    """The command: one line on stderr and a status other than 0 for whatever cannot be done."""
-    take_over_from_hydra()
-    try:
-        _task()
-    except KeyboardInterrupt:
-        print("plainres: interrupted; the same command continues", file=sys.stderr)
-        sys.exit(130)
-    except Exception as error:
-        give_up([error])
+    """The command."""
+    run_command(_task, "interrupted; the same command continues")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from plainres.cell import CONF
 from plainres.depth import check_depth
-from plainres.errors import give_up, one_line, take_over_from_hydra
+from plainres.errors import give_up, one_line, run_command
 
 IMAGE_SHAPES = {
     "lenet5": (1, 32, 32),
@@ -322,12 +322,8 @@ def _known_parameters(model: str, config: DictConfig) -> int | None:
 
 
 def main() -> None:
-    """The command: one line on stderr and a status other than 0 for whatever cannot be done."""
-    take_over_from_hydra()
-    try:
-        _task()
-    except Exception as error:
-        give_up([error])
+    """The command."""
+    run_command(_task)
 
 
 if __name__ == "__main__":

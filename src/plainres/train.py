@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from plainres import record as records
 from plainres.cell import CONF, ROOT, Cell, claim_tables
-from plainres.errors import give_up, one_line, take_over_from_hydra
+from plainres.errors import give_up, one_line, run_command
 from plainres.sweep import describe
 
 if TYPE_CHECKING:  # torch is imported where it is used: a sweep with nothing left to do ends in seconds
@@ -386,15 +386,8 @@ def _train_in_sweep(cell: Cell) -> None:
 
 
 def main() -> None:
-    """The command: one line on stderr and a status other than 0 for whatever cannot be done."""
-    take_over_from_hydra()
-    try:
-        _task()
-    except KeyboardInterrupt:
-        print("plainres: interrupted; the same command continues", file=sys.stderr)
-        sys.exit(130)
-    except Exception as error:
-        give_up([error])
+    """The command."""
+    run_command(_task, "interrupted; the same command continues")
 
 
 if __name__ == "__main__":
