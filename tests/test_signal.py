@@ -249,7 +249,7 @@ def test_what_a_diverged_cell_spent_on_looking_is_not_counted_and_one_costly_cel
 def test_figures_and_readme_are_the_same_twice_and_say_what_they_show(tmp_path):
     measured(tmp_path, depths=(20, 56))
     first = {path: path.read_bytes() for path in figures.make(tmp_path)}
-    names = {f"quick-{name}" for name in ("responses", "gradients", "by_depth", "training")}
+    names = {f"quick-{name}" for name in ("responses", "gradients", "by_depth", "gradients_end", "training")}
     assert {path.stem for path in first} == names | {"README"}
     (signal,) = claims.read_signals(tmp_path)
     with plt.rc_context(report.STYLE):

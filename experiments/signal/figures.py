@@ -47,16 +47,17 @@ def responses_figure(signal: Signal) -> Figure:
         _layers(axis, signal, norm, lambda point: point.response, at_end)
         axis.set_title(f"{NORM_NAMES[norm]}, {'after the last iteration' if at_end else 'at the start'}")
         axis.set_xlabel("layer")
-    axes[0].set_yscale("linear")
-    axes[0].set_ylim(0, 1.4 * axes[0].get_ylim()[1])  # at the start all are 1: below the edge, and below the legend
+    if not signal.trained:
+        axes[0].set_yscale("linear")
+        axes[0].set_ylim(0, 1.4 * axes[0].get_ylim()[1])  # with batch normalisation all are 1: below the edge, and below the legend
     axes[0].set_ylabel("standard deviation of the response")
     _network_legend(axes[0], signal)
     figure.suptitle(f"Responses by layer\n{label_of(signal.all_records)}", fontsize=11)
     return figure
 
 
-def gradients_figure(signal: Signal) -> Figure:
-    """Gradient norms by layer at the start: of convolutions' outputs above, of weights below."""
+def gradients_figure(signal: Signal, at_end: bool = False) -> Figure:
+    """Gradient norms by layer, at the start or after training: of convolutions' outputs above, of weights below."""
     figure, axes = plt.subplots(2, 2, figsize=(10, 7.6), sharex=True, layout="constrained")
     values: dict[str, Value] = {
         "gradient of the convolution's output": lambda point: point.response_gradient,
@@ -65,32 +66,38 @@ def gradients_figure(signal: Signal) -> Figure:
     for row, (name, value) in zip(axes, values.items(), strict=True):
         row[0].set_ylabel(f"{name} (norm)")
         for axis, norm in zip(row, NORMS, strict=True):
-            _layers(axis, signal, norm, value, at_end=False)
+            _layers(axis, signal, norm, value, at_end)
             axis.set_title(NORM_NAMES[norm])
     for axis in axes[1]:
         axis.set_xlabel("layer")
     _network_legend(axes[0][0], signal)
-    figure.suptitle(f"Gradients by layer at the start\n{label_of(signal.all_records)}", fontsize=11)
+    when = "after the last iteration" if at_end else "at the start"
+    figure.suptitle(f"Gradients by layer {when}\n{label_of(signal.all_records)}", fontsize=11)
     return figure
 
 
 def training_figure(signal: Signal) -> Figure:
-    """Along training: gradient at the second layer over that at the last above, mean response below."""
-    figure, axes = plt.subplots(2, 2, figsize=(10, 7.6), sharex=True, layout="constrained")
+    """Along training, one line a network: gradients from the last layer to the second, responses, shattering, dead ReLUs."""
+    panels: tuple[tuple[str, Measure, Callable[[float], float]], ...] = (
+        ("gradient, second / last layer", gradient_gain, lambda power: 10**power),
+        ("mean response", lambda look: power(mean_response(look)), lambda power: 10**power),
+        ("correlation of gradients", correlation, lambda value: value),
+        ("dead channels (%)", dead, lambda value: 100 * value),
+    )
+    figure, axes = plt.subplots(len(panels), 2, figsize=(10, 12), sharex=True, layout="constrained")
     for column, norm in enumerate(NORMS):
-        for arm, depth in _networks(signal, norm):
-            colour = DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)[0]
-            gains = _along(signal, norm, arm, depth, gradient_gain)
-            axes[0][column].plot(list(gains), [10**gain for gain in gains.values()], ARM_LINES[arm], color=colour, marker=".")
-            responses = _along(signal, norm, arm, depth, mean_response)
-            axes[1][column].plot(list(responses), list(responses.values()), ARM_LINES[arm], color=colour, marker=".")
         axes[0][column].set_title(NORM_NAMES[norm])
-        axes[0][column].set_yscale("log")
-        axes[1][column].set_yscale("log" if norm == "none" else "linear")
-        axes[1][column].set_xscale("symlog", linthresh=1)
-        axes[1][column].set_xlabel("iteration")
-    axes[0][0].set_ylabel("gradient, second layer / last layer")
-    axes[1][0].set_ylabel("mean standard deviation of responses")
+        axes[-1][column].set_xlabel("iteration")
+        axes[-1][column].set_xscale("symlog", linthresh=1)
+        for axis, (_, measure, shown) in zip(axes[:, column], panels, strict=True):
+            for arm, depth in _networks(signal, norm):
+                means = _along(signal, norm, arm, depth, measure)
+                colour = DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)[0]
+                axis.plot(list(means), [shown(mean) for mean in means.values()], ARM_LINES[arm], color=colour, marker=".")
+            if measure not in (correlation, dead):
+                axis.set_yscale("log")
+    for axis, (name, _, _) in zip(axes[:, 0], panels, strict=True):
+        axis.set_ylabel(name)
     _network_legend(axes[0][0], signal)
     figure.suptitle(f"Along training\n{label_of(signal.all_records)}", fontsize=11)
     return figure
@@ -163,7 +170,9 @@ def _network_legend(axis: Axes, signal: Signal) -> None:
 def figures_of(signal: Signal) -> dict[str, Callable[[Signal], Figure]]:
     """What draws the figures of one scale, by their names."""
     drawn: dict[str, Callable[[Signal], Figure]] = {"responses": responses_figure, "gradients": gradients_figure, "by_depth": depth_figure}
-    return drawn | ({"training": training_figure} if signal.trained else {})
+    if signal.trained:
+        drawn |= {"gradients_end": partial(gradients_figure, at_end=True), "training": training_figure}
+    return drawn
 
 
 def readme(signals: Sequence[Signal]) -> str:
