@@ -30,7 +30,7 @@ def label_of(records: Sequence[Record]) -> str:
 
 
 def children_figure(family: Family) -> Figure:
-    """Child minus parent against inserted blocks: before training on (above) and after it (below), a column a depth; means over seeds."""
+    """Child minus parent against inserted blocks: before training on (above), after it (below); seeds as points, means as lines."""
 
     def before(child: Child) -> float:
         return child.insertion.error_batch - child.insertion.parent_error_batch
@@ -47,8 +47,11 @@ def children_figure(family: Family) -> Figure:
             axis.axhline(0, color="grey", linewidth=0.8)
             for arm, (colour, marker, _) in ARM_STYLES.items():
                 for position, line in LINES.items():
-                    points = _means(family, (arm, depth, position), value)
-                    axis.plot([x for x, _ in points], [y for _, y in points], color=colour, marker=marker, linestyle=line, markersize=5)
+                    points = _points(family, (arm, depth, position), value)
+                    for blocks, seeds in points.items():
+                        axis.plot([blocks] * len(seeds), seeds, linestyle="none", color=colour, marker=marker, markersize=5, alpha=0.25)
+                    means = [statistics.fmean(seeds) for seeds in points.values()]
+                    axis.plot(list(points), means, color=colour, marker=marker, linestyle=line, markersize=5)
             axis.set_xscale("log", base=2)
             axis.set_xticks(sorted({child.insertion.blocks for child in family.children}))
             axis.xaxis.set_major_formatter(ScalarFormatter())
@@ -59,20 +62,20 @@ def children_figure(family: Family) -> Figure:
         axis.set_ylabel("training error, child - parent (points)")
     handles = [Line2D([], [], color=colour, marker=marker, label=arm) for arm, (colour, marker, _) in ARM_STYLES.items()]
     handles += [Line2D([], [], color="grey", linestyle=line, label=f"{position} of the stage") for position, line in LINES.items()]
-    axes[0, 0].legend(handles=handles, loc="best", fontsize=8)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
     records = [child.record for child in family.children]
     figure.suptitle(f"Blocks as near to the identity as can be, in trained networks\n{label_of(records)}", fontsize=11)
     return figure
 
 
-def _means(family: Family, wanted: tuple[str, int, str], value: Callable[[Child], float | None]) -> list[tuple[int, float]]:
-    """(inserted blocks, points) of an arm, depth and position."""
+def _points(family: Family, wanted: tuple[str, int, str], value: Callable[[Child], float | None]) -> dict[int, list[float]]:
+    """Of an arm, depth and position: inserted blocks → points of the error, one a seed."""
     found: dict[int, list[float]] = {}
     for child in family.children:
         row, each = child.insertion, value(child)
         if (row.arm, row.depth, row.position) == wanted and each is not None:
             found.setdefault(row.blocks, []).append(100 * each)
-    return [(blocks, statistics.fmean(values)) for blocks, values in sorted(found.items())]
+    return dict(sorted(found.items()))
 
 
 def branches_figure(family: Family) -> Figure:
