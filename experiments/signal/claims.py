@@ -274,7 +274,7 @@ def _smaller_with_depth(signal: Signal) -> Claim:
     if values is None:
         return _missing(signal, statement, wanted, "residual networks of two depths trained with batch normalisation")
     criterion = _number(f"residual-{ends[0]} - residual-{ends[1]}", _differences(values, *wanted))
-    seen = ", ".join(f"residual-{each.depth} {statistics.fmean(values[each]):.3f}" for each in wanted)
+    seen = ", ".join(f"residual-{each.depth} {_number_told(statistics.fmean(values[each]))}" for each in wanted)
     return verdict.judge(statement, [criterion], f"mean standard deviation, {seen}")
 
 
@@ -351,10 +351,15 @@ def _told(gains: Sequence[Wanted], weights: Sequence[Wanted], values: Mapping[Wa
 
 
 def _arms_told(pairs: Mapping[int, Sequence[Wanted]], values: Mapping[Wanted, Sequence[float]]) -> str:
-    return "; ".join(
-        f"{depth} layers: plain {statistics.fmean(values[plain]):.3f}, residual {statistics.fmean(values[residual]):.3f}"
-        for depth, (plain, residual) in pairs.items()
-    )
+    def told(pair: Sequence[Wanted]) -> str:
+        return ", ".join(f"{each.arm} {_number_told(statistics.fmean(values[each]))}" for each in pair)
+
+    return "; ".join(f"{depth} layers: {told(pair)}" for depth, pair in pairs.items())
+
+
+def _number_told(value: float) -> str:
+    """A standard deviation or correlation; those of a network that has blown up reach 1e26."""
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.2g}"
 
 
 def _factor(power: float) -> str:
@@ -384,7 +389,7 @@ def _cell(measure: Measure, by_seed: Mapping[int, float]) -> str:
     mean = statistics.fmean(by_seed.values())
     if measure is dead:
         return f"{100 * mean:.1f}"
-    return f"{mean:.3f}" if measure in (mean_response, correlation) else f"{10**mean:.2g}"
+    return _number_told(mean) if measure in (mean_response, correlation) else f"{10**mean:.2g}"
 
 
 def cost(signal: Signal) -> str:
