@@ -9,6 +9,7 @@ import pytest
 import torch
 from composing import CONF, ROOT
 from hydra import compose, initialize_config_dir
+from matplotlib import pyplot as plt
 from omegaconf import OmegaConf
 from torch import nn
 from torch.nn import functional
@@ -397,6 +398,16 @@ def test_figures_and_readme_are_the_same_twice_and_say_what_they_show(folder):
     assert "digits · protocol quick · 1 seed, 3 pairs of directions" in text
     assert "missing: residual-56" in text
     assert "keep more than\n50% of what training has gained over guessing" in text, "the basin as claims.py takes it"
+
+
+def test_with_several_seeds_every_trained_network_is_drawn_and_the_title_counts_what_is(folder):
+    for arm in ("plain", "residual"):
+        made_up_surface(folder, arm, lambda x, y: 0.1 + x * x + y * y, seed=1, direction_seed=0)
+    figure = figures.contour_figure(claims.read_looks(folder))
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles == [f"{arm}-56, seed {seed}, directions 0" for seed in (0, 1) for arm in ("plain", "residual")]
+    assert "2 seeds, 1 pair of directions" in figure.get_suptitle()
+    plt.close(figure)
 
 
 @pytest.mark.parametrize("main", [claims.main, figures.main])

@@ -20,10 +20,15 @@ CEILING = 100  # times the loss of guessing; what lies above is drawn at it: som
 COLOURS = "viridis"
 
 
-def shown(looks: Looks) -> dict[tuple[int, tuple[str, int]], Look]:
-    """The surfaces of the first training seed by direction seed and network."""
-    seed = min(look.surface.seed for look in looks)
-    return {(look.surface.direction_seed, look.network): look for look in looks if look.surface.seed == seed}
+def shown(looks: Looks) -> dict[tuple[tuple[int, int], tuple[str, int]], Look]:
+    """By (seed, direction seed) and network: every pair of directions where there is one training seed, else the first pair of each."""
+    seeds = {look.surface.seed for look in looks}
+    first = {seed: min(look.surface.direction_seed for look in looks if look.surface.seed == seed) for seed in seeds}
+    return {
+        ((look.surface.seed, look.surface.direction_seed), look.network): look
+        for look in looks
+        if len(seeds) == 1 or look.surface.direction_seed == first[look.surface.seed]
+    }
 
 
 def bounds(looks: Looks) -> tuple[float, float]:
@@ -46,23 +51,23 @@ def clipped(look: Look, low: float, high: float) -> np.ndarray:
 
 
 def contour_figure(looks: Looks) -> Figure:
-    """Contours of the loss, one row a pair of directions, one column a network; the same levels, evenly spaced in the logarithm, for all.
+    """Contours of the loss, one row a trained network and pair of directions, one column an arm; levels, logarithmic, are the same for all.
 
     The white line is the loss of guessing.
     """
     places = shown(looks)
-    directions, networks = sorted({direction for direction, _ in places}), sorted({network for _, network in places})
+    planes, networks = sorted({plane for plane, _ in places}), sorted({network for _, network in places})
     low, high = bounds(looks)
     levels = np.geomspace(low, high, NUM_LEVELS)
-    size = (0.6 + 4.2 * len(networks), 0.9 + 3.6 * len(directions))
-    figure, axes = plt.subplots(len(directions), len(networks), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
+    size = (0.6 + 4.2 * len(networks), 0.9 + 3.6 * len(planes))
+    figure, axes = plt.subplots(len(planes), len(networks), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
     norm = LogNorm(low, high)
-    for row, direction in enumerate(directions):
+    for row, plane in enumerate(planes):
         for column, network in enumerate(networks):
             axis = axes[row, column]
             axis.grid(False)
             axis.set_aspect("equal")
-            if (look := places.get((direction, network))) is None:
+            if (look := places.get((plane, network))) is None:
                 axis.set_axis_off()
                 continue
             at = np.linspace(-look.surface.radius, look.surface.radius, look.surface.points)
@@ -72,26 +77,25 @@ def contour_figure(looks: Looks) -> Figure:
             if losses.min() < guessing(looks) < losses.max():
                 axis.contour(at, at, losses, levels=[guessing(looks)], colors="white", linewidths=1.6)
             axis.plot(0, 0, marker="+", color="red", markersize=8)
-            axis.set_title(f"{network[0]}-{network[1]}, directions {direction}", fontsize=10)
+            axis.set_title(_name(look), fontsize=10)
         axes[row, 0].set_ylabel("second direction")
     for axis in axes[-1]:
         axis.set_xlabel("first direction")
     mapped = plt.cm.ScalarMappable(norm=norm, cmap=COLOURS)
     bar = figure.colorbar(mapped, ax=axes, shrink=0.8)
     bar.set_label(f"training loss (nats per image, logarithmic); white: guessing, {guessing(looks):.2f}")
-    figure.suptitle(f"Loss around the trained network\n{label_of(looks)}\n{STATISTICS[looks[0].surface.statistics]}", fontsize=11)
-    return figure
+    return _titled(figure, list(places.values()))
 
 
 def relief_figure(looks: Looks) -> Figure:
-    """The loss as a height, logarithmic, first pair of directions, one panel a network with the same axes."""
+    """The loss as a height, logarithmic, first seed and pair of directions, one panel a network with the same axes."""
     places = shown(looks)
-    direction = min(key[0] for key in places)
-    networks = sorted({network for number, network in places if number == direction})
+    plane = min(plane for plane, _ in places)
+    networks = sorted({network for other, network in places if other == plane})
     low, high = bounds(looks)
     figure = plt.figure(figsize=(5.6 * len(networks), 5.2), layout="constrained")
     for column, network in enumerate(networks):
-        look = places[direction, network]
+        look = places[plane, network]
         axis = figure.add_subplot(1, len(networks), column + 1, projection="3d")
         at = np.linspace(-look.surface.radius, look.surface.radius, look.surface.points)
         heights = np.log10(clipped(look, low, high))
@@ -106,10 +110,19 @@ def relief_figure(looks: Looks) -> Figure:
             ticks([-look.surface.radius, 0, look.surface.radius])
         axis.zaxis.set_major_locator(MaxNLocator(5))
         axis.set_zlabel("training loss (nats)", labelpad=9)
-        axis.set_title(f"{network[0]}-{network[1]}, directions {direction}", fontsize=10, y=0.98)
+        axis.set_title(_name(look), fontsize=10, y=0.98)
         axis.set_box_aspect(None, zoom=0.88)
-    chosen = [look for look in looks if look.surface.direction_seed == direction]
-    figure.suptitle(f"Loss around the trained network\n{label_of(chosen)}\n{STATISTICS[looks[0].surface.statistics]}", fontsize=11)
+    return _titled(figure, [places[plane, network] for network in networks])
+
+
+def _name(look: Look) -> str:
+    surface = look.surface
+    return f"{surface.arm}-{surface.depth}, seed {surface.seed}, directions {surface.direction_seed}"
+
+
+def _titled(figure: Figure, drawn: Looks) -> Figure:
+    """With a title that says what is drawn, which may be less than was measured."""
+    figure.suptitle(f"Loss around the trained network\n{label_of(drawn)}\n{STATISTICS[drawn[0].surface.statistics]}", fontsize=11)
     return figure
 
 
