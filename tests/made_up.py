@@ -41,6 +41,7 @@ def made_up_record(**changes) -> Record:
         "finished_at": "2026-01-01T00:00:00Z",
         "num_multiply_adds": 2_567_168,
         "kernels": "library",
+        "instruction_set": "ATen AVX2 / oneDNN AVX2",
     }
     assert not changes.keys() - values.keys()
     return Record(**(values | changes))

@@ -162,10 +162,10 @@ def test_missing_columns_are_named(tmp_path):
 
 def test_a_table_from_before_a_column_with_a_default_is_read(tmp_path, make_record):
     path = tmp_path / "runs.csv"
-    records.write_table(path, [make_record(num_multiply_adds=7, kernels="fused")], Record)
-    lines = [line.rsplit(",", 2)[0] for line in path.read_text().splitlines()]
+    records.write_table(path, [make_record(num_multiply_adds=7, kernels="fused", instruction_set="x")], Record)
+    lines = [line.rsplit(",", 3)[0] for line in path.read_text().splitlines()]
     path.write_text("\n".join(lines) + "\n")
-    assert [(row.num_multiply_adds, row.kernels) for row in records.read_runs(tmp_path)] == [(None, "")]
+    assert [(row.num_multiply_adds, row.kernels, row.instruction_set) for row in records.read_runs(tmp_path)] == [(None, "", "")]
 
 
 # The hash of a configuration

@@ -70,6 +70,7 @@ def test_a_record_says_what_was_measured_and_where(undisturbed):
     assert record.config_hash == records.config_hash(cell.identity)
     assert record.torch == torch.__version__
     assert (record.precision, record.kernels) == ("32-true", "library")
+    assert record.instruction_set.startswith(f"ATen {torch.backends.cpu.get_cpu_capability()} / oneDNN ")
     assert record.seconds > 0
     assert record.peak_memory_mib > 0
     for name in ("train_error", "train_error_eval", "test_error"):

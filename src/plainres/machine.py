@@ -109,6 +109,16 @@ def processor_name(device: torch.device) -> str:
         return platform.processor() or platform.machine()
 
 
+def instruction_set(device: torch.device) -> str:
+    """Vector instructions in use on a CPU: those of ATen, and oneDNN's limit (`ONEDNN_MAX_CPU_ISA`); "" on a GPU.
+
+    Rounding depends on them, so they are part of where a number comes from: on another processor the same ones replay a run.
+    """
+    if device.type == "cuda":
+        return ""
+    return f"ATen {torch.backends.cpu.get_cpu_capability()} / oneDNN {os.environ.get('ONEDNN_MAX_CPU_ISA', 'ALL')}"
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Starts the peak again where the system can: a worker trains many cells."""
     if device.type == "cuda":

@@ -45,7 +45,8 @@ class Record:
     `train_error` and `train_loss` are running values of training mode on augmented batches over the protocol's last
     `error_window` iterations; `train_error_eval` is evaluation mode on unaugmented training images; `test_error` and
     `val_error` are the final weights in evaluation mode. A diverged run (`status`) has none of them. `num_multiply_adds` is of one
-    image's forward pass, convolutions and linear layers; `kernels` says whose trained it. Older records lack both.
+    image's forward pass, convolutions and linear layers; `kernels` says whose trained it; `instruction_set` is what the processor's vector
+    instructions were limited to (machine.instruction_set). Older records lack these three.
     """
 
     arm: str
@@ -81,6 +82,7 @@ class Record:
     finished_at: str
     num_multiply_adds: int | None = None
     kernels: str = ""
+    instruction_set: str = ""
 
     @property
     def cell(self) -> str:

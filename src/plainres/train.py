@@ -192,6 +192,7 @@ def _fit(cell: Cell) -> records.Record:
         finished_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         num_multiply_adds=multiply_adds,
         kernels=kernels,
+        instruction_set=machine.instruction_set(device),
     )
     runlog.write_summary(logger, record)
     records.write_table(folder / records.CURVE_FILE, runlog.curve, records.CurvePoint)
