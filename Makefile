@@ -78,7 +78,7 @@ lint: $(STAMP) ## ruff and mypy
 	$(BIN)/mypy
 
 sweep-depth: $(STAMP) ## train what is not yet trained of the depth sweep, print verdicts, draw figures
-	$(BIN)/python -m plainres.train -m $(strip $(OVERRIDES))
+	$(BIN)/python -m plainres.run.train -m $(strip $(OVERRIDES))
 	@$(BIN)/python -m experiments.depth.figures $(FOLDER)
 	@echo
 	@$(BIN)/python -m experiments.depth.claims $(FOLDER) $(if $(DEPTHS),--depths $(call list,$(DEPTHS))); test $$? -le 1
@@ -88,8 +88,8 @@ check-depth: $(STAMP) ## verdicts on PROTOCOL's records (VERBOSE=1: what they re
 
 sweep-robustness: $(STAMP) ## 20 and 56 layers with one choice changed at a time (conf/setting; SETTINGS=…), then its table
 	$(call refuse,PROTOCOL NAME ARMS)
-	$(BIN)/python -m plainres.train -m +experiment=robustness $(if $(SETTINGS),setting=$(call list,$(SETTINGS))) $(HOW)
-	$(if $(SETTINGS),,$(BIN)/python -m plainres.train -m +experiment=robustness setting=baseline model=projection $(HOW))
+	$(BIN)/python -m plainres.run.train -m +experiment=robustness $(if $(SETTINGS),setting=$(call list,$(SETTINGS))) $(HOW)
+	$(if $(SETTINGS),,$(BIN)/python -m plainres.run.train -m +experiment=robustness setting=baseline model=projection $(HOW))
 	@$(BIN)/python -m experiments.robustness.figures results/robustness
 	@$(MAKE) --no-print-directory check-robustness
 
@@ -98,7 +98,7 @@ check-robustness: $(STAMP) ## in how many settings degradation and its cure are 
 
 sweep-pace: $(STAMP) ## seconds to a training error by width, batch size and learning rate, then their table
 	$(call refuse,PROTOCOL NAME ARMS)
-	$(BIN)/python -m plainres.train -m +experiment=pace $(strip $(HOW))
+	$(BIN)/python -m plainres.run.train -m +experiment=pace $(strip $(HOW))
 	@$(BIN)/python -m experiments.pace.figures results/pace
 	@$(MAKE) --no-print-directory check-pace
 
@@ -107,7 +107,7 @@ check-pace: $(STAMP) ## which width, batch size and learning rate reach a traini
 
 sweep-lineage: $(STAMP) ## LeNet-5, AlexNet, VGG-16, plain, residual, SE under one protocol (conf/network; NETWORKS=…)
 	$(call refuse,PROTOCOL NAME ARMS)
-	$(BIN)/python -m plainres.train -m +experiment=lineage $(if $(NETWORKS),network=$(call list,$(NETWORKS))) $(HOW)
+	$(BIN)/python -m plainres.run.train -m +experiment=lineage $(if $(NETWORKS),network=$(call list,$(NETWORKS))) $(HOW)
 	@$(BIN)/python -m experiments.lineage.figures results/lineage
 	@$(BIN)/python -m experiments.lineage.claims results/lineage; test $$? -le 1
 
@@ -116,7 +116,7 @@ check-lineage: $(STAMP) ## what each network of the lineage brought; status 1 wh
 
 sweep-lenet: $(STAMP) ## LeNet-5 on Fashion-MNIST and digits, with the parts of 1998 and with today's
 	$(call refuse,PROTOCOL NAME ARMS)
-	$(BIN)/python -m plainres.train -m +experiment=lenet $(strip $(HOW))
+	$(BIN)/python -m plainres.run.train -m +experiment=lenet $(strip $(HOW))
 	@$(BIN)/python -m experiments.lenet.figures results/lenet
 	@$(BIN)/python -m experiments.lenet.claims results/lenet; test $$? -le 1
 
@@ -125,7 +125,7 @@ check-lenet: $(STAMP) ## how well LeNet-5 does; status 1 when a claim is contrad
 
 sweep-large: $(STAMP) ## AlexNet, VGG-16, GoogLeNet, Inception-v3, 18 to 152 layers at 224 to 299 pixels: 20 updates on one batch
 	$(call refuse,PROTOCOL NAME ARMS)
-	$(BIN)/python -m plainres.train -m +experiment=large $(strip $(HOW))
+	$(BIN)/python -m plainres.run.train -m +experiment=large $(strip $(HOW))
 	@$(BIN)/python -m experiments.large.figures results/large
 	@$(BIN)/python -m experiments.large.claims results/large; test $$? -le 1
 
@@ -134,11 +134,11 @@ check-large: $(STAMP) ## whether the loss of the large networks falls; status 1 
 
 sweep-thousand: $(STAMP) ## residual networks of 110 to 1,202 layers beside plain-56, and their memory (PROTOCOL=quick|slow|cpu)
 	$(call refuse,NAME ARMS)
-	$(BIN)/python -m plainres.train -m +experiment=thousand thousand=$(PROTOCOL) $(strip $(HOW))
-	$(if $(DEPTHS),,$(BIN)/python -m plainres.train -m +experiment=thousand thousand=$(PROTOCOL) model=plain model.depth=56 $(strip $(HOW)))
+	$(BIN)/python -m plainres.run.train -m +experiment=thousand thousand=$(PROTOCOL) $(strip $(HOW))
+	$(if $(DEPTHS),,$(BIN)/python -m plainres.run.train -m +experiment=thousand thousand=$(PROTOCOL) model=plain model.depth=56 $(strip $(HOW)))
 	@# a process for each cell of memory: the peak is the process's; without the threshold, glibc keeps what was freed and its gaps count
 	@for depth in 110 302 602 1202; do for part in stored recomputed; do \
-	  MALLOC_MMAP_THRESHOLD_=65536 $(BIN)/python -m plainres.train +experiment=thousand thousand=$$part model.depth=$$depth $(if $(FORCE),force=true) || exit 1; done; done
+	  MALLOC_MMAP_THRESHOLD_=65536 $(BIN)/python -m plainres.run.train +experiment=thousand thousand=$$part model.depth=$$depth $(if $(FORCE),force=true) || exit 1; done; done
 	@$(BIN)/python -m experiments.thousand.figures results/thousand
 	@$(BIN)/python -m experiments.thousand.claims results/thousand; test $$? -le 1
 
@@ -147,8 +147,8 @@ check-thousand: $(STAMP) ## whether a thousand layers train, and at what memory;
 
 sweep-landscape: $(STAMP) ## the loss around plain-56 and residual-56 on planes of random directions (SURFACE='direction_seed=0 points=31')
 	$(call refuse,ARMS)
-	$(BIN)/python -m plainres.train -m +experiment=landscape $(LANDSCAPE)
-	$(BIN)/python -m plainres.landscape -m model=plain,residual $(SURFACE) $(LANDSCAPE)
+	$(BIN)/python -m plainres.run.train -m +experiment=landscape $(LANDSCAPE)
+	$(BIN)/python -m plainres.instruments.landscape -m model=plain,residual $(SURFACE) $(LANDSCAPE)
 	@$(BIN)/python -m experiments.landscape.figures results/landscape/$(or $(NAME),$(PROTOCOL))
 	@$(BIN)/python -m experiments.landscape.claims results/landscape/$(or $(NAME),$(PROTOCOL)); test $$? -le 1
 
@@ -159,7 +159,7 @@ IDENTITY := results/identity/$(or $(NAME),$(PROTOCOL))
 
 sweep-identity: $(STAMP) ## blocks put into trained networks (parents first), which train on; PROTOCOL=quick or cpu
 	$(call refuse,ARMS)
-	$(foreach generation,parent trained_on child decay,$(BIN)/python -m plainres.train -m +experiment=identity scale=$(PROTOCOL) \
+	$(foreach generation,parent trained_on child decay,$(BIN)/python -m plainres.run.train -m +experiment=identity scale=$(PROTOCOL) \
 	  generation=$(generation) $(if $(NAME),scale.name=$(NAME)) $(HOW) &&) true
 	@$(BIN)/python -m experiments.identity.figures $(IDENTITY)
 	@$(BIN)/python -m experiments.identity.claims $(IDENTITY); test $$? -le 1
@@ -168,7 +168,7 @@ check-identity: $(STAMP) ## whether extra blocks do no harm; status 1 when a cla
 	@$(BIN)/python -m experiments.identity.claims $(IDENTITY)
 
 sweep-shortcuts: $(STAMP) ## options A, B and C, half of A, A in every second block, none (PROTOCOL=, ARMS=…), then verdicts
-	$(BIN)/python -m plainres.train -m +experiment=shortcuts protocol=$(PROTOCOL) $(strip $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(NAME),protocol.name=$(NAME)) $(HOW))
+	$(BIN)/python -m plainres.run.train -m +experiment=shortcuts protocol=$(PROTOCOL) $(strip $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(NAME),protocol.name=$(NAME)) $(HOW))
 	@$(BIN)/python -m experiments.shortcuts.figures $(SHORTCUTS)
 	@$(BIN)/python -m experiments.shortcuts.claims $(SHORTCUTS); test $$? -le 1
 
@@ -177,7 +177,7 @@ check-shortcuts: $(STAMP) ## whether it matters which shortcut; status 1 when a 
 
 sweep-autopsy: $(STAMP) ## plain-110 with one remedy at a time (conf/rescue; PROTOCOL=quick|cpu, RESCUES=…), then verdicts
 	$(call refuse,NAME ARMS)
-	$(BIN)/python -m plainres.train -m +experiment=autopsy protocol=$(PROTOCOL) base=$(PROTOCOL) $(strip $(if $(RESCUES),rescue=$(call list,$(RESCUES))) $(HOW))
+	$(BIN)/python -m plainres.run.train -m +experiment=autopsy protocol=$(PROTOCOL) base=$(PROTOCOL) $(strip $(if $(RESCUES),rescue=$(call list,$(RESCUES))) $(HOW))
 	@$(BIN)/python -m experiments.autopsy.figures results/autopsy
 	@$(BIN)/python -m experiments.autopsy.claims results/autopsy --base $(PROTOCOL); test $$? -le 1
 
@@ -186,7 +186,7 @@ check-autopsy: $(STAMP) ## what ails plain-110 under PROTOCOL (quick|cpu|cpu16|c
 
 sweep-signal: $(STAMP) ## responses and gradients layer by layer, with and without batch normalisation (SCALES=start,start32,start32_pytorch,quick,cpu)
 	$(call refuse,PROTOCOL NAME ARMS)
-	$(foreach scale,$(subst $(comma),$(space),$(or $(SCALES),start start32 start32_pytorch quick)),$(BIN)/python -m plainres.train -m +experiment=signal signal=$(scale) $(strip $(HOW)) && )true
+	$(foreach scale,$(subst $(comma),$(space),$(or $(SCALES),start start32 start32_pytorch quick)),$(BIN)/python -m plainres.run.train -m +experiment=signal signal=$(scale) $(strip $(HOW)) && )true
 	@$(BIN)/python -m experiments.signal.figures results/signal
 	@$(BIN)/python -m experiments.signal.claims results/signal; test $$? -le 1
 
@@ -200,34 +200,34 @@ bench: $(STAMP) ## what training costs: speed, memory, start-up, scaling, each p
 	$(BIN)/python -m experiments.bench.run $(strip $(if $(PARTS),--parts $(call list,$(PARTS))) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(THOUSAND),--thousand))
 
 figures: $(STAMP) ## all figures and result READMEs again, from the committed tables
-	@$(BIN)/python -m experiments.everything figures
+	@$(BIN)/python -m experiments.__main__ figures
 
 why: $(STAMP) ## of these those that explain: identity, signal, shortcuts, autopsy, thousand, landscape
-	@$(BIN)/python -m experiments.everything figures why
+	@$(BIN)/python -m experiments.__main__ figures why
 
 check: $(STAMP) ## the verdicts of every question that has committed tables; status 1 when a claim is contradicted
-	@$(BIN)/python -m experiments.everything check
+	@$(BIN)/python -m experiments.__main__ check
 
 inspect: $(STAMP) ## MODEL layer by layer: shapes, parameters, multiply-adds, receptive fields (PICTURE=file.png, DEPTH=, ARGS=)
 	$(call refuse,PROTOCOL NAME ARMS SEEDS DEPTHS)
-	@$(BIN)/python -m plainres.ledger model=$(or $(MODEL),residual) $(if $(DEPTH),model.depth=$(DEPTH)) $(if $(PICTURE),picture=$(PICTURE)) $(ARGS)
+	@$(BIN)/python -m plainres.networks.summary model=$(or $(MODEL),residual) $(if $(DEPTH),model.depth=$(DEPTH)) $(if $(PICTURE),picture=$(PICTURE)) $(ARGS)
 
 networks: $(STAMP) ## the same of every network of the lineage, with pictures, into results/networks
 	@mkdir -p results/networks
 	@for model in lenet5 alexnet vgg googlenet inception_v3 residual se plain_imagenet residual_imagenet se_imagenet lenet5,model.era=1998; do \
 	  name=$$(echo $$model | sed 's/,.*=/_/'); \
-	  $(BIN)/python -m plainres.ledger model=$$(echo $$model | tr , ' ') picture=results/networks/$$name.png > results/networks/$$name.txt || exit 1; \
+	  $(BIN)/python -m plainres.networks.summary model=$$(echo $$model | tr , ' ') picture=results/networks/$$name.png > results/networks/$$name.txt || exit 1; \
 	  echo results/networks/$$name.txt results/networks/$$name.png; done
 
 example-images: $(STAMP) ## a folder to try own-images with, data/photographs: squares out of two photographs that come with scikit-learn
-	@$(BIN)/python -m plainres.example_images data/photographs
+	@$(BIN)/python -m plainres.data.example_images data/photographs
 
 own-images: $(STAMP) ## fine-tune a network of 18 layers on your pictures: ROOT=folder LABEL=name (DEPTH=, WEIGHTS=imagenet|null, ARGS=)
 	$(call refuse,PROTOCOL ARMS DEPTHS)
 	@test -n "$(ROOT)" -a -n "$(LABEL)" || { echo "plainres: make own-images needs ROOT=<folder or archive with train/<class>/ and test/<class>/> and LABEL=<name>; make example-images writes a folder to try" >&2; exit 1; }
-	@weights=$(or $(WEIGHTS),$$($(BIN)/python -c "from plainres.network import imagenet_weights_file as file; print('imagenet' if file($(or $(DEPTH),18)).exists() else 'null')" 2>/dev/null || echo null)); \
+	@weights=$(or $(WEIGHTS),$$($(BIN)/python -c "from plainres.networks.resnet import imagenet_weights_file as file; print('imagenet' if file($(or $(DEPTH),18)).exists() else 'null')" 2>/dev/null || echo null)); \
 	case $$weights in null) echo "from scratch: no ImageNet weights are taken (WEIGHTS=imagenet downloads them)";; *) echo "from torchvision's weights: $$weights";; esac; \
-	set -x; $(BIN)/python -m plainres.train $(if $(findstring $(comma),$(call list,$(SEEDS))),-m) slug=own protocol=finetune protocol.name='"$(or $(NAME),$(LABEL))"' \
+	set -x; $(BIN)/python -m plainres.run.train $(if $(findstring $(comma),$(call list,$(SEEDS))),-m) slug=own protocol=finetune protocol.name='"$(or $(NAME),$(LABEL))"' \
 	  data=image_folder data.root='"$(ROOT)"' data.label='"$(LABEL)"' model=residual_imagenet model.depth=$(or $(DEPTH),18) model.weights=$$weights \
 	  seed=$(call list,$(SEEDS)) $(if $(FORCE),force=true) $(if $(JOBS),jobs=$(JOBS)) keep_weights=true $(ARGS)
 

@@ -1,4 +1,4 @@
-"""Every question that has committed tables: `python -m experiments.everything figures` (or `check`), with slugs for some of them alone."""
+"""Every question that has committed tables: `python -m experiments.__main__ figures` (or `check`), with slugs for some of them alone."""
 
 import argparse
 import sys
@@ -35,14 +35,26 @@ def folders(slug: str, results: Path = RESULTS) -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the figures or the claims of each; the worst of their statuses."""
-    parser = argparse.ArgumentParser(description="Figures or verdicts of every question that has committed tables.")
+    parser = argparse.ArgumentParser(
+        description="Figures or verdicts of every question that has committed tables."
+    )
     parser.add_argument("what", choices=("figures", "check"))
-    parser.add_argument("slugs", nargs="*", metavar="slug", help=f"of {', '.join(TABLES)} (default: all); why: {', '.join(WHY)}")
+    parser.add_argument(
+        "slugs",
+        nargs="*",
+        metavar="slug",
+        help=f"of {', '.join(TABLES)} (default: all); why: {', '.join(WHY)}",
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="default: results")
     options = parser.parse_args(arguments)
-    slugs = [slug for name in options.slugs for slug in (WHY if name == "why" else (name,))] or list(TABLES)
+    slugs = [
+        slug for name in options.slugs for slug in (WHY if name == "why" else (name,))
+    ] or list(TABLES)
     if unknown := [slug for slug in slugs if slug not in TABLES]:
-        print(f"plainres: {unknown[0]!r} is no question; legal: {', '.join(TABLES)}, why", file=sys.stderr)
+        print(
+            f"plainres: {unknown[0]!r} is no question; legal: {', '.join(TABLES)}, why",
+            file=sys.stderr,
+        )
         return 2
     worst, done = 0, 0
     for slug in slugs:
@@ -52,10 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             done += 1
             if options.what == "check":
                 print(f"\n== {folder}\n")
-            module = import_module(f"experiments.{slug}.{'claims' if options.what == 'check' else 'figures'}")
+            module = import_module(
+                f"experiments.{slug}.{'claims' if options.what == 'check' else 'figures'}"
+            )
             worst = max(worst, module.main([str(folder)]))
     if not done:
-        print(f"plainres: no tables in {options.results} for {', '.join(slugs)}; make help lists what measures them", file=sys.stderr)
+        print(
+            f"plainres: no tables in {options.results} for {', '.join(slugs)}; make help lists what measures them",
+            file=sys.stderr,
+        )
         return 2
     return worst
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from made_up import made_up_record
 
-from plainres.record import CurvePoint
+from plainres.records.schema import CurvePoint
 
 torch.set_num_threads(1)
 

@@ -7,8 +7,8 @@ import sys
 import torch
 from torch.nn import functional
 
-from plainres.fused import fuse_blocks
-from plainres.network import CifarNetwork
+from plainres.networks.resnet import CifarNetwork
+from plainres.training.fused import fuse_blocks
 
 
 def compare(shortcut: str) -> dict[str, float]:
@@ -17,7 +17,10 @@ def compare(shortcut: str) -> dict[str, float]:
     network = CifarNetwork(8, shortcut, in_channels=1).to(memory_format=torch.channels_last)
     fused = copy.deepcopy(network)
     result: dict[str, float] = {"fused": fuse_blocks(fused)}
-    images, labels = torch.randn(3, 1, 4, 4).to(memory_format=torch.channels_last), torch.tensor([1, 5, 7])
+    images, labels = (
+        torch.randn(3, 1, 4, 4).to(memory_format=torch.channels_last),
+        torch.tensor([1, 5, 7]),
+    )
     logits = []
     for one in (network, fused):
         for _ in range(2):
@@ -27,12 +30,16 @@ def compare(shortcut: str) -> dict[str, float]:
         logits.append(made)
     pairs = {
         "logits": [logits],
-        "gradients": [(p.grad, q.grad) for p, q in zip(network.parameters(), fused.parameters(), strict=True)],
+        "gradients": [
+            (p.grad, q.grad) for p, q in zip(network.parameters(), fused.parameters(), strict=True)
+        ],
         "statistics": list(zip(network.buffers(), fused.buffers(), strict=True)),
         "evaluation": [(network.eval()(images), fused.eval()(images))],
     }
     for name, tensors in pairs.items():
-        result[name] = max(float((one - other).abs().max() / one.abs().max()) for one, other in tensors)
+        result[name] = max(
+            float((one - other).abs().max() / one.abs().max()) for one, other in tensors
+        )
     result["names"] = network.state_dict().keys() == fused.state_dict().keys()
     return result
 

@@ -2,7 +2,7 @@
 
 import math
 
-from plainres.record import FINISHED, CurvePoint, Record
+from plainres.records.schema import FINISHED, CurvePoint, Record
 
 
 def made_up_record(**changes) -> Record:
@@ -54,6 +54,19 @@ def made_up_curve(record: Record, points: int = 20) -> list[CurvePoint]:
     for number in range(1, points + 1):
         rest = math.exp(-5 * number / points)
         iteration = record.iterations * number // points
-        evaluated = {"test_error": test + (0.9 - test) * rest, "test_loss": 1.0} if number % 2 == 0 else {}
-        curve.append(CurvePoint(record.arm, record.depth, record.seed, iteration, train + (0.9 - train) * rest, 1.0, 0.1, **evaluated))
+        evaluated = (
+            {"test_error": test + (0.9 - test) * rest, "test_loss": 1.0} if number % 2 == 0 else {}
+        )
+        curve.append(
+            CurvePoint(
+                record.arm,
+                record.depth,
+                record.seed,
+                iteration,
+                train + (0.9 - train) * rest,
+                1.0,
+                0.1,
+                **evaluated,
+            )
+        )
     return curve

@@ -10,9 +10,18 @@ from matplotlib import pyplot as plt
 from omegaconf import OmegaConf
 
 from experiments.autopsy import claims, convergence, figures, kinds
-from experiments.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from plainres.cell import claim_tables
-from plainres.record import CURVES_TABLE, DIVERGED, RUNS_TABLE, CurvePoint, Record, read_curves, read_runs, write_table
+from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
+from plainres.records.schema import (
+    CURVES_TABLE,
+    DIVERGED,
+    RUNS_TABLE,
+    CurvePoint,
+    Record,
+    read_curves,
+    read_runs,
+    write_table,
+)
+from plainres.run.cell import claim_tables
 
 RESCUES = sorted(path.stem for path in (CONF / "rescue").glob("*.yaml"))
 DEPTHS = (20, 32, 44, 56, 110)
@@ -22,7 +31,9 @@ UNTREATED = {0: 0.83, 1: 0.85, 2: 0.84}
 def curve(*errors: float, arm="plain", depth=110, seed=0, every=100) -> list[CurvePoint]:
     """Errors at equal distances; losses that belong to them."""
     return [
-        CurvePoint(arm, depth, seed, every * number, error, 2.4 * error, 0.1 if number < 3 else 0.05)
+        CurvePoint(
+            arm, depth, seed, every * number, error, 2.4 * error, 0.1 if number < 3 else 0.05
+        )
         for number, error in enumerate(errors, 1)
     ]
 
@@ -31,7 +42,13 @@ def falling(rate: float, arm="plain", depth=20, seed=0, iterations=2000) -> list
     """Loss that falls at `rate`, 1 / iterations, after a warm-up of 100 in which it does not."""
     return [
         CurvePoint(
-            arm, depth, seed, step, 0.5, 2.3 * math.exp(-rate * max(0, step - 100)), min(step / 100, 1.0) * 0.1 - 1e-6 * max(0, step - 100)
+            arm,
+            depth,
+            seed,
+            step,
+            0.5,
+            2.3 * math.exp(-rate * max(0, step - 100)),
+            min(step / 100, 1.0) * 0.1 - 1e-6 * max(0, step - 100),
         )
         for step in range(50, iterations + 1, 50)
     ]
@@ -67,9 +84,16 @@ def test_guessing_is_measured_by_the_number_of_classes():
 
 
 def test_the_kinds_of_every_seed_stand_with_how_much_they_undid():
-    records = [made_up_record(arm="plain", depth=depth, seed=seed) for depth, seed in ((20, 0), (110, 0), (110, 1))]
+    records = [
+        made_up_record(arm="plain", depth=depth, seed=seed)
+        for depth, seed in ((20, 0), (110, 0), (110, 1))
+    ]
     records.append(made_up_record(depth=110, status=DIVERGED, train_error=None))
-    curves = [*curve(0.5, 0.3, 0.2, 0.09, depth=20), *curve(0.9, 0.882, 0.891, 0.9), *curve(0.9, 0.81, 0.81, 0.81, seed=1)]
+    curves = [
+        *curve(0.5, 0.3, 0.2, 0.09, depth=20),
+        *curve(0.9, 0.882, 0.891, 0.9),
+        *curve(0.9, 0.81, 0.81, 0.81, seed=1),
+    ]
     assert kinds.table(records, curves) == [
         ["arm", "seed", "20", "110"],
         ["plain", "0", "learning (90.0)", "at chance (2.0)"],
@@ -95,7 +119,10 @@ def test_the_rate_is_that_of_the_loss_after_the_warm_up():
 
 @pytest.mark.parametrize(
     ("law", "exponential"),
-    [(lambda depth: 0.003 * math.exp(-0.05 * depth), True), (lambda depth: 0.3 * depth**-2.0, False)],
+    [
+        (lambda depth: 0.003 * math.exp(-0.05 * depth), True),
+        (lambda depth: 0.3 * depth**-2.0, False),
+    ],
 )
 def test_the_law_that_made_the_rates_is_found(law, exponential):
     found = convergence.fit({depth: law(depth) for depth in DEPTHS})
@@ -115,15 +142,24 @@ def test_a_depth_where_one_loss_rises_is_left_out_of_all_seeds_and_both_arms():
     rates = {("plain", 0): falls | {110: -0.01}, ("plain", 1): falls, ("residual", 0): falls}
     for arm, seed in rates:
         assert list(convergence.fits_of(rates, arm)[seed].rates) == [20, 32, 44, 56]
-    assert "left out: 110 layers, where a network learned nothing" in convergence.check(rates)[0].seen
+    assert (
+        "left out: 110 layers, where a network learned nothing" in convergence.check(rates)[0].seen
+    )
 
 
 def curves_by(law, seeds=1, residual=0.001) -> list[CurvePoint]:
     points = []
     for seed in range(seeds):
         for number, depth in enumerate(DEPTHS):
-            points += falling(law(depth) * (1 + 0.01 * ((seed + number) % 3)), depth=depth, seed=seed)
-            points += falling(residual * (1 + 0.01 * ((seed + 2 * number) % 3)), arm="residual", depth=depth, seed=seed)
+            points += falling(
+                law(depth) * (1 + 0.01 * ((seed + number) % 3)), depth=depth, seed=seed
+            )
+            points += falling(
+                residual * (1 + 0.01 * ((seed + 2 * number) % 3)),
+                arm="residual",
+                depth=depth,
+                seed=seed,
+            )
     return points
 
 
@@ -142,7 +178,9 @@ def test_the_conjecture_is_judged(law, verdict, seeds):
 
 
 def test_a_tie_of_the_laws_and_missing_depths_are_inconclusive():
-    tie = {depth: math.sqrt(0.003 * math.exp(-0.02 * depth) * 0.03 * depth**-1.0) for depth in DEPTHS}
+    tie = {
+        depth: math.sqrt(0.003 * math.exp(-0.02 * depth) * 0.03 * depth**-1.0) for depth in DEPTHS
+    }
     found = convergence.check({("plain", 0): tie})
     assert abs(found[0].criteria[1].mean) < convergence.CLEAR
     assert found[0].verdict == INCONCLUSIVE
@@ -151,29 +189,53 @@ def test_a_tie_of_the_laws_and_missing_depths_are_inconclusive():
 
 
 def test_with_shortcuts_the_rate_falls_by_less():
-    found = convergence.check(convergence.rates_of(curves_by(lambda depth: 0.005 * math.exp(-0.05 * depth), seeds=3), {}))
+    found = convergence.check(
+        convergence.rates_of(curves_by(lambda depth: 0.005 * math.exp(-0.05 * depth), seeds=3), {})
+    )
     assert found[1].verdict == REPRODUCED
 
 
 def settling(at_chance: float, seeds=2) -> dict[tuple[str, int], dict[int, float]]:
     """Rates that fall as a power of depth up to 56 layers and to `at_chance` at 110, in the last seed; flat in residual networks."""
-    rates = {("plain", seed): {depth: 0.3 * depth**-2.0 * (1 + 0.01 * seed * (depth == 32)) for depth in DEPTHS} for seed in range(seeds)}
+    rates = {
+        ("plain", seed): {
+            depth: 0.3 * depth**-2.0 * (1 + 0.01 * seed * (depth == 32)) for depth in DEPTHS
+        }
+        for seed in range(seeds)
+    }
     rates["plain", seeds - 1][110] = at_chance
-    return rates | {("residual", seed): dict.fromkeys(DEPTHS, 0.001 * (1 + 0.01 * seed)) for seed in range(seeds)}
+    return rates | {
+        ("residual", seed): dict.fromkeys(DEPTHS, 0.001 * (1 + 0.01 * seed))
+        for seed in range(seeds)
+    }
 
 
 def test_a_network_at_chance_moves_no_verdict_and_what_it_would_do_is_told():
-    found = {at_chance: convergence.check(settling(at_chance), without=(110,)) for at_chance in (1e-6, 1e-9)}
+    found = {
+        at_chance: convergence.check(settling(at_chance), without=(110,))
+        for at_chance in (1e-6, 1e-9)
+    }
     assert [claim.criteria for claim in found[1e-6]] == [claim.criteria for claim in found[1e-9]]
-    assert all("left out: 110 layers, where a network learned nothing (with them" in claim.seen for claim in found[1e-6])
+    assert all(
+        "left out: 110 layers, where a network learned nothing (with them" in claim.seen
+        for claim in found[1e-6]
+    )
     assert found[1e-6][0].seen != found[1e-9][0].seen
-    assert found[1e-6][0].verdict == INCONCLUSIVE, "four depths are too few to be tested without the deepest"
+    assert found[1e-6][0].verdict == INCONCLUSIVE, (
+        "four depths are too few to be tested without the deepest"
+    )
     fits = convergence.fits_of(settling(1e-6), "plain", without=(110,))
-    assert [list(found.rates) for found in fits.values()] == [[20, 32, 44, 56]] * 2, "the seed that learned too"
+    assert [list(found.rates) for found in fits.values()] == [[20, 32, 44, 56]] * 2, (
+        "the seed that learned too"
+    )
 
 
 def test_who_is_at_chance_or_diverged_has_no_rate():
-    runs = {("plain", 20, 0): kinds.LEARNING, ("plain", 110, 1): kinds.AT_CHANCE, ("plain", 110, 0): kinds.PLATEAU}
+    runs = {
+        ("plain", 20, 0): kinds.LEARNING,
+        ("plain", 110, 1): kinds.AT_CHANCE,
+        ("plain", 110, 0): kinds.PLATEAU,
+    }
     assert convergence.unmeasured(runs) == (110,)
     assert convergence.unmeasured(runs | {("residual", 56, 0): DIVERGED}) == (56, 110)
     assert convergence.rates_of(curve(0.9, depth=56), {("plain", 56, 0): DIVERGED}) == {}
@@ -191,16 +253,41 @@ def test_slopes_over_other_depths_are_not_held_against_each_other():
 @pytest.mark.parametrize("base", claims.REMEDIED)
 @pytest.mark.parametrize("rescue", RESCUES)
 def test_a_remedy_changes_one_choice_and_measures_in_its_own_folder(tmp_path, rescue, base):
-    treated = compose_cell(tmp_path, "+experiment=autopsy", f"rescue={rescue}", f"protocol={base}", f"base={base}", "data=digits")
+    treated = compose_cell(
+        tmp_path,
+        "+experiment=autopsy",
+        f"rescue={rescue}",
+        f"protocol={base}",
+        f"base={base}",
+        "data=digits",
+    )
     treated.check()
-    assert (treated.name, treated.folder.parent.parent) == ("plain-110-seed0", tmp_path / "autopsy" / f"{base}-{rescue}")
+    assert (treated.name, treated.folder.parent.parent) == (
+        "plain-110-seed0",
+        tmp_path / "autopsy" / f"{base}-{rescue}",
+    )
     protocol = treated.config.protocol
-    assert protocol.iterations % protocol.log_every == protocol.iterations % protocol.evaluate_every == 0
-    untreated = compose_cell(tmp_path, "+experiment=depth", "model=plain", "model.depth=110", f"protocol={base}", "data=digits")
+    assert (
+        protocol.iterations % protocol.log_every
+        == protocol.iterations % protocol.evaluate_every
+        == 0
+    )
+    untreated = compose_cell(
+        tmp_path,
+        "+experiment=depth",
+        "model=plain",
+        "model.depth=110",
+        f"protocol={base}",
+        "data=digits",
+    )
     change = claims._change(*(cells.identity for cells in (untreated, treated)))
     assert change.count(";") == 0, f"{change} is more than one choice"
     assert change != "nothing"
-    images = protocol.iterations * protocol.batch_size / (untreated.config.protocol.iterations * untreated.config.protocol.batch_size)
+    images = (
+        protocol.iterations
+        * protocol.batch_size
+        / (untreated.config.protocol.iterations * untreated.config.protocol.batch_size)
+    )
     assert images == (3 if rescue == "longer" else 1)
     share = protocol.schedule.warmup_iterations / protocol.iterations
     assert share == (0.25 if rescue == "warmup" else 0.05)
@@ -214,14 +301,23 @@ def test_the_sweep_runs_every_remedy_of_the_claims():
 def untreated(tmp_path, protocol="quick", **changes) -> None:
     cell = compose_cell(tmp_path, "+experiment=depth", f"protocol={protocol}", "data=digits")
     claim_tables([cell])
-    rows = [made_up_record(arm="plain", depth=110, seed=seed, train_error=error, **changes) for seed, error in UNTREATED.items()]
-    rows += [made_up_record(arm=arm, depth=depth, seed=seed) for arm, depth in (("plain", 20), ("residual", 110)) for seed in UNTREATED]
+    rows = [
+        made_up_record(arm="plain", depth=110, seed=seed, train_error=error, **changes)
+        for seed, error in UNTREATED.items()
+    ]
+    rows += [
+        made_up_record(arm=arm, depth=depth, seed=seed)
+        for arm, depth in (("plain", 20), ("residual", 110))
+        for seed in UNTREATED
+    ]
     rows = [replace(row, protocol=protocol) for row in rows]
     curves = curves_by(lambda depth: 0.005 * math.exp(-0.05 * depth), seeds=3)
     curves = [point for point in curves if (point.arm, point.depth) != ("plain", 110)]
     for seed, error in UNTREATED.items():
         points = falling(0.005 * math.exp(-0.05 * 110), depth=110, seed=seed)
-        curves += [replace(point, train_error=error if point.iteration > 500 else 0.9) for point in points]
+        curves += [
+            replace(point, train_error=error if point.iteration > 500 else 0.9) for point in points
+        ]
     write_table(cell.protocol_folder / RUNS_TABLE, rows, Record)
     write_table(cell.protocol_folder / CURVES_TABLE, curves, CurvePoint)
 
@@ -229,8 +325,17 @@ def untreated(tmp_path, protocol="quick", **changes) -> None:
 def treated(tmp_path, rescue: str, error: float = 0.2, seeds=(0,), **changes) -> None:
     cell = compose_cell(tmp_path, "+experiment=autopsy", f"rescue={rescue}")
     claim_tables([cell])
-    changes = {"protocol": cell.config.protocol.name, "iterations": cell.config.protocol.iterations, **changes}
-    rows = [made_up_record(arm="plain", depth=110, seed=seed, train_error=error + 0.001 * seed, **changes) for seed in seeds]
+    changes = {
+        "protocol": cell.config.protocol.name,
+        "iterations": cell.config.protocol.iterations,
+        **changes,
+    }
+    rows = [
+        made_up_record(
+            arm="plain", depth=110, seed=seed, train_error=error + 0.001 * seed, **changes
+        )
+        for seed in seeds
+    ]
     write_table(cell.protocol_folder / RUNS_TABLE, rows, Record)
     curves = [point for seed in seeds for point in curve(0.9, 0.5, 0.3, error, seed=seed)]
     write_table(cell.protocol_folder / CURVES_TABLE, curves, CurvePoint)
@@ -260,7 +365,9 @@ def test_what_helps_and_what_does_not_is_told(folder, tmp_path):
 
 def test_seeds_are_held_against_the_same_seed_untreated(folder, tmp_path):
     treated(tmp_path, "dirac", seeds=(1, 2, 5))
-    claim = claims.check(claims.read_case(folder, "quick"))[1 + list(claims.REMEDIES).index("dirac")]
+    claim = claims.check(claims.read_case(folder, "quick"))[
+        1 + list(claims.REMEDIES).index("dirac")
+    ]
     assert claim.criteria[0].values == pytest.approx((0.85 - 0.201, 0.84 - 0.202))
     assert claim.verdict == REPRODUCED
 
@@ -271,7 +378,10 @@ def test_missing_remedies_are_named_and_the_rest_is_judged(tmp_path):
     found = claims.check(claims.read_case(tmp_path / "autopsy", "quick"))
     assert found[1].seen == "missing: a learning rate of 0.01"
     assert found[4].verdict == REPRODUCED
-    assert (found[8].verdict, found[8].seen) == (INCONCLUSIVE, "missing: learning_rate, clipping, warmup, batch, longer")
+    assert (found[8].verdict, found[8].seen) == (
+        INCONCLUSIVE,
+        "missing: learning_rate, clipping, warmup, batch, longer",
+    )
 
 
 def test_the_table_says_what_a_remedy_changes_brings_and_costs(folder, tmp_path):
@@ -298,21 +408,33 @@ def test_seconds_of_another_processor_or_precision_are_no_price(folder, tmp_path
 
 
 @pytest.mark.parametrize(("same_cell", "price"), [(True, "90 (× 3)"), (False, "–")])
-def test_an_untreated_network_of_the_experiment_on_shortcuts_serves_for_the_price(folder, tmp_path, same_cell, price):
+def test_an_untreated_network_of_the_experiment_on_shortcuts_serves_for_the_price(
+    folder, tmp_path, same_cell, price
+):
     treated(tmp_path, "batch", processor="another one", seconds=90.0)
     ours = claims.read_case(folder, "quick").untreated.records[0]
     config_hash = ours.config_hash if same_cell else "of another configuration"
     there = tmp_path / "shortcuts" / "quick" / RUNS_TABLE
     there.parent.mkdir(parents=True)
-    write_table(there, [replace(ours, processor="another one", seconds=30.0, config_hash=config_hash)], Record)
+    write_table(
+        there,
+        [replace(ours, processor="another one", seconds=30.0, config_hash=config_hash)],
+        Record,
+    )
     case = claims.read_case(folder, "quick")
     assert {row[0]: row[9] for row in claims.table(case)}["a smaller batch"] == price
     assert len(case.untreated.records) == len(UNTREATED), "its error is not judged"
 
 
 def test_seconds_are_held_against_rows_of_the_same_machine_alone():
-    untreated = [made_up_record(seconds=seconds, processor=name) for seconds, name in ((40.0, "slow"), (10.0, "fast"), (30.0, "fast"))]
-    rows = [made_up_record(seconds=seconds, processor=name) for seconds, name in ((80.0, "slow"), (1000.0, "another"), (900.0, "another"))]
+    untreated = [
+        made_up_record(seconds=seconds, processor=name)
+        for seconds, name in ((40.0, "slow"), (10.0, "fast"), (30.0, "fast"))
+    ]
+    rows = [
+        made_up_record(seconds=seconds, processor=name)
+        for seconds, name in ((80.0, "slow"), (1000.0, "another"), (900.0, "another"))
+    ]
     assert claims.price(rows, untreated) == ("0.040 (× 2)", "80 (× 2)")
     assert claims.price(untreated, untreated) == ("0.010 (× 1)", "20 (× 1)")
 
@@ -320,7 +442,11 @@ def test_seconds_are_held_against_rows_of_the_same_machine_alone():
 def test_a_diverged_remedy_counts_as_guessing(folder, tmp_path):
     treated(tmp_path, "warmup", status=DIVERGED)
     path = folder / "quick-warmup"
-    write_table(path / RUNS_TABLE, [made_up_record(arm="plain", depth=110, status=DIVERGED, train_error=None)], Record)
+    write_table(
+        path / RUNS_TABLE,
+        [made_up_record(arm="plain", depth=110, status=DIVERGED, train_error=None)],
+        Record,
+    )
     write_table(path / CURVES_TABLE, [], CurvePoint)
     case = claims.read_case(folder, "quick")
     assert case.treated["warmup"].kinds == [DIVERGED]
@@ -337,7 +463,12 @@ def test_other_images_are_refused_in_one_line(folder, tmp_path, capsys):
 
 def test_figures_and_readme_are_the_same_twice_and_say_what_they_show(folder):
     first = {path: path.read_bytes() for path in figures.make(folder)}
-    assert {path.name for path in first} >= {"quick_errors.png", "quick_curves.svg", "quick_convergence.png", "README.md"}
+    assert {path.name for path in first} >= {
+        "quick_errors.png",
+        "quick_curves.svg",
+        "quick_convergence.png",
+        "README.md",
+    }
     assert {path: path.read_bytes() for path in figures.make(folder)} == first
     text = (folder / "README.md").read_text()
     assert "digits · protocol quick · 3 seeds untreated, 1 treated" in text
@@ -348,10 +479,19 @@ def test_figures_and_readme_are_the_same_twice_and_say_what_they_show(folder):
 
 def test_lines_are_drawn_over_the_depths_that_were_fitted(folder):
     path = folder.parent / "depth" / "quick"
-    shallow = [replace(row, depth=8) for row in read_runs(path) if (row.arm, row.depth) == ("plain", 20)]
+    shallow = [
+        replace(row, depth=8) for row in read_runs(path) if (row.arm, row.depth) == ("plain", 20)
+    ]
     write_table(path / RUNS_TABLE, [*read_runs(path), *shallow], Record)
-    points = [replace(point, depth=8) for point in read_curves(path) if (point.arm, point.depth) == ("plain", 20)]
-    points += [replace(point, train_error=0.89) if (point.arm, point.depth) == ("plain", 110) else point for point in read_curves(path)]
+    points = [
+        replace(point, depth=8)
+        for point in read_curves(path)
+        if (point.arm, point.depth) == ("plain", 20)
+    ]
+    points += [
+        replace(point, train_error=0.89) if (point.arm, point.depth) == ("plain", 110) else point
+        for point in read_curves(path)
+    ]
     write_table(path / CURVES_TABLE, points, CurvePoint)
     figure = figures.convergence_figure(claims.read_case(folder, "quick"))
     lines = figure.axes[1].get_lines()

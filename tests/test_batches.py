@@ -5,9 +5,20 @@ import math
 import pytest
 import torch
 
-from plainres.batches import Augmentation, Batch, EvaluationBatches, Normaliser, TrainingBatches, crop_and_mirror, evenly_spaced, warp
+from plainres.data.batches import (
+    Augmentation,
+    Batch,
+    EvaluationBatches,
+    Normaliser,
+    TrainingBatches,
+    crop_and_mirror,
+    evenly_spaced,
+    warp,
+)
 
-EVERYTHING = Augmentation(padding=2, mirror=True, rotation=20.0, scale=(0.8, 1.2), shift=1.5, noise=0.2)
+EVERYTHING = Augmentation(
+    padding=2, mirror=True, rotation=20.0, scale=(0.8, 1.2), shift=1.5, noise=0.2
+)
 
 
 def untouched(images):
@@ -17,22 +28,44 @@ def untouched(images):
 def numbered(count: int, channels: int = 1, size: int = 4):
     """Images whose pixels are their number; the labels say it too."""
     labels = torch.arange(count)
-    return labels.to(torch.uint8).view(-1, 1, 1, 1).expand(count, channels, size, size).contiguous(), labels
+    return labels.to(torch.uint8).view(-1, 1, 1, 1).expand(
+        count, channels, size, size
+    ).contiguous(), labels
 
 
 def noise(count: int, channels: int = 3, height: int = 8, width: int = 8, seed: int = 0):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (count, channels, height, width), generator=generator, dtype=torch.uint8)
+    return torch.randint(
+        0, 256, (count, channels, height, width), generator=generator, dtype=torch.uint8
+    )
 
 
-def stream(count: int = 40, augmentation: Augmentation = EVERYTHING, batch_size: int = 8, seed: int = 0, stop: int = 12, start: int = 0):
+def stream(
+    count: int = 40,
+    augmentation: Augmentation = EVERYTHING,
+    batch_size: int = 8,
+    seed: int = 0,
+    stop: int = 12,
+    start: int = 0,
+):
     pixels = noise(count)
-    return TrainingBatches(pixels, torch.arange(count), Normaliser(pixels, "channel"), augmentation, batch_size, seed, stop, start)
+    return TrainingBatches(
+        pixels,
+        torch.arange(count),
+        Normaliser(pixels, "channel"),
+        augmentation,
+        batch_size,
+        seed,
+        stop,
+        start,
+    )
 
 
 def augmented(images, augmentation: Augmentation, normaliser=untouched):
     """All images once, in their own order."""
-    batch = TrainingBatches(images, torch.arange(len(images)), normaliser, augmentation, len(images), seed=5, stop=1).batch(0)
+    batch = TrainingBatches(
+        images, torch.arange(len(images)), normaliser, augmentation, len(images), seed=5, stop=1
+    ).batch(0)
     return batch.images[batch.labels.argsort()]
 
 
@@ -99,7 +132,13 @@ def test_every_seed_step_and_image_is_augmented_otherwise(augmentation):
     pixels = noise(1).expand(40, -1, -1, -1)  # one picture, so that order makes no difference
 
     def images(seed: int, step: int):
-        return TrainingBatches(pixels, torch.arange(40), untouched, augmentation, batch_size=8, seed=seed, stop=12).batch(step).images
+        return (
+            TrainingBatches(
+                pixels, torch.arange(40), untouched, augmentation, batch_size=8, seed=seed, stop=12
+            )
+            .batch(step)
+            .images
+        )
 
     first = images(seed=0, step=0)
     assert not torch.equal(first, first.roll(1, 0))
@@ -110,18 +149,27 @@ def test_every_seed_step_and_image_is_augmented_otherwise(augmentation):
 
 def test_every_epoch_is_a_new_permutation_and_pixels_stay_with_their_labels():
     pixels, labels = numbered(24)
-    batches = batches_of(TrainingBatches(pixels, labels, untouched, Augmentation(), batch_size=6, seed=0, stop=12))
-    epochs = [torch.cat([batch.labels for batch in batches[first : first + 4]]) for first in (0, 4, 8)]
+    batches = batches_of(
+        TrainingBatches(pixels, labels, untouched, Augmentation(), batch_size=6, seed=0, stop=12)
+    )
+    epochs = [
+        torch.cat([batch.labels for batch in batches[first : first + 4]]) for first in (0, 4, 8)
+    ]
     for epoch in epochs:
         assert epoch.sort().values.tolist() == list(range(24))
     assert len({tuple(epoch.tolist()) for epoch in epochs} | {tuple(range(24))}) == 4
     for batch in batches:
-        assert torch.equal((batch.images * 255).round().long(), batch.labels.view(-1, 1, 1, 1).expand(batch.images.shape))
+        assert torch.equal(
+            (batch.images * 255).round().long(),
+            batch.labels.view(-1, 1, 1, 1).expand(batch.images.shape),
+        )
 
 
 def test_the_last_incomplete_batch_is_dropped():
     pixels, labels = numbered(23)
-    training = TrainingBatches(pixels, labels, untouched, Augmentation(), batch_size=5, seed=0, stop=8)
+    training = TrainingBatches(
+        pixels, labels, untouched, Augmentation(), batch_size=5, seed=0, stop=8
+    )
     batches = batches_of(training)
     assert training.steps_per_epoch == 4
     assert {len(batch.labels) for batch in batches} == {5}
@@ -136,7 +184,8 @@ def test_a_batch_may_be_the_whole_set_and_no_more():
     assert sorted(whole.batch(1).labels.tolist()) == [0, 1, 2, 3, 4]
     for batch_size in (0, 6):
         with pytest.raises(
-            ValueError, match=rf"^batch_size {batch_size} lies outside 1 to 5, the number of training images \(protocol.batch_size=…\)$"
+            ValueError,
+            match=rf"^batch_size {batch_size} lies outside 1 to 5, the number of training images \(protocol.batch_size=…\)$",
         ):
             TrainingBatches(pixels, labels, untouched, Augmentation(), batch_size, seed=0, stop=2)
 
@@ -152,7 +201,9 @@ def test_batches_have_the_networks_type_and_layout():
 def test_without_augmentation_a_batch_is_the_normalised_set():
     pixels = noise(10)
     normaliser = Normaliser(pixels, "pixel_mean")
-    torch.testing.assert_close(augmented(pixels, Augmentation(), normaliser), normaliser(pixels.float() / 255))
+    torch.testing.assert_close(
+        augmented(pixels, Augmentation(), normaliser), normaliser(pixels.float() / 255)
+    )
 
 
 # Crop and mirror
@@ -178,14 +229,19 @@ def test_crop_and_mirror_equals_loops(height, width, padding):
     images = torch.randn(20, 2, height, width)
     top, left = torch.randint(0, 2 * padding + 1, (2, 20))
     mirrored = torch.rand(20) < 0.5
-    assert torch.equal(crop_and_mirror(images, padding, top, left, mirrored), cropped_by_hand(images, padding, top, left, mirrored))
+    assert torch.equal(
+        crop_and_mirror(images, padding, top, left, mirrored),
+        cropped_by_hand(images, padding, top, left, mirrored),
+    )
 
 
 @pytest.mark.parametrize("padding", [0, 3])
 def test_a_crop_from_the_middle_changes_nothing(padding):
     images = torch.randn(4, 3, 5, 6)
     middle = torch.full((4,), padding)
-    assert torch.equal(crop_and_mirror(images, padding, middle, middle, torch.zeros(4, dtype=torch.bool)), images)
+    assert torch.equal(
+        crop_and_mirror(images, padding, middle, middle, torch.zeros(4, dtype=torch.bool)), images
+    )
     mirrored = crop_and_mirror(images, padding, middle, middle, torch.ones(4, dtype=torch.bool))
     assert torch.equal(mirrored, images.flip(-1))
 
@@ -202,10 +258,15 @@ def test_crops_take_every_offset_about_equally_often_and_do_not_mirror():
     pixels = torch.zeros(2500, 1, 9, 9, dtype=torch.uint8)
     pixels[:, :, 4, 4], pixels[:, :, 4, 5] = 255, 100
     out = augmented(pixels, Augmentation(padding=2))[:, 0]
-    rows, columns = (out == 1).flatten(1).long().argmax(1) // 9, (out == 1).flatten(1).long().argmax(1) % 9
+    rows, columns = (
+        (out == 1).flatten(1).long().argmax(1) // 9,
+        (out == 1).flatten(1).long().argmax(1) % 9,
+    )
     assert set(rows.tolist()) == set(columns.tolist()) == {2, 3, 4, 5, 6}
     counts = torch.bincount((rows - 2) * 5 + columns - 2, minlength=25)
-    assert 50 < counts.min() < counts.max() < 150  # 100 expected of each of the 25 offsets, deviation 10
+    assert (
+        50 < counts.min() < counts.max() < 150
+    )  # 100 expected of each of the 25 offsets, deviation 10
     right_of_it = out[torch.arange(2500), rows, columns + 1]
     assert torch.equal(right_of_it, torch.full((2500,), 100 / 255))
 
@@ -215,7 +276,9 @@ def test_the_border_of_a_crop_is_the_mean():
     normaliser = Normaliser(pixels, "channel")
     out = augmented(pixels, Augmentation(padding=3), normaliser)
     corners = out[:, 0, 0, 0]
-    assert (corners == 0).float().mean() > 0.5  # normalised 0, the mean; black would be about -9 deviations
+    assert (
+        corners == 0
+    ).float().mean() > 0.5  # normalised 0, the mean; black would be about -9 deviations
     assert out.min() > -3
 
 
@@ -229,7 +292,10 @@ def warped_by_hand(image, angle: float, scale: float, right: float, down: float)
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     for i in range(height):
         for j in range(width):
-            x, y = j - (width - 1) / 2 - right, (height - 1) / 2 - i + down  # y points up, as angles are counted
+            x, y = (
+                j - (width - 1) / 2 - right,
+                (height - 1) / 2 - i + down,
+            )  # y points up, as angles are counted
             from_x, from_y = (cos * x + sin * y) / scale, (-sin * x + cos * y) / scale
             column, row = from_x + (width - 1) / 2, (height - 1) / 2 - from_y
             for r in (math.floor(row), math.floor(row) + 1):
@@ -241,7 +307,12 @@ def warped_by_hand(image, angle: float, scale: float, right: float, down: float)
 
 def moved(images, angle: float = 0.0, scale: float = 1.0, right: float = 0.0, down: float = 0.0):
     count = len(images)
-    return warp(images, torch.full((count,), angle), torch.full((count,), scale), torch.tensor([[right, down]]).expand(count, 2))
+    return warp(
+        images,
+        torch.full((count,), angle),
+        torch.full((count,), scale),
+        torch.tensor([[right, down]]).expand(count, 2),
+    )
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 9), (10, 6)])
@@ -254,7 +325,13 @@ def test_warp_equals_loops_with_a_motion_for_each_image(height, width):
     out = warp(images, angle, scale, shift)
     for n in range(6):
         for c in range(2):
-            by_hand = warped_by_hand(images[n, c], angle[n].item(), scale[n].item(), shift[n, 0].item(), shift[n, 1].item())
+            by_hand = warped_by_hand(
+                images[n, c],
+                angle[n].item(),
+                scale[n].item(),
+                shift[n, 0].item(),
+                shift[n, 1].item(),
+            )
             torch.testing.assert_close(out[n, c], by_hand)
 
 
@@ -275,7 +352,9 @@ def test_whole_pixels_move_right_and_down(height, width):
 @pytest.mark.parametrize("turns", [1, 2, 3])
 def test_right_angles_turn_counter_clockwise(turns):
     images = torch.rand(3, 2, 7, 7)
-    torch.testing.assert_close(moved(images, angle=90.0 * turns), torch.rot90(images, turns, (2, 3)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        moved(images, angle=90.0 * turns), torch.rot90(images, turns, (2, 3)), atol=1e-5, rtol=0
+    )
 
 
 def test_an_image_of_unequal_sides_turns_without_shear():
@@ -289,7 +368,9 @@ def test_an_image_of_unequal_sides_turns_without_shear():
 def test_scale_two_enlarges_the_middle():
     image = torch.zeros(1, 1, 8, 8)
     image[:, :, 2:6, 2:6] = 1  # the middle half fills the image
-    assert moved(image, scale=2.0).min() > 0.4  # the border pixels lie a quarter pixel inside the edge of the patch
+    assert (
+        moved(image, scale=2.0).min() > 0.4
+    )  # the border pixels lie a quarter pixel inside the edge of the patch
     assert moved(image, scale=2.0)[0, 0, 1:7, 1:7].min() > 1 - 1e-5
     small = moved(torch.ones(1, 1, 8, 8), scale=0.5)
     assert small[0, 0, 3:5, 3:5].min() > 1 - 1e-5
@@ -317,7 +398,9 @@ def test_drawn_motions_fill_their_ranges_and_stay_within():
     beam[:, :, 11:14, 20:23] = 255  # to the right of the middle
     turned = augmented(beam, Augmentation(rotation=30.0))[:, 0]
     across = torch.arange(25.0) - 12
-    angles = torch.rad2deg(torch.atan2(-(turned.sum(2) * across).sum(1), (turned.sum(1) * across).sum(1)))
+    angles = torch.rad2deg(
+        torch.atan2(-(turned.sum(2) * across).sum(1), (turned.sum(1) * across).sum(1))
+    )
     assert -31 < angles.min() < -27
     assert 27 < angles.max() < 31
 
@@ -328,7 +411,9 @@ def test_drawn_motions_fill_their_ranges_and_stay_within():
 def test_noise_has_the_deviation_asked_for_and_comes_last():
     pixels = noise(200)
     normaliser = Normaliser(pixels, "channel")
-    added = augmented(pixels, Augmentation(noise=0.3), normaliser) - normaliser(pixels.float() / 255)
+    added = augmented(pixels, Augmentation(noise=0.3), normaliser) - normaliser(
+        pixels.float() / 255
+    )
     assert added.mean().item() == pytest.approx(0, abs=0.01)
     assert added.std().item() == pytest.approx(0.3, rel=0.02)
     assert added.std(0).min() > 0.2  # every pixel its own
@@ -342,14 +427,18 @@ def test_channel_normalisation_gives_every_channel_mean_zero_and_deviation_one()
     pixels[:, 1] //= 4
     normalised = Normaliser(pixels, "channel")(pixels.float() / 255)
     torch.testing.assert_close(normalised.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
-    torch.testing.assert_close(normalised.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        normalised.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0
+    )
 
 
 def test_pixel_mean_centres_every_pixel_and_keeps_the_scale():
     pixels = noise(50)
     normalised = Normaliser(pixels, "pixel_mean")(pixels.float() / 255)
     torch.testing.assert_close(normalised.mean(0), torch.zeros(3, 8, 8), atol=1e-6, rtol=0)
-    torch.testing.assert_close(normalised[3] - normalised[8], (pixels[3].float() - pixels[8].float()) / 255)
+    torch.testing.assert_close(
+        normalised[3] - normalised[8], (pixels[3].float() - pixels[8].float()) / 255
+    )
 
 
 @pytest.mark.parametrize("kind", ["channel", "pixel_mean"])
@@ -359,7 +448,9 @@ def test_one_grey_value_normalises_to_zero(kind):
 
 
 def test_an_unknown_normalisation_names_the_legal_ones():
-    with pytest.raises(ValueError, match=r"^normalisation 'mean' is unknown; legal: channel, pixel_mean, imagenet$"):
+    with pytest.raises(
+        ValueError, match=r"^normalisation 'mean' is unknown; legal: channel, pixel_mean, imagenet$"
+    ):
         Normaliser(noise(2), "mean")
 
 
@@ -379,7 +470,9 @@ def test_evaluation_uses_the_statistics_of_the_training_images():
     batch = next(iter(EvaluationBatches(test, torch.arange(20), Normaliser(training, "channel"))))
     flat = training.double().transpose(0, 1).flatten(1) / 255
     mean, deviation = flat.mean(1).view(1, 3, 1, 1), flat.std(1, correction=0).view(1, 3, 1, 1)
-    torch.testing.assert_close(batch.images, ((test.double() / 255 - mean) / deviation).float(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        batch.images, ((test.double() / 255 - mean) / deviation).float(), atol=1e-5, rtol=1e-5
+    )
     assert batch.images.mean() < -0.5  # darker than the training images, and it shows
 
 
@@ -401,13 +494,17 @@ def test_a_batch_of_large_images_has_as_many_pixels_as_one_of_small_images(side,
 
 def test_evaluation_has_no_empty_last_batch():
     pixels, labels = numbered(20)
-    assert [len(batch.labels) for batch in EvaluationBatches(pixels, labels, untouched, batch_size=10)] == [10, 10]
+    assert [
+        len(batch.labels) for batch in EvaluationBatches(pixels, labels, untouched, batch_size=10)
+    ] == [10, 10]
 
 
 @pytest.mark.parametrize("count", [1000, 64, 10])
 def test_few_images_of_a_set_in_order_of_its_classes_are_of_all_classes_alike(count):
     labels = torch.arange(10).repeat_interleave(5000)
-    assert labels[evenly_spaced(len(labels), count)].bincount().tolist() == pytest.approx([count / 10] * 10, abs=1)
+    assert labels[evenly_spaced(len(labels), count)].bincount().tolist() == pytest.approx(
+        [count / 10] * 10, abs=1
+    )
 
 
 @pytest.mark.parametrize("count", [None, 20, 21])

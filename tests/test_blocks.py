@@ -6,10 +6,23 @@ import torch
 from torch import nn
 from torchvision.models import resnet
 
-from plainres.blocks import SHORTCUTS, BasicBlock, ZeroPadShortcut, initialise, make_shortcut
+from plainres.networks.blocks import (
+    SHORTCUTS,
+    BasicBlock,
+    ZeroPadShortcut,
+    initialise,
+    make_shortcut,
+)
 
 # in_channels, out_channels, stride, height, width
-SHAPES = [(4, 8, 2, 8, 8), (4, 8, 2, 7, 5), (3, 8, 2, 6, 9), (5, 6, 1, 4, 4), (2, 7, 3, 8, 10), (16, 32, 2, 1, 1)]
+SHAPES = [
+    (4, 8, 2, 8, 8),
+    (4, 8, 2, 7, 5),
+    (3, 8, 2, 6, 9),
+    (5, 6, 1, 4, 4),
+    (2, 7, 3, 8, 10),
+    (16, 32, 2, 1, 1),
+]
 
 
 def zero_padded(x: np.ndarray, out_channels: int, stride: int) -> np.ndarray:
@@ -47,13 +60,24 @@ def test_option_a_splits_new_channels_half_before_and_half_after():
 def test_the_two_arms_have_the_same_parameters(shortcut):
     block = BasicBlock(4, 8, 2, shortcut)
     names = [name for name, _ in block.named_parameters()]
-    assert names == ["conv1.weight", "bn1.weight", "bn1.bias", "conv2.weight", "bn2.weight", "bn2.bias"]
+    assert names == [
+        "conv1.weight",
+        "bn1.weight",
+        "bn1.bias",
+        "conv2.weight",
+        "bn2.weight",
+        "bn2.bias",
+    ]
 
 
 @pytest.mark.parametrize(("in_channels", "out_channels", "stride", "height", "width"), SHAPES)
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
-def test_every_block_halves_and_widens_alike(shortcut, in_channels, out_channels, stride, height, width):
-    out = BasicBlock(in_channels, out_channels, stride, shortcut)(torch.randn(2, in_channels, height, width))
+def test_every_block_halves_and_widens_alike(
+    shortcut, in_channels, out_channels, stride, height, width
+):
+    out = BasicBlock(in_channels, out_channels, stride, shortcut)(
+        torch.randn(2, in_channels, height, width)
+    )
     assert out.shape == (2, out_channels, -(-height // stride), -(-width // stride))
 
 
@@ -81,7 +105,9 @@ def test_a_silent_residual_block_at_a_stage_border_is_option_a():
 
 @pytest.mark.parametrize(("out_channels", "stride"), [(4, 1), (8, 2)])
 def test_half_of_option_a_halves_the_shortcut_and_not_the_layers(out_channels, stride):
-    whole, half, plain = (BasicBlock(4, out_channels, stride, kind) for kind in ("zero_pad", "zero_pad_half", "none"))
+    whole, half, plain = (
+        BasicBlock(4, out_channels, stride, kind) for kind in ("zero_pad", "zero_pad_half", "none")
+    )
     for block in (half, plain):
         block.load_state_dict(whole.state_dict())
     x = torch.rand(2, 4, 7, 6)
@@ -89,7 +115,9 @@ def test_half_of_option_a_halves_the_shortcut_and_not_the_layers(out_channels, s
     for block in (whole, half, plain):
         block.relu = nn.Identity()  # what is added up, before the ReLU
         captured.append(block(x))
-    torch.testing.assert_close(captured[0] - captured[2], 2 * (captured[1] - captured[2]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        captured[0] - captured[2], 2 * (captured[1] - captured[2]), rtol=1e-4, atol=1e-5
+    )
     assert not torch.equal(captured[1], captured[2])
 
 
@@ -107,7 +135,10 @@ def test_gradient_passes_a_silent_residual_block_and_not_a_plain_one():
 def test_the_projection_block_is_torchvisions(in_channels, out_channels, stride, training):
     downsample = None
     if stride != 1:
-        downsample = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+        downsample = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
+            nn.BatchNorm2d(out_channels),
+        )
     reference = resnet.BasicBlock(in_channels, out_channels, stride, downsample).train(training)
     block = BasicBlock(in_channels, out_channels, stride, "projection").train(training)
     block.load_state_dict(reference.state_dict())
@@ -126,7 +157,12 @@ def test_a_block_leaves_its_input_as_it_was(shortcut, out_channels, stride):
 
 @pytest.mark.parametrize(
     ("kind", "at_border", "within_stage"),
-    [("none", 0, 0), ("zero_pad", 0, 0), ("projection", 4 * 8 + 2 * 8, 0), ("projection_everywhere", 4 * 8 + 2 * 8, 4 * 4 + 2 * 4)],
+    [
+        ("none", 0, 0),
+        ("zero_pad", 0, 0),
+        ("projection", 4 * 8 + 2 * 8, 0),
+        ("projection_everywhere", 4 * 8 + 2 * 8, 4 * 4 + 2 * 4),
+    ],
 )
 def test_parameters_beside_the_main_path(kind, at_border, within_stage):
     def beside(out_channels: int, stride: int) -> int:
@@ -140,7 +176,10 @@ def test_parameters_beside_the_main_path(kind, at_border, within_stage):
 @pytest.mark.parametrize(("out_channels", "stride"), [(4, 2), (8, 1)])
 def test_stride_alone_and_channels_alone_change_the_shape(out_channels, stride):
     projection = make_shortcut("projection", 4, out_channels, stride)
-    assert all(isinstance(module, kind) for module, kind in zip(projection, (nn.Conv2d, nn.BatchNorm2d), strict=True))
+    assert all(
+        isinstance(module, kind)
+        for module, kind in zip(projection, (nn.Conv2d, nn.BatchNorm2d), strict=True)
+    )
     assert projection[0].kernel_size == (1, 1)
     assert isinstance(make_shortcut("zero_pad", 4, out_channels, stride), ZeroPadShortcut)
 
@@ -148,9 +187,13 @@ def test_stride_alone_and_channels_alone_change_the_shape(out_channels, stride):
 @pytest.mark.parametrize("in_channels", [3, 4, 8, 16])
 def test_gradients_of_narrow_projections_in_channels_last_are_right(in_channels):
     """oneDNN writes past its memory here when it is left to it: this test may then end the process."""
-    projection = make_shortcut("projection", in_channels, 2 * in_channels, 2)[0].to(memory_format=torch.channels_last)
+    projection = make_shortcut("projection", in_channels, 2 * in_channels, 2)[0].to(
+        memory_format=torch.channels_last
+    )
     reference = nn.Conv2d(in_channels, 2 * in_channels, 1, 2, bias=False).double()
-    reference.load_state_dict({name: tensor.double() for name, tensor in projection.state_dict().items()})
+    reference.load_state_dict(
+        {name: tensor.double() for name, tensor in projection.state_dict().items()}
+    )
     for _ in range(5):
         x = torch.randn(32, in_channels, 8, 8)
         y = x.double().requires_grad_()
@@ -159,7 +202,9 @@ def test_gradients_of_narrow_projections_in_channels_last_are_right(in_channels)
         reference.zero_grad()
         projection(x).square().sum().backward()
         reference(y).square().sum().backward()
-        torch.testing.assert_close(projection.weight.grad.double(), reference.weight.grad, rtol=1e-4, atol=1e-2)
+        torch.testing.assert_close(
+            projection.weight.grad.double(), reference.weight.grad, rtol=1e-4, atol=1e-2
+        )
         torch.testing.assert_close(x.grad.double(), y.grad, rtol=1e-4, atol=1e-3)
 
 
@@ -180,7 +225,9 @@ def test_he_initialisation_of_one_layer():
     assert weights.std().item() == pytest.approx(deviation, rel=0.03)
     assert abs(weights.mean().item()) < 0.03 * deviation
     inside = (weights.abs() < deviation).float().mean().item()
-    assert inside == pytest.approx(0.683, abs=0.01)  # normal; a uniform distribution has 0.577 there
+    assert inside == pytest.approx(
+        0.683, abs=0.01
+    )  # normal; a uniform distribution has 0.577 there
 
 
 def test_initialisation_reaches_every_block_and_leaves_linear_layers():
@@ -192,7 +239,9 @@ def test_initialisation_reaches_every_block_and_leaves_linear_layers():
     assert not any((parameter == 7).any() for parameter in network[0].parameters())
     for name, parameter in network[0].named_parameters():
         if parameter.ndim == 1:
-            assert torch.equal(parameter, torch.full_like(parameter, 1.0 if name.endswith("weight") else 0.0)), name
+            assert torch.equal(
+                parameter, torch.full_like(parameter, 1.0 if name.endswith("weight") else 0.0)
+            ), name
     assert torch.equal(network[1].weight, linear)
 
 
@@ -205,7 +254,9 @@ def test_pytorchs_initialisation_is_uniform_within_the_root_of_the_fan_in():
 
 
 def test_an_unknown_initialisation_names_the_legal_ones():
-    with pytest.raises(ValueError, match=r"^initialisation 'zeros' is unknown; legal: he, pytorch, dirac$"):
+    with pytest.raises(
+        ValueError, match=r"^initialisation 'zeros' is unknown; legal: he, pytorch, dirac$"
+    ):
         initialise(nn.Conv2d(1, 1, 1), "zeros")
 
 
@@ -221,10 +272,14 @@ def test_dirac_layers_pass_on_what_a_relu_has_let_through():
 
 def test_dirac_channels_that_a_layer_adds_can_learn_and_the_first_layer_sees_the_image_as_ever():
     torch.manual_seed(1)
-    he = nn.Sequential(nn.Conv2d(1, 8, 3, bias=False), nn.BatchNorm2d(8), BasicBlock(8, 16, 2, "projection"))
+    he = nn.Sequential(
+        nn.Conv2d(1, 8, 3, bias=False), nn.BatchNorm2d(8), BasicBlock(8, 16, 2, "projection")
+    )
     initialise(he)
     torch.manual_seed(1)
-    dirac = nn.Sequential(nn.Conv2d(1, 8, 3, bias=False), nn.BatchNorm2d(8), BasicBlock(8, 16, 2, "projection"))
+    dirac = nn.Sequential(
+        nn.Conv2d(1, 8, 3, bias=False), nn.BatchNorm2d(8), BasicBlock(8, 16, 2, "projection")
+    )
     initialise(dirac, "dirac")
     assert torch.equal(dirac[0].weight, he[0].weight)
     assert torch.equal(dirac[1].bias, torch.zeros(8))

@@ -7,9 +7,9 @@ import sys
 import pytest
 from composing import compose_cell
 
-from plainres import cell as cells
-from plainres import record as records
-from plainres.cell import Cell, claim_tables
+from plainres.records import schema as records
+from plainres.run import cell as cells
+from plainres.run.cell import Cell, claim_tables
 
 QUICK = ("protocol=quick", "model=plain")
 
@@ -43,7 +43,11 @@ def measure(cell: Cell, record: records.Record) -> None:
 
 
 def content(folder) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 # Identity
@@ -57,11 +61,20 @@ def test_a_cell_lives_where_its_name_says(compose, tmp_path):
 
 def test_the_arms_differ_in_name_and_shortcut_alone(compose):
     plain, residual = compose().identity, compose("model=residual").identity
-    assert records.config_differences(plain, residual) == ["arm: plain → residual", "model.shortcut: none → zero_pad"]
+    assert records.config_differences(plain, residual) == [
+        "arm: plain → residual",
+        "model.shortcut: none → zero_pad",
+    ]
 
 
 @pytest.mark.parametrize(
-    "overrides", [["data.root=/elsewhere"], ["jobs=1", "threads=3"], ["force=true"], ["protocol.log_every=1", "protocol.evaluate_every=1"]]
+    "overrides",
+    [
+        ["data.root=/elsewhere"],
+        ["jobs=1", "threads=3"],
+        ["force=true"],
+        ["protocol.log_every=1", "protocol.evaluate_every=1"],
+    ],
 )
 def test_how_and_where_a_cell_runs_is_not_its_identity(compose, overrides):
     assert compose(*overrides).identity == compose().identity
@@ -84,11 +97,17 @@ def test_the_schedule_is_the_protocols(compose):
     [
         (["model.depth=21"], "depth 21 is not 6n.2; nearest: 20 and 26"),
         (["model.depth=20.5"], "depth 20.5 is not a whole number"),
-        (["model=plain", "model.shortcut=projection"], "model.shortcut projection in the plain arm, which has none; ARMS=residual"),
+        (
+            ["model=plain", "model.shortcut=projection"],
+            "model.shortcut projection in the plain arm, which has none; ARMS=residual",
+        ),
         (["seed=-1"], "seed -1 is not a whole number from 0 up"),
         (["seed=x"], "seed 'x' is not a whole number"),
         (["data=image_folder"], "data.label is not set; data=image_folder needs data.label=…"),
-        (["data=image_folder", "data.label=mine"], "data.root is not set; data=image_folder needs data.root=…"),
+        (
+            ["data=image_folder", "data.label=mine"],
+            "data.root is not set; data=image_folder needs data.root=…",
+        ),
         (["protocol.iterations=0"], "protocol.iterations 0 is not a whole number from 1 up"),
         (["protocol.iterations=50"], "warmup_iterations 100 lies outside 0 to iterations - 1 = 49"),
         (["protocol.clip_norm=0"], "clip_norm 0 is not a number above 0; null clips nothing"),
@@ -98,7 +117,10 @@ def test_the_schedule_is_the_protocols(compose):
         (["protocol.evaluate_every=null"], "protocol.evaluate_every None is not"),
         (["protocol.evaluation_images=0"], "protocol.evaluation_images 0 is not"),
         (["protocol.error_window=-1"], "protocol.error_window -1 is not"),
-        (["protocol.learning_rate=fast"], "protocol.learning_rate 'fast' is not a number from 0 up"),
+        (
+            ["protocol.learning_rate=fast"],
+            "protocol.learning_rate 'fast' is not a number from 0 up",
+        ),
         (["protocol.learning_rate=-1"], "protocol.learning_rate -1 is not"),
         (["protocol.batch_size=true"], "protocol.batch_size True is not"),
         (["model.width=0"], "model.width 0 is not a whole number from 1 up"),
@@ -114,7 +136,10 @@ def test_a_configuration_that_no_run_can_have(compose, overrides, message):
         compose(*overrides).check()
 
 
-@pytest.mark.parametrize("overrides", [[], ["model.depth=1202", "seed=5"], ["data=image_folder", "data.label=mine", "data.root=x"]])
+@pytest.mark.parametrize(
+    "overrides",
+    [[], ["model.depth=1202", "seed=5"], ["data=image_folder", "data.label=mine", "data.root=x"]],
+)
 def test_a_configuration_that_a_run_can_have(compose, overrides):
     compose(*overrides).check()
 
@@ -139,7 +164,16 @@ def test_a_diverged_cell_is_finished_too(compose, record_of):
     assert cell.finished().status == records.DIVERGED
 
 
-@pytest.mark.parametrize("override", ["seed=1", "model.depth=32", "model=residual", "protocol.iterations=500", "protocol.name=other"])
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=1",
+        "model.depth=32",
+        "model=residual",
+        "protocol.iterations=500",
+        "protocol.name=other",
+    ],
+)
 def test_another_cells_record_is_not_this_ones(compose, record_of, override):
     measure(compose(), record_of(compose()))
     assert compose(override).finished() is None
@@ -158,7 +192,11 @@ def test_rows_of_the_table_count_as_finished_only_when_asked(compose, record_of)
 
 def test_the_folders_record_goes_before_the_tables_row(compose, record_of):
     cell = compose("missing=true")
-    records.write_table(cell.protocol_folder / records.RUNS_TABLE, [record_of(cell, test_error=0.75)], records.Record)
+    records.write_table(
+        cell.protocol_folder / records.RUNS_TABLE,
+        [record_of(cell, test_error=0.75)],
+        records.Record,
+    )
     measure(cell, record_of(cell, test_error=0.25))
     assert cell.finished().test_error == 0.25
 
@@ -178,7 +216,9 @@ def test_a_new_folder_and_ones_own_are_not_refused(compose, record_of):
     assert [path.name for path in cell.folder.parent.iterdir()] == [cell.name]
 
 
-def test_a_folder_of_another_configuration_is_refused_in_one_line_and_left_alone(compose, record_of):
+def test_a_folder_of_another_configuration_is_refused_in_one_line_and_left_alone(
+    compose, record_of
+):
     measure(compose(), record_of(compose()))
     other = compose("protocol.learning_rate=0.05", "data.mirror=true")
     before = content(other.folder)
@@ -195,7 +235,11 @@ def test_a_folder_of_another_configuration_is_refused_in_one_line_and_left_alone
 
 
 def test_force_sets_folders_aside_one_after_another(compose, record_of):
-    first, second, third = compose(), compose("protocol.momentum=0.8", "force=true"), compose("protocol.momentum=0.7", "force=true")
+    first, second, third = (
+        compose(),
+        compose("protocol.momentum=0.8", "force=true"),
+        compose("protocol.momentum=0.7", "force=true"),
+    )
     measure(first, record_of(first, test_error=0.5))
     before = content(first.folder)
     measure(second, record_of(second, test_error=0.25))
@@ -223,7 +267,11 @@ def test_tables_of_the_same_configuration_stay(compose, record_of):
     cell = compose()
     assert claim_tables([cell]) is None
     before = write_tables(cell, [record_of(cell)])
-    sweep = [compose("model=residual"), compose("model.depth=56", "seed=4"), compose("jobs=1", "data.root=/elsewhere")]
+    sweep = [
+        compose("model=residual"),
+        compose("model.depth=56", "seed=4"),
+        compose("jobs=1", "data.root=/elsewhere"),
+    ]
     for cell in sweep:
         assert claim_tables([cell]) is None
     assert claim_tables(sweep) is None
@@ -231,16 +279,25 @@ def test_tables_of_the_same_configuration_stay(compose, record_of):
 
 
 def test_tables_of_another_configuration_move_aside_without_loss(compose, record_of):
-    first, second, third = compose(), compose("data.label=other digits"), compose("data.label=yet others")
+    first, second, third = (
+        compose(),
+        compose("data.label=other digits"),
+        compose("data.label=yet others"),
+    )
     claim_tables([first])
     old = write_tables(first, [record_of(first)])
     folder = first.protocol_folder
 
     line = claim_tables([second])
-    assert line.startswith(f"the tables in {folder} are of another configuration (data.label: digits → other digits)")
+    assert line.startswith(
+        f"the tables in {folder} are of another configuration (data.label: digits → other digits)"
+    )
     assert line.endswith(f"set aside as {folder / 'earlier.old1'}")
     assert content(folder / "earlier.old1") == old
-    assert list(content(folder)) == [records.CONFIG_FILE, *(f"earlier.old1/{name}" for name in sorted(old))]
+    assert list(content(folder)) == [
+        records.CONFIG_FILE,
+        *(f"earlier.old1/{name}" for name in sorted(old)),
+    ]
     assert claim_tables([second]) is None
 
     newer = write_tables(second, [record_of(second, test_error=0.5)])
@@ -273,7 +330,7 @@ def test_cells_keep_their_folders_when_tables_move(compose, record_of):
 HOLD = """
 import sys
 from omegaconf import OmegaConf
-from plainres.cell import Cell
+from plainres.run.cell import Cell
 config = {"results_dir": sys.argv[1], "slug": "depth", "protocol": {"name": "quick"}, "model": {"depth": 20}, "seed": 0}
 with Cell(OmegaConf.create(config), "plain").locked():
     print("locked", flush=True)
@@ -289,7 +346,13 @@ def impatient(monkeypatch):
 def test_a_locked_cell_is_refused_and_free_again_afterwards(compose, impatient):
     one, other = compose(), compose()
     with one.locked():
-        with pytest.raises(OSError, match=rf"^{one.folder} is being trained by process \d+; wait for it or stop it$"), other.locked():
+        with (
+            pytest.raises(
+                OSError,
+                match=rf"^{one.folder} is being trained by process \d+; wait for it or stop it$",
+            ),
+            other.locked(),
+        ):
             pass
         with compose("seed=1").locked(), compose("model=residual").locked():  # only this cell is
             pass
@@ -307,10 +370,15 @@ def test_a_lock_ends_with_an_error(compose, impatient):
 def test_a_lock_goes_with_the_process_that_holds_it(compose, impatient, tmp_path):
     cell = compose()
     command = [sys.executable, "-c", HOLD, str(tmp_path / "results")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
         try:
             assert holder.stdout.readline() == "locked\n"
-            with pytest.raises(OSError, match=rf"is being trained by process {holder.pid};"), cell.locked():
+            with (
+                pytest.raises(OSError, match=rf"is being trained by process {holder.pid};"),
+                cell.locked(),
+            ):
                 pass
         finally:
             holder.kill()

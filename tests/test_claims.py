@@ -7,8 +7,8 @@ import pytest
 from made_up import made_up_record
 
 from experiments.depth import claims
-from experiments.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from plainres.record import DIVERGED, RUNS_TABLE, Record, write_table
+from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
+from plainres.records.schema import DIVERGED, RUNS_TABLE, Record, write_table
 
 PLAIN = {20: 0.03, 32: 0.05, 44: 0.28, 56: 0.48, 110: 0.84}
 RESIDUAL = {20: 0.020, 32: 0.018, 44: 0.016, 56: 0.014, 110: 0.010}
@@ -23,7 +23,13 @@ def records(plain=PLAIN, residual=RESIDUAL, seeds=3, **changes) -> list[Record]:
     arms = {"plain": plain, "residual": residual}
     cells = itertools.product(arms, claims.DEPTHS, range(seeds))
     return [
-        made_up_record(arm=arm, depth=depth, seed=seed, train_error=arms[arm][depth] + jitter(arm, depth, seed), **changes)
+        made_up_record(
+            arm=arm,
+            depth=depth,
+            seed=seed,
+            train_error=arms[arm][depth] + jitter(arm, depth, seed),
+            **changes,
+        )
         for arm, depth, seed in cells
     ]
 
@@ -58,7 +64,11 @@ def test_a_rise_within_the_margin_is_no_rise_and_no_fall():
 
 def test_seeds_that_scatter_wider_than_the_effect_are_inconclusive():
     noise = (0.1, -0.2, 0.1)
-    plain = [made_up_record(arm="plain", depth=d, seed=s, train_error=0.3 + noise[(s + d) % 3]) for d in claims.DEPTHS for s in range(3)]
+    plain = [
+        made_up_record(arm="plain", depth=d, seed=s, train_error=0.3 + noise[(s + d) % 3])
+        for d in claims.DEPTHS
+        for s in range(3)
+    ]
     assert verdicts(plain + [row for row in records() if row.arm == "residual"])[0] == INCONCLUSIVE
 
 
@@ -85,8 +95,16 @@ def test_a_missing_cell_is_named_and_decides_nothing():
     ("lost", "depths", "seeds"),
     [
         (["plain-56-seed1"], (20, 32, 44, 110), (0, 1, 2)),
-        ([f"{arm}-{depth}-seed2" for arm in claims.ARMS for depth in (20, 32, 44, 56)], claims.DEPTHS, (0, 1)),
-        ([f"plain-{depth}-seed{seed}" for depth in claims.DEPTHS for seed in (1, 2)], claims.DEPTHS, (0,)),
+        (
+            [f"{arm}-{depth}-seed2" for arm in claims.ARMS for depth in (20, 32, 44, 56)],
+            claims.DEPTHS,
+            (0, 1),
+        ),
+        (
+            [f"plain-{depth}-seed{seed}" for depth in claims.DEPTHS for seed in (1, 2)],
+            claims.DEPTHS,
+            (0,),
+        ),
     ],
 )
 def test_the_largest_part_without_a_missing_cell_is_judged_and_named(lost, depths, seeds):
@@ -95,11 +113,17 @@ def test_the_largest_part_without_a_missing_cell_is_judged_and_named(lost, depth
     part = claims.complete_part(rows, grid)
     assert (part.depths, part.seeds, part.missing) == (depths, seeds, ())
     text = claims.report(rows, grid, claims.check(part))
-    assert f"missing cells: {', '.join(sorted(lost, key=list(grid.missing).index))}; judged where none is: {part.where}" in text
+    assert (
+        f"missing cells: {', '.join(sorted(lost, key=list(grid.missing).index))}; judged where none is: {part.where}"
+        in text
+    )
 
 
 def test_a_grid_of_other_depths_is_judged_as_it_is():
-    rows = [made_up_record(arm=row.arm, depth=row.depth + 6, seed=row.seed, train_error=row.train_error) for row in records()]
+    rows = [
+        made_up_record(arm=row.arm, depth=row.depth + 6, seed=row.seed, train_error=row.train_error)
+        for row in records()
+    ]
     grid = claims.grid_of(rows)
     assert grid.depths == (26, 38, 50, 62, 116)
     assert [claim.verdict for claim in claims.check(grid)] == [REPRODUCED] * 4
@@ -107,7 +131,9 @@ def test_a_grid_of_other_depths_is_judged_as_it_is():
 
 def test_one_depth_alone_decides_nothing():
     found = claims.check(claims.grid_of(records(), depths=(56,)))
-    assert [(claim.verdict, claim.seen) for claim in found] == [(INCONCLUSIVE, "one depth: a change needs two")] * 4
+    assert [(claim.verdict, claim.seen) for claim in found] == [
+        (INCONCLUSIVE, "one depth: a change needs two")
+    ] * 4
 
 
 def test_a_grid_of_which_nothing_is_complete_stays_inconclusive():
@@ -120,7 +146,10 @@ def test_the_grid_can_be_narrowed_to_what_was_run():
     rows = [row for row in records() if row.depth in (20, 56)]
     assert INCONCLUSIVE in verdicts(rows)
     assert verdicts(rows, depths=(56, 20)) == [REPRODUCED] * 4
-    assert verdicts([row for row in records() if row.cell != "plain-56-seed1"], seeds=(0, 2)) == [REPRODUCED] * 4
+    assert (
+        verdicts([row for row in records() if row.cell != "plain-56-seed1"], seeds=(0, 2))
+        == [REPRODUCED] * 4
+    )
 
 
 def test_depths_that_are_not_in_the_grid_change_nothing():
@@ -130,7 +159,14 @@ def test_depths_that_are_not_in_the_grid_change_nothing():
 
 def test_a_diverged_run_counts_as_guessing_and_is_named():
     rows = [
-        made_up_record(arm="plain", depth=110, seed=row.seed, status=DIVERGED, train_error=None, test_error=None)
+        made_up_record(
+            arm="plain",
+            depth=110,
+            seed=row.seed,
+            status=DIVERGED,
+            train_error=None,
+            test_error=None,
+        )
         if (row.arm, row.depth) == ("plain", 110)
         else row
         for row in records()
@@ -138,7 +174,9 @@ def test_a_diverged_run_counts_as_guessing_and_is_named():
     grid = claims.grid_of(rows)
     assert verdicts(rows) == [REPRODUCED] * 4
     assert grid.errors["plain", 110, 0] == pytest.approx(0.9)
-    assert "diverged, counted as guessing: plain-110-seed0, plain-110-seed1" in claims.report(rows, grid, claims.check(grid))
+    assert "diverged, counted as guessing: plain-110-seed0, plain-110-seed1" in claims.report(
+        rows, grid, claims.check(grid)
+    )
 
 
 def test_a_diverged_residual_network_contradicts():
@@ -166,7 +204,12 @@ def test_differences_are_paired_within_seeds():
     level = (0.0, 0.1, 0.2)
     arms = {"plain": PLAIN, "residual": RESIDUAL}
     rows = [
-        made_up_record(arm=arm, depth=depth, seed=seed, train_error=arms[arm][depth] / 4 + 0.3 + level[seed] + JITTER[(seed + depth) % 3])
+        made_up_record(
+            arm=arm,
+            depth=depth,
+            seed=seed,
+            train_error=arms[arm][depth] / 4 + 0.3 + level[seed] + JITTER[(seed + depth) % 3],
+        )
         for arm, depth, seed in itertools.product(arms, claims.DEPTHS, range(3))
     ]
     assert verdicts(rows)[0] == REPRODUCED
@@ -189,7 +232,10 @@ def test_one_criterion_that_scatters_keeps_a_claim_open_and_is_named():
 def test_holm_makes_four_claims_harder_than_one():
     found = claims.check(claims.grid_of(records()))
     for claim in found:
-        alone = max([criterion.p for criterion in claim.criteria] + ([claim.trend] if claim.trend is not None else []))
+        alone = max(
+            [criterion.p for criterion in claim.criteria]
+            + ([claim.trend] if claim.trend is not None else [])
+        )
         assert alone <= claim.p <= 4 * alone
     assert max(claim.p for claim in found) > 0
 
@@ -208,13 +254,18 @@ def test_other_measures_of_training_are_judged_and_their_disagreement_is_said():
             depth=row.depth,
             seed=row.seed,
             train_error=row.train_error,
-            train_error_eval=rising[row.depth] + jitter(row.arm, row.depth, row.seed) if row.arm == "residual" else row.train_error,
+            train_error_eval=rising[row.depth] + jitter(row.arm, row.depth, row.seed)
+            if row.arm == "residual"
+            else row.train_error,
             train_loss=row.train_error,
         )
         for row in records()
     ]
     lines = claims.disagreements(rows, claims.grid_of(rows))
-    assert [line.split(":")[1] for line in lines] == [" training error does not rise with depth", " training error falls with depth"]
+    assert [line.split(":")[1] for line in lines] == [
+        " training error does not rise with depth",
+        " training error falls with depth",
+    ]
     for line in lines:
         assert "not reproduced by training error in evaluation mode" in line
         assert line.endswith("reproduced by running error")
@@ -238,7 +289,13 @@ def test_the_long_report_holds_what_the_short_one_rests_on():
 
 
 @pytest.mark.parametrize(
-    ("rows", "status"), [(records(), 0), (records(plain=RESIDUAL), 1), ([row for row in records() if row.depth != 44], 0), ([], 2)]
+    ("rows", "status"),
+    [
+        (records(), 0),
+        (records(plain=RESIDUAL), 1),
+        ([row for row in records() if row.depth != 44], 0),
+        ([], 2),
+    ],
 )
 def test_exit_status_says_whether_something_is_contradicted(tmp_path, capsys, rows, status):
     if rows:
@@ -249,7 +306,10 @@ def test_exit_status_says_whether_something_is_contradicted(tmp_path, capsys, ro
         assert err.count("\n") == 1
         assert "make sweep-depth PROTOCOL=" in err
     else:
-        assert "digits, protocol quick, 3 seeds; running training error in %, last 200 iterations" in out
+        assert (
+            "digits, protocol quick, 3 seeds; running training error in %, last 200 iterations"
+            in out
+        )
         assert out.count("(a)") == 1
 
 

@@ -5,12 +5,14 @@ import torch
 from torch import nn
 from torchvision import models
 
-from plainres.blocks import SqueezeExcitationBlock, SqueezeExcitationBottleneck
-from plainres.classics import AlexNet, LeNet5, googlenet, inception_v3, vgg
-from plainres.network import CifarNetwork, ImageNetwork
+from plainres.networks.blocks import SqueezeExcitationBlock, SqueezeExcitationBottleneck
+from plainres.networks.classics import AlexNet, LeNet5, googlenet, inception_v3, vgg
+from plainres.networks.resnet import CifarNetwork, ImageNetwork
 
 
-def falls(network: nn.Module, images: torch.Tensor, steps: int = 20, learning_rate: float = 0.01) -> bool:
+def falls(
+    network: nn.Module, images: torch.Tensor, steps: int = 20, learning_rate: float = 0.01
+) -> bool:
     """Whether the loss of one fixed batch falls by a tenth or more."""
     torch.manual_seed(1)
     labels = torch.arange(len(images)) % 3
@@ -25,7 +27,9 @@ def falls(network: nn.Module, images: torch.Tensor, steps: int = 20, learning_ra
     return losses[-1] < 0.9 * losses[0]
 
 
-@pytest.mark.parametrize(("era", "kinds"), [("1998", (nn.Tanh, nn.AvgPool2d)), ("modern", (nn.ReLU, nn.MaxPool2d))])
+@pytest.mark.parametrize(
+    ("era", "kinds"), [("1998", (nn.Tanh, nn.AvgPool2d)), ("modern", (nn.ReLU, nn.MaxPool2d))]
+)
 def test_lenet5_in_both_eras(era, kinds):
     torch.manual_seed(0)
     network = LeNet5(era=era)
@@ -43,7 +47,10 @@ def test_lenet5_in_both_eras(era, kinds):
         (lambda: vgg(12), "depth 12 is none of vgg's; legal: 11, 13, 16, 19"),
         (lambda: vgg(norm="layer"), "norm 'layer' is unknown; legal: none, batch"),
         (lambda: vgg(width=16), "width 16 goes with head=small only"),
-        (lambda: ImageNetwork(20, "none"), "depth 20 is none of ImageNetwork's; legal: 18, 34, 50, 101, 152"),
+        (
+            lambda: ImageNetwork(20, "none"),
+            "depth 20 is none of ImageNetwork's; legal: 18, 34, 50, 101, 152",
+        ),
         (lambda: LeNet5()(torch.zeros(1, 1, 28, 28)), "LeNet-5 takes 32×32 images, not 28×28"),
     ],
 )
@@ -71,33 +78,54 @@ def test_small_images(make, size, channels):
 
 @pytest.mark.parametrize(
     ("make", "size"),
-    [(AlexNet, 227), (vgg, 224), (googlenet, 224), (inception_v3, 299), (lambda **k: ImageNetwork(101, "none", **k), 224)],
+    [
+        (AlexNet, 227),
+        (vgg, 224),
+        (googlenet, 224),
+        (inception_v3, 299),
+        (lambda **k: ImageNetwork(101, "none", **k), 224),
+    ],
 )
 @pytest.mark.parametrize("channels", [1, 3])
 def test_large_images(make, size, channels):
     with torch.device("meta"):
         network = make(num_classes=7, in_channels=channels)
         assert network.eval()(torch.zeros(1, channels, size, size)).shape == (1, 7)
-        assert isinstance(network.train()(torch.zeros(2, channels, size, size)), torch.Tensor), "no auxiliary head"
+        assert isinstance(network.train()(torch.zeros(2, channels, size, size)), torch.Tensor), (
+            "no auxiliary head"
+        )
 
 
-@pytest.mark.parametrize(("make", "size", "heads", "parameters"), [(googlenet, 224, 3, 13_004_888), (inception_v3, 299, 2, 27_161_264)])
+@pytest.mark.parametrize(
+    ("make", "size", "heads", "parameters"),
+    [(googlenet, 224, 3, 13_004_888), (inception_v3, 299, 2, 27_161_264)],
+)
 def test_auxiliary_heads_are_there_in_training_alone(make, size, heads, parameters):
     with torch.device("meta"):
         network = make(auxiliary_weight=0.3)
-        assert sum(parameter.numel() for parameter in network.parameters()) == parameters, "as torchvision's documentation has it"
-        assert [logits.shape for logits in network.train()(torch.zeros(2, 3, size, size))] == [(2, 1000)] * heads
+        assert sum(parameter.numel() for parameter in network.parameters()) == parameters, (
+            "as torchvision's documentation has it"
+        )
+        assert [logits.shape for logits in network.train()(torch.zeros(2, 3, size, size))] == [
+            (2, 1000)
+        ] * heads
         assert network.eval()(torch.zeros(1, 3, size, size)).shape == (1, 1000)
 
 
 def test_images_too_small_for_the_auxiliary_head_of_inception_are_refused():
     with torch.device("meta"):
         network = inception_v3(auxiliary_weight=0.4)
-        with pytest.raises(ValueError, match=r"auxiliary head takes features of 17 pixels a side or more.* got 12; data\.image_size=299"):
+        with pytest.raises(
+            ValueError,
+            match=r"auxiliary head takes features of 17 pixels a side or more.* got 12; data\.image_size=299",
+        ):
             network.train()(torch.zeros(2, 3, 224, 224))
 
 
-@pytest.mark.parametrize(("make", "name", "std"), [(googlenet, "conv1.conv", 0.01), (inception_v3, "Conv2d_1a_3x3.conv", 0.1)])
+@pytest.mark.parametrize(
+    ("make", "name", "std"),
+    [(googlenet, "conv1.conv", 0.01), (inception_v3, "Conv2d_1a_3x3.conv", 0.1)],
+)
 def test_the_first_layer_starts_alike_for_grey_and_for_colour(make, name, std):
     for channels in (1, 3):
         weight = make(num_classes=2, in_channels=channels).get_submodule(name).weight
@@ -142,7 +170,10 @@ def test_plain_networks_have_no_more_than_the_main_path(depth):
     ("kind", "layers"),
     [
         (SqueezeExcitationBlock, ("conv1", "bn1", "relu", "conv2", "bn2")),
-        (SqueezeExcitationBottleneck, ("conv1", "bn1", "relu", "conv2", "bn2", "relu", "conv3", "bn3")),
+        (
+            SqueezeExcitationBottleneck,
+            ("conv1", "bn1", "relu", "conv2", "bn2", "relu", "conv3", "bn3"),
+        ),
     ],
 )
 def test_squeeze_and_excitation_weighs_channels_by_the_whole_image(kind, layers):
@@ -153,7 +184,9 @@ def test_squeeze_and_excitation_weighs_channels_by_the_whole_image(kind, layers)
     main = images
     for name in layers:
         main = block.get_submodule(name)(main)
-    hidden = torch.relu(block.se.fc1.weight.flatten(1) @ main.mean((2, 3)).T + block.se.fc1.bias[:, None])
+    hidden = torch.relu(
+        block.se.fc1.weight.flatten(1) @ main.mean((2, 3)).T + block.se.fc1.bias[:, None]
+    )
     weights = torch.sigmoid(block.se.fc2.weight.flatten(1) @ hidden + block.se.fc2.bias[:, None]).T
     torch.testing.assert_close(block(images), torch.relu(main * weights[:, :, None, None] + images))
 

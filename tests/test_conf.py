@@ -9,10 +9,10 @@ import torch
 from composing import CONF, ROOT, committed, compose_cell
 from omegaconf import OmegaConf
 
-from plainres import data
-from plainres.batches import NORMALISATIONS, Augmentation
-from plainres.machine import PRECISIONS
-from plainres.record import cell_config, config_differences, shared_config
+from plainres.data import images as data
+from plainres.data.batches import NORMALISATIONS, Augmentation
+from plainres.records.schema import cell_config, config_differences, shared_config
+from plainres.training.machine import PRECISIONS
 
 PROTOCOLS = sorted(path.stem for path in (CONF / "protocol").glob("*.yaml"))
 SOURCES = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
@@ -30,7 +30,9 @@ def test_every_protocol_and_arm_composes_into_a_run(tmp_path, protocol, model):
     chosen = cell.config.protocol
     assert chosen.name == protocol
     assert chosen.precision in ("auto", *PRECISIONS)
-    assert chosen.iterations % chosen.evaluate_every == 0, "the last evaluation is at the last iteration"
+    assert chosen.iterations % chosen.evaluate_every == 0, (
+        "the last evaluation is at the last iteration"
+    )
     assert chosen.iterations % chosen.log_every == 0
     Augmentation(**chosen.augmentation)
     with torch.device("meta"):
@@ -39,10 +41,18 @@ def test_every_protocol_and_arm_composes_into_a_run(tmp_path, protocol, model):
 
 
 def test_the_arms_differ_in_the_shortcut_alone(tmp_path):
-    plain, residual = (OmegaConf.to_container(OmegaConf.load(CONF / "model" / f"{arm}.yaml")) for arm in ("plain", "residual"))
+    plain, residual = (
+        OmegaConf.to_container(OmegaConf.load(CONF / "model" / f"{arm}.yaml"))
+        for arm in ("plain", "residual")
+    )
     assert config_differences(plain, residual) == ["shortcut: none → zero_pad"]
-    plain, residual = (compose_cell(tmp_path, f"model={arm}").identity for arm in ("plain", "residual"))
-    assert config_differences(plain, residual) == ["arm: plain → residual", "model.shortcut: none → zero_pad"]
+    plain, residual = (
+        compose_cell(tmp_path, f"model={arm}").identity for arm in ("plain", "residual")
+    )
+    assert config_differences(plain, residual) == [
+        "arm: plain → residual",
+        "model.shortcut: none → zero_pad",
+    ]
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -64,13 +74,19 @@ def test_a_source_on_the_command_line_wins_over_the_protocols_own(tmp_path):
 
 
 def test_the_widths_of_the_papers_networks_are_a_protocol_of_their_own(tmp_path):
-    widths = {name: compose_cell(tmp_path, f"protocol={name}", "data=cifar10").config.model.width for name in PROTOCOLS}
+    widths = {
+        name: compose_cell(tmp_path, f"protocol={name}", "data=cifar10").config.model.width
+        for name in PROTOCOLS
+    }
     assert widths["cpu"] == 8
     assert {name for name in PROTOCOLS if widths[name] == 16} >= {"cpu16", "cpu32", "paper"}
 
 
 def test_the_jpeg_copy_never_passes_for_the_original(tmp_path):
-    assert compose_cell(tmp_path, "data=cifar10_jpeg").config.data.label != compose_cell(tmp_path, "data=cifar10").config.data.label
+    assert (
+        compose_cell(tmp_path, "data=cifar10_jpeg").config.data.label
+        != compose_cell(tmp_path, "data=cifar10").config.data.label
+    )
 
 
 def test_digits_are_never_mirrored(tmp_path):
@@ -81,9 +97,22 @@ def test_digits_are_never_mirrored(tmp_path):
 def test_paper_is_section_4_2(tmp_path):
     cell = compose_cell(tmp_path, "protocol=paper")
     protocol = cell.config.protocol
-    assert (protocol.iterations, protocol.batch_size, protocol.momentum, protocol.weight_decay) == (64000, 128, 0.9, 1e-4)
-    assert (cell.config.data.name, cell.config.data.image_size, cell.config.data.normalisation) == ("cifar10", 32, "pixel_mean")
-    assert (protocol.augmentation.padding, protocol.augmentation.mirror, cell.config.model.width) == (4, True, 16)
+    assert (protocol.iterations, protocol.batch_size, protocol.momentum, protocol.weight_decay) == (
+        64000,
+        128,
+        0.9,
+        1e-4,
+    )
+    assert (cell.config.data.name, cell.config.data.image_size, cell.config.data.normalisation) == (
+        "cifar10",
+        32,
+        "pixel_mean",
+    )
+    assert (
+        protocol.augmentation.padding,
+        protocol.augmentation.mirror,
+        cell.config.model.width,
+    ) == (4, True, 16)
     for depth in (20, 32, 44, 56, 110):
         for iteration in range(64000):
             expected = 0.1 if iteration < 32000 else 0.01 if iteration < 48000 else 0.001
@@ -113,8 +142,21 @@ COMMANDS = {
 
 # The README's example of pictures of one's own, which is no experiment
 OWN = [
-    *("slug=own", "protocol=finetune", "protocol.name=photographs", "protocol.batch_size=8", "protocol.iterations=30"),
-    *("data=image_folder", "data.root=x", "data.label=photographs", "model=residual_imagenet", "model.depth=18", "model.weights=null"),
+    *(
+        "slug=own",
+        "protocol=finetune",
+        "protocol.name=photographs",
+        "protocol.batch_size=8",
+        "protocol.iterations=30",
+    ),
+    *(
+        "data=image_folder",
+        "data.root=x",
+        "data.label=photographs",
+        "model=residual_imagenet",
+        "model.depth=18",
+        "model.weights=null",
+    ),
 ]
 
 
@@ -124,7 +166,11 @@ def command_of(slug: str, name: str) -> list[str]:
         return OWN
     said = re.fullmatch(COMMANDS[slug], name)
     assert said is not None, name
-    options = {option.replace("__", "."): value for option, value in said.groupdict().items() if value is not None}
+    options = {
+        option.replace("__", "."): value
+        for option, value in said.groupdict().items()
+        if value is not None
+    }
     if slug == "identity" and "generation" not in options:
         options = {"generation": "child" if "child.blocks" in options else "decay", **options}
     return [f"+experiment={slug}", *(f"{option}={value}" for option, value in options.items())]
@@ -147,7 +193,9 @@ def test_committed_results_are_what_todays_configuration_measures(tmp_path, path
     assert config_differences(before, shared_config(cell_config(composed, cell.arm))) == []
 
 
-@pytest.mark.parametrize("name", ["quick/parent", "quick/trained_on", "quick/end_8", "quick/decay_0", "cpu/decay_0.003"])
+@pytest.mark.parametrize(
+    "name", ["quick/parent", "quick/trained_on", "quick/end_8", "quick/decay_0", "cpu/decay_0.003"]
+)
 def test_folders_of_the_identity_experiment_say_how_they_were_measured(tmp_path, name):
     assert compose_cell(tmp_path, *command_of("identity", name)).config.protocol.name == name
 
@@ -162,7 +210,9 @@ def test_every_protocol_and_experiment_has_its_card_on_top(group):
 
 
 def test_a_slug_joins_conf_experiments_results_and_make():
-    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    targets = re.findall(
+        r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+    )
     for slug in EXPERIMENTS:
         assert OmegaConf.load(CONF / "experiment" / f"{slug}.yaml").slug == slug
         assert {f"sweep-{slug}", f"check-{slug}"} <= set(targets)

@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from plainres import data, example_images
+from plainres.data import example_images
+from plainres.data import images as data
 
 
 def picture(number: int, height: int = 6, width: int = 6) -> np.ndarray:
@@ -30,7 +31,15 @@ def folder(tmp_path):
     """train: two bees, three ants; test: one of each. Every image is another picture."""
     root = tmp_path / "insects"
     for number, name in enumerate(
-        ["train/bee/0.png", "train/bee/1.png", "train/ant/0.png", "train/ant/1.png", "train/ant/2.png", "test/ant/0.png", "test/bee/0.png"]
+        [
+            "train/bee/0.png",
+            "train/bee/1.png",
+            "train/ant/0.png",
+            "train/ant/1.png",
+            "train/ant/2.png",
+            "test/ant/0.png",
+            "test/bee/0.png",
+        ]
     ):
         write_image(root / name, picture(number))
     return root
@@ -103,7 +112,10 @@ def test_example_images_are_a_folder_as_ones_own_is(tmp_path, monkeypatch, capsy
     mine.write_bytes(b"mine")
     capsys.readouterr()
     assert example_images.main([str(folder)]) == 1
-    assert capsys.readouterr().err == f"plainres: {folder}: File exists; wanted: a folder that is not there yet and can be made\n"
+    assert (
+        capsys.readouterr().err
+        == f"plainres: {folder}: File exists; wanted: a folder that is not there yet and can be made\n"
+    )
     assert mine.read_bytes() == b"mine"
 
 
@@ -183,10 +195,14 @@ def test_validation_images_are_taken_from_the_training_images():
 
     def pairs(*parts: data.Images):
         return sorted(
-            (pixels.numpy().tobytes(), label) for part in parts for pixels, label in zip(part.pixels, part.labels.tolist(), strict=True)
+            (pixels.numpy().tobytes(), label)
+            for part in parts
+            for pixels, label in zip(part.pixels, part.labels.tolist(), strict=True)
         )
 
-    assert pairs(split.train, split.validation) == pairs(whole.train)  # as multisets: disjoint, and nothing lost
+    assert pairs(split.train, split.validation) == pairs(
+        whole.train
+    )  # as multisets: disjoint, and nothing lost
     assert len(split.validation.labels.unique()) == 10
     assert not torch.equal(split.validation.pixels, whole.train.pixels[:200])
 
@@ -232,7 +248,10 @@ def test_a_folder_of_images(folder):
 @pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tar.xz", ".tar.bz2", ".tgz", ".zip"])
 def test_an_archive_holds_what_its_folder_holds(folder, tmp_path, ending, top):
     archive = tmp_path / f"insects{ending}"
-    files = [(path, Path(top or ".") / path.relative_to(folder)) for path in sorted(folder.rglob("*.png"))]
+    files = [
+        (path, Path(top or ".") / path.relative_to(folder))
+        for path in sorted(folder.rglob("*.png"))
+    ]
     if ending == ".zip":
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
             for path, name in reversed(files):
@@ -326,7 +345,9 @@ def test_changed_pixels_are_decoded_anew(folder):
 
 def test_an_image_in_another_class_is_decoded_anew(folder):
     load(folder)
-    shutil.move(folder / "train" / "bee" / "0.png", folder / "train" / "ant" / "9.png")  # the files' contents keep their order
+    shutil.move(
+        folder / "train" / "bee" / "0.png", folder / "train" / "ant" / "9.png"
+    )  # the files' contents keep their order
     assert load(folder).train.labels.tolist() == [0, 0, 0, 0, 1]
 
 
@@ -371,13 +392,28 @@ def remove_all(folder: Path, name: str) -> None:
 FAULTS = {
     "no test": (lambda f: shutil.rmtree(f / "test"), "holds no train/ and test/ folders"),
     "no train": (lambda f: shutil.rmtree(f / "train"), "holds no train/ and test/ folders"),
-    "empty": (lambda f: [shutil.rmtree(f / part) for part in ("train", "test")], "holds no train/ and test/ folders"),
-    "no classes": (lambda f: [shutil.rmtree(f / "train" / name) for name in ("ant", "bee")], "train/ holds no class folders"),
-    "new class": (lambda f: write_image(f / "test" / "wasp" / "0.png", picture(0)), "class 'wasp' is in test but not in train.*ant, bee"),
+    "empty": (
+        lambda f: [shutil.rmtree(f / part) for part in ("train", "test")],
+        "holds no train/ and test/ folders",
+    ),
+    "no classes": (
+        lambda f: [shutil.rmtree(f / "train" / name) for name in ("ant", "bee")],
+        "train/ holds no class folders",
+    ),
+    "new class": (
+        lambda f: write_image(f / "test" / "wasp" / "0.png", picture(0)),
+        "class 'wasp' is in test but not in train.*ant, bee",
+    ),
     "empty class": (lambda f: remove_all(f, "train/bee"), "class folder train/bee is empty"),
     "empty test": (lambda f: remove_all(f, "test"), "test/ holds no images"),
-    "text": (lambda f: (f / "train" / "bee" / "1.png").write_text("a bee"), r"train/bee/1\.png is no image that can be read"),
-    "empty file": (lambda f: (f / "test" / "ant" / "0.png").write_bytes(b""), r"test/ant/0\.png is no image that can be read"),
+    "text": (
+        lambda f: (f / "train" / "bee" / "1.png").write_text("a bee"),
+        r"train/bee/1\.png is no image that can be read",
+    ),
+    "empty file": (
+        lambda f: (f / "test" / "ant" / "0.png").write_bytes(b""),
+        r"test/ant/0\.png is no image that can be read",
+    ),
     "other size": (
         lambda f: write_image(f / "train" / "bee" / "0.png", picture(0, 6, 7)),
         r"train/bee/0\.png has shape .*data\.image_size",
@@ -403,19 +439,29 @@ def test_a_faulty_folder_is_refused_by_name(folder, fault, own_cache):
 def test_an_image_cut_short_is_named(folder, ending):
     buffer = io.BytesIO()
     Image.fromarray(picture(0, 32, 32)).save(buffer, {"png": "PNG", "jpg": "JPEG"}[ending])
-    (folder / "train" / "bee" / f"cut.{ending}").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
-    with pytest.raises(ValueError, match=rf"insects: train/bee/cut\.{ending} is no image that can be read"):
+    (folder / "train" / "bee" / f"cut.{ending}").write_bytes(
+        buffer.getvalue()[: len(buffer.getvalue()) // 2]
+    )
+    with pytest.raises(
+        ValueError, match=rf"insects: train/bee/cut\.{ending} is no image that can be read"
+    ):
         load(folder, image_size=6)
 
 
 def test_a_root_that_does_not_exist(tmp_path):
-    with pytest.raises(ValueError, match=r"^data.root .*/nowhere does not exist; wanted: a folder or archive with train/<class>"):
+    with pytest.raises(
+        ValueError,
+        match=r"^data.root .*/nowhere does not exist; wanted: a folder or archive with train/<class>",
+    ):
         load(tmp_path / "nowhere")
 
 
 def test_a_file_that_is_no_archive_names_the_legal_endings(tmp_path):
     (tmp_path / "images.rar").write_bytes(b"Rar!")
-    with pytest.raises(ValueError, match=r"images\.rar is neither a folder nor an archive; legal endings: \.tar, .*\.zip"):
+    with pytest.raises(
+        ValueError,
+        match=r"images\.rar is neither a folder nor an archive; legal endings: \.tar, .*\.zip",
+    ):
         load(tmp_path / "images.rar")
 
 
@@ -440,7 +486,9 @@ def test_an_archive_cut_short_is_named(folder, tmp_path, ending):
 def test_an_archives_faults_name_the_archive_and_not_where_it_was_unpacked(folder, tmp_path):
     (folder / "train" / "bee" / "1.png").write_text("a bee")
     archive = shutil.make_archive(str(tmp_path / "whole"), "tar", folder)
-    with pytest.raises(ValueError, match=rf"^{archive}: train/bee/1\.png is no image that can be read \(\w+\)$"):
+    with pytest.raises(
+        ValueError, match=rf"^{archive}: train/bee/1\.png is no image that can be read \(\w+\)$"
+    ):
         load(archive)
 
 
@@ -464,7 +512,9 @@ class Stub:
         count = 6 if train else 4
         pixels = np.random.default_rng(count).integers(0, 256, (count, *self.shape), dtype=np.uint8)
         labels = [number % 3 for number in range(count)]
-        self.data, self.targets = (torch.from_numpy(pixels), torch.tensor(labels)) if self.tensors else (pixels, labels)
+        self.data, self.targets = (
+            (torch.from_numpy(pixels), torch.tensor(labels)) if self.tensors else (pixels, labels)
+        )
         self.classes = ["plane", "car", "bird"]
 
 
@@ -476,7 +526,9 @@ class Stub:
         ("fashion_mnist", "FashionMNIST", (28, 28), True),
     ],
 )
-def test_torchvisions_sets_become_images_of_one_layout(monkeypatch, tmp_path, name, class_name, shape, tensors):
+def test_torchvisions_sets_become_images_of_one_layout(
+    monkeypatch, tmp_path, name, class_name, shape, tensors
+):
     stub = type(class_name, (Stub,), {"shape": shape, "tensors": tensors})
     monkeypatch.setattr(f"torchvision.datasets.{class_name}", stub)
     source = data.load(name, str(tmp_path))
@@ -496,17 +548,36 @@ def test_torchvisions_sets_become_images_of_one_layout(monkeypatch, tmp_path, na
 @pytest.mark.parametrize(
     ("name", "class_name", "archive", "error"),
     [
-        ("cifar10", "CIFAR10", "cifar-10-python.tar.gz", urllib.error.URLError("Name or service not known")),
-        ("cifar100", "CIFAR100", "cifar-100-python.tar.gz", RuntimeError("File not found or corrupted.")),
-        ("fashion_mnist", "FashionMNIST", "FashionMNIST/raw", RuntimeError("Error downloading t10k:\nTried two mirrors\n")),
+        (
+            "cifar10",
+            "CIFAR10",
+            "cifar-10-python.tar.gz",
+            urllib.error.URLError("Name or service not known"),
+        ),
+        (
+            "cifar100",
+            "CIFAR100",
+            "cifar-100-python.tar.gz",
+            RuntimeError("File not found or corrupted."),
+        ),
+        (
+            "fashion_mnist",
+            "FashionMNIST",
+            "FashionMNIST/raw",
+            RuntimeError("Error downloading t10k:\nTried two mirrors\n"),
+        ),
     ],
 )
-def test_without_network_the_error_says_what_else_can_be_done(monkeypatch, tmp_path, name, class_name, archive, error):
+def test_without_network_the_error_says_what_else_can_be_done(
+    monkeypatch, tmp_path, name, class_name, archive, error
+):
     def unreachable(**_):
         raise error
 
     monkeypatch.setattr(f"torchvision.datasets.{class_name}", unreachable)
-    with pytest.raises(OSError, match=rf"^{class_name} is neither in {tmp_path} nor to be downloaded") as refusal:
+    with pytest.raises(
+        OSError, match=rf"^{class_name} is neither in {tmp_path} nor to be downloaded"
+    ) as refusal:
         data.load(name, str(tmp_path))
     message = str(refusal.value)
     assert str(error).splitlines()[0] in message
@@ -571,5 +642,7 @@ def test_an_error_without_a_message_is_explained_too(monkeypatch, tmp_path):
 
 
 def test_a_palette_with_transparency_is_read_without_a_warning(folder):
-    Image.fromarray(picture(0)).quantize(36).save(folder / "train" / "bee" / "1.png", transparency=bytes(range(36)))
+    Image.fromarray(picture(0)).quantize(36).save(
+        folder / "train" / "bee" / "1.png", transparency=bytes(range(36))
+    )
     load(folder)

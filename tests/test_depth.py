@@ -2,7 +2,7 @@
 
 import pytest
 
-from plainres.depth import num_blocks
+from plainres.networks.depth import num_blocks
 
 LEGAL = range(8, 1203, 6)
 
@@ -15,7 +15,9 @@ def test_every_legal_depth_has_its_own_number_of_blocks():
     assert [6 * num_blocks(depth) + 2 for depth in depths] == depths
 
 
-@pytest.mark.parametrize(("depth", "blocks"), [(20, 3), (32, 5), (44, 7), (56, 9), (110, 18), (1202, 200)])
+@pytest.mark.parametrize(
+    ("depth", "blocks"), [(20, 3), (32, 5), (44, 7), (56, 9), (110, 18), (1202, 200)]
+)
 def test_the_depths_of_the_paper(depth, blocks):
     assert num_blocks(depth) == blocks
 
@@ -26,13 +28,20 @@ def test_every_other_depth_in_the_range_names_its_two_neighbours():
         if depth in legal:
             continue
         below, above = max(d for d in legal if d < depth), min(d for d in legal if d > depth)
-        with pytest.raises(ValueError, match=rf"^depth {depth} is not 6n\+2; nearest: {below} and {above}$"):
+        with pytest.raises(
+            ValueError, match=rf"^depth {depth} is not 6n\+2; nearest: {below} and {above}$"
+        ):
             num_blocks(depth)
 
 
-@pytest.mark.parametrize(("depth", "nearest"), [(7, 8), (2, 8), (0, 8), (-4, 8), (1203, 1202), (1208, 1202), (10**9, 1202)])
+@pytest.mark.parametrize(
+    ("depth", "nearest"),
+    [(7, 8), (2, 8), (0, 8), (-4, 8), (1203, 1202), (1208, 1202), (10**9, 1202)],
+)
 def test_a_depth_outside_the_range_names_the_nearest_end(depth, nearest):
-    with pytest.raises(ValueError, match=rf"^depth {depth} lies outside 8 to 1202; nearest: {nearest}$"):
+    with pytest.raises(
+        ValueError, match=rf"^depth {depth} lies outside 8 to 1202; nearest: {nearest}$"
+    ):
         num_blocks(depth)
 
 

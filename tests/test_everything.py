@@ -4,8 +4,8 @@ import pytest
 from composing import CONF, ROOT
 from made_up import made_up_curve, made_up_record
 
-from experiments import everything
-from plainres.record import CURVES_TABLE, RUNS_TABLE, CurvePoint, Record, write_table
+from experiments import __main__ as everything
+from plainres.records.schema import CURVES_TABLE, RUNS_TABLE, CurvePoint, Record, write_table
 
 
 def tables(folder, **changes) -> None:
@@ -15,8 +15,12 @@ def tables(folder, **changes) -> None:
 
 
 def test_no_question_is_forgotten():
-    assert set(everything.TABLES) - {"bench"} == {path.stem for path in (CONF / "experiment").glob("*.yaml")}
-    assert set(everything.TABLES) == {path.parent.name for path in (ROOT / "experiments").glob("*/figures.py")}
+    assert set(everything.TABLES) - {"bench"} == {
+        path.stem for path in (CONF / "experiment").glob("*.yaml")
+    }
+    assert set(everything.TABLES) == {
+        path.parent.name for path in (ROOT / "experiments").glob("*/figures.py")
+    }
 
 
 @pytest.mark.parametrize(
@@ -56,7 +60,9 @@ def test_one_contradiction_is_the_status_of_all(tmp_path):
     assert everything.main(["check", "depth", "--results", str(tmp_path)]) == 0
 
 
-@pytest.mark.parametrize(("words", "said"), [(["depht"], "'depht' is no question; legal: depth"), (["why"], "no tables")])
+@pytest.mark.parametrize(
+    ("words", "said"), [(["depht"], "'depht' is no question; legal: depth"), (["why"], "no tables")]
+)
 def test_what_cannot_be_done_is_one_line(tmp_path, capsys, words, said):
     assert everything.main(["check", *words, "--results", str(tmp_path)]) == 2
     err = capsys.readouterr().err

@@ -10,7 +10,15 @@ from PIL import Image
 
 from experiments.depth import figures
 from experiments.depth.simulation import POWER_TABLE, read_power
-from plainres.record import CURVES_TABLE, DIVERGED, RUNS_TABLE, CurvePoint, Record, read_runs, write_table
+from plainres.records.schema import (
+    CURVES_TABLE,
+    DIVERGED,
+    RUNS_TABLE,
+    CurvePoint,
+    Record,
+    read_runs,
+    write_table,
+)
 
 
 def tables(folder, **changes) -> None:
@@ -21,7 +29,9 @@ def tables(folder, **changes) -> None:
         for seed in range(2)
     ]
     write_table(folder / RUNS_TABLE, rows, Record)
-    write_table(folder / CURVES_TABLE, [point for row in rows for point in made_up_curve(row)], CurvePoint)
+    write_table(
+        folder / CURVES_TABLE, [point for row in rows for point in made_up_curve(row)], CurvePoint
+    )
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +43,13 @@ def made(tmp_path_factory):
 
 def test_every_figure_is_a_png_and_an_svg_and_a_readme_shows_them(made):
     folder, written = made
-    assert {path.name for path in written} == {"curves.png", "curves.svg", "error_by_depth.png", "error_by_depth.svg", "README.md"}
+    assert {path.name for path in written} == {
+        "curves.png",
+        "curves.svg",
+        "error_by_depth.png",
+        "error_by_depth.svg",
+        "README.md",
+    }
     for path in folder.glob("figures/*.png"):
         with Image.open(path) as image:
             assert image.size == (1500, 660)
@@ -71,7 +87,10 @@ def test_where_cells_are_missing_the_complete_part_is_judged(made):
     assert "Judged where none is: 20, 56 layers, seeds 0, 1." in text
     assert text.count("## Verdicts") == 1
     shown = figures.summary(read_runs(made[0]))
-    assert "- plain: training error rises with depth: **inconclusive** (20, 56 layers, seeds 0, 1)" in shown
+    assert (
+        "- plain: training error rises with depth: **inconclusive** (20, 56 layers, seeds 0, 1)"
+        in shown
+    )
 
 
 def test_unequal_numbers_of_seeds_are_said():
@@ -90,7 +109,9 @@ def test_train_is_dashed_test_solid_plain_left_residual_right(made):
         colours = [line.get_color() for line in axis.get_lines()]
         assert colours[0] == colours[1] != colours[2] == colours[3]
     train = left.get_lines()[2]  # plain-56: the mean of two seeds ends near 48.05 %
-    assert train.get_ydata()[-1] == pytest.approx(100 * (0.4805 + (0.9 - 0.4805) * 0.0067), rel=0.01)
+    assert train.get_ydata()[-1] == pytest.approx(
+        100 * (0.4805 + (0.9 - 0.4805) * 0.0067), rel=0.01
+    )
     figures.plt.close(figure)
 
 
@@ -115,22 +136,38 @@ def test_points_are_seeds_and_the_line_is_their_mean(made):
 )
 def test_published_errors_appear_only_beside_comparable_ones(protocol, label, comparable):
     rows = [
-        made_up_record(protocol=protocol, data_label=label, arm=arm, depth=depth) for arm in ("plain", "residual") for depth in (20, 56)
+        made_up_record(protocol=protocol, data_label=label, arm=arm, depth=depth)
+        for arm in ("plain", "residual")
+        for depth in (20, 56)
     ]
     published = figures.published_for(rows)
     assert bool(published) == comparable
     figure = figures.depth_figure(rows, published)
-    legend = [text.get_text() for held in (*figure.legends, figure.axes[1].get_legend()) if held for text in held.get_texts()]
+    legend = [
+        text.get_text()
+        for held in (*figure.legends, figure.axes[1].get_legend())
+        if held
+        for text in held.get_texts()
+    ]
     assert ("plain, He et al. 2015" in legend) == comparable
-    drawn = sum(len(line.get_xdata()) for axis in figure.axes for line in axis.get_lines() if "2015" in str(line.get_label()))
-    assert drawn == sum(row["kind"] != "reproduction" for row in published), "every value of the paper, at whatever depth"
+    drawn = sum(
+        len(line.get_xdata())
+        for axis in figure.axes
+        for line in axis.get_lines()
+        if "2015" in str(line.get_label())
+    )
+    assert drawn == sum(row["kind"] != "reproduction" for row in published), (
+        "every value of the paper, at whatever depth"
+    )
     figures.plt.close(figure)
 
 
 def test_published_facts_are_the_papers():
     rows = figures.published_for([made_up_record(protocol="paper", data_label="CIFAR-10")])
     paper = {
-        (row["arm"], int(row["depth"])): float(row["error_percent"]) for row in rows if row["kind"] == "paper" and row["split"] == "test"
+        (row["arm"], int(row["depth"])): float(row["error_percent"])
+        for row in rows
+        if row["kind"] == "paper" and row["split"] == "test"
     }
     assert paper["residual", 20] == 8.75
     assert paper["residual", 56] == 6.97
@@ -138,7 +175,16 @@ def test_published_facts_are_the_papers():
 
 
 def test_a_diverged_run_is_a_row_and_a_point(tmp_path):
-    rows = [made_up_record(arm="plain", status=DIVERGED, train_error=None, train_error_eval=None, train_loss=None, test_error=None)]
+    rows = [
+        made_up_record(
+            arm="plain",
+            status=DIVERGED,
+            train_error=None,
+            train_error_eval=None,
+            train_loss=None,
+            test_error=None,
+        )
+    ]
     write_table(tmp_path / RUNS_TABLE, rows, Record)
     figures.make(tmp_path)
     assert "| plain | 20 | 0 | diverged | – |" in (tmp_path / "README.md").read_text()
@@ -153,14 +199,20 @@ def test_an_empty_folder_is_one_line(tmp_path, capsys):
     assert "no records in" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("folder", sorted(path.parent.name for path in ROOT.glob("results/depth/*/runs.csv")))
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent.name for path in ROOT.glob("results/depth/*/runs.csv"))
+)
 def test_committed_readmes_are_what_the_committed_tables_give(tmp_path, folder):
-    (tmp_path / RUNS_TABLE).write_text(committed(f"results/depth/{folder}/{RUNS_TABLE}"), encoding="utf-8")
+    (tmp_path / RUNS_TABLE).write_text(
+        committed(f"results/depth/{folder}/{RUNS_TABLE}"), encoding="utf-8"
+    )
     rows = read_runs(tmp_path)
     power = tmp_path / POWER_TABLE
     if (ROOT / "results" / "depth" / folder / power.name).exists():
         power.write_text(committed(f"results/depth/{folder}/{power.name}"), encoding="utf-8")
-    assert committed(f"results/depth/{folder}/README.md") == figures.readme(rows, read_power(tmp_path))
+    assert committed(f"results/depth/{folder}/README.md") == figures.readme(
+        rows, read_power(tmp_path)
+    )
 
 
 def test_no_torch_is_needed():

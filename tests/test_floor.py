@@ -5,16 +5,18 @@ import torch
 from made_up import made_up_record
 
 from experiments.bench import floor
-from plainres.ledger import ledger
-from plainres.network import CifarNetwork
-from plainres.record import RUNS_TABLE, Record, write_table
+from plainres.networks.resnet import CifarNetwork
+from plainres.networks.summary import ledger
+from plainres.records.schema import RUNS_TABLE, Record, write_table
 
 
 def test_multiply_adds_are_those_of_the_network():
     for depth in (20, 56):
         with torch.device("meta"):
             network = CifarNetwork(depth, "zero_pad")
-        assert floor.multiply_adds(depth) == sum(layer.multiply_adds for layer in ledger(network, (3, 32, 32)))
+        assert floor.multiply_adds(depth) == sum(
+            layer.multiply_adds for layer in ledger(network, (3, 32, 32))
+        )
 
 
 def test_traffic_grows_by_the_same_for_every_block():
@@ -30,10 +32,16 @@ def test_a_slow_device_takes_longer():
 
 
 def test_measured_cells_stand_above_the_floor(tmp_path, capsys):
-    rows = [made_up_record(depth=20, iterations=64000, seconds=121.2), made_up_record(depth=56, iterations=100, seconds=1.0)]
+    rows = [
+        made_up_record(depth=20, iterations=64000, seconds=121.2),
+        made_up_record(depth=56, iterations=100, seconds=1.0),
+    ]
     write_table(tmp_path / RUNS_TABLE, rows, Record)
     assert floor.main([str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    twenty, fifty_six = (next(line.split() for line in lines if line.split()[:1] == [depth]) for depth in ("20", "56"))
+    twenty, fifty_six = (
+        next(line.split() for line in lines if line.split()[:1] == [depth])
+        for depth in ("20", "56")
+    )
     assert twenty[-2:] == ["121", "10.1"]
     assert fifty_six[-2:] == ["–", "–"]

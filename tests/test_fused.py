@@ -17,7 +17,13 @@ def differences():
     pytest.importorskip("triton")
     script = Path(__file__).with_name("interpreted.py")
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, script, *SHORTCUTS], env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, script, *SHORTCUTS],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -33,12 +39,17 @@ def test_a_fused_network_is_the_network_it_was_made_from(differences, shortcut):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize(("channels", "size"), [(16, 32), (32, 16), (64, 8)])
 def test_a_fused_layer_on_a_gpu_is_the_librarys_but_for_rounding(channels, size):
-    from plainres.fused import layer
+    from plainres.training.fused import layer
 
     torch.manual_seed(0)
-    convolution = torch.nn.Conv2d(channels, channels, 3, padding=1, bias=False).to("cuda", memory_format=torch.channels_last)
+    convolution = torch.nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(
+        "cuda", memory_format=torch.channels_last
+    )
     norm = torch.nn.BatchNorm2d(channels).cuda()
-    x, shortcut, gradient = (torch.randn(5, channels, size, size, device="cuda").to(memory_format=torch.channels_last) for _ in range(3))
+    x, shortcut, gradient = (
+        torch.randn(5, channels, size, size, device="cuda").to(memory_format=torch.channels_last)
+        for _ in range(3)
+    )
     inputs = [tensor.bfloat16().requires_grad_() for tensor in (x, shortcut)]
     parameters = [convolution.weight, norm.weight, norm.bias]
     mine = layer(inputs[0], convolution, norm, inputs[1])
@@ -47,7 +58,11 @@ def test_a_fused_layer_on_a_gpu_is_the_librarys_but_for_rounding(channels, size)
     convolution.double(), norm.double()
     y = convolution(exact[0])
     theirs = torch.relu(norm(y) + exact[1])
-    expected = torch.autograd.grad(theirs, [*exact, convolution.weight, norm.weight, norm.bias], gradient.bfloat16().double())
+    expected = torch.autograd.grad(
+        theirs, [*exact, convolution.weight, norm.weight, norm.bias], gradient.bfloat16().double()
+    )
     assert float((mine.detach().double() - theirs.detach()).norm() / theirs.detach().norm()) < 1e-2
-    for one, two in zip(grads, expected, strict=True):  # where rounding moves a value over 0, the ReLU's gradient is another
+    for one, two in zip(
+        grads, expected, strict=True
+    ):  # where rounding moves a value over 0, the ReLU's gradient is another
         assert float((one.double() - two).norm() / two.norm()) < 1e-1

@@ -12,13 +12,13 @@ from composing import CONF, ROOT, compose_cell
 from made_up import made_up_record
 
 from experiments.identity import claims, figures
-from experiments.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from plainres import record as records
-from plainres import train
-from plainres.batches import Normaliser
-from plainres.module import Classifier
-from plainres.record import BranchSize, Insertion, Record
-from plainres.surgery import insert
+from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
+from plainres.data.batches import Normaliser
+from plainres.records import schema as records
+from plainres.records.schema import BranchSize, Insertion, Record
+from plainres.run import train
+from plainres.training.grafting import insert
+from plainres.training.module import Classifier
 
 SHORT = ("+experiment=identity", "scale=smoke", "model.depth=14", "threads=1")
 SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
@@ -26,7 +26,9 @@ OF_THE_RUN = ("seconds", "images_per_second", "peak_memory_mib", "finished_at")
 
 
 def numbers(record: Record) -> dict:
-    return {name: value for name, value in dataclasses.asdict(record).items() if name not in OF_THE_RUN}
+    return {
+        name: value for name, value in dataclasses.asdict(record).items() if name not in OF_THE_RUN
+    }
 
 
 def cell(folder, *overrides: str):
@@ -49,7 +51,9 @@ def insertion(chosen) -> Insertion:
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_generation_composes(tmp_path, scale):
     for generation in ("parent", "trained_on", "child", "decay"):
-        made = compose_cell(tmp_path, "+experiment=identity", f"scale={scale}", f"generation={generation}")
+        made = compose_cell(
+            tmp_path, "+experiment=identity", f"scale={scale}", f"generation={generation}"
+        )
         protocol = made.config.protocol
         assert made.protocol_folder.parent == tmp_path / "identity" / scale
         assert protocol.iterations % protocol.evaluate_every == 0
@@ -57,11 +61,16 @@ def test_every_generation_composes(tmp_path, scale):
         assert protocol.error_window <= protocol.iterations
         assert (made.config.child is None) == (generation == "parent")
         if made.config.child is not None:
-            assert made.parent_folder == tmp_path / "identity" / scale / "parent" / "runs" / made.name
+            assert (
+                made.parent_folder == tmp_path / "identity" / scale / "parent" / "runs" / made.name
+            )
 
 
 def test_children_and_the_parent_trained_on_are_trained_alike(tmp_path):
-    one, other = (compose_cell(tmp_path, "+experiment=identity", f"generation={which}").config for which in ("child", "trained_on"))
+    one, other = (
+        compose_cell(tmp_path, "+experiment=identity", f"generation={which}").config
+        for which in ("child", "trained_on")
+    )
     assert {**one.protocol, "name": ""} == {**other.protocol, "name": ""}
     assert one.data == other.data
 
@@ -73,27 +82,46 @@ def test_a_parent_at_quick_is_the_cell_of_the_depth_sweep(tmp_path):
 
 
 def test_a_missing_parent_is_one_line_that_names_the_command(tmp_path):
-    with pytest.raises(ValueError, match=r"make sweep-identity trains it first .*\+experiment=identity generation=parent"):
+    with pytest.raises(
+        ValueError,
+        match=r"make sweep-identity trains it first .*\+experiment=identity generation=parent",
+    ):
         train.train_cell(cell(tmp_path, "generation=child"))
     assert not cell(tmp_path, "generation=child").folder.exists()
 
 
 def test_a_diverged_parent_has_no_children(tmp_path):
-    train.train_cell(cell(tmp_path, "model=plain", "generation=parent", "protocol.learning_rate=1e30"))
+    train.train_cell(
+        cell(tmp_path, "model=plain", "generation=parent", "protocol.learning_rate=1e30")
+    )
     with pytest.raises(ValueError, match="diverged"):
         train.train_cell(cell(tmp_path, "model=plain", "generation=child"))
 
 
 def test_a_sweep_passes_over_the_children_of_a_diverged_parent_and_trains_the_others(tmp_path):
     for arm, rate in (("plain", "1e30"), ("residual", "0.01")):
-        train.train_cell(cell(tmp_path, f"model={arm}", "generation=parent", f"protocol.learning_rate={rate}"))
-    few = ("generation=child", "child.blocks=1", "child.position=end", "jobs=1", f"results_dir={tmp_path}")
-    words = [sys.executable, "-m", "plainres.train", "-m", *SHORT, *few]
-    swept = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+        train.train_cell(
+            cell(tmp_path, f"model={arm}", "generation=parent", f"protocol.learning_rate={rate}")
+        )
+    few = (
+        "generation=child",
+        "child.blocks=1",
+        "child.position=end",
+        "jobs=1",
+        f"results_dir={tmp_path}",
+    )
+    words = [sys.executable, "-m", "plainres.run.train", "-m", *SHORT, *few]
+    swept = subprocess.run(
+        words, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
     assert swept.returncode == 0, swept.stderr
     assert swept.stdout.startswith("passed over: plain-14-seed0, whose parent ")
-    assert [row.cell for row in records.read_runs(tmp_path / "identity" / "smoke" / "end_1")] == ["residual-14-seed0"]
-    swept = subprocess.run([*words, "model=plain"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert [row.cell for row in records.read_runs(tmp_path / "identity" / "smoke" / "end_1")] == [
+        "residual-14-seed0"
+    ]
+    swept = subprocess.run(
+        [*words, "model=plain"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
     assert swept.returncode == 0, swept.stderr
     assert swept.stdout.splitlines()[1:] == ["no cell is left to train"]
 
@@ -102,11 +130,18 @@ def test_a_residual_child_begins_as_its_parent_and_grows(parents):
     chosen = cell(parents, "generation=child", "child.blocks=2")
     record = train.train_cell(chosen)
     row = insertion(chosen)
-    assert (row.blocks, row.stage, row.position, row.initialisation) == (2, 2, "middle", "zero_branch")
+    assert (row.blocks, row.stage, row.position, row.initialisation) == (
+        2,
+        2,
+        "middle",
+        "zero_branch",
+    )
     assert (row.logit_difference_eval, row.logit_difference_batch) == (0, 0)
     assert (row.error_eval, row.error_batch) == (row.parent_error_eval, row.parent_error_batch)
     parent = records.read_record(chosen.parent_folder)
-    assert row.parent_error_eval * 1408 == pytest.approx(round(row.parent_error_eval * 1408), abs=0.01), "of all images of digits"
+    assert row.parent_error_eval * 1408 == pytest.approx(
+        round(row.parent_error_eval * 1408), abs=0.01
+    ), "of all images of digits"
     assert row.parent_error_eval == pytest.approx(parent.train_error_eval, abs=0.005)
     assert record.num_parameters == parent.num_parameters + 2 * (2 * 9 * 4 * 4 + 4 * 4)
     assert record.num_multiply_adds == parent.num_multiply_adds + 2 * 2 * 9 * 4 * 4 * 16
@@ -124,10 +159,19 @@ def test_a_plain_child_does_not_begin_as_its_parent(parents):
 
 
 def test_the_parent_trained_on_begins_where_the_parent_ended(parents):
-    chosen = cell(parents, "generation=trained_on", "model=plain", "keep_weights=true", "protocol.learning_rate=0")
+    chosen = cell(
+        parents,
+        "generation=trained_on",
+        "model=plain",
+        "keep_weights=true",
+        "protocol.learning_rate=0",
+    )
     record = train.train_cell(chosen)
     assert insertion(chosen).logit_difference_batch == 0
-    old, new = (torch.load(folder / records.WEIGHTS_FILE, weights_only=True) for folder in (chosen.parent_folder, chosen.folder))
+    old, new = (
+        torch.load(folder / records.WEIGHTS_FILE, weights_only=True)
+        for folder in (chosen.parent_folder, chosen.folder)
+    )
     for name in old:
         if "running" not in name and "tracked" not in name:
             assert torch.equal(old[name], new[name]), "at a learning rate of 0 weights stay"
@@ -136,7 +180,10 @@ def test_the_parent_trained_on_begins_where_the_parent_ended(parents):
 
 def test_an_interrupted_child_ends_with_the_record_of_an_undisturbed_one(parents, monkeypatch):
     overrides = ("generation=decay", "checkpoint_seconds=0", "child.stage=3")
-    chosen = [cell(parents, *overrides, f"protocol.name=smoke/{name}") for name in ("undisturbed", "interrupted")]
+    chosen = [
+        cell(parents, *overrides, f"protocol.name=smoke/{name}")
+        for name in ("undisturbed", "interrupted")
+    ]
     whole = train.train_cell(chosen[0])
     step = Classifier.training_step
 
@@ -150,7 +197,9 @@ def test_an_interrupted_child_ends_with_the_record_of_an_undisturbed_one(parents
         with pytest.raises(KeyError, match="interrupted"):
             train.train_cell(chosen[1])
     continued = train.train_cell(chosen[1])
-    different = {name for name, value in numbers(whole).items() if numbers(continued)[name] != value}
+    different = {
+        name for name, value in numbers(whole).items() if numbers(continued)[name] != value
+    }
     assert different == {"protocol", "config_hash"}
     for file in (records.INSERTION_FILE, records.BRANCH_FILE, records.CURVE_FILE):
         assert (chosen[0].folder / file).read_text() == (chosen[1].folder / file).read_text()
@@ -181,7 +230,12 @@ def test_branches_are_measured_and_change_no_number(parents):
     rows = records.read_table(looked.folder / records.BRANCH_FILE, BranchSize)
     assert sorted({row.iteration for row in rows}) == [0, 8, 16, 24]
     assert len(rows) == 4 * (2 + 6 + 2)
-    assert {(row.stage, row.block) for row in rows if row.inserted} == {(2, 1), (2, 2), (2, 3), (2, 4)}
+    assert {(row.stage, row.block) for row in rows if row.inserted} == {
+        (2, 1),
+        (2, 2),
+        (2, 3),
+        (2, 4),
+    }
     assert all(row.ratio > 0 for row in rows)
     looked.folder.rename(looked.folder.with_name("aside"))
     assert numbers(train.train_cell(blind)) == numbers(record)
@@ -190,11 +244,21 @@ def test_branches_are_measured_and_change_no_number(parents):
 def test_a_zero_branch_has_size_0_at_first_and_the_ratio_is_that_of_the_norms(parents):
     chosen = cell(parents, "generation=child", "protocol.name=smoke/zero", "keep_weights=true")
     train.train_cell(chosen)
-    rows = [row for row in records.read_table(chosen.folder / records.BRANCH_FILE, BranchSize) if row.inserted]
+    rows = [
+        row
+        for row in records.read_table(chosen.folder / records.BRANCH_FILE, BranchSize)
+        if row.inserted
+    ]
     assert [(row.iteration, row.stage, row.block) for row in rows] == [(0, 2, 1), (12, 2, 1)]
     assert rows[0].ratio == 0
     source = train.load_source(chosen.config)
-    child = insert(hydra.utils.instantiate(chosen.config.model, num_classes=10, in_channels=1), 1, 2, "middle", "identity")
+    child = insert(
+        hydra.utils.instantiate(chosen.config.model, num_classes=10, in_channels=1),
+        1,
+        2,
+        "middle",
+        "identity",
+    )
     child.load_state_dict(torch.load(chosen.folder / records.WEIGHTS_FILE, weights_only=True))
     images = Normaliser(source.train.pixels, "channel")(source.test.pixels / 255)
     block = child.layer2[1]
@@ -209,10 +273,18 @@ def test_tables_are_gathered_beside_runs(parents):
     chosen = cell(parents, "generation=child", "child.blocks=4")
     train.train_cell(chosen)
     records.gather(chosen.protocol_folder)
-    assert records.read_table(chosen.protocol_folder / records.INSERTIONS_TABLE, Insertion) == [insertion(chosen)]
-    assert len(records.read_table(chosen.protocol_folder / records.BRANCHES_TABLE, BranchSize)) == 2 * 10
+    assert records.read_table(chosen.protocol_folder / records.INSERTIONS_TABLE, Insertion) == [
+        insertion(chosen)
+    ]
+    assert (
+        len(records.read_table(chosen.protocol_folder / records.BRANCHES_TABLE, BranchSize))
+        == 2 * 10
+    )
     records.gather(chosen.protocol_folder)
-    assert len(records.read_table(chosen.protocol_folder / records.BRANCHES_TABLE, BranchSize)) == 2 * 10
+    assert (
+        len(records.read_table(chosen.protocol_folder / records.BRANCHES_TABLE, BranchSize))
+        == 2 * 10
+    )
     records.gather(cell(parents, "generation=parent").protocol_folder)
     assert not (parents / "identity" / "smoke" / "parent" / records.INSERTIONS_TABLE).exists()
 
@@ -220,7 +292,9 @@ def test_tables_are_gathered_beside_runs(parents):
 # Claims, on made-up tables
 
 
-def made_up_insertion(arm: str, depth: int, seed: int, blocks: int, position: str, **changes) -> Insertion:
+def made_up_insertion(
+    arm: str, depth: int, seed: int, blocks: int, position: str, **changes
+) -> Insertion:
     plain = arm == "plain"
     values = {
         "arm": arm,
@@ -242,15 +316,31 @@ def made_up_insertion(arm: str, depth: int, seed: int, blocks: int, position: st
     return Insertion(**(values | changes))
 
 
-def measured(folder, seeds: int = 1, harm: float = 0.01, residual: float = 0.0, wiggle: float = 0.0004, blocks=(1, 2, 4, 8)) -> None:
+def measured(
+    folder,
+    seeds: int = 1,
+    harm: float = 0.01,
+    residual: float = 0.0,
+    wiggle: float = 0.0004,
+    blocks=(1, 2, 4, 8),
+) -> None:
     """Tables of a sweep: a plain child is worse by `harm` a doubling, a residual one by `residual`; seeds differ a little."""
-    cells = [(arm, depth, seed) for arm in ("plain", "residual") for depth in (20, 56) for seed in range(seeds)]
+    cells = [
+        (arm, depth, seed)
+        for arm in ("plain", "residual")
+        for depth in (20, 56)
+        for seed in range(seeds)
+    ]
 
     def write(name: str, excess, number: int, position: str = "middle", **changes) -> None:
         rows, insertions = [], []
         for arm, depth, seed in cells:
             error = 0.05 + wiggle * ((7 * seed + number + depth) % 5) + excess(arm)
-            rows.append(made_up_record(arm=arm, depth=depth, seed=seed, train_error=error, protocol=f"quick/{name}"))
+            rows.append(
+                made_up_record(
+                    arm=arm, depth=depth, seed=seed, train_error=error, protocol=f"quick/{name}"
+                )
+            )
             insertions.append(made_up_insertion(arm, depth, seed, number, position, **changes))
         records.write_table(folder / name / records.RUNS_TABLE, rows, Record)
         if name != "parent":
@@ -264,18 +354,36 @@ def measured(folder, seeds: int = 1, harm: float = 0.01, residual: float = 0.0, 
             write(f"{position}_{number}", worse.__getitem__, number, position)
 
 
-def decayed(folder, ends=((0, 0.9), (0.001, 0.5), (0.003, 0.05)), seeds: int = 1, others: float = 1.0) -> None:
+def decayed(
+    folder, ends=((0, 0.9), (0.001, 0.5), (0.003, 0.05)), seeds: int = 1, others: float = 1.0
+) -> None:
     """Tables of fresh blocks by (weight decay, ratio at the end); the other blocks' ratio, 0.6, shrinks by the factor `others` a decay."""
     for place, (decay, end) in enumerate(ends):
         within = folder / f"decay_{decay:g}"
-        rows = [made_up_record(seed=seed, protocol=f"quick/decay_{decay:g}") for seed in range(seeds)]
-        insertions = [made_up_insertion("residual", 20, seed, 4, "middle", initialisation="he") for seed in range(seeds)]
+        rows = [
+            made_up_record(seed=seed, protocol=f"quick/decay_{decay:g}") for seed in range(seeds)
+        ]
+        insertions = [
+            made_up_insertion("residual", 20, seed, 4, "middle", initialisation="he")
+            for seed in range(seeds)
+        ]
         branches = [
             BranchSize(
-                "residual", 20, seed, iteration, 2, block, block > 0, (ratio if block else beside) * (1 + 0.01 * seed) + 0.001 * block
+                "residual",
+                20,
+                seed,
+                iteration,
+                2,
+                block,
+                block > 0,
+                (ratio if block else beside) * (1 + 0.01 * seed) + 0.001 * block,
             )
             for seed in range(seeds)
-            for iteration, ratio, beside in ((0, 0.8, 0.6), (1000, (0.8 + end) / 2, 0.6), (2000, end, 0.6 * others**place))
+            for iteration, ratio, beside in (
+                (0, 0.8, 0.6),
+                (1000, (0.8 + end) / 2, 0.6),
+                (2000, end, 0.6 * others**place),
+            )
             for block in range(5)
         ]
         records.write_table(within / records.RUNS_TABLE, rows, Record)
@@ -304,7 +412,10 @@ def test_harm_at_one_position_is_not_made_good_by_another(tmp_path, seeds):
     for position, excess in (("middle", 0.02), ("end", -0.02)):
         path = tmp_path / f"{position}_8" / records.RUNS_TABLE
         rows = records.read_table(path, Record)
-        moved = [dataclasses.replace(row, train_error=row.train_error + (row.arm == "residual") * excess) for row in rows]
+        moved = [
+            dataclasses.replace(row, train_error=row.train_error + (row.arm == "residual") * excess)
+            for row in rows
+        ]
         records.write_table(path, moved, Record)
     assert verdicts(tmp_path)[2] == NOT_REPRODUCED
 
@@ -314,7 +425,14 @@ def test_one_changed_bit_contradicts_exactness(tmp_path, difference):
     measured(tmp_path)
     path = tmp_path / "end_4" / records.INSERTIONS_TABLE
     rows = records.read_table(path, Insertion)
-    records.write_table(path, [dataclasses.replace(row, **{difference: 1e-7}) if row.arm == "residual" else row for row in rows], Insertion)
+    records.write_table(
+        path,
+        [
+            dataclasses.replace(row, **{difference: 1e-7}) if row.arm == "residual" else row
+            for row in rows
+        ],
+        Insertion,
+    )
     assert verdicts(tmp_path)[0] == NOT_REPRODUCED
     assert "2 of 16" in claims.check(claims.read_family(tmp_path))[0].seen
 
@@ -323,7 +441,9 @@ def test_a_plain_insertion_that_changes_nothing_contradicts_b(tmp_path):
     measured(tmp_path)
     path = tmp_path / "end_1" / records.INSERTIONS_TABLE
     rows = records.read_table(path, Insertion)
-    records.write_table(path, [dataclasses.replace(row, logit_difference_batch=1e-6) for row in rows], Insertion)
+    records.write_table(
+        path, [dataclasses.replace(row, logit_difference_batch=1e-6) for row in rows], Insertion
+    )
     assert verdicts(tmp_path)[1] == NOT_REPRODUCED
 
 
@@ -345,7 +465,11 @@ def test_plain_children_that_are_worse_whatever_their_number_do_not_reproduce_d(
         if path.parent.name.startswith(("middle", "end")):
             rows = records.read_runs(path.parent)
             worse = 0.04 if path.parent.name.endswith("1") else 0.03
-            records.write_table(path, [dataclasses.replace(row, train_error=row.train_error + worse) for row in rows], Record)
+            records.write_table(
+                path,
+                [dataclasses.replace(row, train_error=row.train_error + worse) for row in rows],
+                Record,
+            )
     assert verdicts(tmp_path)[3] == NOT_REPRODUCED
 
 
@@ -371,7 +495,11 @@ def test_a_sweep_that_was_interrupted_lacks_something_and_is_no_crash(tmp_path):
     measured(tmp_path)
     decayed(tmp_path)
     path = tmp_path / "end_8" / records.RUNS_TABLE
-    records.write_table(path, [row for row in records.read_runs(path.parent) if (row.arm, row.depth) != ("plain", 20)], Record)
+    records.write_table(
+        path,
+        [row for row in records.read_runs(path.parent) if (row.arm, row.depth) != ("plain", 20)],
+        Record,
+    )
     assert verdicts(tmp_path) == [REPRODUCED, INCONCLUSIVE, REPRODUCED, INCONCLUSIVE, REPRODUCED]
     shutil.rmtree(tmp_path / "middle_4")
     assert verdicts(tmp_path) == [INCONCLUSIVE] * 4 + [REPRODUCED]
@@ -384,7 +512,9 @@ def test_what_is_missing_is_said_and_the_rest_is_judged(tmp_path):
     assert (found[4].verdict, found[3].verdict) == (INCONCLUSIVE, REPRODUCED)
     assert "missing" in found[4].seen
     path = tmp_path / "trained_on" / records.RUNS_TABLE
-    records.write_table(path, [row for row in records.read_runs(path.parent) if row.arm == "plain"], Record)
+    records.write_table(
+        path, [row for row in records.read_runs(path.parent) if row.arm == "plain"], Record
+    )
     assert [claim.verdict for claim in claims.check(claims.read_family(tmp_path))] == [
         INCONCLUSIVE,
         REPRODUCED,
@@ -405,7 +535,13 @@ def test_figures_and_readme_are_the_same_twice_and_say_what_they_show(tmp_path):
     measured(tmp_path)
     decayed(tmp_path)
     first = {path: path.read_bytes() for path in figures.make(tmp_path)}
-    assert {path.name for path in first} == {"children.png", "children.svg", "branches.png", "branches.svg", "README.md"}
+    assert {path.name for path in first} == {
+        "children.png",
+        "children.svg",
+        "branches.png",
+        "branches.svg",
+        "README.md",
+    }
     assert {path: path.read_bytes() for path in figures.make(tmp_path)} == first
     text = (tmp_path / "README.md").read_text()
     assert "digits · protocol quick · 1 seed" in text
@@ -418,7 +554,9 @@ def test_nothing_measured_is_one_line(tmp_path, capsys, command):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_the_check_prints_tables_and_its_status_says_whether_a_claim_is_contradicted(tmp_path, capsys):
+def test_the_check_prints_tables_and_its_status_says_whether_a_claim_is_contradicted(
+    tmp_path, capsys
+):
     measured(tmp_path)
     decayed(tmp_path)
     assert claims.main([str(tmp_path)]) == 0

@@ -1,6 +1,6 @@
 """Committed rows keep their identity: each row's config_hash follows from the configuration that is recorded beside it.
 
-Where a class lives in the code is no part of that identity (plainres.record.cell_config).
+Where a class lives in the code is no part of that identity (plainres.records.schema.cell_config).
 """
 
 import json
@@ -8,8 +8,8 @@ import json
 import pytest
 from composing import ROOT, committed
 
-from plainres import record as records
-from plainres.record import RUNS_TABLE, read_table
+from plainres.records import schema as records
+from plainres.records.schema import RUNS_TABLE, read_table
 
 PATHS = sorted((ROOT / "results").rglob(RUNS_TABLE))
 FOLDERS = [path.parent for path in PATHS if "runs" not in path.parts]
@@ -20,10 +20,16 @@ def parent_hash(folder, config, row) -> str | None:
     if "child" not in config:
         return None
     table = folder.parent / config["child"]["parent"].rpartition("/")[2] / RUNS_TABLE
-    return next(parent.config_hash for parent in read_table(table, records.Record) if parent.cell == row.cell)
+    return next(
+        parent.config_hash
+        for parent in read_table(table, records.Record)
+        if parent.cell == row.cell
+    )
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.relative_to(ROOT / "results").as_posix())
+@pytest.mark.parametrize(
+    "folder", FOLDERS, ids=lambda folder: folder.relative_to(ROOT / "results").as_posix()
+)
 def test_every_committed_row_has_the_identity_of_its_recorded_configuration(folder, tmp_path):
     name = folder.relative_to(ROOT)
     config = json.loads(committed(f"{name}/{records.CONFIG_FILE}"))
@@ -31,7 +37,11 @@ def test_every_committed_row_has_the_identity_of_its_recorded_configuration(fold
     rows = records.read_runs(tmp_path)
     assert rows
     for row in rows:
-        model = {**config["model"], "depth": row.depth, **({"shortcut": row.shortcut} if row.shortcut else {})}
+        model = {
+            **config["model"],
+            "depth": row.depth,
+            **({"shortcut": row.shortcut} if row.shortcut else {}),
+        }
         identity = {**config, "arm": row.arm, "seed": row.seed, "model": model}
         if parent := parent_hash(folder, config, row):
             identity["parent"] = parent

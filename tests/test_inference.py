@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy import stats
 
-from experiments.inference import Criterion, all_of, any_of, holm, page_trend
+from experiments.judging.inference import Criterion, all_of, any_of, holm, page_trend
 
 
 def test_a_criterion_is_students_one_sided_test_over_seeds():
@@ -20,7 +20,10 @@ def test_a_criterion_is_students_one_sided_test_over_seeds():
     assert found.interval == pytest.approx((0.02 - half_width, 0.02 + half_width), rel=1e-6)
 
 
-@pytest.mark.parametrize(("bound", "above", "p"), [(0.125, True, 1 / 8), (0.5, True, 7 / 8), (0.25, True, 0.5), (0.5, False, 1 / 8)])
+@pytest.mark.parametrize(
+    ("bound", "above", "p"),
+    [(0.125, True, 1 / 8), (0.5, True, 7 / 8), (0.25, True, 0.5), (0.5, False, 1 / 8)],
+)
 def test_seeds_that_agree_exactly_show_no_more_than_their_signs(bound, above, p):
     assert Criterion("x", (0.25, 0.25, 0.25), bound, above).p == p
 

@@ -4,13 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from plainres.batches import Augmentation, Normaliser, TrainingBatches
-from plainres.blocks import compile_blocks
-from plainres.iteration import EAGER_ITERATIONS, Iterations, batch_error
-from plainres.network import CifarNetwork
+from plainres.data.batches import Augmentation, Normaliser, TrainingBatches
+from plainres.networks.blocks import compile_blocks
+from plainres.networks.resnet import CifarNetwork
+from plainres.training.update import EAGER_ITERATIONS, Iterations, batch_error
 
 RATES = [0.05, 0.1, 0.1, 0.02, 0.1, 0.05, 0.01, 0.1, 0.1]
-EVERYTHING = Augmentation(padding=1, mirror=True, rotation=10.0, scale=(0.9, 1.1), shift=0.5, noise=0.1)
+EVERYTHING = Augmentation(
+    padding=1, mirror=True, rotation=10.0, scale=(0.9, 1.1), shift=0.5, noise=0.1
+)
 
 
 def network_and_stream(device: str = "cpu", chunk: int = 1, shortcut: str = "zero_pad"):
@@ -18,13 +20,22 @@ def network_and_stream(device: str = "cpu", chunk: int = 1, shortcut: str = "zer
     pixels = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8).to(device)
     labels = torch.randint(0, 4, (30,)).to(device)
     stream = TrainingBatches(
-        pixels, labels, Normaliser(pixels, "channel"), EVERYTHING, batch_size=8, seed=1, stop=len(RATES), iterations_per_chunk=chunk
+        pixels,
+        labels,
+        Normaliser(pixels, "channel"),
+        EVERYTHING,
+        batch_size=8,
+        seed=1,
+        stop=len(RATES),
+        iterations_per_chunk=chunk,
     )
     network = CifarNetwork(8, shortcut, width=4, num_classes=4, in_channels=1)
     return network.to(device, memory_format=torch.channels_last), stream
 
 
-def by_hand(network: nn.Module, stream: TrainingBatches, clip_norm: float | None = None) -> tuple[list[float], list[float]]:
+def by_hand(
+    network: nn.Module, stream: TrainingBatches, clip_norm: float | None = None
+) -> tuple[list[float], list[float]]:
     optimiser = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3)
     errors, losses = [], []
     for step, rate in enumerate(RATES):
@@ -35,7 +46,9 @@ def by_hand(network: nn.Module, stream: TrainingBatches, clip_norm: float | None
         loss = nn.functional.cross_entropy(logits, labels)
         loss.backward()
         if clip_norm is not None:
-            norm = torch.cat([parameter.grad.flatten() for parameter in network.parameters()]).norm()
+            norm = torch.cat(
+                [parameter.grad.flatten() for parameter in network.parameters()]
+            ).norm()
             for parameter in network.parameters():
                 parameter.grad *= min(1.0, clip_norm / float(norm))
         optimiser.step()
@@ -45,12 +58,25 @@ def by_hand(network: nn.Module, stream: TrainingBatches, clip_norm: float | None
 
 
 def in_chunks(
-    network: nn.Module, stream: TrainingBatches, graph: bool | None = None, window: int = len(RATES), clip_norm=None, auxiliary_weight=None
+    network: nn.Module,
+    stream: TrainingBatches,
+    graph: bool | None = None,
+    window: int = len(RATES),
+    clip_norm=None,
+    auxiliary_weight=None,
 ):
     device = next(network.parameters()).device
-    optimiser = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3, fused=device.type == "cuda" or None)
+    optimiser = torch.optim.SGD(
+        network.parameters(),
+        lr=1.0,
+        momentum=0.9,
+        weight_decay=1e-3,
+        fused=device.type == "cuda" or None,
+    )
     errors, losses = torch.zeros(window, device=device), torch.zeros(window, device=device)
-    iterations = Iterations(network, stream.make, optimiser, errors, losses, graph, clip_norm, auxiliary_weight)
+    iterations = Iterations(
+        network, stream.make, optimiser, errors, losses, graph, clip_norm, auxiliary_weight
+    )
     for chunk in stream:
         draws = {name: draw.to(device) for name, draw in chunk.draws.items()}
         iterations.run(chunk.step, draws, RATES[chunk.step : chunk.step + len(draws["chosen"])])
@@ -67,7 +93,11 @@ def test_iterations_equal_a_loop_by_hand(chunk):
 
 @pytest.mark.parametrize(("clip_norm", "clips"), [(0.5, True), (1e6, False)])
 def test_gradients_are_clipped_to_a_norm_over_all_parameters(clip_norm, clips):
-    (network, stream), (other, chunks), (free, unclipped) = network_and_stream(), network_and_stream(chunk=4), network_and_stream()
+    (network, stream), (other, chunks), (free, unclipped) = (
+        network_and_stream(),
+        network_and_stream(chunk=4),
+        network_and_stream(),
+    )
     losses = by_hand(network, stream, clip_norm)[1]
     assert in_chunks(other, chunks, clip_norm=clip_norm)[1] == pytest.approx(losses, rel=1e-4)
     assert (by_hand(free, unclipped)[1] != losses) == clips
@@ -87,7 +117,9 @@ class WithHeads(nn.Module):
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 2.0])
-def test_auxiliary_heads_count_for_their_weight_in_the_gradient_and_for_nothing_in_errors_and_losses(weight):
+def test_auxiliary_heads_count_for_their_weight_in_the_gradient_and_for_nothing_in_errors_and_losses(
+    weight,
+):
     network, other = WithHeads(), WithHeads()
     (_, stream), (_, chunks) = network_and_stream(), network_and_stream(chunk=4)
     optimiser = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3)
@@ -107,7 +139,8 @@ def test_auxiliary_heads_count_for_their_weight_in_the_gradient_and_for_nothing_
 
 def test_auxiliary_heads_without_a_weight_are_refused():
     with pytest.raises(
-        ValueError, match=r"^the network has 2 auxiliary heads; model\.auxiliary_weight=… says what their losses count for$"
+        ValueError,
+        match=r"^the network has 2 auxiliary heads; model\.auxiliary_weight=… says what their losses count for$",
     ):
         in_chunks(WithHeads(), network_and_stream()[1])
 
@@ -129,7 +162,10 @@ def test_batch_error_is_the_fraction_of_wrong_labels():
 def test_a_cuda_graph_changes_no_number(chunk, clip_norm, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     assert len(RATES) > EAGER_ITERATIONS + 1, "some iterations are replays"
-    (network, stream), (other, chunks) = network_and_stream("cuda", chunk), network_and_stream("cuda", chunk)
+    (network, stream), (other, chunks) = (
+        network_and_stream("cuda", chunk),
+        network_and_stream("cuda", chunk),
+    )
     eager, replayed = (
         in_chunks(net, batches, graph=graph, clip_norm=clip_norm)
         for net, batches, graph in ((network, stream, False), (other, chunks, True))
@@ -140,18 +176,25 @@ def test_a_cuda_graph_changes_no_number(chunk, clip_norm, monkeypatch):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch.compile looks at every input
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf"
+)  # torch.compile looks at every input
 @pytest.mark.parametrize("shortcut", ["none", "zero_pad", "projection"])
 def test_compiled_blocks_train_to_the_same_losses(shortcut):
     """Without code generation, which needs a compiler: what is traced, what is shared, and that evaluation takes the network as it is."""
-    (network, stream), (other, chunks) = network_and_stream(shortcut=shortcut), network_and_stream(chunk=4, shortcut=shortcut)
+    (network, stream), (other, chunks) = (
+        network_and_stream(shortcut=shortcut),
+        network_and_stream(chunk=4, shortcut=shortcut),
+    )
     compile_blocks(other, backend="aot_eager")
     _, losses = in_chunks(network, stream)
     assert in_chunks(other, chunks)[1] == pytest.approx(losses, rel=1e-4)
     assert network.state_dict().keys() == other.state_dict().keys()
     images = stream.batch(0).images
     with torch.compiler.set_stance("force_eager"), torch.no_grad():
-        torch.testing.assert_close(network.eval()(images), other.eval()(images), rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(
+            network.eval()(images), other.eval()(images), rtol=1e-2, atol=1e-3
+        )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

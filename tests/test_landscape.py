@@ -14,16 +14,16 @@ from omegaconf import OmegaConf
 from torch import nn
 from torch.nn import functional
 
+from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.landscape import claims, figures
-from experiments.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from plainres import landscape
-from plainres import record as records
-from plainres.batches import EvaluationBatches, Normaliser
-from plainres.cell import Cell, compose_cell
-from plainres.data import load
-from plainres.network import CifarNetwork
-from plainres.record import Surface, SurfacePoint, read_surfaces, write_surface
-from plainres.train import train_cell
+from plainres.data.batches import EvaluationBatches, Normaliser
+from plainres.data.images import load
+from plainres.instruments import landscape
+from plainres.networks.resnet import CifarNetwork
+from plainres.records import schema as records
+from plainres.records.schema import Surface, SurfacePoint, read_surfaces, write_surface
+from plainres.run.cell import Cell, compose_cell
+from plainres.run.train import train_cell
 
 SMOKE = ("protocol=smoke", "model.depth=8")
 SMALL = (*SMOKE, "points=3", "images=48", "jobs=1")
@@ -31,7 +31,9 @@ SMALL = (*SMOKE, "points=3", "images=48", "jobs=1")
 
 def surface_cell(results, *overrides: str, arm: str = "residual") -> Cell:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return Cell(compose("landscape", [f"results_dir={results}", f"model={arm}", *overrides]), arm)
+        return Cell(
+            compose("landscape", [f"results_dir={results}", f"model={arm}", *overrides]), arm
+        )
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,14 @@ def network_and_batches(statistics_from_training: bool = True):
     torch.manual_seed(0)
     network = CifarNetwork(8, "zero_pad", width=2, in_channels=1)
     source = load("digits")
-    batches = list(EvaluationBatches(source.train.pixels[:60], source.train.labels[:60], Normaliser(source.train.pixels, "channel"), 40))
+    batches = list(
+        EvaluationBatches(
+            source.train.pixels[:60],
+            source.train.labels[:60],
+            Normaliser(source.train.pixels, "channel"),
+            40,
+        )
+    )
     for images, _ in batches:
         network(images)  # running statistics
     return network, batches
@@ -64,11 +73,16 @@ def network_and_batches(statistics_from_training: bool = True):
 def test_the_surface_is_of_the_cell_that_the_experiment_trains(tmp_path):
     for overrides in ((), ("protocol=cpu", "data=cifar10_jpeg"), ("protocol=paper",)):
         for arm in ("plain", "residual"):
-            trained = compose_cell(tmp_path, "+experiment=landscape", f"model={arm}", "model.depth=56", *overrides)
+            trained = compose_cell(
+                tmp_path, "+experiment=landscape", f"model={arm}", "model.depth=56", *overrides
+            )
             looked_at = surface_cell(tmp_path, *overrides, arm=arm)
             assert (looked_at.identity, looked_at.folder) == (trained.identity, trained.folder)
             assert trained.config.keep_weights
-    assert compose_cell(tmp_path, "+experiment=landscape").identity == compose_cell(tmp_path, "+experiment=depth").identity
+    assert (
+        compose_cell(tmp_path, "+experiment=landscape").identity
+        == compose_cell(tmp_path, "+experiment=depth").identity
+    )
 
 
 def test_what_training_takes_the_surface_takes_too():
@@ -93,16 +107,22 @@ def test_every_filter_of_a_direction_has_the_norm_of_the_networks_and_the_rest_s
 
 
 def test_directions_are_those_of_their_seed_and_both_arms_take_the_same_draws():
-    plain, residual = (list(CifarNetwork(8, shortcut, width=2).parameters()) for shortcut in ("none", "zero_pad"))
+    plain, residual = (
+        list(CifarNetwork(8, shortcut, width=2).parameters()) for shortcut in ("none", "zero_pad")
+    )
 
     def drawn(weights, seed):
         parts = landscape.random_direction(weights, torch.Generator().manual_seed(seed))
-        return torch.cat([functional.normalize(part.flatten(1)).flatten() for part in parts if part.ndim > 1])
+        return torch.cat(
+            [functional.normalize(part.flatten(1)).flatten() for part in parts if part.ndim > 1]
+        )
 
     assert torch.allclose(drawn(plain, 0), drawn(residual, 0), atol=1e-6)
     assert not torch.allclose(drawn(plain, 0), drawn(plain, 1), atol=1e-2)
     one = [torch.tensor([[3.0, 0.0]]), torch.zeros(1)]
-    assert landscape.cosine(one, [torch.tensor([[1.0, 1.0]]), torch.zeros(1)]) == pytest.approx(math.sqrt(0.5))
+    assert landscape.cosine(one, [torch.tensor([[1.0, 1.0]]), torch.zeros(1)]) == pytest.approx(
+        math.sqrt(0.5)
+    )
 
 
 def test_a_point_is_the_loss_at_centre_plus_steps_along_both_directions():
@@ -117,7 +137,9 @@ def test_a_point_is_the_loss_at_centre_plus_steps_along_both_directions():
     other = CifarNetwork(8, "zero_pad", width=2, in_channels=1)
     other.load_state_dict(network.state_dict())
     with torch.no_grad():
-        for parameter, start, first, second in zip(other.parameters(), centre, across, up, strict=True):
+        for parameter, start, first, second in zip(
+            other.parameters(), centre, across, up, strict=True
+        ):
             parameter.copy_(start + 0.5 * first - 0.25 * second)
         images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
         logits = other.eval()(images)
@@ -133,10 +155,17 @@ def test_batch_statistics_are_those_of_training_and_leave_the_running_ones_alone
     running, _ = landscape.loss_and_error(network, batches, "running")
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     with torch.no_grad():
-        losses = [functional.cross_entropy(network.train()(images), labels).item() * len(labels) for images, labels in batches]
+        losses = [
+            functional.cross_entropy(network.train()(images), labels).item() * len(labels)
+            for images, labels in batches
+        ]
     assert found == pytest.approx(sum(losses) / 60, rel=1e-5)
     assert abs(found - running) > 1e-3
-    assert all(module.track_running_stats for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+    assert all(
+        module.track_running_stats
+        for module in network.modules()
+        if isinstance(module, nn.BatchNorm2d)
+    )
 
 
 def test_the_centre_is_the_trained_network(results):
@@ -146,7 +175,11 @@ def test_the_centre_is_the_trained_network(results):
     ((surface, points),) = read_surfaces(cell.protocol_folder)
     assert (points[4].x, points[4].y) == (0, 0)
     assert points[4].error == pytest.approx(record.train_error_eval, abs=1e-6)
-    assert (surface.images, surface.config_hash, surface.data_fingerprint) == (1408, record.config_hash, record.data_fingerprint)
+    assert (surface.images, surface.config_hash, surface.data_fingerprint) == (
+        1408,
+        record.config_hash,
+        record.data_fingerprint,
+    )
 
     network = CifarNetwork(8, "zero_pad", width=2, in_channels=1)
     network.load_state_dict(torch.load(cell.folder / records.WEIGHTS_FILE, weights_only=True))
@@ -154,8 +187,12 @@ def test_the_centre_is_the_trained_network(results):
     images = Normaliser(source.train.pixels, "channel")(source.train.pixels.float() / 255)
     with torch.no_grad():
         logits = network.eval()(images)
-    assert points[4].loss == pytest.approx(functional.cross_entropy(logits, source.train.labels).item(), rel=1e-5)
-    assert points[4].error == pytest.approx((logits.argmax(1) != source.train.labels).float().mean().item(), abs=1e-6)
+    assert points[4].loss == pytest.approx(
+        functional.cross_entropy(logits, source.train.labels).item(), rel=1e-5
+    )
+    assert points[4].error == pytest.approx(
+        (logits.argmax(1) != source.train.labels).float().mean().item(), abs=1e-6
+    )
 
 
 def test_an_interrupted_surface_goes_on_with_the_rows_that_are_missing(results, monkeypatch):
@@ -169,7 +206,9 @@ def test_an_interrupted_surface_goes_on_with_the_rows_that_are_missing(results, 
     rows[1].write_text("{")  # as a machine that lost power leaves it
     measured = []
     at = landscape.Plane.at
-    monkeypatch.setattr(landscape.Plane, "at", lambda plane, x, y: measured.append((x, y)) or at(plane, x, y))
+    monkeypatch.setattr(
+        landscape.Plane, "at", lambda plane, x, y: measured.append((x, y)) or at(plane, x, y)
+    )
     landscape.measure(cell)
     assert measured == [(-1, 0), (0, 0), (1, 0)]
     assert table.read_text() == undisturbed
@@ -182,7 +221,10 @@ def test_rows_over_processes_give_the_same_numbers(results):
     for jobs in (1, 2):
         landscape.measure(surface_cell(results, *SMALL, f"jobs={jobs}"))
         found.append(read_surfaces(results / "landscape" / "smoke")[0][1])
-        for path in [*results.glob("landscape/smoke/surface-*"), *results.glob("landscape/smoke/runs/*/surfaces/*/*")]:
+        for path in [
+            *results.glob("landscape/smoke/surface-*"),
+            *results.glob("landscape/smoke/runs/*/surfaces/*/*"),
+        ]:
             path.unlink()
     assert found[0] == found[1]
 
@@ -221,16 +263,26 @@ def test_images_are_drawn_once_and_for_all():
 
 def command(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "plainres.landscape", *words], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "plainres.instruments.landscape", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
 def test_the_command_measures_a_sweep_and_leaves_nothing_else(results, tmp_path):
     before = set(ROOT.iterdir())
-    ran = command("-m", f"results_dir={results}", *SMALL, "model=residual", "statistics=running,batch")
+    ran = command(
+        "-m", f"results_dir={results}", *SMALL, "model=residual", "statistics=running,batch"
+    )
     assert (ran.returncode, ran.stderr) == (0, "")
     names = sorted(path.name for path in (results / "landscape" / "smoke").glob("surface-*.csv"))
-    assert names == [f"surface-residual-8-seed0-directions0-{statistics}.csv" for statistics in ("batch", "running")]
+    assert names == [
+        f"surface-residual-8-seed0-directions0-{statistics}.csv"
+        for statistics in ("batch", "running")
+    ]
     assert ran.stdout.count("48 training images") == 2
     assert set(ROOT.iterdir()) == before
 
@@ -272,7 +324,11 @@ def made_up_surface(folder, arm="residual", function=None, **changes) -> None:
     }
     surface = Surface(**(values | changes))
     at = landscape.coordinates(surface.points, surface.radius)
-    write_surface(folder, surface, [SurfacePoint(x, y, function(x, y), min(1.0, function(x, y) / 3)) for y in at for x in at])
+    write_surface(
+        folder,
+        surface,
+        [SurfacePoint(x, y, function(x, y), min(1.0, function(x, y) / 3)) for y in at for x in at],
+    )
 
 
 def chaotic(x: float, y: float) -> float:
@@ -283,8 +339,18 @@ def chaotic(x: float, y: float) -> float:
 def folder(tmp_path):
     """Three pairs of directions: bowls around residual-56, chaos around plain-56."""
     for number in range(3):
-        made_up_surface(tmp_path, "residual", lambda x, y, number=number: 0.1 + x * x + y * y * (1 + 0.1 * number), direction_seed=number)
-        made_up_surface(tmp_path, "plain", lambda x, y, number=number: chaotic(x * (1 + 0.2 * number), y), direction_seed=number)
+        made_up_surface(
+            tmp_path,
+            "residual",
+            lambda x, y, number=number: 0.1 + x * x + y * y * (1 + 0.1 * number),
+            direction_seed=number,
+        )
+        made_up_surface(
+            tmp_path,
+            "plain",
+            lambda x, y, number=number: chaotic(x * (1 + 0.2 * number), y),
+            direction_seed=number,
+        )
     return tmp_path
 
 
@@ -304,12 +370,24 @@ def test_eigenvalues_are_those_of_a_known_quadratic():
 @pytest.mark.parametrize(
     ("function", "curvature", "basin"),
     [
-        (lambda x, y: 0.1 + x * x + y * y, 0.0, 57 / 81),  # points of a 9 × 9 grid within a circle of radius 1.05
+        (
+            lambda x, y: 0.1 + x * x + y * y,
+            0.0,
+            57 / 81,
+        ),  # points of a 9 × 9 grid within a circle of radius 1.05
         (lambda x, y: 0.3 + 9 * (x * x + y * y), 0.0, 5 / 81),
-        (lambda x, y: 1.6 + (x * x - y * y) / 2, 1.0, 71 / 81),  # all but (±1, 0), (±1, ±1/4) and (±1, ±1/2)
+        (
+            lambda x, y: 1.6 + (x * x - y * y) / 2,
+            1.0,
+            71 / 81,
+        ),  # all but (±1, 0), (±1, ±1/4) and (±1, ±1/2)
         (lambda x, y: 1.0 if x < 0.1 else 9.0 + 4 * x * x, None, 5 / 9),
         (lambda x, y: math.inf if x > 0.9 else 0.1 + x * x, 0.0, 8 / 9),
-        (lambda x, y: 2.0 if (x, y) == (0, 0) else math.log(10), None, 1 / 81),  # a plateau of guessing is nobody's valley
+        (
+            lambda x, y: 2.0 if (x, y) == (0, 0) else math.log(10),
+            None,
+            1 / 81,
+        ),  # a plateau of guessing is nobody's valley
     ],
 )
 def test_measures_of_known_surfaces(tmp_path, function, curvature, basin):
@@ -328,7 +406,10 @@ def test_rounding_on_a_plateau_is_no_curvature(tmp_path):
 def test_around_a_network_no_better_than_guessing_there_is_no_basin(folder):
     made_up_surface(folder, "plain", lambda x, y: 2.4 + x * x + y * y, direction_seed=0)
     found = claims.check(claims.read_looks(folder))[2]
-    assert (found.verdict, found.seen) == (INCONCLUSIVE, "a surface without a finite part, or a network no better than guessing")
+    assert (found.verdict, found.seen) == (
+        INCONCLUSIVE,
+        "a surface without a finite part, or a network no better than guessing",
+    )
 
 
 def test_a_ripple_is_rougher_than_a_bowl(folder):
@@ -384,7 +465,9 @@ def test_a_damaged_table_is_named(folder):
 
 
 def test_figures_and_readme_are_the_same_twice_and_say_what_they_show(folder):
-    made_up_surface(folder, "plain", lambda x, y: math.inf if x > 0.5 else 3 + x, statistics="batch")
+    made_up_surface(
+        folder, "plain", lambda x, y: math.inf if x > 0.5 else 3 + x, statistics="batch"
+    )
     first = {path: path.read_bytes() for path in figures.make(folder)}
     kinds = [
         f"{figure}_{statistics}.{suffix}"
@@ -397,7 +480,9 @@ def test_figures_and_readme_are_the_same_twice_and_say_what_they_show(folder):
     text = (folder / "README.md").read_text()
     assert "digits · protocol quick · 1 seed, 3 pairs of directions" in text
     assert "missing: residual-56" in text
-    assert "keep more than\n50% of what training has gained over guessing" in text, "the basin as claims.py takes it"
+    assert "keep more than\n50% of what training has gained over guessing" in text, (
+        "the basin as claims.py takes it"
+    )
 
 
 def test_with_several_seeds_every_trained_network_is_drawn_and_the_title_counts_what_is(folder):
@@ -405,7 +490,9 @@ def test_with_several_seeds_every_trained_network_is_drawn_and_the_title_counts_
         made_up_surface(folder, arm, lambda x, y: 0.1 + x * x + y * y, seed=1, direction_seed=0)
     figure = figures.contour_figure(claims.read_looks(folder))
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
-    assert titles == [f"{arm}-56, seed {seed}, directions 0" for seed in (0, 1) for arm in ("plain", "residual")]
+    assert titles == [
+        f"{arm}-56, seed {seed}, directions 0" for seed in (0, 1) for arm in ("plain", "residual")
+    ]
     assert "2 seeds, 1 pair of directions" in figure.get_suptitle()
     plt.close(figure)
 
@@ -419,7 +506,17 @@ def test_nothing_measured_is_one_line(tmp_path, capsys, main):
 def test_the_status_of_a_check_says_whether_a_claim_is_contradicted(folder, capsys):
     assert claims.main([str(folder)]) == 0
     for number in range(3):
-        made_up_surface(folder, "residual", lambda x, y, number=number: chaotic(x * (1 + 0.1 * number), y) + 1e3, direction_seed=number)
-        made_up_surface(folder, "plain", lambda x, y, number=number: 0.1 + x * x + y * y * (1 + 0.1 * number), direction_seed=number)
+        made_up_surface(
+            folder,
+            "residual",
+            lambda x, y, number=number: chaotic(x * (1 + 0.1 * number), y) + 1e3,
+            direction_seed=number,
+        )
+        made_up_surface(
+            folder,
+            "plain",
+            lambda x, y, number=number: 0.1 + x * x + y * y * (1 + 0.1 * number),
+            direction_seed=number,
+        )
     assert claims.main([str(folder)]) == 1
     assert "POINTS AGAINST IT" in capsys.readouterr().out

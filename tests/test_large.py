@@ -6,16 +6,26 @@ import torch
 from composing import CONF, compose_cell
 from made_up import made_up_record
 
+from experiments.judging.verdict import NOT_REPRODUCED, REPRODUCED
 from experiments.large import claims, figures
-from experiments.verdict import NOT_REPRODUCED, REPRODUCED
-from plainres.record import CURVES_TABLE, DIVERGED, RUNS_TABLE, CurvePoint, Record, write_table
+from plainres.records.schema import (
+    CURVES_TABLE,
+    DIVERGED,
+    RUNS_TABLE,
+    CurvePoint,
+    Record,
+    write_table,
+)
 
 NETWORKS = sorted(path.stem for path in (CONF / "large").glob("*.yaml"))
 
 
 def measured(folder, network: str, losses: list[float], **changes) -> None:
     row = made_up_record(iterations=len(losses), **changes)
-    points = [CurvePoint(row.arm, row.depth, row.seed, step, 0.5, loss, 0.01) for step, loss in enumerate(losses, 1)]
+    points = [
+        CurvePoint(row.arm, row.depth, row.seed, step, 0.5, loss, 0.01)
+        for step, loss in enumerate(losses, 1)
+    ]
     write_table(folder / network / RUNS_TABLE, [row], Record)
     write_table(folder / network / CURVES_TABLE, points, CurvePoint)
 
@@ -43,8 +53,13 @@ def test_all_shipped_networks_are_swept(tmp_path):
 def test_a_loss_that_falls_and_one_that_does_not(tmp_path):
     measured(tmp_path, "falls", [0.7, 0.9, 0.6, 0.6, 0.6, 0.5, 0.1, 0.2, 0.3, 0.1])
     measured(tmp_path, "rises", [0.7, 0.6, 0.6, 0.6, 0.6, 0.9, 0.9, 0.9, 0.9, 0.9])
-    measured(tmp_path, "bursts", [0.7, 0.6, 0.6, 0.6, 0.6, 0.1, 0.1], status=DIVERGED, train_error=None)
-    found = {claim.statement.split(":")[0]: claim.verdict for claim in claims.check(claims.read_large(tmp_path))}
+    measured(
+        tmp_path, "bursts", [0.7, 0.6, 0.6, 0.6, 0.6, 0.1, 0.1], status=DIVERGED, train_error=None
+    )
+    found = {
+        claim.statement.split(":")[0]: claim.verdict
+        for claim in claims.check(claims.read_large(tmp_path))
+    }
     assert found == {"falls": REPRODUCED, "rises": NOT_REPRODUCED, "bursts": NOT_REPRODUCED}
     assert claims.main([str(tmp_path)]) == 1
 

@@ -8,10 +8,10 @@ import torch
 from composing import ROOT
 from torch import nn
 
-from plainres import ledger
-from plainres.blocks import SqueezeExcitationBlock
-from plainres.classics import AlexNet, LeNet5, googlenet, inception_v3, vgg
-from plainres.network import CifarNetwork, ImageNetwork
+from plainres.networks import summary as ledger
+from plainres.networks.blocks import SqueezeExcitationBlock
+from plainres.networks.classics import AlexNet, LeNet5, googlenet, inception_v3, vgg
+from plainres.networks.resnet import CifarNetwork, ImageNetwork
 
 
 def rows_of(make, image_shape):
@@ -19,7 +19,9 @@ def rows_of(make, image_shape):
         return ledger.ledger(make(), image_shape)
 
 
-@pytest.mark.parametrize(("model", "make"), [("lenet5", LeNet5), ("alexnet", AlexNet), ("vgg", vgg)])
+@pytest.mark.parametrize(
+    ("model", "make"), [("lenet5", LeNet5), ("alexnet", AlexNet), ("vgg", vgg)]
+)
 def test_known_shapes_and_parameters(model, make):
     rows = rows_of(make, ledger.IMAGE_SHAPES[model])
     assert ledger.missing_shapes(rows, ledger.KNOWN_SHAPES[model]) == []
@@ -39,7 +41,12 @@ def test_known_parameters_of_vgg(depth):
         (lambda: CifarNetwork(20, "zero_pad"), (3, 32, 32), 269_722, 40_551_040),
         (lambda: ImageNetwork(50, "projection"), (3, 224, 224), 25_557_032, 4_089_184_256),
         (lambda: ImageNetwork(152, "projection"), (3, 224, 224), 60_192_808, 11_513_626_624),
-        (lambda: ImageNetwork(50, "projection", squeeze_excitation=True), (3, 224, 224), 28_088_024, 4_091_699_200),
+        (
+            lambda: ImageNetwork(50, "projection", squeeze_excitation=True),
+            (3, 224, 224),
+            28_088_024,
+            4_091_699_200,
+        ),
         (googlenet, (3, 224, 224), 6_624_904, 1_498_376_192),
         (inception_v3, (3, 299, 299), 23_834_568, 5_713_216_096),
     ],
@@ -71,9 +78,21 @@ class EverySecondPixel(nn.Module):
 @pytest.mark.parametrize(
     "network",
     [
-        nn.Sequential(nn.Conv2d(1, 2, 5), nn.AvgPool2d(2), nn.Conv2d(2, 2, 3, padding=1), nn.AvgPool2d(3, stride=2), nn.Conv2d(2, 1, 3)),
-        nn.Sequential(nn.Conv2d(1, 2, 3, stride=2, dilation=2), nn.Conv2d(2, 2, 1), nn.Conv2d(2, 1, 3, stride=2)),
-        nn.Sequential(nn.Conv2d(1, 2, (1, 7)), nn.Conv2d(2, 2, (9, 1), stride=(2, 1)), nn.Conv2d(2, 1, (3, 1))),
+        nn.Sequential(
+            nn.Conv2d(1, 2, 5),
+            nn.AvgPool2d(2),
+            nn.Conv2d(2, 2, 3, padding=1),
+            nn.AvgPool2d(3, stride=2),
+            nn.Conv2d(2, 1, 3),
+        ),
+        nn.Sequential(
+            nn.Conv2d(1, 2, 3, stride=2, dilation=2),
+            nn.Conv2d(2, 2, 1),
+            nn.Conv2d(2, 1, 3, stride=2),
+        ),
+        nn.Sequential(
+            nn.Conv2d(1, 2, (1, 7)), nn.Conv2d(2, 2, (9, 1), stride=(2, 1)), nn.Conv2d(2, 1, (3, 1))
+        ),
         nn.Sequential(nn.Conv2d(1, 2, 3), EverySecondPixel(), nn.Conv2d(2, 1, 3)),
     ],
 )
@@ -85,9 +104,14 @@ def test_the_receptive_field_is_what_an_output_depends_on(network):
 def test_a_shortcut_takes_the_wider_of_two_fields_and_squeezing_sees_the_image():
     rows = {row.name: row for row in rows_of(lambda: CifarNetwork(8, "projection"), (3, 32, 32))}
     assert rows["layer2.0.downsample.0"].stride == 2
-    assert (rows["layer2.0.downsample.0"].receptive_field, rows["layer2.0.bn2"].receptive_field) == (7, 13)
+    assert (
+        rows["layer2.0.downsample.0"].receptive_field,
+        rows["layer2.0.bn2"].receptive_field,
+    ) == (7, 13)
     assert rows["layer3.0.conv1"].receptive_field == 13 + 2 * 2
-    squeezed = rows_of(lambda: CifarNetwork(8, "zero_pad", block=SqueezeExcitationBlock), (3, 32, 32))
+    squeezed = rows_of(
+        lambda: CifarNetwork(8, "zero_pad", block=SqueezeExcitationBlock), (3, 32, 32)
+    )
     fields = {row.name: (row.receptive_field, row.stride) for row in squeezed}
     assert fields["layer1.0.se.avgpool"][0] >= 32
     assert fields["layer2.0.conv1"][1] == 2
@@ -96,7 +120,13 @@ def test_a_shortcut_takes_the_wider_of_two_fields_and_squeezing_sees_the_image()
 def test_layers_come_in_the_order_of_the_pass_and_leave_the_network_as_it_was():
     network = LeNet5().train()
     rows = ledger.ledger(network, (1, 32, 32))
-    assert [row.kind for row in rows if row.parameters] == ["Conv2d", "Conv2d", "Linear", "Linear", "Linear"]
+    assert [row.kind for row in rows if row.parameters] == [
+        "Conv2d",
+        "Conv2d",
+        "Linear",
+        "Linear",
+        "Linear",
+    ]
     assert network.training
     assert not any(module._forward_hooks for module in network.modules())
 
@@ -104,8 +134,22 @@ def test_layers_come_in_the_order_of_the_pass_and_leave_the_network_as_it_was():
 @pytest.mark.parametrize(
     ("make", "shapes"),
     [
-        (googlenet, [(3, 224, 224), (64, 112, 112), (64, 56, 56), (192, 56, 56), (192, 28, 28), (256, 28, 28), (480, 28, 28)]),
-        (lambda: CifarNetwork(20, "zero_pad", block=SqueezeExcitationBlock), [(3, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8)]),
+        (
+            googlenet,
+            [
+                (3, 224, 224),
+                (64, 112, 112),
+                (64, 56, 56),
+                (192, 56, 56),
+                (192, 28, 28),
+                (256, 28, 28),
+                (480, 28, 28),
+            ],
+        ),
+        (
+            lambda: CifarNetwork(20, "zero_pad", block=SqueezeExcitationBlock),
+            [(3, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8)],
+        ),
     ],
 )
 def test_steps_are_of_layers_and_whole_blocks(make, shapes):
@@ -118,12 +162,19 @@ def test_steps_are_of_layers_and_whole_blocks(make, shapes):
 def test_a_shape_that_does_not_come_is_named():
     rows = rows_of(LeNet5, (1, 32, 32))
     assert ledger.missing_shapes(rows, [(6, 28, 28), (7, 7, 7)]) == [(7, 7, 7)]
-    assert ledger.missing_shapes(rows, [(16, 5, 5), (6, 28, 28)]) == [(6, 28, 28)], "it comes, but earlier"
+    assert ledger.missing_shapes(rows, [(16, 5, 5), (6, 28, 28)]) == [(6, 28, 28)], (
+        "it comes, but earlier"
+    )
 
 
 def run(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "plainres.ledger", *words], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "plainres.networks.summary", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -135,7 +186,9 @@ def test_the_command_prints_the_ledger_and_draws_the_taper(tmp_path):
     assert (tmp_path / "alexnet.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("words", [("model=lenet5", "num_classes=3"), ("model=residual_imagenet", "model.shortcut=none")])
+@pytest.mark.parametrize(
+    "words", [("model=lenet5", "num_classes=3"), ("model=residual_imagenet", "model.shortcut=none")]
+)
 def test_a_network_that_is_not_the_published_one_is_not_compared_with_it(words):
     shown = run(*words)
     assert shown.returncode == 0, shown.stderr

@@ -8,9 +8,16 @@ import torch
 from composing import CONF, compose_cell
 from made_up import made_up_record
 
+from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.lineage import claims, figures
-from experiments.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from plainres.record import CONFIG_FILE, DIVERGED, RUNS_TABLE, Record, write_json, write_table
+from plainres.records.schema import (
+    CONFIG_FILE,
+    DIVERGED,
+    RUNS_TABLE,
+    Record,
+    write_json,
+    write_table,
+)
 
 SHIPPED = sorted(path.stem for path in (CONF / "network").glob("*.yaml"))
 ERRORS = {
@@ -55,7 +62,10 @@ def test_every_network_that_the_claims_name_is_shipped():
 
 @pytest.mark.parametrize("network", SHIPPED)
 def test_cells_differ_in_nothing_but_the_network(tmp_path, network):
-    cell, other = (compose_cell(tmp_path, "+experiment=lineage", f"network={name}", "data=digits") for name in (network, "plain20"))
+    cell, other = (
+        compose_cell(tmp_path, "+experiment=lineage", f"network={name}", "data=digits")
+        for name in (network, "plain20")
+    )
     cell.check()
     assert cell.protocol_folder == tmp_path / "lineage" / network
     one, another = (dict(each.identity["protocol"]) for each in (cell, other))
@@ -90,7 +100,11 @@ def test_residual_networks_may_tie_within_the_margin(tmp_path, error, verdict):
 
 def test_a_missing_network_is_named_and_a_diverged_one_guesses(tmp_path):
     measured(tmp_path, {name: error for name, error in ERRORS.items() if name != "alexnet"})
-    write_table(tmp_path / "plain56" / RUNS_TABLE, [made_up_record(status=DIVERGED, train_error=None, test_error=None)], Record)
+    write_table(
+        tmp_path / "plain56" / RUNS_TABLE,
+        [made_up_record(status=DIVERGED, train_error=None, test_error=None)],
+        Record,
+    )
     found = claims.check(claims.read_lineage(tmp_path))
     assert (found[0].verdict, found[0].seen) == (INCONCLUSIVE, "missing: alexnet")
     assert found[5].verdict == REPRODUCED
@@ -100,7 +114,11 @@ def test_a_missing_network_is_named_and_a_diverged_one_guesses(tmp_path):
 @pytest.mark.parametrize("network", ["vgg19", "lenet5", "residual20"])
 def test_nothing_follows_from_a_network_that_did_not_learn(tmp_path, network):
     measured(tmp_path, {**ERRORS, network: 0.89})
-    told = [claim.seen for claim in claims.check(claims.read_lineage(tmp_path)) if claim.verdict == INCONCLUSIVE]
+    told = [
+        claim.seen
+        for claim in claims.check(claims.read_lineage(tmp_path))
+        if claim.verdict == INCONCLUSIVE
+    ]
     assert told
     assert all(seen.startswith(f"{claims.name_of(network)} did not learn") for seen in told)
     steps = [step for step in claims.STEPS if network in (step.better, step.worse)]
@@ -122,9 +140,15 @@ def test_less_than_half_a_point_is_no_progress(tmp_path, error, verdict):
 def test_networks_that_were_trained_otherwise_are_not_compared(tmp_path):
     measured(tmp_path)
     for network, iterations in (("lenet5", 3000), ("alexnet", 20)):
-        config = {"model": {"_target_": network}, "protocol": {"name": network, "iterations": iterations}}
+        config = {
+            "model": {"_target_": network},
+            "protocol": {"name": network, "iterations": iterations},
+        }
         write_json(tmp_path / network / CONFIG_FILE, config)
-    with pytest.raises(ValueError, match=r"alexnet and lenet5 were not trained alike \(protocol.iterations: 20 → 3000\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"alexnet and lenet5 were not trained alike \(protocol.iterations: 20 → 3000\)",
+    ):
         claims.read_lineage(tmp_path)
 
 
@@ -137,7 +161,9 @@ def test_figure_and_readme_are_the_same_twice_and_say_what_they_show(tmp_path):
     measured(tmp_path)
     first = {path: path.read_bytes() for path in figures.make(tmp_path)}
     assert {path: path.read_bytes() for path in figures.make(tmp_path)} == first
-    assert "digits · one protocol, 2,000 iterations · 1 seed" in (tmp_path / "README.md").read_text()
+    assert (
+        "digits · one protocol, 2,000 iterations · 1 seed" in (tmp_path / "README.md").read_text()
+    )
 
 
 def test_labels_keep_their_order_and_their_distance():

@@ -9,12 +9,19 @@ from torch.nn import functional
 from torchvision import models
 from torchvision.models import resnet
 
-from plainres.blocks import SHORTCUTS, BasicBlock, SqueezeExcitationBlock
-from plainres.depth import MAX_DEPTH, MIN_DEPTH
-from plainres.network import CifarNetwork, ImageNetwork, imagenet_weights_file
+from plainres.networks.blocks import SHORTCUTS, BasicBlock, SqueezeExcitationBlock
+from plainres.networks.depth import MAX_DEPTH, MIN_DEPTH
+from plainres.networks.resnet import CifarNetwork, ImageNetwork, imagenet_weights_file
 
 # Weights, biases, batch-norm scales and shifts at width 16 and ten classes; the paper says 0.27, 0.46, 0.66, 0.85, 1.7, 19.4 million.
-NUM_PARAMETERS = {20: 269_722, 32: 464_154, 44: 658_586, 56: 853_018, 110: 1_727_962, 1202: 19_421_274}
+NUM_PARAMETERS = {
+    20: 269_722,
+    32: 464_154,
+    44: 658_586,
+    56: 853_018,
+    110: 1_727_962,
+    1202: 19_421_274,
+}
 
 
 def num_weighted_layers(network: nn.Module) -> int:
@@ -50,7 +57,11 @@ def test_number_of_parameters(depth, shortcut):
 @pytest.mark.parametrize(("shortcut", "extra"), [("projection", 2), ("projection_everywhere", 9)])
 def test_projections_where_the_shape_changes_or_everywhere(shortcut, extra):
     network = CifarNetwork(20, shortcut, width=4)
-    beside = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d) and "downsample" in name]
+    beside = [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d) and "downsample" in name
+    ]
     assert len(beside) == extra
     assert {"layer2.0.downsample.0", "layer3.0.downsample.0"} <= set(beside)
 
@@ -68,7 +79,9 @@ def test_projections_where_the_shape_changes_or_everywhere(shortcut, extra):
     ],
 )
 def test_logits_for_any_image(shortcut, size, in_channels, num_classes, width):
-    network = CifarNetwork(8, shortcut, width=width, num_classes=num_classes, in_channels=in_channels)
+    network = CifarNetwork(
+        8, shortcut, width=width, num_classes=num_classes, in_channels=in_channels
+    )
     logits = network(torch.randn(3, in_channels, *size))
     assert logits.shape == (3, num_classes)
     assert logits.isfinite().all()
@@ -78,9 +91,17 @@ def test_stages_double_the_channels_and_halve_the_image():
     network = CifarNetwork(14, "zero_pad", width=6)
     shapes = {}
     for name in ("conv1", "layer1", "layer2", "layer3", "avgpool"):
-        network.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: shapes.update({name: tuple(out.shape[1:])}))
+        network.get_submodule(name).register_forward_hook(
+            lambda _, __, out, name=name: shapes.update({name: tuple(out.shape[1:])})
+        )
     network(torch.randn(1, 3, 32, 32))
-    assert shapes == {"conv1": (6, 32, 32), "layer1": (6, 32, 32), "layer2": (12, 16, 16), "layer3": (24, 8, 8), "avgpool": (24, 1, 1)}
+    assert shapes == {
+        "conv1": (6, 32, 32),
+        "layer1": (6, 32, 32),
+        "layer2": (12, 16, 16),
+        "layer3": (24, 8, 8),
+        "avgpool": (24, 1, 1),
+    }
 
 
 def torchvision_network(blocks: int) -> nn.Module:
@@ -123,15 +144,21 @@ class Published(nn.Module):
             if self.widens:
                 quarter = self.conv2.out_channels // 4
                 beside = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, quarter, quarter))
-            return functional.relu(self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x))))) + beside)
+            return functional.relu(
+                self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x))))) + beside
+            )
 
     def __init__(self):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.layer1 = nn.Sequential(*(self.Block(16, 16, 1) for _ in range(3)))
-        self.layer2 = nn.Sequential(self.Block(16, 32, 2), *(self.Block(32, 32, 1) for _ in range(2)))
-        self.layer3 = nn.Sequential(self.Block(32, 64, 2), *(self.Block(64, 64, 1) for _ in range(2)))
+        self.layer2 = nn.Sequential(
+            self.Block(16, 32, 2), *(self.Block(32, 32, 1) for _ in range(2))
+        )
+        self.layer3 = nn.Sequential(
+            self.Block(32, 64, 2), *(self.Block(64, 64, 1) for _ in range(2))
+        )
         self.linear = nn.Linear(64, 10)
 
     def forward(self, x):
@@ -142,7 +169,9 @@ class Published(nn.Module):
 def test_published_weights_load_once_the_last_layer_is_renamed():
     torch.manual_seed(0)
     published = Published().eval()
-    weights = {name.replace("linear.", "fc."): tensor for name, tensor in published.state_dict().items()}
+    weights = {
+        name.replace("linear.", "fc."): tensor for name, tensor in published.state_dict().items()
+    }
     network = CifarNetwork(20, "zero_pad").eval()
     network.load_state_dict(weights, strict=True)
     images = torch.randn(2, 3, 32, 32)
@@ -175,13 +204,17 @@ def correlation(one: torch.Tensor, other: torch.Tensor) -> float:
     return float(functional.cosine_similarity(one, other, dim=1).mean())
 
 
-@pytest.mark.parametrize(("initialisation", "least", "most"), [("dirac", 0.95, 1.0), ("he", -0.5, 0.5)])
+@pytest.mark.parametrize(
+    ("initialisation", "least", "most"), [("dirac", 0.95, 1.0), ("he", -0.5, 0.5)]
+)
 def test_dirac_initialisation_makes_a_deep_plain_stage_the_identity(initialisation, least, most):
     torch.manual_seed(0)
     network = CifarNetwork(110, "none", width=8, initialisation=initialisation)
     seen = {}
     for name in ("relu", "layer1"):
-        network.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: seen.setdefault(name, out.detach().clone()))
+        network.get_submodule(name).register_forward_hook(
+            lambda _, __, out, name=name: seen.setdefault(name, out.detach().clone())
+        )
     network(torch.randn(16, 3, 8, 8))
     assert least <= correlation(seen["relu"], seen["layer1"]) <= most
 
@@ -219,12 +252,17 @@ def test_a_block_of_ones_own_is_built_everywhere():
             return self.conv(x)
 
     network = CifarNetwork(14, "zero_pad", width=2, block=Own)
-    assert built == [(w, v, s, "zero_pad") for w, v, s in ((2, 2, 1), (2, 2, 1), (2, 4, 2), (4, 4, 1), (4, 8, 2), (8, 8, 1))]
+    assert built == [
+        (w, v, s, "zero_pad")
+        for w, v, s in ((2, 2, 1), (2, 2, 1), (2, 4, 2), (4, 4, 1), (4, 8, 2), (8, 8, 1))
+    ]
     assert network(torch.randn(2, 3, 8, 8)).shape == (2, 10)
     assert sum(isinstance(module, Own) for module in network.modules()) == 6
 
 
-@pytest.mark.parametrize(("depth", "shortcut", "named"), [(21, "none", "20 and 26"), (20, "option_a", "zero_pad")])
+@pytest.mark.parametrize(
+    ("depth", "shortcut", "named"), [(21, "none", "20 and 26"), (20, "option_a", "zero_pad")]
+)
 def test_what_cannot_be_built_names_what_can(depth, shortcut, named):
     with pytest.raises(ValueError, match=named):
         CifarNetwork(depth, shortcut)
@@ -237,13 +275,19 @@ def test_without_normalisation_the_convolutions_stay_as_they_are(shortcut):
     torch.manual_seed(3)
     network = CifarNetwork(14, shortcut, width=4, norm="none")
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-    convolutions = {name: tensor for name, tensor in normalised.items() if tensor.ndim == 4 or name.startswith("fc")}
+    convolutions = {
+        name: tensor
+        for name, tensor in normalised.items()
+        if tensor.ndim == 4 or name.startswith("fc")
+    }
     assert list(network.state_dict()) == list(convolutions)
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, convolutions[name]), name
     images = torch.randn(2, 3, 8, 8)
     bare = network(2 * images) - network.fc.bias
-    torch.testing.assert_close(bare, 2 * (network(images) - network.fc.bias))  # nothing but products, sums and ReLUs
+    torch.testing.assert_close(
+        bare, 2 * (network(images) - network.fc.bias)
+    )  # nothing but products, sums and ReLUs
 
 
 def test_norm_batch_is_the_network_of_the_paper():
@@ -279,7 +323,10 @@ def test_imagenet_weights_are_torchvisions_but_for_another_last_layer(hub, num_c
 
 
 def test_imagenet_weights_that_are_not_there_say_what_else_can_be_done(hub):
-    with pytest.raises(ValueError, match=r"resnet18-\w+\.pth .*no network.*; model\.weights=null trains from scratch$"):
+    with pytest.raises(
+        ValueError,
+        match=r"resnet18-\w+\.pth .*no network.*; model\.weights=null trains from scratch$",
+    ):
         ImageNetwork(18, "projection", weights="imagenet")
 
 
@@ -302,7 +349,13 @@ def test_checkpointed_activations_change_no_number(shortcut):
         for _ in range(2):
             network(images).square().mean().backward()
         network.eval()
-        outcomes.append((network(images), [parameter.grad for parameter in network.parameters()], list(network.buffers())))
+        outcomes.append(
+            (
+                network(images),
+                [parameter.grad for parameter in network.parameters()],
+                list(network.buffers()),
+            )
+        )
     torch.testing.assert_close(outcomes[1], outcomes[0], rtol=0, atol=0)
 
 

@@ -9,21 +9,26 @@ from test_train import SMOKE, InterruptionError, curve, interrupt_at, numbers
 from torch import nn
 from torch.nn import functional
 
-from plainres import probes, train
-from plainres import record as records
-from plainres.blocks import BasicBlock
-from plainres.classics import googlenet
-from plainres.network import CifarNetwork
+from plainres.instruments import probes
+from plainres.networks.blocks import BasicBlock
+from plainres.networks.classics import googlenet
+from plainres.networks.resnet import CifarNetwork
+from plainres.records import schema as records
+from plainres.run import train
 
-LOOKING = "+callbacks={probes:{_target_:plainres.probes.Probes,images:16}}"
+LOOKING = "+callbacks={probes:{_target_:plainres.instruments.probes.Probes,images:16}}"
 
 
-def images_and_labels(count: int = 6, channels: int = 1, size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+def images_and_labels(
+    count: int = 6, channels: int = 1, size: int = 8
+) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(1)
     return torch.randn(count, channels, size, size), torch.arange(count) % 10
 
 
-def network(depth: int = 8, shortcut: str = "zero_pad", norm: str | None = None, **options) -> CifarNetwork:
+def network(
+    depth: int = 8, shortcut: str = "zero_pad", norm: str | None = None, **options
+) -> CifarNetwork:
     torch.manual_seed(0)
     return CifarNetwork(depth, shortcut, width=4, in_channels=1, norm=norm, **options)
 
@@ -33,18 +38,34 @@ def points_of(cell) -> list[records.ProbePoint]:
 
 
 def without_seconds(points) -> list[tuple]:
-    return [(p.iteration, p.layer, p.response, p.weight_gradient, p.response_gradient, p.dead, p.correlation) for p in points]
+    return [
+        (
+            p.iteration,
+            p.layer,
+            p.response,
+            p.weight_gradient,
+            p.response_gradient,
+            p.dead,
+            p.correlation,
+        )
+        for p in points
+    ]
 
 
 @pytest.fixture(scope="module")
 def looked(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patched:  # a module's fixture comes before the test's own cache
+    with (
+        pytest.MonkeyPatch.context() as patched
+    ):  # a module's fixture comes before the test's own cache
         patched.setenv("PLAINRES_CACHE", str(tmp_path_factory.mktemp("cache")))
         cell = compose_cell(tmp_path_factory.mktemp("looked"), *SMOKE, LOOKING)
         return cell, train.train_cell(cell)
 
 
-@pytest.mark.parametrize(("norm", "shortcut"), [(None, "none"), (None, "zero_pad"), ("none", "none"), ("none", "projection")])
+@pytest.mark.parametrize(
+    ("norm", "shortcut"),
+    [(None, "none"), (None, "zero_pad"), ("none", "none"), ("none", "projection")],
+)
 def test_responses_and_gradients_are_those_of_a_network_written_out(norm, shortcut):
     """The same network once more, with ReLUs that overwrite nothing, every tensor kept."""
     chosen, (images, labels) = network(8, shortcut, norm), images_and_labels()
@@ -67,10 +88,18 @@ def test_responses_and_gradients_are_those_of_a_network_written_out(norm, shortc
         behind.append(x)
     functional.cross_entropy(chosen.fc(x.mean((2, 3))), labels).backward()
 
-    weights = [module.weight.grad.norm().item() for name, module in chosen.named_modules() if _is_main_convolution(name, module)]
-    assert [layer[0] for layer in found.layers] == pytest.approx([response.std(correction=0).item() for response in responses], rel=1e-4)
+    weights = [
+        module.weight.grad.norm().item()
+        for name, module in chosen.named_modules()
+        if _is_main_convolution(name, module)
+    ]
+    assert [layer[0] for layer in found.layers] == pytest.approx(
+        [response.std(correction=0).item() for response in responses], rel=1e-4
+    )
     assert [layer[1] for layer in found.layers] == pytest.approx(weights, rel=1e-4)
-    assert [layer[2] for layer in found.layers] == pytest.approx([output.grad.norm().item() for output in outputs], rel=1e-4)
+    assert [layer[2] for layer in found.layers] == pytest.approx(
+        [output.grad.norm().item() for output in outputs], rel=1e-4
+    )
     dead = [(after.amax((0, 2, 3)) == 0).float().mean().item() for after in behind]
     assert [layer[3] for layer in found.layers] == pytest.approx(dead)
 
@@ -100,7 +129,14 @@ def test_a_look_leaves_everything_as_it_is(options, double):
 
 
 def test_a_look_draws_no_random_number_of_the_runs():
-    chosen = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.LazyLinear(10))
+    chosen = nn.Sequential(
+        nn.Conv2d(1, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Flatten(),
+        nn.LazyLinear(10),
+    )
     images, labels = images_and_labels()
     chosen(images)
     random = torch.get_rng_state()
@@ -108,10 +144,12 @@ def test_a_look_draws_no_random_number_of_the_runs():
     assert torch.equal(torch.get_rng_state(), random)
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # Dynamo's own look at its inputs
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf"
+)  # Dynamo's own look at its inputs
 def test_layers_that_run_in_other_kernels_are_seen_like_others(monkeypatch):
     """What fused and compiled blocks do to hooks, without a GPU: one calls no modules, the other knows no hooks once it is compiled."""
-    kernels = pytest.importorskip("plainres.fused", exc_type=ImportError)
+    kernels = pytest.importorskip("plainres.training.fused", exc_type=ImportError)
     images, labels = images_and_labels()
     expected = probes.look(network(14), images, labels)
     fused = network(14)
@@ -119,7 +157,11 @@ def test_layers_that_run_in_other_kernels_are_seen_like_others(monkeypatch):
         if type(module) is BasicBlock:
             module.__class__ = kernels.FusedBlock
     monkeypatch.setattr(kernels, "layer", lambda *_: pytest.fail("a layer ran without its module"))
-    monkeypatch.setattr(probes, "neighbours_correlation", lambda *_: torch.tensor(expected.correlation, dtype=torch.float64))
+    monkeypatch.setattr(
+        probes,
+        "neighbours_correlation",
+        lambda *_: torch.tensor(expected.correlation, dtype=torch.float64),
+    )
     assert probes.look(fused, images, labels) == expected
     compiled = network(14)
     for module in compiled.modules():
@@ -133,26 +175,42 @@ def test_layers_that_run_in_other_kernels_are_seen_like_others(monkeypatch):
 
 def test_checkpointed_activations_are_seen_like_others():
     images, labels = images_and_labels()
-    assert probes.look(network(14, checkpoint_activations=True), images, labels) == probes.look(network(14), images, labels)
+    assert probes.look(network(14, checkpoint_activations=True), images, labels) == probes.look(
+        network(14), images, labels
+    )
 
 
 def test_auxiliary_heads_are_not_looked_at():
     images, labels = images_and_labels(channels=3, size=32)
     with_heads = googlenet(num_classes=10, auxiliary_weight=0.3).train()
     without = googlenet(num_classes=10).train()
-    without.load_state_dict({name: tensor for name, tensor in with_heads.state_dict().items() if not name.startswith("aux")})
+    without.load_state_dict(
+        {
+            name: tensor
+            for name, tensor in with_heads.state_dict().items()
+            if not name.startswith("aux")
+        }
+    )
     for network in (with_heads, without):
         network.dropout.p = 0.0
     seen, wanted = probes.look(with_heads, images, labels), probes.look(without, images, labels)
     assert len(seen.layers) == 57
-    torch.testing.assert_close(torch.tensor(seen.layers), torch.tensor(wanted.layers), equal_nan=True)
-    assert (seen.image_gradient, seen.correlation) == pytest.approx((wanted.image_gradient, wanted.correlation))
+    torch.testing.assert_close(
+        torch.tensor(seen.layers), torch.tensor(wanted.layers), equal_nan=True
+    )
+    assert (seen.image_gradient, seen.correlation) == pytest.approx(
+        (wanted.image_gradient, wanted.correlation)
+    )
 
 
-@pytest.mark.parametrize("options", [{}, {"checkpoint_activations": True}, {"shortcut": "none", "norm": "none"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"checkpoint_activations": True}, {"shortcut": "none", "norm": "none"}]
+)
 def test_a_look_in_double_precision_sees_what_one_in_single_does(options):
     images, labels = images_and_labels()
-    single, double = (probes.look(network(14, **options), images, labels, double) for double in (False, True))
+    single, double = (
+        probes.look(network(14, **options), images, labels, double) for double in (False, True)
+    )
     assert double != single
     assert double.correlation == pytest.approx(single.correlation, rel=0.05)
     for one, other in zip(double.layers, single.layers, strict=True):
@@ -163,7 +221,10 @@ def test_signals_below_single_precision_are_seen_in_double():
     """Without normalisation a network is homogeneous in its weights: a response falls with their factor to the power of its layer."""
     images, labels = images_and_labels()
     chosen = network(14, "none", "none")
-    expected = [layer[0] * 2.0 ** (-20 * number) for number, layer in enumerate(probes.look(chosen, images, labels, double=True).layers, 1)]
+    expected = [
+        layer[0] * 2.0 ** (-20 * number)
+        for number, layer in enumerate(probes.look(chosen, images, labels, double=True).layers, 1)
+    ]
     with torch.no_grad():
         for module in chosen.modules():
             if isinstance(module, nn.Conv2d):
@@ -198,7 +259,9 @@ def test_dead_channels_are_those_that_are_zero_everywhere():
     ],
 )
 def test_correlation_is_the_mean_cosine_of_pairs_that_are_not_zero(first, second, correlation):
-    assert probes.mean_correlation(torch.tensor(first), torch.tensor(second)).item() == pytest.approx(correlation)
+    assert probes.mean_correlation(
+        torch.tensor(first), torch.tensor(second)
+    ).item() == pytest.approx(correlation)
 
 
 def test_without_gradients_there_is_no_correlation():
@@ -207,14 +270,19 @@ def test_without_gradients_there_is_no_correlation():
 
 def test_neighbours_of_a_linear_function_agree_and_of_a_rapid_one_do_not():
     images = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert probes.neighbours_correlation(lambda x: 3 * x.flatten(1), images).item() == pytest.approx(1)
+    assert probes.neighbours_correlation(
+        lambda x: 3 * x.flatten(1), images
+    ).item() == pytest.approx(1)
     assert abs(probes.neighbours_correlation(lambda x: (1e4 * x).sin(), images).item()) < 0.05
     assert probes.neighbours_correlation(lambda x: (10 * x).sin(), images).item() > 0.9
 
 
 def test_gradients_of_deep_plain_networks_shatter_and_shortcuts_keep_them():
     images, labels = images_and_labels(32, size=16)
-    plain, residual = (probes.look(network(56, shortcut), images, labels).correlation for shortcut in ("none", "zero_pad"))
+    plain, residual = (
+        probes.look(network(56, shortcut), images, labels).correlation
+        for shortcut in ("none", "zero_pad")
+    )
     assert plain < 0.3 < residual
 
 
@@ -227,7 +295,13 @@ def test_a_network_whose_loss_is_not_finite_is_not_looked_at():
 
 @pytest.mark.parametrize(
     ("iterations", "wanted"),
-    [(1, [0, 1]), (2, [0, 1, 2]), (24, [0, 1, 10, 24]), (100, [0, 1, 10, 100]), (101, [0, 1, 10, 100, 101])],
+    [
+        (1, [0, 1]),
+        (2, [0, 1, 2]),
+        (24, [0, 1, 10, 24]),
+        (100, [0, 1, 10, 100]),
+        (101, [0, 1, 10, 100, 101]),
+    ],
 )
 def test_looks_lie_at_powers_of_ten_and_the_end(iterations, wanted):
     assert probes.powers_of_ten(iterations) == wanted
@@ -249,17 +323,25 @@ def test_a_run_that_is_looked_at_has_the_record_of_one_that_is_not(looked, tmp_p
 
 
 def test_looks_in_double_precision_leave_the_same_record(looked, tmp_path):
-    cell = compose_cell(tmp_path, *SMOKE, "+callbacks={probes:{_target_:plainres.probes.Probes,images:16,double:true}}")
+    cell = compose_cell(
+        tmp_path,
+        *SMOKE,
+        "+callbacks={probes:{_target_:plainres.instruments.probes.Probes,images:16,double:true}}",
+    )
     assert numbers(train.train_cell(cell)) == numbers(looked[1])
     assert curve(cell) == curve(looked[0])
     mine, theirs = points_of(cell), points_of(looked[0])
     assert without_seconds(mine) != without_seconds(theirs)
-    assert [p.response_gradient for p in mine] == pytest.approx([p.response_gradient for p in theirs], rel=1e-2)
+    assert [p.response_gradient for p in mine] == pytest.approx(
+        [p.response_gradient for p in theirs], rel=1e-2
+    )
 
 
 def test_every_layer_has_a_row_at_every_look(looked):
     points = points_of(looked[0])
-    assert [(point.iteration, point.layer) for point in points] == [(step, layer) for step in (0, 1, 10, 24) for layer in range(8)]
+    assert [(point.iteration, point.layer) for point in points] == [
+        (step, layer) for step in (0, 1, 10, 24) for layer in range(8)
+    ]
     assert {(point.arm, point.depth, point.seed) for point in points} == {("residual", 8, 0)}
     for point in points:
         image = point.layer == 0
@@ -289,13 +371,21 @@ def test_in_chunks_a_look_comes_after_its_chunk(looked, tmp_path):
 
 
 def test_a_look_is_taken_where_it_is_wanted(tmp_path):
-    cell = compose_cell(tmp_path, *SMOKE, "+callbacks={probes:{_target_:plainres.probes.Probes,images:4,at:[3,5]}}")
+    cell = compose_cell(
+        tmp_path,
+        *SMOKE,
+        "+callbacks={probes:{_target_:plainres.instruments.probes.Probes,images:4,at:[3,5]}}",
+    )
     train.train_cell(cell)
     assert sorted({point.iteration for point in points_of(cell)}) == [3, 5]
 
 
 def test_other_networks_can_be_looked_at(tmp_path):
-    short = ("protocol.iterations=2", "protocol.schedule.warmup_iterations=1", "protocol.evaluation_images=64")
+    short = (
+        "protocol.iterations=2",
+        "protocol.schedule.warmup_iterations=1",
+        "protocol.evaluation_images=64",
+    )
     for model, layers in (("lenet5", 2), ("se", 7)):
         size = ("model.depth=5", "data.pad_to=32") if model == "lenet5" else ("model.depth=8",)
         cell = compose_cell(tmp_path, "protocol=smoke", *short, f"model={model}", *size, LOOKING)

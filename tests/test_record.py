@@ -10,8 +10,8 @@ from copy import deepcopy
 
 import pytest
 
-from plainres import record as records
-from plainres.record import CurvePoint, Record
+from plainres.records import schema as records
+from plainres.records.schema import CurvePoint, Record
 
 
 @pytest.fixture
@@ -24,7 +24,13 @@ def config():
         "force": False,
         "jobs": -1,
         "model": {"depth": 20, "shortcut": "none", "width": 16},
-        "data": {"name": "digits", "label": "digits", "root": None, "image_size": 8, "mirror": False},
+        "data": {
+            "name": "digits",
+            "label": "digits",
+            "root": None,
+            "image_size": 8,
+            "mirror": False,
+        },
         "protocol": {
             "name": "quick",
             "iterations": 2000,
@@ -57,9 +63,21 @@ def changed(config, path: str, value):
     "values",
     [
         {},
-        {"train_error": None, "train_error_eval": None, "train_loss": None, "test_error": None, "test_loss": None, "status": "diverged"},
+        {
+            "train_error": None,
+            "train_error_eval": None,
+            "train_loss": None,
+            "test_error": None,
+            "test_loss": None,
+            "status": "diverged",
+        },
         {"clean": None, "val_error": 0.25},
-        {"clean": False, "train_loss": 1 / 3, "seconds": 123456.789, "data_label": "Füße, “quoted”\n×2"},
+        {
+            "clean": False,
+            "train_loss": 1 / 3,
+            "seconds": 123456.789,
+            "data_label": "Füße, “quoted”\n×2",
+        },
         {"test_loss": float("inf")},
     ],
 )
@@ -72,7 +90,9 @@ def test_a_record_is_read_as_it_was_written(tmp_path, make_record, values):
 @pytest.mark.parametrize("content", [None, "", "{", '{"arm": "pla', b"\xff\xfe\x00"])
 def test_no_record_and_a_damaged_one_are_none(tmp_path, content):
     if content is not None:
-        (tmp_path / records.RECORD_FILE).write_bytes(content if isinstance(content, bytes) else content.encode())
+        (tmp_path / records.RECORD_FILE).write_bytes(
+            content if isinstance(content, bytes) else content.encode()
+        )
     assert records.read_record(tmp_path) is None
 
 
@@ -84,16 +104,27 @@ def test_a_table_is_read_as_it_was_written(tmp_path, make_record):
         make_record(),
         make_record(depth=32, clean=None, val_error=0.125, train_error=0.0, seconds=5.0),
         make_record(depth=44, clean=False, status="diverged", test_error=None, train_loss=None),
-        make_record(depth=56, data_label='a "label", with\ntwo lines', processor="Ä×–", shortcut=""),
+        make_record(
+            depth=56, data_label='a "label", with\ntwo lines', processor="Ä×–", shortcut=""
+        ),
     ]
     records.write_table(tmp_path / "runs.csv", rows, Record)
     read = records.read_table(tmp_path / "runs.csv", Record)
     assert read == rows
-    assert [(type(row.depth), type(row.seconds), type(row.clean)) for row in read[:2]] == [(int, float, bool), (int, float, type(None))]
+    assert [(type(row.depth), type(row.seconds), type(row.clean)) for row in read[:2]] == [
+        (int, float, bool),
+        (int, float, type(None)),
+    ]
 
 
 def test_floats_have_six_significant_digits(tmp_path, make_record):
-    row = make_record(train_error=1 / 3, train_loss=1234567.0, test_loss=1.23456789e-7, seconds=0.1 + 0.2, images_per_second=100.0)
+    row = make_record(
+        train_error=1 / 3,
+        train_loss=1234567.0,
+        test_loss=1.23456789e-7,
+        seconds=0.1 + 0.2,
+        images_per_second=100.0,
+    )
     records.write_table(tmp_path / "runs.csv", [row], Record)
     (read,) = records.read_table(tmp_path / "runs.csv", Record)
     assert (read.train_error, read.train_loss, read.test_loss) == (0.333333, 1234570.0, 1.23457e-7)
@@ -104,7 +135,12 @@ def test_floats_have_six_significant_digits(tmp_path, make_record):
 
 
 def test_a_curve_is_read_as_it_was_written(tmp_path, make_point):
-    rows = [make_point(), make_point(iteration=100, test_error=0.5, test_loss=2.25, val_error=0.75, learning_rate=1e-5)]
+    rows = [
+        make_point(),
+        make_point(
+            iteration=100, test_error=0.5, test_loss=2.25, val_error=0.75, learning_rate=1e-5
+        ),
+    ]
     records.write_table(tmp_path / "curves.csv", rows, CurvePoint)
     assert records.read_curves(tmp_path) == rows
     assert (tmp_path / "curves.csv").read_text().splitlines()[1] == "plain,20,0,50,0.25,0.75,0.1,,,"
@@ -114,7 +150,9 @@ def test_no_table_has_no_rows_and_an_empty_one_has_a_header(tmp_path):
     assert records.read_runs(tmp_path) == []
     records.write_table(tmp_path / records.RUNS_TABLE, [], Record)
     assert records.read_runs(tmp_path) == []
-    assert (tmp_path / records.RUNS_TABLE).read_text() == ",".join(field.name for field in dataclasses.fields(Record)) + "\n"
+    assert (tmp_path / records.RUNS_TABLE).read_text() == ",".join(
+        field.name for field in dataclasses.fields(Record)
+    ) + "\n"
 
 
 def test_columns_in_another_order_and_columns_of_ones_own_do_no_harm(tmp_path):
@@ -132,7 +170,9 @@ def test_columns_in_another_order_and_columns_of_ones_own_do_no_harm(tmp_path):
         ("test_loss", "low", "line 3, test_loss: 'low' is no float"),
     ],
 )
-def test_a_value_that_does_not_fit_is_named_with_file_line_and_column(tmp_path, make_point, column, text, message):
+def test_a_value_that_does_not_fit_is_named_with_file_line_and_column(
+    tmp_path, make_point, column, text, message
+):
     path = tmp_path / "curves.csv"
     records.write_table(path, [make_point(), make_point(iteration=100)], CurvePoint)
     header, first, second = path.read_text().splitlines()
@@ -152,7 +192,9 @@ def test_only_true_and_false_are_truth_values(tmp_path, make_record, text):
 
 
 def test_missing_columns_are_named(tmp_path):
-    (tmp_path / "curves.csv").write_text("arm,depth,seed,iteration,train_error,learning_rate,test_error,test_loss\n")
+    (tmp_path / "curves.csv").write_text(
+        "arm,depth,seed,iteration,train_error,learning_rate,test_error,test_loss\n"
+    )
     with pytest.raises(ValueError, match=r"curves\.csv lacks the columns train_loss$"):
         records.read_curves(tmp_path)
     (tmp_path / "curves.csv").write_text("")
@@ -162,10 +204,15 @@ def test_missing_columns_are_named(tmp_path):
 
 def test_a_table_from_before_a_column_with_a_default_is_read(tmp_path, make_record):
     path = tmp_path / "runs.csv"
-    records.write_table(path, [make_record(num_multiply_adds=7, kernels="fused", instruction_set="x")], Record)
+    records.write_table(
+        path, [make_record(num_multiply_adds=7, kernels="fused", instruction_set="x")], Record
+    )
     lines = [line.rsplit(",", 3)[0] for line in path.read_text().splitlines()]
     path.write_text("\n".join(lines) + "\n")
-    assert [(row.num_multiply_adds, row.kernels, row.instruction_set) for row in records.read_runs(tmp_path)] == [(None, "", "")]
+    assert [
+        (row.num_multiply_adds, row.kernels, row.instruction_set)
+        for row in records.read_runs(tmp_path)
+    ] == [(None, "", "")]
 
 
 # The hash of a configuration
@@ -223,7 +270,11 @@ def test_the_arm_changes_the_hash(config):
 
 def test_the_order_of_keys_does_not_change_the_hash(config):
     def reversed_keys(node):
-        return {key: reversed_keys(value) for key, value in reversed(node.items())} if isinstance(node, dict) else node
+        return (
+            {key: reversed_keys(value) for key, value in reversed(node.items())}
+            if isinstance(node, dict)
+            else node
+        )
 
     assert list(reversed_keys(config)) != list(config)
     assert hash_of(reversed_keys(config)) == hash_of(config)
@@ -232,9 +283,13 @@ def test_the_order_of_keys_does_not_change_the_hash(config):
 def test_the_hash_survives_json_and_another_process(config):
     identity = records.cell_config(config, "plain")
     assert json.loads(json.dumps(identity)) == identity
-    code = f"from plainres.record import config_hash; print(config_hash({identity!r}))"
+    code = f"from plainres.records.schema import config_hash; print(config_hash({identity!r}))"
     other = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": "7"}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONHASHSEED": "7"},
     )
     assert other.stdout.strip() == records.config_hash(identity)
     assert len(records.config_hash(identity)) == 12
@@ -244,7 +299,9 @@ def test_the_hash_survives_json_and_another_process(config):
 def test_differences_are_named_from_old_to_new(config):
     old = records.cell_config(config, "plain")
     new = changed(changed(config, "protocol.schedule.factor", 0.2), "data.mirror", True)
-    new = records.cell_config(changed(changed(new, "protocol.error_window", 5), "data.image_size", None), "residual")
+    new = records.cell_config(
+        changed(changed(new, "protocol.error_window", 5), "data.image_size", None), "residual"
+    )
     assert records.config_differences(old, new) == [
         "arm: plain → residual",
         "data.image_size: 8 → None",
@@ -313,30 +370,60 @@ def tables(folder) -> tuple[bytes, bytes]:
 
 
 def test_gather_makes_sorted_tables_of_the_cells_folders(tmp_path, make_record, make_point):
-    cells = [("residual", 8, 0), ("plain", 110, 0), ("plain", 20, 10), ("plain", 20, 2), ("plain", 8, 0)]
+    cells = [
+        ("residual", 8, 0),
+        ("plain", 110, 0),
+        ("plain", 20, 10),
+        ("plain", 20, 2),
+        ("plain", 8, 0),
+    ]
     for arm, depth, seed in cells:
         where = {"arm": arm, "depth": depth, "seed": seed}
-        cell_folder(tmp_path, make_record(**where), [make_point(**where, iteration=iteration) for iteration in (50, 100, 1000)])
+        cell_folder(
+            tmp_path,
+            make_record(**where),
+            [make_point(**where, iteration=iteration) for iteration in (50, 100, 1000)],
+        )
     rows = records.gather(tmp_path)
-    assert [row.cell for row in rows] == ["plain-8-seed0", "plain-20-seed2", "plain-20-seed10", "plain-110-seed0", "residual-8-seed0"]
+    assert [row.cell for row in rows] == [
+        "plain-8-seed0",
+        "plain-20-seed2",
+        "plain-20-seed10",
+        "plain-110-seed0",
+        "residual-8-seed0",
+    ]
     assert records.read_runs(tmp_path) == rows
     points = records.read_curves(tmp_path)
-    assert [(p.depth, p.seed, p.iteration) for p in points[:6]] == [(8, 0, i) for i in (50, 100, 1000)] + [
-        (20, 2, i) for i in (50, 100, 1000)
-    ]
+    assert [(p.depth, p.seed, p.iteration) for p in points[:6]] == [
+        (8, 0, i) for i in (50, 100, 1000)
+    ] + [(20, 2, i) for i in (50, 100, 1000)]
     assert len(points) == 15
 
 
-def test_gather_replaces_rows_of_a_cell_measured_again_and_keeps_rows_without_folders(tmp_path, make_record, make_point):
-    committed = [make_record(depth=8, test_error=0.5), make_record(depth=20, test_error=0.5), make_record(depth=20, seed=1, test_error=0.5)]
+def test_gather_replaces_rows_of_a_cell_measured_again_and_keeps_rows_without_folders(
+    tmp_path, make_record, make_point
+):
+    committed = [
+        make_record(depth=8, test_error=0.5),
+        make_record(depth=20, test_error=0.5),
+        make_record(depth=20, seed=1, test_error=0.5),
+    ]
     records.write_table(tmp_path / records.RUNS_TABLE, committed, Record)
-    old_points = [make_point(depth=row.depth, seed=row.seed, iteration=iteration) for row in committed for iteration in (50, 100)]
+    old_points = [
+        make_point(depth=row.depth, seed=row.seed, iteration=iteration)
+        for row in committed
+        for iteration in (50, 100)
+    ]
     records.write_table(tmp_path / records.CURVES_TABLE, old_points, CurvePoint)
     again = make_record(depth=20, test_error=0.25)
     cell_folder(tmp_path, again, [make_point(iteration=70)])
     assert records.gather(tmp_path) == [committed[0], again, committed[2]]
     assert records.read_runs(tmp_path) == [committed[0], again, committed[2]]
-    assert records.read_curves(tmp_path) == [*old_points[:2], make_point(iteration=70), *old_points[4:]]
+    assert records.read_curves(tmp_path) == [
+        *old_points[:2],
+        make_point(iteration=70),
+        *old_points[4:],
+    ]
 
 
 def test_gather_passes_over_cells_of_another_configuration(tmp_path, make_record, config):
@@ -351,13 +438,17 @@ def test_gather_passes_over_cells_of_another_configuration(tmp_path, make_record
 
 
 def test_gather_again_changes_no_byte(tmp_path, make_record, make_point):
-    cell_folder(tmp_path, make_record(train_error=1 / 3, seconds=1e6 / 7), [make_point(train_loss=2 / 3)])
+    cell_folder(
+        tmp_path, make_record(train_error=1 / 3, seconds=1e6 / 7), [make_point(train_loss=2 / 3)]
+    )
     cell_folder(tmp_path, make_record(arm="residual", status="diverged", test_error=None))
     records.gather(tmp_path)
     first = tables(tmp_path)
     records.gather(tmp_path)
     assert tables(tmp_path) == first
-    for path in (tmp_path / "runs").iterdir():  # as after a clone: the tables are committed, the folders are not
+    for path in (
+        tmp_path / "runs"
+    ).iterdir():  # as after a clone: the tables are committed, the folders are not
         for file in path.iterdir():
             file.unlink()
     records.gather(tmp_path)
@@ -390,7 +481,12 @@ def test_the_state_of_a_repository(tmp_path, monkeypatch):
 
     def git(*words):
         author = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
-        return subprocess.run(["git", "-C", str(tmp_path), *author, *words], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(tmp_path), *author, *words],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
 
     git("init", "-q")
     (tmp_path / "code.py").write_text("1\n")
@@ -404,16 +500,23 @@ def test_the_state_of_a_repository(tmp_path, monkeypatch):
     assert records.repository_state(tmp_path) == (commit, False)
 
 
-@pytest.mark.parametrize("module", ["plainres.record", "plainres.cell"])
+@pytest.mark.parametrize("module", ["plainres.records.schema", "plainres.run.cell"])
 def test_reading_records_needs_no_torch(module):
     code = f"import sys, {module}; print([name for name in ('torch', 'pytorch_lightning', 'torchvision') if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 def test_gather_passes_over_folders_that_were_set_aside(tmp_path, make_record):
     new = make_record(config_hash="new", test_error=0.25)
     cell_folder(tmp_path, new)
-    records.write_record(tmp_path / "runs" / f"{new.cell}.old1", make_record(config_hash="old", test_error=0.5))
+    records.write_record(
+        tmp_path / "runs" / f"{new.cell}.old1", make_record(config_hash="old", test_error=0.5)
+    )
     assert records.gather(tmp_path) == [new]
 
 

@@ -6,15 +6,24 @@ from made_up import made_up_record
 from omegaconf import OmegaConf
 
 from experiments.robustness import claims, figures
-from plainres.cell import claim_tables
-from plainres.record import CONFIG_FILE, DIVERGED, RUNS_TABLE, Record, read_json, write_table
+from plainres.records.schema import (
+    CONFIG_FILE,
+    DIVERGED,
+    RUNS_TABLE,
+    Record,
+    read_json,
+    write_table,
+)
+from plainres.run.cell import claim_tables
 
 SETTINGS = sorted(path.stem for path in (CONF / "setting").glob("*.yaml"))
 
 
 def measured(folder, setting: str, plain=(0.3, 0.6), residual=(0.25, 0.24), **changes) -> None:
     """Tables of one setting with made-up errors of 20 and 56 layers."""
-    cell = compose_cell(folder.parent, "+experiment=robustness", f"setting={setting}", "data=digits")
+    cell = compose_cell(
+        folder.parent, "+experiment=robustness", f"setting={setting}", "data=digits"
+    )
     claim_tables([cell])
     rows = [
         made_up_record(arm=arm, depth=depth, train_error=error, protocol=setting, **changes)
@@ -43,7 +52,9 @@ def test_a_setting_changes_one_choice_and_measures_in_its_own_folder(tmp_path, s
     claim_tables([baseline])
     if setting != "baseline":
         claim_tables([chosen])
-    change = claims._change(*(read_json(cell.protocol_folder / CONFIG_FILE) for cell in (baseline, chosen)))
+    change = claims._change(
+        *(read_json(cell.protocol_folder / CONFIG_FILE) for cell in (baseline, chosen))
+    )
     if setting == "baseline":
         assert change == "nothing"
     else:
@@ -58,7 +69,11 @@ def test_the_sweep_runs_every_setting():
 
 def test_another_batch_sees_as_many_images(tmp_path):
     images = {
-        setting: (chosen := compose_cell(tmp_path, "+experiment=robustness", f"setting={setting}").config.protocol).iterations
+        setting: (
+            chosen := compose_cell(
+                tmp_path, "+experiment=robustness", f"setting={setting}"
+            ).config.protocol
+        ).iterations
         * chosen.batch_size
         for setting in ("baseline", "batch_32", "batch_128")
     }
@@ -84,10 +99,18 @@ def test_the_summary_counts_and_names_the_exceptions(folder):
 
 def test_projection_shortcuts_are_held_against_the_plain_networks_of_the_baseline(folder):
     path = folder / "baseline" / RUNS_TABLE
-    rows = [made_up_record(arm=arm, depth=depth, train_error=0.2) for arm in ("plain", "residual", "projection") for depth in (20, 56)]
+    rows = [
+        made_up_record(arm=arm, depth=depth, train_error=0.2)
+        for arm in ("plain", "residual", "projection")
+        for depth in (20, 56)
+    ]
     write_table(path, rows, Record)
     row = claims.read_rows(folder)[0][1]
-    assert (row.name, row.cured_by, row.change) == ("projection", "projection", "shortcut: zero_pad → projection")
+    assert (row.name, row.cured_by, row.change) == (
+        "projection",
+        "projection",
+        "shortcut: zero_pad → projection",
+    )
     assert row.gone
 
 

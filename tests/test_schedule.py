@@ -8,13 +8,15 @@ from composing import CONF
 from omegaconf import OmegaConf
 from torch import nn
 
-from plainres.batches import Batch, Chunk
-from plainres.module import Classifier
-from plainres.schedule import Schedule
+from plainres.data.batches import Batch, Chunk
+from plainres.training.module import Classifier
+from plainres.training.schedule import Schedule
 
 
 def shipped(protocol: str) -> Schedule:
-    values = OmegaConf.to_container(OmegaConf.load(CONF / "protocol" / f"{protocol}.yaml"))["protocol"]
+    values = OmegaConf.to_container(OmegaConf.load(CONF / "protocol" / f"{protocol}.yaml"))[
+        "protocol"
+    ]
     return Schedule(values["learning_rate"], values["iterations"], **values["schedule"])
 
 
@@ -24,12 +26,20 @@ def test_the_papers_protocol_at_every_iteration(depth):
     start = [0.01] * 400 + [0.1] * 31_600 if depth >= 110 else [0.1] * 32_000
     expected = start + [0.01] * 16_000 + [0.001] * 16_000
     assert schedule.iterations == 64_000
-    assert [schedule.at(iteration, depth) for iteration in range(64_000)] == pytest.approx(expected, rel=1e-12)
+    assert [schedule.at(iteration, depth) for iteration in range(64_000)] == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 def test_after_the_papers_warm_up_the_full_rate_returns_exactly():
     schedule = shipped("paper")
-    assert [schedule.at(iteration, 110) for iteration in (0, 399, 400, 401, 31_999)] == [0.01, 0.01, 0.1, 0.1, 0.1]
+    assert [schedule.at(iteration, 110) for iteration in (0, 399, 400, 401, 31_999)] == [
+        0.01,
+        0.01,
+        0.1,
+        0.1,
+        0.1,
+    ]
 
 
 def test_the_papers_warm_up_begins_at_110_layers():
@@ -68,7 +78,18 @@ def test_shallow_networks_skip_the_warm_up_and_fall_from_the_start():
 
 def test_milestones_and_factor_of_ones_own():
     schedule = Schedule(1.0, 10, milestones=[2, 5], factor=0.5)
-    assert [schedule.at(iteration, 20) for iteration in range(10)] == [1.0, 1.0, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25, 0.25]
+    assert [schedule.at(iteration, 20) for iteration in range(10)] == [
+        1.0,
+        1.0,
+        0.5,
+        0.5,
+        0.5,
+        0.25,
+        0.25,
+        0.25,
+        0.25,
+        0.25,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +110,15 @@ def test_numbers_that_fit_no_run(values, message):
 
 def test_the_optimiser_follows_the_schedule_and_keeps_its_momentum_over_every_change():
     """Against the update of SGD with momentum by hand, in chunks that hold changes within and between them."""
-    schedule = Schedule(0.1, 12, milestones=(6, 9), warmup="constant", warmup_iterations=3, warmup_learning_rate=0.01, warmup_min_depth=110)
+    schedule = Schedule(
+        0.1,
+        12,
+        milestones=(6, 9),
+        warmup="constant",
+        warmup_iterations=3,
+        warmup_learning_rate=0.01,
+        warmup_min_depth=110,
+    )
     expected = [0.01] * 3 + [0.1] * 3 + [0.01] * 3 + [0.001] * 3
     torch.manual_seed(0)
     network = nn.Linear(4, 3, bias=False).double()
@@ -103,7 +132,9 @@ def test_the_optimiser_follows_the_schedule_and_keeps_its_momentum_over_every_ch
     def make_batch(draws) -> Batch:
         return Batch(images[draws["chosen"]], labels[draws["chosen"]])
 
-    module = Classifier(network, make_batch, learning_rate, momentum=0.9, weight_decay=0.05, window=5)
+    module = Classifier(
+        network, make_batch, learning_rate, momentum=0.9, weight_decay=0.05, window=5
+    )
     optimiser = module.configure_optimizers()
     module.optimizers = lambda use_pl_optimizer: optimiser
 
@@ -113,12 +144,16 @@ def test_the_optimiser_follows_the_schedule_and_keeps_its_momentum_over_every_ch
         for step in range(first, last):
             guessed = (images[step] @ by_hand.T).softmax(1)
             loss = -guessed[torch.arange(5), labels[step]].log().mean()
-            gradient = (guessed - nn.functional.one_hot(labels[step], 3)).T @ images[step] / 5 + 0.05 * by_hand
+            gradient = (guessed - nn.functional.one_hot(labels[step], 3)).T @ images[
+                step
+            ] / 5 + 0.05 * by_hand
             velocity = 0.9 * velocity + gradient
             by_hand = by_hand - expected[step] * velocity
             if step >= last - 5:  # the window holds the last five
                 assert module.window_losses[step % 5] == pytest.approx(float(loss), rel=1e-6)
         torch.testing.assert_close(network.weight.detach(), by_hand, rtol=1e-5, atol=0)
-        torch.testing.assert_close(optimiser.state[network.weight]["momentum_buffer"], velocity, rtol=1e-5, atol=0)
+        torch.testing.assert_close(
+            optimiser.state[network.weight]["momentum_buffer"], velocity, rtol=1e-5, atol=0
+        )
     assert used == pytest.approx(expected, rel=1e-12)
     assert module.iteration == 12

@@ -9,10 +9,20 @@ from composing import CONF, committed, compose_cell
 from made_up import made_up_curve, made_up_record
 from omegaconf import OmegaConf
 
+from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.shortcuts import claims, figures
-from experiments.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from plainres.cell import claim_tables
-from plainres.record import CONFIG_FILE, CURVES_TABLE, DIVERGED, RUNS_TABLE, CurvePoint, Record, config_hash, read_json, write_table
+from plainres.records.schema import (
+    CONFIG_FILE,
+    CURVES_TABLE,
+    DIVERGED,
+    RUNS_TABLE,
+    CurvePoint,
+    Record,
+    config_hash,
+    read_json,
+    write_table,
+)
+from plainres.run.cell import claim_tables
 
 # Training error at 20, 56 and 110 layers
 ERRORS = {
@@ -41,7 +51,9 @@ def measured(folder, errors=ERRORS, seeds=1, **changes) -> list[Record]:
         if error is not None
     ]
     write_table(folder / RUNS_TABLE, rows, Record)
-    write_table(folder / CURVES_TABLE, [point for row in rows for point in made_up_curve(row)], CurvePoint)
+    write_table(
+        folder / CURVES_TABLE, [point for row in rows for point in made_up_curve(row)], CurvePoint
+    )
     return rows
 
 
@@ -74,12 +86,19 @@ def test_arms_share_a_folder_and_differ_in_the_shortcut_alone(tmp_path):
 
 def test_cells_of_the_depth_experiment_are_the_same_cells(tmp_path):
     """So they count here; and no option added since has changed what they are."""
-    rows = {tuple(line.split(",")[:3]): line for line in committed("results/depth/quick/runs.csv").splitlines()}
+    rows = {
+        tuple(line.split(",")[:3]): line
+        for line in committed("results/depth/quick/runs.csv").splitlines()
+    }
     for arm, depth in (("plain", 20), ("residual", 110)):
-        cell = compose_cell(tmp_path, "+experiment=shortcuts", f"model={arm}", f"model.depth={depth}")
+        cell = compose_cell(
+            tmp_path, "+experiment=shortcuts", f"model={arm}", f"model.depth={depth}"
+        )
         assert f",{config_hash(cell.identity)}," in rows[arm, str(depth), "0"]
     claim_tables([cell])
-    assert read_json(cell.protocol_folder / CONFIG_FILE) == json.loads(committed("results/depth/quick/config.json"))
+    assert read_json(cell.protocol_folder / CONFIG_FILE) == json.loads(
+        committed("results/depth/quick/config.json")
+    )
 
 
 def test_what_the_papers_saw_is_reproduced(folder):
@@ -112,7 +131,11 @@ def test_the_contrary_is_contradicted(folder, arm, errors, claim):
 
 
 def test_a_missing_arm_is_named_and_a_diverged_run_guesses(folder):
-    rows = [row for row in measured(folder) if row.arm != "scaled" and (row.arm, row.depth) != ("every_second", 110)]
+    rows = [
+        row
+        for row in measured(folder)
+        if row.arm != "scaled" and (row.arm, row.depth) != ("every_second", 110)
+    ]
     rows.append(made_up_record(arm="every_second", depth=110, status=DIVERGED, train_error=None))
     write_table(folder / RUNS_TABLE, rows, Record)
     found = claims.check(claims.read_shortcuts(folder))
@@ -122,7 +145,11 @@ def test_a_missing_arm_is_named_and_a_diverged_run_guesses(folder):
 
 def test_the_depth_experiments_cells_count_only_under_the_same_configuration(folder):
     depth = folder.parent.parent / "depth" / "quick"
-    write_table(folder / RUNS_TABLE, [row for row in measured(folder) if row.arm not in ("plain", "residual")], Record)
+    write_table(
+        folder / RUNS_TABLE,
+        [row for row in measured(folder) if row.arm not in ("plain", "residual")],
+        Record,
+    )
     claim_tables([compose_cell(folder.parent.parent, "protocol=quick")])
     measured(depth, {arm: ERRORS[arm] for arm in ("plain", "residual")})
     assert verdicts(folder)[0] == INCONCLUSIVE, "the folder does not say what its configuration is"
@@ -145,7 +172,10 @@ def test_the_table_says_what_each_shortcut_costs(folder):
 
 def test_seconds_of_another_machine_are_not_shown_beside(folder):
     rows = measured(folder)
-    elsewhere = [dataclasses.replace(row, processor="another", seconds=1.0) if row.arm == "plain" else row for row in rows]
+    elsewhere = [
+        dataclasses.replace(row, processor="another", seconds=1.0) if row.arm == "plain" else row
+        for row in rows
+    ]
     write_table(folder / RUNS_TABLE, elsewhere, Record)
     lines = claims.table(claims.read_shortcuts(folder))
     assert [line[6] for line in lines[1:5]] == ["–", "–", "–", "0.021"]

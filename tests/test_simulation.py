@@ -6,8 +6,8 @@ from made_up import made_up_record
 
 from experiments.depth import claims, simulation
 from experiments.depth.simulation import AT_MARGIN, MEASURED, NO_EFFECT
-from experiments.verdict import NOT_REPRODUCED, REPRODUCED
-from plainres.record import RUNS_TABLE, Record, write_table
+from experiments.judging.verdict import NOT_REPRODUCED, REPRODUCED
+from plainres.records.schema import RUNS_TABLE, Record, write_table
 
 PLAIN = {20: 0.03, 32: 0.05, 44: 0.28, 56: 0.48, 110: 0.84}
 RESIDUAL = {20: 0.020, 32: 0.019, 44: 0.018, 56: 0.015, 110: 0.014}
@@ -17,7 +17,9 @@ SCATTER = (0.002, -0.001, -0.001)
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
     return [
-        made_up_record(arm=arm, depth=depth, seed=seed, train_error=error + SCATTER[(seed + depth) % 3])
+        made_up_record(
+            arm=arm, depth=depth, seed=seed, train_error=error + SCATTER[(seed + depth) % 3]
+        )
         for arm, errors in (("plain", PLAIN), ("residual", RESIDUAL))
         for depth, error in errors.items()
         for seed in range(3)
@@ -33,7 +35,9 @@ def scenarios(records):
 def test_without_an_effect_none_is_found_in_more_than_5_percent_of_2000_sweeps(scenarios, seeds):
     counts = simulation.simulate(scenarios[NO_EFFECT], seeds, 2000, np.random.default_rng(1))
     for letter, counter in zip("abcd", counts, strict=True):
-        wrong = [NOT_REPRODUCED] if letter == "b" else [REPRODUCED, NOT_REPRODUCED]  # (b) is true here
+        wrong = (
+            [NOT_REPRODUCED] if letter == "b" else [REPRODUCED, NOT_REPRODUCED]
+        )  # (b) is true here
         assert sum(counter[verdict] for verdict in wrong) <= 0.05 * 2000
 
 
@@ -44,11 +48,19 @@ def test_a_rise_of_just_the_margin_passes_for_none_in_at_most_5_percent(scenario
 
 def test_one_seed_finds_effects_where_there_are_none(scenarios):
     counts = simulation.simulate(scenarios[NO_EFFECT], 1, 300, np.random.default_rng(3))
-    assert counts[0][REPRODUCED] > 0.2 * 300, "a direction is no test, and the table says how bad it is"
+    assert counts[0][REPRODUCED] > 0.2 * 300, (
+        "a direction is no test, and the table says how bad it is"
+    )
 
 
 def test_more_seeds_find_a_true_effect_more_often(scenarios):
-    rates = [simulation.simulate(scenarios[MEASURED], seeds, 200, np.random.default_rng(4))[2][REPRODUCED] / 200 for seeds in (2, 3, 6)]
+    rates = [
+        simulation.simulate(scenarios[MEASURED], seeds, 200, np.random.default_rng(4))[2][
+            REPRODUCED
+        ]
+        / 200
+        for seeds in (2, 3, 6)
+    ]
     assert rates[0] < rates[1] < rates[2]
 
 
@@ -59,7 +71,10 @@ def test_the_table_is_written_and_shown(tmp_path, records, monkeypatch, capsys):
     assert simulation.main([str(tmp_path)]) == 0
     rates = simulation.read_power(tmp_path)
     assert len(rates) == 3 * 3 * 4
-    assert all(rate.reproduced + rate.not_reproduced + rate.inconclusive == pytest.approx(1) for rate in rates)
+    assert all(
+        rate.reproduced + rate.not_reproduced + rate.inconclusive == pytest.approx(1)
+        for rate in rates
+    )
     out = capsys.readouterr().out
     for text in (NO_EFFECT, AT_MARGIN, MEASURED, "1 (directions)"):
         assert text in out

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from plainres import surgery
-from plainres.batches import Batch
-from plainres.blocks import SqueezeExcitationBlock
-from plainres.network import CifarNetwork
+from plainres.data.batches import Batch
+from plainres.networks.blocks import SqueezeExcitationBlock
+from plainres.networks.resnet import CifarNetwork
+from plainres.training import grafting as surgery
 
 PLACES = [(stage, position) for stage in surgery.STAGES for position in surgery.POSITIONS]
 
@@ -32,7 +32,9 @@ def network(shortcut: str, depth: int = 20) -> CifarNetwork:
     return made
 
 
-def same(one: nn.Module, other: nn.Module, training: bool, batch: torch.Tensor | None = None) -> bool:
+def same(
+    one: nn.Module, other: nn.Module, training: bool, batch: torch.Tensor | None = None
+) -> bool:
     networks = [copy.deepcopy(each).train(training) for each in (one, other)]
     with torch.no_grad():
         return torch.equal(*(each(images(9) if batch is None else batch) for each in networks))
@@ -45,7 +47,9 @@ def test_a_zero_branch_keeps_every_bit_of_every_logit(shortcut, blocks, training
     parent = network(shortcut)
     for stage, position in PLACES:
         child = surgery.insert(parent, blocks, stage, position, "identity")
-        assert sum(isinstance(module, surgery.InsertedBlock) for module in child.modules()) == blocks
+        assert (
+            sum(isinstance(module, surgery.InsertedBlock) for module in child.modules()) == blocks
+        )
         assert same(parent, child, training)
 
 
@@ -59,7 +63,9 @@ def test_a_zero_branch_learns():
     block = next(module for module in child.modules() if isinstance(module, surgery.InsertedBlock))
     assert block.bn2.weight.abs().min() > 0
     assert block.conv1.weight.grad is not None
-    assert block.conv1.weight.grad.abs().max() > 0, "from the second iteration on, because the scale in front of it was 0 before"
+    assert block.conv1.weight.grad.abs().max() > 0, (
+        "from the second iteration on, because the scale in front of it was 0 before"
+    )
 
 
 @pytest.mark.parametrize("blocks", [1, 8])
@@ -68,7 +74,11 @@ def test_dirac_blocks_are_the_identity_up_to_rounding_in_evaluation_mode_alone(b
     batches = [images(step) for step in range(3)]
     for stage, position in PLACES:
         child = surgery.insert(parent, blocks, stage, position, "dirac", batches)
-        found = surgery.effect(parent, child, *([Batch(images(9), torch.zeros(32, dtype=torch.int64))] for _ in range(3)))
+        found = surgery.effect(
+            parent,
+            child,
+            *([Batch(images(9), torch.zeros(32, dtype=torch.int64))] for _ in range(3)),
+        )
         assert found.logit_difference_eval < 1e-4 * found.logit_size
         assert found.logit_difference_batch > 1e-2 * found.logit_size
         assert not same(parent, child, training=True)
@@ -78,11 +88,18 @@ def test_dirac_statistics_are_those_of_the_input_over_all_images():
     parent, batches = network("none").eval(), [images(1), images(2, count=8)]
     child = surgery.insert(parent, 2, 2, "end", "dirac", batches)
     with torch.no_grad():
-        x = torch.cat([parent.layer2(parent.layer1(parent.relu(parent.bn1(parent.conv1(batch))))) for batch in batches])
+        x = torch.cat(
+            [
+                parent.layer2(parent.layer1(parent.relu(parent.bn1(parent.conv1(batch)))))
+                for batch in batches
+            ]
+        )
     for block in list(child.layer2)[-2:]:
         for norm in (block.bn1, block.bn2):
             torch.testing.assert_close(norm.running_mean, x.mean((0, 2, 3)))
-            torch.testing.assert_close(norm.running_var, x.var((0, 2, 3), correction=0), rtol=1e-4, atol=1e-7)
+            torch.testing.assert_close(
+                norm.running_var, x.var((0, 2, 3), correction=0), rtol=1e-4, atol=1e-7
+            )
     assert child.layer2[0].conv1.weight.equal(parent.layer2[0].conv1.weight)
 
 
@@ -91,7 +108,9 @@ def test_on_the_images_of_its_own_statistics_a_dirac_block_is_nearly_exact_in_tr
     parent = network("none").eval()
     child = surgery.insert(parent, 1, 1, "end", "dirac", [images(9)])
     x = torch.relu(torch.randn(32, 4, 8, 8))
-    block = next(module for module in child.modules() if isinstance(module, surgery.InsertedBlock)).train()
+    block = next(
+        module for module in child.modules() if isinstance(module, surgery.InsertedBlock)
+    ).train()
     for norm in (block.bn1, block.bn2):
         surgery._undone(norm, x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0))
     with torch.no_grad():
@@ -137,7 +156,10 @@ def test_errors_and_differences_are_those_of_the_given_batches():
         def forward(self, x):
             return nn.functional.one_hot(torch.full((len(x),), self.classes), 4).float() * 2
 
-    batches = [Batch(images(count=3), torch.tensor([1, 1, 2])), Batch(images(count=1), torch.tensor([2]))]
+    batches = [
+        Batch(images(count=3), torch.tensor([1, 1, 2])),
+        Batch(images(count=1), torch.tensor([2])),
+    ]
     found = surgery.effect(Says(1), Says(2), batches, batches[:1], batches)
     assert (found.logit_difference_eval, found.logit_size) == (2.0, 0.5)
     assert (found.parent_error_eval, found.error_eval) == pytest.approx((1 / 3, 2 / 3))
@@ -164,7 +186,10 @@ def test_what_the_arm_cannot_have_is_refused():
         surgery.insert(network("none"), 1, 2, "end", "zero_branch")
     with pytest.raises(ValueError, match="from images"):
         surgery.insert(network("none"), 1, 2, "end", "dirac")
-    for other in (CifarNetwork(14, "projection_everywhere"), CifarNetwork(14, "zero_pad", block=SqueezeExcitationBlock)):
+    for other in (
+        CifarNetwork(14, "projection_everywhere"),
+        CifarNetwork(14, "zero_pad", block=SqueezeExcitationBlock),
+    ):
         with pytest.raises(ValueError, match="between BasicBlocks"):
             surgery.insert(other, 1, 2, "end", "he")
 

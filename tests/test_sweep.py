@@ -13,27 +13,46 @@ from pathlib import Path
 import pytest
 from composing import ROOT, compose_cell
 
-from plainres import record as records
-from plainres import sweep
-from plainres.sweep import DONE, FAILED, RUNNING, WAITING, State, Watch, describe, duration, picture
+from plainres.records import schema as records
+from plainres.run import sweep
+from plainres.run.sweep import (
+    DONE,
+    FAILED,
+    RUNNING,
+    WAITING,
+    State,
+    Watch,
+    describe,
+    duration,
+    picture,
+)
 
 GRID = ("+experiment=depth", "protocol=smoke", "model.depth=14,8", "jobs=2")
 OF_THE_RUN = {"seconds", "images_per_second", "peak_memory_mib", "finished_at"}
 
 
 def command(results: Path, *words: str) -> list[str]:
-    return [sys.executable, "-m", "plainres.train", *words, f"results_dir={results}"]
+    return [sys.executable, "-m", "plainres.run.train", *words, f"results_dir={results}"]
 
 
 def run(results: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(results, *words), cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=300, check=False
+        command(results, *words),
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
 
 
 def numbers(folder: Path) -> dict[str, dict]:
     rows = records.read_runs(folder)
-    return {row.cell: {name: value for name, value in vars(row).items() if name not in OF_THE_RUN} for row in rows}
+    return {
+        row.cell: {name: value for name, value in vars(row).items() if name not in OF_THE_RUN}
+        for row in rows
+    }
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +66,12 @@ def test_a_sweep_leaves_records_tables_and_a_line_a_cell(undisturbed):
     assert finished.returncode == 0, finished.stderr
     folder = results / "depth" / "smoke"
     rows = records.read_runs(folder)
-    assert [row.cell for row in rows] == ["plain-8-seed0", "plain-14-seed0", "residual-8-seed0", "residual-14-seed0"]
+    assert [row.cell for row in rows] == [
+        "plain-8-seed0",
+        "plain-14-seed0",
+        "residual-8-seed0",
+        "residual-14-seed0",
+    ]
     assert {row.data_label for row in rows} == {"digits"}
     for row in rows:
         assert finished.stdout.count(describe(row).split(",")[0] + ",") == 1
@@ -58,18 +82,27 @@ def test_a_sweep_leaves_records_tables_and_a_line_a_cell(undisturbed):
 
 
 def test_both_arms_start_from_the_same_numbers_of_parameters(undisturbed):
-    rows = {row.cell: row.num_parameters for row in records.read_runs(undisturbed[0] / "depth" / "smoke")}
+    rows = {
+        row.cell: row.num_parameters
+        for row in records.read_runs(undisturbed[0] / "depth" / "smoke")
+    }
     assert rows["plain-14-seed0"] == rows["residual-14-seed0"]
 
 
 def test_typed_again_it_skips_what_is_finished(undisturbed):
     results, _ = undisturbed
-    tables = [(results / "depth" / "smoke" / name).read_bytes() for name in ("runs.csv", "curves.csv", "config.json")]
+    tables = [
+        (results / "depth" / "smoke" / name).read_bytes()
+        for name in ("runs.csv", "curves.csv", "config.json")
+    ]
     again = run(results, "-m", *GRID)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("skipped, finished:") == 4
     assert "all 4 cells are finished" in again.stdout
-    assert tables == [(results / "depth" / "smoke" / name).read_bytes() for name in ("runs.csv", "curves.csv", "config.json")]
+    assert tables == [
+        (results / "depth" / "smoke" / name).read_bytes()
+        for name in ("runs.csv", "curves.csv", "config.json")
+    ]
 
 
 def test_another_configuration_is_refused_before_anything_runs(undisturbed):
@@ -96,11 +129,26 @@ def test_rows_of_a_committed_table_count_only_when_asked(undisturbed, tmp_path):
 
 
 def test_cells_of_one_name_in_several_folders_are_several_cells(tmp_path):
-    words = ("-m", "+experiment=robustness", "setting=baseline,nesterov", "data=digits", "model.depth=8", "model.width=2", "model=plain")
-    words += ("protocol.iterations=4", "protocol.evaluate_every=4", "protocol.schedule.warmup_iterations=1", "protocol.batch_size=32")
+    words = (
+        "-m",
+        "+experiment=robustness",
+        "setting=baseline,nesterov",
+        "data=digits",
+        "model.depth=8",
+        "model.width=2",
+        "model=plain",
+    )
+    words += (
+        "protocol.iterations=4",
+        "protocol.evaluate_every=4",
+        "protocol.schedule.warmup_iterations=1",
+        "protocol.batch_size=32",
+    )
     first = run(tmp_path, *words)
     assert first.returncode == 0, first.stderr
-    tables = {name: records.read_runs(tmp_path / "robustness" / name) for name in ("baseline", "nesterov")}
+    tables = {
+        name: records.read_runs(tmp_path / "robustness" / name) for name in ("baseline", "nesterov")
+    }
     assert [len(rows) for rows in tables.values()] == [1, 1]
     assert tables["baseline"][0].train_loss != tables["nesterov"][0].train_loss
     for name in tables:
@@ -113,7 +161,9 @@ def test_cells_of_one_name_in_several_folders_are_several_cells(tmp_path):
 
 
 @pytest.mark.parametrize(("pause", "all_of_them"), [(0.0, False), (0.6, False), (0.3, True)])
-def test_killed_and_typed_again_it_ends_as_if_undisturbed(undisturbed, tmp_path, pause, all_of_them):
+def test_killed_and_typed_again_it_ends_as_if_undisturbed(
+    undisturbed, tmp_path, pause, all_of_them
+):
     """kill -9 of the parent alone, or kill of the whole group, after which a worker would begin its next cell: the workers must notice.
 
     24 slow iterations make sure that it hits them while they train.
@@ -136,18 +186,35 @@ def test_killed_and_typed_again_it_ends_as_if_undisturbed(undisturbed, tmp_path,
         assert "continues at iteration" in (runs / cell / "train.log").read_text()
     assert numbers(tmp_path / "depth" / "smoke") == numbers(undisturbed[0] / "depth" / "smoke")
     for table in ("curves.csv", "config.json"):
-        assert (tmp_path / "depth" / "smoke" / table).read_bytes() == (undisturbed[0] / "depth" / "smoke" / table).read_bytes()
+        assert (tmp_path / "depth" / "smoke" / table).read_bytes() == (
+            undisturbed[0] / "depth" / "smoke" / table
+        ).read_bytes()
 
 
 def test_a_sweep_in_one_process_outlives_the_shell_that_started_it(undisturbed, tmp_path):
-    words = ("-m", "+experiment=depth", "protocol=smoke", "model.depth=8", "model=plain", "jobs=1", "threads=1")
-    with slow_process(tmp_path, ["sh", "-c", f"{shlex.join(command(tmp_path, *words))} & wait"]) as shell:
+    words = (
+        "-m",
+        "+experiment=depth",
+        "protocol=smoke",
+        "model.depth=8",
+        "model=plain",
+        "jobs=1",
+        "threads=1",
+    )
+    with slow_process(
+        tmp_path, ["sh", "-c", f"{shlex.join(command(tmp_path, *words))} & wait"]
+    ) as shell:
         cell = tmp_path / "depth" / "smoke" / "runs" / "plain-8-seed0"
         wait_for((cell / "progress.json").exists)
         shell.kill()
     wait_for((cell / "record.json").exists)
-    wait_for(lambda: not alive(records.read_json(cell / "progress.json")["pid"]))  # the tables are written after the record
-    assert numbers(tmp_path / "depth" / "smoke").items() <= numbers(undisturbed[0] / "depth" / "smoke").items()
+    wait_for(
+        lambda: not alive(records.read_json(cell / "progress.json")["pid"])
+    )  # the tables are written after the record
+    assert (
+        numbers(tmp_path / "depth" / "smoke").items()
+        <= numbers(undisturbed[0] / "depth" / "smoke").items()
+    )
 
 
 def slow_process(folder: Path, words: list[str]) -> subprocess.Popen:
@@ -155,7 +222,9 @@ def slow_process(folder: Path, words: list[str]) -> subprocess.Popen:
     slow = folder / "sitecustomize"
     slow.mkdir()
     (slow / "sitecustomize.py").write_text(SLOW_STEPS)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(slow), os.environ.get("PYTHONPATH")]))}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(slow), os.environ.get("PYTHONPATH")]))
+    }
     output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(words, cwd=ROOT, env=environment, start_new_session=True, **output)
 
@@ -165,7 +234,7 @@ import importlib.abc, importlib.util, sys, time
 
 class Slow(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name != "plainres.batches":
+        if name != "plainres.data.batches":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -198,10 +267,14 @@ def wait_for(condition, seconds: float = 90) -> None:
 def test_a_cell_that_fails_leaves_the_others_and_a_line(tmp_path):
     (tmp_path / "depth" / "smoke" / "runs").mkdir(parents=True)
     (tmp_path / "depth" / "smoke" / "runs" / "plain-8-seed0").mkdir()
-    (tmp_path / "depth" / "smoke" / "runs" / "plain-8-seed0" / "curve.csv").mkdir()  # nothing can be written there
+    (
+        tmp_path / "depth" / "smoke" / "runs" / "plain-8-seed0" / "curve.csv"
+    ).mkdir()  # nothing can be written there
     ended = run(tmp_path, "-m", "+experiment=depth", "protocol=smoke", "model.depth=8", "jobs=1")
     assert ended.returncode == 1
-    assert [row.cell for row in records.read_runs(tmp_path / "depth" / "smoke")] == ["residual-8-seed0"]
+    assert [row.cell for row in records.read_runs(tmp_path / "depth" / "smoke")] == [
+        "residual-8-seed0"
+    ]
     assert len(ended.stderr.splitlines()) == 1
     assert ended.stderr.startswith("plainres: plain-8-seed0 failed:")
     assert "curve.csv" in ended.stderr
@@ -211,10 +284,26 @@ def test_a_damaged_checkpoint_is_said_and_the_cell_starts_again(undisturbed, tmp
     folder = tmp_path / "depth" / "smoke" / "runs" / "plain-8-seed0"
     folder.mkdir(parents=True)
     (folder / "last.ckpt").write_bytes(b"half a checkpoint")
-    ended = run(tmp_path, "-m", "+experiment=depth", "protocol=smoke", "model.depth=8", "model=plain", "jobs=2")
+    ended = run(
+        tmp_path,
+        "-m",
+        "+experiment=depth",
+        "protocol=smoke",
+        "model.depth=8",
+        "model=plain",
+        "jobs=2",
+    )
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("plain-8-seed0: its checkpoint is damaged: set aside as last.corrupt, the cell starts again") == 1
-    assert numbers(tmp_path / "depth" / "smoke").items() <= numbers(undisturbed[0] / "depth" / "smoke").items()
+    assert (
+        ended.stdout.count(
+            "plain-8-seed0: its checkpoint is damaged: set aside as last.corrupt, the cell starts again"
+        )
+        == 1
+    )
+    assert (
+        numbers(tmp_path / "depth" / "smoke").items()
+        <= numbers(undisturbed[0] / "depth" / "smoke").items()
+    )
 
 
 def test_two_cells_in_one_folder_are_refused(tmp_path):
@@ -236,8 +325,16 @@ def test_a_sweep_needs_no_experiment(tmp_path):
     assert [row.seed for row in records.read_runs(tmp_path / "depth" / "smoke")] == [0, 1]
 
 
-@pytest.mark.parametrize("words", [("protocol=smoke", "protocol.iterations=1"), ("protocol=smoke", "model.depth=8", "kernels=quick")])
-def test_a_single_run_that_is_refused_leaves_the_tables_where_they_are(undisturbed, tmp_path, words):
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("protocol=smoke", "protocol.iterations=1"),
+        ("protocol=smoke", "model.depth=8", "kernels=quick"),
+    ],
+)
+def test_a_single_run_that_is_refused_leaves_the_tables_where_they_are(
+    undisturbed, tmp_path, words
+):
     folder = tmp_path / "depth" / "smoke"
     folder.mkdir(parents=True)
     for name in ("runs.csv", "curves.csv", "config.json"):
@@ -252,7 +349,9 @@ def test_a_damaged_table_is_refused_before_anything_runs(tmp_path):
     table = tmp_path / "depth" / "smoke" / "runs.csv"
     table.parent.mkdir(parents=True)
     table.write_text("<<<<<<< HEAD\n")
-    (table.parent / "config.json").write_text(json.dumps(records.shared_config(compose_cell(tmp_path, "protocol=smoke").identity)))
+    (table.parent / "config.json").write_text(
+        json.dumps(records.shared_config(compose_cell(tmp_path, "protocol=smoke").identity))
+    )
     refused = run(tmp_path, "-m", *GRID)
     assert refused.returncode == 1
     assert "lacks the columns" in refused.stderr
@@ -275,13 +374,31 @@ def test_a_table_that_cannot_be_gathered_in_the_end_is_no_warning(tmp_path, caps
     [
         (("-m", "+experiment=depth", "model.depth=21"), "depth 21 is not 6n+2; nearest: 20 and 26"),
         (("model.depth=21",), "depth 21 is not 6n+2; nearest: 20 and 26"),
-        (("-m", "+experiment=depth", "model=resnet"), "Available options in 'model': alexnet every_second"),
-        (("-m", "+experiment=depth", "protocol=fast"), "Available options in 'protocol': cpu cpu16 cpu32 dry finetune paper quick smoke"),
+        (
+            ("-m", "+experiment=depth", "model=resnet"),
+            "Available options in 'model': alexnet every_second",
+        ),
+        (
+            ("-m", "+experiment=depth", "protocol=fast"),
+            "Available options in 'protocol': cpu cpu16 cpu32 dry finetune paper quick smoke",
+        ),
         (("-m", "+experiment=depth", "data=mnist"), "Available options in 'data': cifar10"),
         (("-m", "+experiment=depth", "data=image_folder"), "data.label is not set"),
-        (("-m", "+experiment=depth", "data=image_folder", "data.label=x", "data.root=/not/there"), "/not/there does not exist"),
+        (
+            (
+                "-m",
+                "+experiment=depth",
+                "data=image_folder",
+                "data.label=x",
+                "data.root=/not/there",
+            ),
+            "/not/there does not exist",
+        ),
         (("-m", "+experiment=depth", "seed=-1"), "seed -1 is not a whole number from 0 up"),
-        (("-m", "+experiment=depth", "protocol.iterations=50"), "warmup_iterations 100 lies outside 0 to"),
+        (
+            ("-m", "+experiment=depth", "protocol.iterations=50"),
+            "warmup_iterations 100 lies outside 0 to",
+        ),
         (("-m", "+experiment=depth", "model.depht=20"), "model.depht"),
     ],
 )
@@ -314,17 +431,31 @@ def test_a_single_run_prints_its_line_and_joins_the_tables(tmp_path):
     ended = run(tmp_path, "protocol=smoke", "model=plain", "model.depth=8")
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith("plain-8-seed0: train_error ")
-    assert [row.cell for row in records.read_runs(tmp_path / "depth" / "smoke")] == ["plain-8-seed0"]
+    assert [row.cell for row in records.read_runs(tmp_path / "depth" / "smoke")] == [
+        "plain-8-seed0"
+    ]
 
 
 def test_watch_tells_waiting_running_failed_and_done_apart_and_estimates_what_is_left(tmp_path):
-    cells = [compose_cell(tmp_path, "protocol=smoke", f"model.depth={depth}") for depth in (20, 14, 8, 26)]
+    cells = [
+        compose_cell(tmp_path, "protocol=smoke", f"model.depth={depth}")
+        for depth in (20, 14, 8, 26)
+    ]
     now = time.time()
-    progress = {"pid": 1, "iteration": 12, "iterations": 24, "train_error": 0.5, "seconds": 6.0, "seconds_remaining": 12.0}
+    progress = {
+        "pid": 1,
+        "iteration": 12,
+        "iterations": 24,
+        "train_error": 0.5,
+        "seconds": 6.0,
+        "seconds_remaining": 12.0,
+    }
     records.write_json(cells[0].folder / records.PROGRESS_FILE, progress)
     records.write_text(cells[1].folder / records.FAILURE_FILE, "no space left\n")
     records.write_json(cells[3].folder / records.PROGRESS_FILE, progress | {"iteration": 18})
-    os.utime(cells[3].folder / records.PROGRESS_FILE, (now - 3600, now - 3600))  # of an earlier sweep: it waits, and will continue
+    os.utime(
+        cells[3].folder / records.PROGRESS_FILE, (now - 3600, now - 3600)
+    )  # of an earlier sweep: it waits, and will continue
     watch = Watch(cells, jobs=1, since=now - 60)
     states = watch.states()
     assert [state.status for state in states] == [RUNNING, FAILED, WAITING, WAITING]
@@ -337,21 +468,35 @@ def test_watch_tells_waiting_running_failed_and_done_apart_and_estimates_what_is
 
 def test_what_is_left_goes_by_the_pace_of_the_same_network(tmp_path):
     cells = [
-        compose_cell(tmp_path, "protocol=smoke", f"model={arm}", f"model.depth={depth}") for depth in (8, 14) for arm in ("plain", "se")
+        compose_cell(tmp_path, "protocol=smoke", f"model={arm}", f"model.depth={depth}")
+        for depth in (8, 14)
+        for arm in ("plain", "se")
     ]
     for cell, seconds in zip(cells[:2], (6.0, 12.0), strict=True):
-        progress = {"pid": 1, "iteration": 12, "iterations": 24, "train_error": 0.5, "seconds": 1.0, "seconds_remaining": seconds}
+        progress = {
+            "pid": 1,
+            "iteration": 12,
+            "iterations": 24,
+            "train_error": 0.5,
+            "seconds": 1.0,
+            "seconds_remaining": seconds,
+        }
         records.write_json(cell.folder / records.PROGRESS_FILE, progress)
     watch = Watch(cells, jobs=1, since=time.time() - 60)
     assert watch.seconds_remaining(watch.states()) == pytest.approx((6 + 12) * (1 + 2 * 14 / 8))
-    alone = Watch(cells[1:3], jobs=1, since=time.time() - 60)  # plain-14 beside se-8: the only pace there is
+    alone = Watch(
+        cells[1:3], jobs=1, since=time.time() - 60
+    )  # plain-14 beside se-8: the only pace there is
     assert alone.seconds_remaining(alone.states()) == pytest.approx(12 * (1 + 2 * 14 / 8))
 
 
 def test_the_display_fits_a_narrow_terminal():
     from rich.console import Console
 
-    states = [State("residual-110-seed0", 110, 2000, RUNNING, 700, 0.123, 75.0), State("plain-20-seed0", 20, 2000, DONE)]
+    states = [
+        State("residual-110-seed0", 110, 2000, RUNNING, 700, 0.123, 75.0),
+        State("plain-20-seed0", 20, 2000, DONE),
+    ]
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(picture(states, "quick on digits: 1 done, 1 running", 100))
     text = console.export_text()
@@ -363,4 +508,9 @@ def test_the_display_fits_a_narrow_terminal():
 
 
 def test_durations_read_as_clock_times():
-    assert [duration(seconds) for seconds in (None, 0.4, 75, 3675)] == ["?:??", "0:00", "1:15", "1:01:15"]
+    assert [duration(seconds) for seconds in (None, 0.4, 75, 3675)] == [
+        "?:??",
+        "0:00",
+        "1:15",
+        "1:01:15",
+    ]

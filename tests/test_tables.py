@@ -3,14 +3,18 @@
 import pytest
 from made_up import made_up_record
 
+from experiments.judging.pairs import read_folders, require_same_images
 from experiments.lineage import claims as lineage
-from experiments.tables import read_folders, require_same_images
-from plainres.record import RUNS_TABLE, Record, write_table
+from plainres.records.schema import RUNS_TABLE, Record, write_table
 
 
 def measured(folder, **images) -> None:
     for name, fingerprint in images.items():
-        write_table(folder / name / RUNS_TABLE, [made_up_record(data_fingerprint=fingerprint, data_label=f"label {fingerprint}")], Record)
+        write_table(
+            folder / name / RUNS_TABLE,
+            [made_up_record(data_fingerprint=fingerprint, data_label=f"label {fingerprint}")],
+            Record,
+        )
 
 
 def test_folders_are_read_by_name(tmp_path):
@@ -28,7 +32,9 @@ def test_none_is_said_with_the_target_that_measures_them(tmp_path):
 
 def test_errors_on_different_images_are_not_compared(tmp_path, capsys):
     measured(tmp_path, residual20="1", se20="2")
-    with pytest.raises(ValueError, match=r"residual20 was measured on label 1 and se20 on other images \(label 2\)"):
+    with pytest.raises(
+        ValueError, match=r"residual20 was measured on label 1 and se20 on other images \(label 2\)"
+    ):
         require_same_images(read_folders(tmp_path, "sweep-x"))
     assert lineage.main([str(tmp_path)]) == 2
     assert "they cannot be compared" in capsys.readouterr().err

@@ -6,42 +6,79 @@ import torch
 from composing import CONF, compose_cell
 from made_up import made_up_curve, made_up_record
 
+from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.thousand import claims, figures
-from experiments.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from plainres.cell import claim_tables
-from plainres.record import CURVES_TABLE, DIVERGED, RUNS_TABLE, CurvePoint, Record, config_differences, write_table
-from plainres.train import train_cell
+from plainres.records.schema import (
+    CURVES_TABLE,
+    DIVERGED,
+    RUNS_TABLE,
+    CurvePoint,
+    Record,
+    config_differences,
+    write_table,
+)
+from plainres.run.cell import claim_tables
+from plainres.run.train import train_cell
 
 PARTS = sorted(path.stem for path in (CONF / "thousand").glob("*.yaml"))
-ERRORS = {("plain", 56): 0.70, ("residual", 110): 0.05, ("residual", 302): 0.07, ("residual", 602): 0.06, ("residual", 1202): 0.05}
-MEMORY = {110: (1000.0, 700.0), 302: (1800.0, 800.0), 602: (3200.0, 1000.0), 1202: (6000.0, 1500.0)}  # MiB without and with checkpointing
+ERRORS = {
+    ("plain", 56): 0.70,
+    ("residual", 110): 0.05,
+    ("residual", 302): 0.07,
+    ("residual", 602): 0.06,
+    ("residual", 1202): 0.05,
+}
+MEMORY = {
+    110: (1000.0, 700.0),
+    302: (1800.0, 800.0),
+    602: (3200.0, 1000.0),
+    1202: (6000.0, 1500.0),
+}  # MiB without and with checkpointing
 
 
 def trained(folder, errors=ERRORS, seeds=1, name="quick") -> None:
     rows = [
-        made_up_record(arm=arm, depth=depth, seed=seed, train_error=error + 0.001 * seed * depth / 1202, iterations=500)
+        made_up_record(
+            arm=arm,
+            depth=depth,
+            seed=seed,
+            train_error=error + 0.001 * seed * depth / 1202,
+            iterations=500,
+        )
         for (arm, depth), error in errors.items()
         for seed in range(seeds)
     ]
     write_table(folder / name / RUNS_TABLE, rows, Record)
-    write_table(folder / name / CURVES_TABLE, [point for row in rows for point in made_up_curve(row)], CurvePoint)
+    write_table(
+        folder / name / CURVES_TABLE,
+        [point for row in rows for point in made_up_curve(row)],
+        CurvePoint,
+    )
 
 
 def measured(folder, memory=MEMORY, **changes) -> None:
     for place, name in enumerate(("stored", "recomputed")):
         more = changes if name == "recomputed" else {}
         rows = [
-            made_up_record(depth=depth, peak_memory_mib=mib[place], protocol=name, iterations=3, **more) for depth, mib in memory.items()
+            made_up_record(
+                depth=depth, peak_memory_mib=mib[place], protocol=name, iterations=3, **more
+            )
+            for depth, mib in memory.items()
         ]
         write_table(folder / name / RUNS_TABLE, rows, Record)
 
 
 def verdicts(folder) -> list[str]:
-    return [claim.verdict for claim in claims.check_training(claims.read_thousand(folder).trained["quick"])]
+    return [
+        claim.verdict
+        for claim in claims.check_training(claims.read_thousand(folder).trained["quick"])
+    ]
 
 
 def cell_of(folder, part: str, *overrides: str):
-    return compose_cell(folder, "+experiment=thousand", f"thousand={part}", "model=residual", *overrides)
+    return compose_cell(
+        folder, "+experiment=thousand", f"thousand={part}", "model=residual", *overrides
+    )
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -55,32 +92,65 @@ def test_every_cell_composes_into_a_run(tmp_path, part, depth):
     assert protocol.iterations % protocol.log_every == 0
     with torch.device("meta"):
         network = hydra.utils.instantiate(cell.config.model, num_classes=10, in_channels=1)
-    assert sum(isinstance(module, torch.nn.Conv2d | torch.nn.Linear) for module in network.modules()) == depth
+    assert (
+        sum(isinstance(module, torch.nn.Conv2d | torch.nn.Linear) for module in network.modules())
+        == depth
+    )
 
 
 def test_every_depth_has_the_same_learning_rates(tmp_path):
     for part in ("quick", "cpu"):
-        schedules = [cell_of(tmp_path, part, f"model.depth={depth}").schedule for depth in (56, 1202)]
+        schedules = [
+            cell_of(tmp_path, part, f"model.depth={depth}").schedule for depth in (56, 1202)
+        ]
         for iteration in range(schedules[0].iterations):
             assert schedules[0].at(iteration, 56) == schedules[1].at(iteration, 1202)
 
 
 def test_folders_of_memory_differ_in_the_switch_alone(tmp_path):
-    stored, recomputed = (cell_of(tmp_path, part, "model.depth=110") for part in ("stored", "recomputed"))
-    assert config_differences(stored.identity, recomputed.identity) == ["protocol.name: stored → recomputed"]
-    assert (stored.config.model.checkpoint_activations, recomputed.config.model.checkpoint_activations) == (None, True)
-    assert (stored.config.data.name, stored.config.data.image_size, stored.config.model.width) == ("digits", 16, 16)
+    stored, recomputed = (
+        cell_of(tmp_path, part, "model.depth=110") for part in ("stored", "recomputed")
+    )
+    assert config_differences(stored.identity, recomputed.identity) == [
+        "protocol.name: stored → recomputed"
+    ]
+    assert (
+        stored.config.model.checkpoint_activations,
+        recomputed.config.model.checkpoint_activations,
+    ) == (None, True)
+    assert (stored.config.data.name, stored.config.data.image_size, stored.config.model.width) == (
+        "digits",
+        16,
+        16,
+    )
 
 
 def test_plain_and_residual_share_a_folder(tmp_path):
     for arm, depth in (("residual", 1202), ("plain", 56)):
-        assert claim_tables([compose_cell(tmp_path, "+experiment=thousand", f"model={arm}", f"model.depth={depth}")]) is None
+        assert (
+            claim_tables(
+                [
+                    compose_cell(
+                        tmp_path, "+experiment=thousand", f"model={arm}", f"model.depth={depth}"
+                    )
+                ]
+            )
+            is None
+        )
 
 
 def test_checkpointing_changes_no_number_of_a_run(tmp_path):
-    short = ("protocol.width=2", "model.depth=14", "protocol.batch_size=16", "protocol.evaluation_images=16", "threads=1")
+    short = (
+        "protocol.width=2",
+        "model.depth=14",
+        "protocol.batch_size=16",
+        "protocol.evaluation_images=16",
+        "threads=1",
+    )
     one, other = (train_cell(cell_of(tmp_path, part, *short)) for part in ("stored", "recomputed"))
-    assert [getattr(one, name) for name in claims.SAME_NUMBERS] == [getattr(other, name) for name in claims.SAME_NUMBERS]
+    assert [getattr(one, name) for name in claims.SAME_NUMBERS] == [
+        getattr(other, name) for name in claims.SAME_NUMBERS
+    ]
 
 
 def test_deep_networks_below_plain_56_are_reproduced(tmp_path):
@@ -107,10 +177,18 @@ def test_1202_layers_are_not_held_against_110_that_are_not_yet_trained(tmp_path,
 
 
 def test_a_network_that_does_not_train_contradicts_and_a_missing_one_is_named(tmp_path):
-    rows = [made_up_record(arm="plain", depth=56, train_error=0.5), made_up_record(depth=602, status=DIVERGED, train_error=None)]
+    rows = [
+        made_up_record(arm="plain", depth=56, train_error=0.5),
+        made_up_record(depth=602, status=DIVERGED, train_error=None),
+    ]
     write_table(tmp_path / "quick" / RUNS_TABLE, rows, Record)
     found = claims.check_training(claims.read_thousand(tmp_path).trained["quick"])
-    assert [claim.verdict for claim in found] == [INCONCLUSIVE, NOT_REPRODUCED, INCONCLUSIVE, INCONCLUSIVE]
+    assert [claim.verdict for claim in found] == [
+        INCONCLUSIVE,
+        NOT_REPRODUCED,
+        INCONCLUSIVE,
+        INCONCLUSIVE,
+    ]
     assert found[0].seen == "missing: residual-302"
     assert found[1].criteria[0].mean == pytest.approx(0.5 - 0.9)
 
@@ -132,7 +210,13 @@ def test_figures_and_readme_are_the_same_twice_and_say_what_they_show(tmp_path):
     trained(tmp_path, seeds=2)
     measured(tmp_path)
     first = {path: path.read_bytes() for path in figures.make(tmp_path)}
-    assert {path.name for path in first} == {"curves_quick.png", "curves_quick.svg", "memory.png", "memory.svg", "README.md"}
+    assert {path.name for path in first} == {
+        "curves_quick.png",
+        "curves_quick.svg",
+        "memory.png",
+        "memory.svg",
+        "README.md",
+    }
     assert {path: path.read_bytes() for path in figures.make(tmp_path)} == first
     text = (tmp_path / "README.md").read_text()
     assert "Training: digits · protocol quick, 500 iterations · 2 seeds" in text
@@ -142,7 +226,11 @@ def test_figures_and_readme_are_the_same_twice_and_say_what_they_show(tmp_path):
 
 def test_training_alone_is_reported_without_memory(tmp_path, capsys):
     trained(tmp_path)
-    assert {path.name for path in figures.make(tmp_path)} == {"curves_quick.png", "curves_quick.svg", "README.md"}
+    assert {path.name for path in figures.make(tmp_path)} == {
+        "curves_quick.png",
+        "curves_quick.svg",
+        "README.md",
+    }
     assert claims.main([str(tmp_path)]) == 0
     assert "missing: residual-1202 in stored and recomputed" in capsys.readouterr().out
 

@@ -16,20 +16,25 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from torchvision import models
 
-from plainres import blocks, data, machine, train
-from plainres import record as records
-from plainres.batches import Normaliser
-from plainres.module import Classifier
-from plainres.network import CifarNetwork, imagenet_weights_file
-from plainres.record import CHECKPOINT_FILE
-from plainres.runlog import RunLog
+from plainres.data import images as data
+from plainres.data.batches import Normaliser
+from plainres.networks import blocks
+from plainres.networks.resnet import CifarNetwork, imagenet_weights_file
+from plainres.records import schema as records
+from plainres.records.schema import CHECKPOINT_FILE
+from plainres.run import train
+from plainres.training import machine
+from plainres.training.module import Classifier
+from plainres.training.runlog import RunLog
 
 SMOKE = ("protocol=smoke", "model.depth=8", "threads=1")
 OF_THE_RUN = ("seconds", "images_per_second", "peak_memory_mib", "finished_at")
 
 
 def numbers(record: records.Record) -> dict:
-    return {name: value for name, value in dataclasses.asdict(record).items() if name not in OF_THE_RUN}
+    return {
+        name: value for name, value in dataclasses.asdict(record).items() if name not in OF_THE_RUN
+    }
 
 
 def curve(cell) -> str:
@@ -60,7 +65,12 @@ def interrupt_at(monkeypatch, iteration: int) -> None:
 def test_a_record_says_what_was_measured_and_where(undisturbed):
     cell, record = undisturbed
     assert record == records.read_record(cell.folder)
-    assert (record.arm, record.depth, record.seed, record.shortcut) == ("residual", 8, 0, "zero_pad")
+    assert (record.arm, record.depth, record.seed, record.shortcut) == (
+        "residual",
+        8,
+        0,
+        "zero_pad",
+    )
     assert (record.protocol, record.data_label, record.num_classes) == ("smoke", "digits", 10)
     assert record.status == records.FINISHED
     assert record.iterations == 24
@@ -70,7 +80,9 @@ def test_a_record_says_what_was_measured_and_where(undisturbed):
     assert record.config_hash == records.config_hash(cell.identity)
     assert record.torch == torch.__version__
     assert (record.precision, record.kernels) == ("32-true", "library")
-    assert record.instruction_set.startswith(f"ATen {torch.backends.cpu.get_cpu_capability()} / oneDNN ")
+    assert record.instruction_set.startswith(
+        f"ATen {torch.backends.cpu.get_cpu_capability()} / oneDNN "
+    )
     assert record.seconds > 0
     assert record.peak_memory_mib > 0
     for name in ("train_error", "train_error_eval", "test_error"):
@@ -80,7 +92,9 @@ def test_a_record_says_what_was_measured_and_where(undisturbed):
     assert [point.iteration for point in points if point.test_error is not None] == [8, 16, 24]
     assert points[-1].train_error == pytest.approx(record.train_error, rel=1e-5)
     assert points[-1].test_error == pytest.approx(record.test_error, rel=1e-5)
-    assert [point.learning_rate for point in points] == pytest.approx([cell.schedule.at(p.iteration - 1, 8) for p in points], rel=1e-5)
+    assert [point.learning_rate for point in points] == pytest.approx(
+        [cell.schedule.at(p.iteration - 1, 8) for p in points], rel=1e-5
+    )
     assert not (cell.folder / CHECKPOINT_FILE).exists()
 
 
@@ -111,10 +125,26 @@ def test_train_error_is_the_mean_over_the_last_window_of_iterations(tmp_path, mo
     ],
 )
 def test_other_networks_train_through_the_same_path(tmp_path, model, depth, size, options):
-    short = ("protocol.iterations=4", "protocol.schedule.warmup_iterations=1", "protocol.evaluation_images=64")
-    cell = compose_cell(tmp_path, "protocol=smoke", *short, f"model={model}", f"model.depth={depth}", f"data.pad_to={size}", *options)
+    short = (
+        "protocol.iterations=4",
+        "protocol.schedule.warmup_iterations=1",
+        "protocol.evaluation_images=64",
+    )
+    cell = compose_cell(
+        tmp_path,
+        "protocol=smoke",
+        *short,
+        f"model={model}",
+        f"model.depth={depth}",
+        f"data.pad_to={size}",
+        *options,
+    )
     record = train.train_cell(cell)
-    assert (record.cell, record.status, record.iterations) == (f"{model}-{depth}-seed0", records.FINISHED, 4)
+    assert (record.cell, record.status, record.iterations) == (
+        f"{model}-{depth}-seed0",
+        records.FINISHED,
+        4,
+    )
 
 
 def test_error_window_defaults_to_one_epoch(tmp_path):
@@ -150,7 +180,9 @@ def test_another_cell_gives_other_numbers(undisturbed, tmp_path, overrides):
 
 # Within an interval; right after an evaluation, where the last checkpoint is one iteration older; after the next one; at the last update
 @pytest.mark.parametrize(("iteration", "resumed_at"), [(5, 5), (8, 7), (9, 9), (23, 23)])
-def test_an_interrupted_run_ends_with_the_record_of_an_undisturbed_one(undisturbed, tmp_path, monkeypatch, iteration, resumed_at):
+def test_an_interrupted_run_ends_with_the_record_of_an_undisturbed_one(
+    undisturbed, tmp_path, monkeypatch, iteration, resumed_at
+):
     cell = compose_cell(tmp_path / "interrupted", *SMOKE, "checkpoint_seconds=0")
     with monkeypatch.context() as patched:
         interrupt_at(patched, iteration)
@@ -160,7 +192,11 @@ def test_an_interrupted_run_ends_with_the_record_of_an_undisturbed_one(undisturb
     steps = []
     with monkeypatch.context() as patched:
         step = Classifier.training_step
-        patched.setattr(Classifier, "training_step", lambda self, chunk, i: (steps.append(chunk.step), step(self, chunk, i))[1])
+        patched.setattr(
+            Classifier,
+            "training_step",
+            lambda self, chunk, i: (steps.append(chunk.step), step(self, chunk, i))[1],
+        )
         record = train.train_cell(cell)
     assert steps == list(range(resumed_at, 24)), "it continues where the checkpoint is"
     assert numbers(record) == numbers(undisturbed[1])
@@ -168,10 +204,21 @@ def test_an_interrupted_run_ends_with_the_record_of_an_undisturbed_one(undisturb
 
 
 def test_auxiliary_heads_train_by_their_weight(tmp_path):
-    few = ("protocol.iterations=2", "protocol.schedule.warmup_iterations=1", "protocol.evaluation_images=8", "protocol.batch_size=8")
+    few = (
+        "protocol.iterations=2",
+        "protocol.schedule.warmup_iterations=1",
+        "protocol.evaluation_images=8",
+        "protocol.batch_size=8",
+    )
     trained = {}
     for weight in (0, 0.3):
-        words = (*few, "model=googlenet", f"model.auxiliary_weight={weight}", "data.image_size=32", "keep_weights=true")
+        words = (
+            *few,
+            "model=googlenet",
+            f"model.auxiliary_weight={weight}",
+            "data.image_size=32",
+            "keep_weights=true",
+        )
         cell = compose_cell(tmp_path / str(weight), "protocol=smoke", *words)
         record = train.train_cell(cell)
         assert (record.status, record.iterations) == (records.FINISHED, 2)
@@ -180,9 +227,18 @@ def test_auxiliary_heads_train_by_their_weight(tmp_path):
         assert not torch.equal(trained[0][name], trained[0.3][name])
 
 
-@pytest.mark.parametrize("options", [("model=alexnet", "model.depth=8", "model.width=12", "model.head=small", "data.pad_to=32")])
+@pytest.mark.parametrize(
+    "options",
+    [("model=alexnet", "model.depth=8", "model.width=12", "model.head=small", "data.pad_to=32")],
+)
 def test_dropout_goes_on_where_it_was(tmp_path, monkeypatch, options):
-    short = ("protocol=smoke", "threads=1", "protocol.evaluation_images=64", "checkpoint_seconds=0", *options)
+    short = (
+        "protocol=smoke",
+        "threads=1",
+        "protocol.evaluation_images=64",
+        "checkpoint_seconds=0",
+        *options,
+    )
     record = train.train_cell(compose_cell(tmp_path / "undisturbed", *short))
     cell = compose_cell(tmp_path / "interrupted", *short)
     with monkeypatch.context() as patched:
@@ -211,7 +267,9 @@ def test_looks_that_fall_within_a_chunk_are_refused(tmp_path, monkeypatch):
         interrupt_at(patched, 6)
         with pytest.raises(InterruptionError):
             train.train_cell(compose_cell(tmp_path, *overrides, "iterations_per_chunk=2"))
-    with pytest.raises(ValueError, match=r"in chunks of 2 iterations; log_every 3 .* must be multiples of 2"):
+    with pytest.raises(
+        ValueError, match=r"in chunks of 2 iterations; log_every 3 .* must be multiples of 2"
+    ):
         train.train_cell(compose_cell(tmp_path, *overrides, "protocol.log_every=3"))
 
 
@@ -223,13 +281,19 @@ def test_chunks_of_iterations_change_no_number(undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 2)])
-def test_a_run_continues_in_the_chunks_it_began_with(undisturbed, tmp_path, monkeypatch, before, after):
+def test_a_run_continues_in_the_chunks_it_began_with(
+    undisturbed, tmp_path, monkeypatch, before, after
+):
     overrides = (*SMOKE, "checkpoint_seconds=0")
     for iteration, chunk in ((6, before), (18, after)):
         with monkeypatch.context() as patched:
             interrupt_at(patched, iteration)
             with pytest.raises(InterruptionError):
-                train.train_cell(compose_cell(tmp_path / "interrupted", *overrides, f"iterations_per_chunk={chunk}"))
+                train.train_cell(
+                    compose_cell(
+                        tmp_path / "interrupted", *overrides, f"iterations_per_chunk={chunk}"
+                    )
+                )
     cell = compose_cell(tmp_path / "interrupted", *overrides)
     assert numbers(train.train_cell(cell)) == numbers(undisturbed[1])
     assert curve(cell) == curve(undisturbed[0])
@@ -293,7 +357,9 @@ def test_another_configuration_is_refused_and_force_keeps_the_old_folder(undistu
 def test_what_hydra_made_for_a_forced_run_stays_with_it(undisturbed, tmp_path):
     folder = undisturbed[0].folder
     (folder / "train.log").write_text("of the new run")
-    train.train_cell(compose_cell(tmp_path / "undisturbed", *SMOKE, "protocol.weight_decay=0.5", "force=true"))
+    train.train_cell(
+        compose_cell(tmp_path / "undisturbed", *SMOKE, "protocol.weight_decay=0.5", "force=true")
+    )
     assert (folder / "train.log").read_text() == "of the new run"
     assert not folder.with_name(f"{folder.name}.old1").joinpath("train.log").exists()
 
@@ -309,7 +375,9 @@ def test_a_run_whose_loss_is_not_finite_ends_as_a_diverged_record(tmp_path):
     record = train.train_cell(cell)
     assert record.status == records.DIVERGED
     assert record.iterations < 24
-    assert (record.train_error, record.train_error_eval, record.test_error, record.train_loss) == (None,) * 4
+    assert (record.train_error, record.train_error_eval, record.test_error, record.train_loss) == (
+        None,
+    ) * 4
     assert cell.finished() == record
 
 
@@ -329,9 +397,20 @@ def test_event_files_hold_curves_by_arm_hyper_parameters_and_the_layout(undistur
         tags |= set(events.Tags()["scalars"])
         contents.append(path.read_bytes())
     written = b"".join(contents)
-    assert {"train_error/residual", "train_loss/residual", "test_error/residual", "learning_rate/residual"} <= tags
+    assert {
+        "train_error/residual",
+        "train_loss/residual",
+        "test_error/residual",
+        "learning_rate/residual",
+    } <= tags
     assert {"images_per_second/residual", "final/train_error", "final/test_error"} <= tags
-    for text in ("_hparams_/session_start_info", "custom_scalars__config__", "train_error/plain", "digits", record.config_hash):
+    for text in (
+        "_hparams_/session_start_info",
+        "custom_scalars__config__",
+        "train_error/plain",
+        "digits",
+        record.config_hash,
+    ):
         assert text.encode() in written
 
 
@@ -344,21 +423,28 @@ def test_progress_is_there_for_the_display(undisturbed):
 def test_an_orphaned_worker_ends_itself(tmp_path, monkeypatch):
     ended = []
     monkeypatch.setattr("os._exit", lambda status: ended.append(status))
-    monkeypatch.setattr("plainres.runlog.PARENT", 4711)
-    runlog = RunLog("plain", 8, 0, tmp_path, 1, 1, 1.0, iterations=9, batch_size=2, stop_with_parent=True)
+    monkeypatch.setattr("plainres.training.runlog.PARENT", 4711)
+    runlog = RunLog(
+        "plain", 8, 0, tmp_path, 1, 1, 1.0, iterations=9, batch_size=2, stop_with_parent=True
+    )
     monkeypatch.setattr("os.getppid", lambda: 1)
-    trainer, module = type("Trainer", (), {"logger": None})(), type("Module", (), {"iteration": 0})()
+    trainer, module = (
+        type("Trainer", (), {"logger": None})(),
+        type("Module", (), {"iteration": 0})(),
+    )
     runlog.on_train_start(trainer, module)
     assert ended == [1]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="an allocator of glibc")
-@pytest.mark.parametrize(("environment", "kept"), [({}, True), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False)])
+@pytest.mark.parametrize(
+    ("environment", "kept"), [({}, True), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False)]
+)
 def test_freed_memory_is_kept_unless_the_environment_says_how(environment, kept):
     """Page faults of a second round of the same allocations, in a process of its own."""
     script = """
 import resource, torch
-from plainres import machine
+from plainres.training import machine
 machine.keep_freed_memory()
 faults = []
 for _ in range(3):
@@ -367,13 +453,24 @@ for _ in range(3):
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 print(faults[2] - faults[1])
 """
-    process = subprocess.run([sys.executable, "-c", script], env=os.environ | environment, capture_output=True, text=True, check=True)
+    process = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     pages = (128 << 20) // os.sysconf("SC_PAGE_SIZE")
     assert (int(process.stdout) < pages / 10) == kept
 
 
-@pytest.mark.parametrize(("capabilities", "precision"), [({"avx512_bf16": True}, "bf16-mixed"), ({"avx2": True}, "32-true")])
-def test_precision_auto_is_bf16_only_where_the_processor_has_it(monkeypatch, capabilities, precision):
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [({"avx512_bf16": True}, "bf16-mixed"), ({"avx2": True}, "32-true")],
+)
+def test_precision_auto_is_bf16_only_where_the_processor_has_it(
+    monkeypatch, capabilities, precision
+):
 
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert machine.pick_precision("auto", torch.device("cpu")) == precision
@@ -383,14 +480,18 @@ def test_precision_auto_is_bf16_only_where_the_processor_has_it(monkeypatch, cap
 
 
 def test_bf16_trains_to_nearly_the_same_loss(undisturbed, tmp_path):
-    record = train.train_cell(compose_cell(tmp_path / "bf16", *SMOKE, "protocol.precision=bf16-mixed"))
+    record = train.train_cell(
+        compose_cell(tmp_path / "bf16", *SMOKE, "protocol.precision=bf16-mixed")
+    )
     assert record.precision == "bf16-mixed"
     assert record.train_loss == pytest.approx(undisturbed[1].train_loss, rel=0.05)
 
 
 def test_under_bf16_the_loss_is_taken_in_float32():
     network = nn.Linear(4, 3)
-    module = Classifier(network, None, lambda step: 0.1, momentum=0.9, weight_decay=0.0, window=1, bf16=True)
+    module = Classifier(
+        network, None, lambda step: 0.1, momentum=0.9, weight_decay=0.0, window=1, bf16=True
+    )
     images = torch.randn(2, 4)
     logits = module(images)
     assert logits.dtype == torch.float32
@@ -439,7 +540,9 @@ def test_a_network_that_cannot_be_fused_is_compiled(monkeypatch):
     assert compiled == [narrow]
 
 
-def test_final_weights_stay_where_they_are_wanted_and_give_the_errors_of_the_record(undisturbed, tmp_path):
+def test_final_weights_stay_where_they_are_wanted_and_give_the_errors_of_the_record(
+    undisturbed, tmp_path
+):
     cell, record = undisturbed
     assert not (cell.folder / records.WEIGHTS_FILE).exists()
     wanted = compose_cell(tmp_path / "undisturbed", *SMOKE, "keep_weights=true")
@@ -447,13 +550,20 @@ def test_final_weights_stay_where_they_are_wanted_and_give_the_errors_of_the_rec
     assert numbers(train.train_cell(wanted)) == numbers(record)
     weights = torch.load(cell.folder / records.WEIGHTS_FILE, weights_only=True)
     assert wanted.finished() is not None
-    source = data.load("digits")  # 1,408 training images: the last batch of an evaluation is smaller
+    source = data.load(
+        "digits"
+    )  # 1,408 training images: the last batch of an evaluation is smaller
     network = CifarNetwork(8, "zero_pad", width=2, in_channels=1).eval()
     network.load_state_dict(weights)
     normaliser = Normaliser(source.train.pixels, "channel")
-    for images, error in ((source.train, record.train_error_eval), (source.test, record.test_error)):
+    for images, error in (
+        (source.train, record.train_error_eval),
+        (source.test, record.test_error),
+    ):
         logits = network(normaliser(images.pixels / 255))
-        assert error == pytest.approx((logits.argmax(1) != images.labels).double().mean().item(), abs=1e-6)
+        assert error == pytest.approx(
+            (logits.argmax(1) != images.labels).double().mean().item(), abs=1e-6
+        )
 
 
 def test_pictures_of_ones_own_fine_tune_what_torchvision_trained(tmp_path, hub):
@@ -467,11 +577,18 @@ def test_pictures_of_ones_own_fine_tune_what_torchvision_trained(tmp_path, hub):
     path = imagenet_weights_file(18)
     path.parent.mkdir()
     torch.save(models.resnet18().state_dict(), path)
-    few = ("protocol.iterations=2", "protocol.schedule.warmup_iterations=1", "protocol.batch_size=6", "data.image_size=64")
+    few = (
+        "protocol.iterations=2",
+        "protocol.schedule.warmup_iterations=1",
+        "protocol.batch_size=6",
+        "data.image_size=64",
+    )
     source = ("data=image_folder", f"data.root={tmp_path / 'pictures'}", "data.label=mine")
     model = ("model=residual_imagenet", "model.depth=18", "model.weights=imagenet")
     record = train.train_cell(compose_cell(tmp_path, "protocol=finetune", *few, *source, *model))
     assert (record.num_classes, record.data_label, record.status) == (2, "mine", records.FINISHED)
     path.unlink()
     with pytest.raises(ValueError, match=r"model\.weights=null trains from scratch"):
-        train.train_cell(compose_cell(tmp_path / "again", "protocol=finetune", *few, *source, *model))
+        train.train_cell(
+            compose_cell(tmp_path / "again", "protocol=finetune", *few, *source, *model)
+        )

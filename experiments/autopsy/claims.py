@@ -13,15 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments import verdict
 from experiments.autopsy import convergence
 from experiments.autopsy.kinds import KINDS, LEARNED, Run, kinds_of
 from experiments.autopsy.kinds import table as kinds_table
 from experiments.depth.claims import MARGIN, counted
-from experiments.inference import Criterion
-from experiments.text import columns
-from experiments.verdict import INCONCLUSIVE, Claim
-from plainres.record import (
+from experiments.judging import verdict
+from experiments.judging.inference import Criterion
+from experiments.judging.verdict import INCONCLUSIVE, Claim
+from experiments.reporting.text import columns
+from plainres.records.schema import (
     CONFIG_FILE,
     RUNS_TABLE,
     CurvePoint,
@@ -47,7 +47,11 @@ REMEDIES = {
 }
 NOT_A_CHOICE = ("protocol.name",)
 FOLLOWS = {  # what a choice brings with it
-    "protocol.batch_size": ("protocol.iterations", "protocol.schedule.warmup_iterations", "protocol.error_window"),
+    "protocol.batch_size": (
+        "protocol.iterations",
+        "protocol.schedule.warmup_iterations",
+        "protocol.error_window",
+    ),
     "protocol.iterations": ("protocol.schedule.warmup_iterations",),
 }
 PAPERS_ERROR = 0.60  # Figure 6 leaves plain-110 out because its error is higher than 60 %
@@ -110,7 +114,10 @@ class Case:
     @property
     def records(self) -> list[Record]:
         """Of plain-110, untreated and treated."""
-        return [*self.untreated.records, *(record for treated in self.treated.values() for record in treated.records)]
+        return [
+            *self.untreated.records,
+            *(record for treated in self.treated.values() for record in treated.records),
+        ]
 
 
 def read_case(folder: Path, base: str) -> Case:
@@ -127,28 +134,52 @@ def read_case(folder: Path, base: str) -> Case:
         return [record for record in records if (record.arm, record.depth) == (arm, layers)]
 
     if not only("plain", DEPTH):
-        raise ValueError(f"no plain-{DEPTH} in {depth}; make sweep-depth PROTOCOL={base} DEPTHS={DEPTH} ARMS=plain measures it")
+        raise ValueError(
+            f"no plain-{DEPTH} in {depth}; make sweep-depth PROTOCOL={base} DEPTHS={DEPTH} ARMS=plain measures it"
+        )
     untreated = Treated(UNTREATED, "–", tuple(only("plain", DEPTH)), _of_the_patient(curves))
     images = {record.data_fingerprint for record in untreated.records}
     treated = {}
     for path in sorted(folder.glob(f"{base}-*/{RUNS_TABLE}")):
         name = path.parent.name.removeprefix(f"{base}-")
-        rows = tuple(record for record in read_runs(path.parent) if (record.arm, record.depth) == ("plain", DEPTH))
-        if others := sorted({record.data_label for record in rows if record.data_fingerprint not in images}):
+        rows = tuple(
+            record
+            for record in read_runs(path.parent)
+            if (record.arm, record.depth) == ("plain", DEPTH)
+        )
+        if others := sorted(
+            {record.data_label for record in rows if record.data_fingerprint not in images}
+        ):
             known = ", ".join(sorted({record.data_label for record in untreated.records}))
-            raise ValueError(f"{path.parent} is of {', '.join(others)}, {depth} of other images ({known}): they cannot be compared")
+            raise ValueError(
+                f"{path.parent} is of {', '.join(others)}, {depth} of other images ({known}): they cannot be compared"
+            )
         change = _change(config, read_json(path.parent / CONFIG_FILE) or {})
         treated[name] = Treated(name, change, rows, _of_the_patient(read_curves(path.parent)))
     order = [*REMEDIES, *treated]
     treated = {name: treated[name] for name in sorted(treated, key=order.index)}
-    references = {f"plain-{SHALLOW}": only("plain", SHALLOW), f"residual-{DEPTH}": only("residual", DEPTH)}
-    return Case(base, untreated, treated, references, _timed(folder.parent / "shortcuts" / base, untreated.records), records, curves)
+    references = {
+        f"plain-{SHALLOW}": only("plain", SHALLOW),
+        f"residual-{DEPTH}": only("residual", DEPTH),
+    }
+    return Case(
+        base,
+        untreated,
+        treated,
+        references,
+        _timed(folder.parent / "shortcuts" / base, untreated.records),
+        records,
+        curves,
+    )
 
 
 def _timed(shortcuts: Path, untreated: Sequence[Record]) -> list[Record]:
     """The untreated networks, and the same cells where the experiment on shortcuts measured them for itself, maybe on another processor."""
     hashes = {record.config_hash for record in untreated}
-    return [*untreated, *(record for record in read_runs(shortcuts) if record.config_hash in hashes)]
+    return [
+        *untreated,
+        *(record for record in read_runs(shortcuts) if record.config_hash in hashes),
+    ]
 
 
 def bases(folder: Path) -> list[str]:
@@ -167,8 +198,15 @@ def _of_the_patient(curves: Sequence[CurvePoint]) -> tuple[CurvePoint, ...]:
 
 def _change(untreated: dict, treated: dict) -> str:
     differences = {line.split(":")[0]: line for line in config_differences(untreated, treated)}
-    followers = [name for chosen, brought in FOLLOWS.items() if chosen in differences for name in brought]
-    return "; ".join(line for name, line in differences.items() if name not in (*NOT_A_CHOICE, *followers)) or "nothing"
+    followers = [
+        name for chosen, brought in FOLLOWS.items() if chosen in differences for name in brought
+    ]
+    return (
+        "; ".join(
+            line for name, line in differences.items() if name not in (*NOT_A_CHOICE, *followers)
+        )
+        or "nothing"
+    )
 
 
 def check_rates(case: Case) -> list[Claim]:
@@ -176,7 +214,9 @@ def check_rates(case: Case) -> list[Claim]:
     if case.base in convergence.UNRATED:
         return []
     kinds = case.depth_kinds
-    return convergence.check(convergence.rates_of(case.depth_curves, kinds), convergence.unmeasured(kinds))
+    return convergence.check(
+        convergence.rates_of(case.depth_curves, kinds), convergence.unmeasured(kinds)
+    )
 
 
 def check(case: Case) -> list[Claim]:
@@ -189,41 +229,69 @@ def check(case: Case) -> list[Claim]:
     for name, title in REMEDIES.items():
         statement = f"with {title} plain-{DEPTH} learns: at least {100 * RESCUED:g} points less training error"
         claims.append(_lowered(statement, untreated, case.treated.get(name), title))
-    shallow, residual = ({record.seed: counted(record) for record in rows} for rows in case.references.values())
-    statement = f"three times the iterations do not cure it: it stays above plain-{SHALLOW} of one time"
+    shallow, residual = (
+        {record.seed: counted(record) for record in rows} for rows in case.references.values()
+    )
+    statement = (
+        f"three times the iterations do not cure it: it stays above plain-{SHALLOW} of one time"
+    )
     claims.append(_above(statement, case, ["longer"], shallow, f"plain-{SHALLOW}"))
     statement = f"no remedy brings it down to residual-{DEPTH}"
     claims.append(_above(statement, case, list(REMEDIES), residual, f"residual-{DEPTH}"))
     return verdict.corrected(claims)
 
 
-def _lowered(statement: str, untreated: dict[int, float], treated: Treated | None, title: str) -> Claim:
+def _lowered(
+    statement: str, untreated: dict[int, float], treated: Treated | None, title: str
+) -> Claim:
     errors = treated.errors if treated else {}
     seeds = sorted(untreated.keys() & errors.keys())
     if not treated:
         return Claim(statement, INCONCLUSIVE, f"missing: {title}")
     if not seeds:
         one, other = (", ".join(map(str, sorted(found))) for found in (errors, untreated))
-        return Claim(statement, INCONCLUSIVE, f"missing: a seed that both have (treated {one}; untreated {other})")
-    criterion = Criterion("untreated - treated", tuple(untreated[seed] - errors[seed] for seed in seeds), RESCUED)
+        return Claim(
+            statement,
+            INCONCLUSIVE,
+            f"missing: a seed that both have (treated {one}; untreated {other})",
+        )
+    criterion = Criterion(
+        "untreated - treated", tuple(untreated[seed] - errors[seed] for seed in seeds), RESCUED
+    )
     seen = f"{criterion.name}: {verdict.points(criterion.mean)}; {', '.join(dict.fromkeys(treated.kinds))}"
     return verdict.judge(statement, [criterion], seen)
 
 
-def _above(statement: str, case: Case, names: Sequence[str], reference: dict[int, float], name: str) -> Claim:
+def _above(
+    statement: str, case: Case, names: Sequence[str], reference: dict[int, float], name: str
+) -> Claim:
     """Each of the remedies ends above a reference by more than the margin."""
     missing = [remedy for remedy in names if remedy not in case.treated]
     seeds = set(reference)
     for remedy in names:
         seeds &= case.treated[remedy].errors.keys() if remedy in case.treated else set()
     if missing or not seeds:
-        return Claim(statement, INCONCLUSIVE, f"missing: {', '.join(missing) or f'a seed that all have, {name} too'}")
+        return Claim(
+            statement,
+            INCONCLUSIVE,
+            f"missing: {', '.join(missing) or f'a seed that all have, {name} too'}",
+        )
     criteria = []
     for remedy in names:
         errors = case.treated[remedy].errors
-        criteria.append(Criterion(f"{remedy} - {name}", tuple(errors[seed] - reference[seed] for seed in sorted(seeds)), MARGIN))
+        criteria.append(
+            Criterion(
+                f"{remedy} - {name}",
+                tuple(errors[seed] - reference[seed] for seed in sorted(seeds)),
+                MARGIN,
+            )
+        )
     least = min(criteria, key=lambda criterion: criterion.mean)
-    return verdict.judge(statement, criteria, f"{least.name}: {verdict.points(least.mean)}{', the least' if len(criteria) > 1 else ''}")
+    return verdict.judge(
+        statement,
+        criteria,
+        f"{least.name}: {verdict.points(least.mean)}{', the least' if len(criteria) > 1 else ''}",
+    )
 
 
 def table(case: Case) -> list[list[str]]:
@@ -232,22 +300,42 @@ def table(case: Case) -> list[list[str]]:
     Seconds are told where processor and precision are those of an untreated network, and held against it; where the depth experiment
     has none of them, one that the experiment on shortcuts measured will do.
     """
-    heads = ["training error", "test error", "learned after", "iterations", "images", "seconds/iteration", "seconds", "seeds"]
+    heads = [
+        "training error",
+        "test error",
+        "learned after",
+        "iterations",
+        "images",
+        "seconds/iteration",
+        "seconds",
+        "seeds",
+    ]
     lines = [["", "change", "kind of run", *heads]]
     first = case.untreated.records[0]
     for treated in (case.untreated, *case.treated.values()):
         for_all = treated.records
         if not for_all:
             continue
-        images = for_all[0].images_per_second * for_all[0].seconds / (first.images_per_second * first.seconds)
+        images = (
+            for_all[0].images_per_second
+            * for_all[0].seconds
+            / (first.images_per_second * first.seconds)
+        )
         counts = treated.kinds
-        kinds = ", ".join(f"{counts.count(kind)}× {kind}" if len(counts) > 1 else kind for kind in KINDS if kind in counts)
+        kinds = ", ".join(
+            f"{counts.count(kind)}× {kind}" if len(counts) > 1 else kind
+            for kind in KINDS
+            if kind in counts
+        )
         lines.append(
             [
                 REMEDIES.get(treated.name, treated.name),
                 treated.change,
                 kinds,
-                *(f"{100 * statistics.fmean(counted(row, measure) for row in for_all):.2f}" for measure in ("train_error", "test_error")),
+                *(
+                    f"{100 * statistics.fmean(counted(row, measure) for row in for_all):.2f}"
+                    for measure in ("train_error", "test_error")
+                ),
                 _learned_after(treated),
                 f"{max(record.iterations for record in for_all):,}",
                 f"× {images:.2g}",
@@ -262,7 +350,10 @@ def table(case: Case) -> list[list[str]]:
                     f"{name}, untreated",
                     "–",
                     "–",
-                    *(f"{100 * statistics.fmean(counted(row, measure) for row in rows):.2f}" for measure in ("train_error", "test_error")),
+                    *(
+                        f"{100 * statistics.fmean(counted(row, measure) for row in rows):.2f}"
+                        for measure in ("train_error", "test_error")
+                    ),
                     "–",
                     f"{rows[0].iterations:,}",
                     "–",
@@ -281,15 +372,26 @@ def price(rows: Sequence[Record], untreated: Sequence[Record]) -> tuple[str, str
     machine = _shared_machine(rows, untreated)
     if not machine:
         return "–", "–"
-    ours, theirs = ([record for record in records if _machine(record) == machine] for records in (rows, untreated))
-    seconds, before = (statistics.fmean(record.seconds for record in records) for records in (ours, theirs))
-    each, each_before = (statistics.fmean(record.seconds / record.iterations for record in records) for records in (ours, theirs))
+    ours, theirs = (
+        [record for record in records if _machine(record) == machine]
+        for records in (rows, untreated)
+    )
+    seconds, before = (
+        statistics.fmean(record.seconds for record in records) for records in (ours, theirs)
+    )
+    each, each_before = (
+        statistics.fmean(record.seconds / record.iterations for record in records)
+        for records in (ours, theirs)
+    )
     return f"{each:.3f} (× {each / each_before:.2g})", f"{seconds:.0f} (× {seconds / before:.2g})"
 
 
 def prices_told(case: Case) -> str:
     """Where seconds of the table come from, and why some are not there, as a sentence or two."""
-    named = {REMEDIES.get(treated.name, treated.name): treated.records for treated in (case.untreated, *case.treated.values())}
+    named = {
+        REMEDIES.get(treated.name, treated.name): treated.records
+        for treated in (case.untreated, *case.treated.values())
+    }
     named |= {name: tuple(rows) for name, rows in case.references.items() if rows}
     told: list[str] = []
     elsewhere: dict[str, list[str]] = {}
@@ -297,10 +399,16 @@ def prices_told(case: Case) -> str:
         if machine := _shared_machine(rows, case.timed):
             told.append(machine)
         elif rows:
-            elsewhere.setdefault(" and ".join(sorted({_machine(row) for row in rows})), []).append(name)
+            elsewhere.setdefault(" and ".join(sorted({_machine(row) for row in rows})), []).append(
+                name
+            )
     lacking = [f"{machine}: {', '.join(names)}" for machine, names in elsewhere.items()]
     text = f"Seconds, and how many times those of untreated plain-{DEPTH}, are of {'; '.join(dict.fromkeys(told))}."
-    return f"{text} –: measured where no untreated plain-{DEPTH} was ({'; '.join(lacking)})." if lacking else text
+    return (
+        f"{text} –: measured where no untreated plain-{DEPTH} was ({'; '.join(lacking)})."
+        if lacking
+        else text
+    )
 
 
 def _machine(record: Record) -> str:
@@ -319,7 +427,11 @@ def _learned_after(treated: Treated) -> str:
     found = []
     for record in treated.records:
         target = (1 - LEARNED) * (1 - 1 / record.num_classes)
-        reached = [point.iteration for point in treated.curves if point.seed == record.seed and point.train_error <= target]
+        reached = [
+            point.iteration
+            for point in treated.curves
+            if point.seed == record.seed and point.train_error <= target
+        ]
         found.append(f"{min(reached):,}" if reached else "never")
     return " / ".join(found) if len(set(found)) > 1 else found[0]
 
@@ -337,15 +449,26 @@ def label_of(case: Case) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints tables and verdicts of one protocol, or of all; 1 when a claim is not reproduced, 2 and one line where nothing is."""
-    parser = argparse.ArgumentParser(description="What ails plain-110, and what rescues it at what price.")
+    parser = argparse.ArgumentParser(
+        description="What ails plain-110, and what rescues it at what price."
+    )
     parser.add_argument("folder", type=Path, help="results/autopsy")
-    parser.add_argument("--base", choices=BASES, help="the protocol (default: each with an untreated network or a remedy)")
+    parser.add_argument(
+        "--base",
+        choices=BASES,
+        help="the protocol (default: each with an untreated network or a remedy)",
+    )
     parser.add_argument("--verbose", action="store_true", help="also intervals and p values")
     options = parser.parse_args(arguments)
     try:
-        cases = [read_case(options.folder, base) for base in ([options.base] if options.base else bases(options.folder))]
+        cases = [
+            read_case(options.folder, base)
+            for base in ([options.base] if options.base else bases(options.folder))
+        ]
         if not cases:
-            raise ValueError(f"no plain-{DEPTH} in {options.folder.parent / 'depth'}; make sweep-depth measures it")
+            raise ValueError(
+                f"no plain-{DEPTH} in {options.folder.parent / 'depth'}; make sweep-depth measures it"
+            )
     except ValueError as failure:
         print(f"plainres: {failure}", file=sys.stderr)
         return 2
@@ -356,16 +479,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(case: Case, verbose: bool) -> tuple[str, int]:
     claims, rates = check(case), check_rates(case)
-    told = verdict.lines(claims) if case.treated else [*verdict.lines(claims[:1]), "no remedy was tried under this protocol"]
+    told = (
+        verdict.lines(claims)
+        if case.treated
+        else [*verdict.lines(claims[:1]), "no remedy was tried under this protocol"]
+    )
     lines = [label_of(case), "", *columns(table(case), left=True), "", prices_told(case), "", *told]
-    lines += ["", "Kinds of run, untreated, and % of the errors of guessing that were undone at most, by depth", ""]
+    lines += [
+        "",
+        "Kinds of run, untreated, and % of the errors of guessing that were undone at most, by depth",
+        "",
+    ]
     lines += columns(kinds_table(case.depth_records, case.depth_curves), left=True)
     if rates:
-        lines += ["", "Rates of convergence per 1,000 iterations, by depth; in brackets: at chance", ""]
-        lines += [*columns(convergence.table(case.depth_curves, case.depth_kinds)), "", *verdict.lines(rates)]
+        lines += [
+            "",
+            "Rates of convergence per 1,000 iterations, by depth; in brackets: at chance",
+            "",
+        ]
+        lines += [
+            *columns(convergence.table(case.depth_curves, case.depth_kinds)),
+            "",
+            *verdict.lines(rates),
+        ]
     else:
-        lines += ["", f"No rates of convergence under {case.base}: {convergence.UNRATED[case.base]}"]
-    lines += ["", f"Iterations to {case.easy_loss:.2f} nats, by depth", "", *columns(convergence.times(case.depth_curves, case.easy_loss))]
+        lines += [
+            "",
+            f"No rates of convergence under {case.base}: {convergence.UNRATED[case.base]}",
+        ]
+    lines += [
+        "",
+        f"Iterations to {case.easy_loss:.2f} nats, by depth",
+        "",
+        *columns(convergence.times(case.depth_curves, case.easy_loss)),
+    ]
     if verbose:
         lines += ["", *columns(verdict.details(claims))]
         lines += ["", *columns(verdict.details(rates))] if rates else []

@@ -18,19 +18,21 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from experiments import verdict
 from experiments.autopsy.kinds import AT_CHANCE, Run, runs_of
 from experiments.depth.claims import ARMS, DEPTHS
-from experiments.inference import Criterion
-from experiments.verdict import INCONCLUSIVE, Claim
-from plainres.record import DIVERGED, CurvePoint
+from experiments.judging import verdict
+from experiments.judging.inference import Criterion
+from experiments.judging.verdict import INCONCLUSIVE, Claim
+from plainres.records.schema import DIVERGED, CurvePoint
 
 MIN_DEPTHS = 4  # two parameters a line leave two degrees of freedom
 CLEAR = 2.0  # a smaller difference of Akaike's criterion prefers neither
 AIC = "AIC of the power law - that of the exponential"
 EASY = 0.75  # of the loss of guessing: what "iterations to" counts
 # Protocols under which rates do not compare → why
-UNRATED = {"paper": "its warm-up is at 110 layers alone, and a slope over its two drops of the learning rate measures the drops"}
+UNRATED = {
+    "paper": "its warm-up is at 110 layers alone, and a slope over its two drops of the learning rate measures the drops"
+}
 STATEMENTS = (
     "plain: the rate of convergence falls with depth, exponentially rather than as a power",
     "with shortcuts it falls by less a layer",
@@ -48,7 +50,9 @@ class Line:
 
     def rate(self, depth: float) -> float:
         """1 / iterations."""
-        return math.exp(self.intercept + self.slope * (depth if self.exponential else math.log(depth)))
+        return math.exp(
+            self.intercept + self.slope * (depth if self.exponential else math.log(depth))
+        )
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,12 @@ class Fit:
     @property
     def misses(self) -> float:
         """The factor by which the exponential misses a rate at worst."""
-        return math.exp(max(abs(math.log(rate / self.exponential.rate(depth))) for depth, rate in self.rates.items()))
+        return math.exp(
+            max(
+                abs(math.log(rate / self.exponential.rate(depth)))
+                for depth, rate in self.rates.items()
+            )
+        )
 
     @property
     def without_the_deepest(self) -> "Fit | None":
@@ -73,7 +82,9 @@ class Fit:
     def preference(self) -> float:
         """Akaike's criterion of the power law minus that of the exponential: above 0 the exponential fits better."""
         tiny = 1e-12  # a line through every point
-        return len(self.rates) * math.log(max(self.power.squares, tiny) / max(self.exponential.squares, tiny))
+        return len(self.rates) * math.log(
+            max(self.power.squares, tiny) / max(self.exponential.squares, tiny)
+        )
 
 
 def rate_of(points: Iterable[CurvePoint]) -> float:
@@ -85,7 +96,11 @@ def rate_of(points: Iterable[CurvePoint]) -> float:
     ordered = sorted(points, key=lambda point: point.iteration)
     highest = max(range(len(ordered)), key=lambda place: ordered[place].learning_rate)
     after = ordered[highest:]
-    return -float(stats.linregress([point.iteration for point in after], [math.log(point.train_loss) for point in after]).slope)
+    return -float(
+        stats.linregress(
+            [point.iteration for point in after], [math.log(point.train_loss) for point in after]
+        ).slope
+    )
 
 
 def iterations_to(points: Iterable[CurvePoint], loss: float) -> int | None:
@@ -104,12 +119,16 @@ def fit(rates: Mapping[int, float]) -> Fit | None:
         x = [float(depth) if exponential else math.log(depth) for depth in depths]
         found = stats.linregress(x, logarithms)
         slope, intercept = float(found.slope), float(found.intercept)
-        squares = sum((y - intercept - slope * place) ** 2 for place, y in zip(x, logarithms, strict=True))
+        squares = sum(
+            (y - intercept - slope * place) ** 2 for place, y in zip(x, logarithms, strict=True)
+        )
         lines.append(Line(exponential, intercept, slope, squares))
     return Fit({depth: rates[depth] for depth in depths}, *lines)
 
 
-def rates_of(curves: Sequence[CurvePoint], kinds: Mapping[Run, str]) -> dict[tuple[str, int], dict[int, float]]:
+def rates_of(
+    curves: Sequence[CurvePoint], kinds: Mapping[Run, str]
+) -> dict[tuple[str, int], dict[int, float]]:
     """The rate of every run, 1 / iterations, by arm and seed, and then by depth; one that diverged has none."""
     rates: dict[tuple[str, int], dict[int, float]] = {}
     for (arm, depth, seed), points in sorted(runs_of(curves).items()):
@@ -120,47 +139,92 @@ def rates_of(curves: Sequence[CurvePoint], kinds: Mapping[Run, str]) -> dict[tup
 
 def unmeasured(kinds: Mapping[Run, str]) -> tuple[int, ...]:
     """The depths at which a network, of either arm and any seed, is at chance or diverged."""
-    return tuple(sorted({depth for (_, depth, _), kind in kinds.items() if kind in (AT_CHANCE, DIVERGED)}))
+    return tuple(
+        sorted({depth for (_, depth, _), kind in kinds.items() if kind in (AT_CHANCE, DIVERGED)})
+    )
 
 
-def check(rates: Mapping[tuple[str, int], Mapping[int, float]], without: Collection[int] = ()) -> list[Claim]:
+def check(
+    rates: Mapping[tuple[str, int], Mapping[int, float]], without: Collection[int] = ()
+) -> list[Claim]:
     """The claims in the order of STATEMENTS, corrected together.
 
     Args:
         without: depths that are left out; the claims say what they would be with them.
     """
     still = _still(rates)
-    left_out = sorted((still | set(without)) & {depth for found in rates.values() for depth in found} & set(DEPTHS))
-    told = f"; left out: {_listed(left_out)} layers, where a network learned nothing" if left_out else ""
+    left_out = sorted(
+        (still | set(without))
+        & {depth for found in rates.values() for depth in found}
+        & set(DEPTHS)
+    )
+    told = (
+        f"; left out: {_listed(left_out)} layers, where a network learned nothing"
+        if left_out
+        else ""
+    )
     fits = {arm: fits_of(rates, arm, without) for arm in ARMS}
     with_them = {arm: fits_of(rates, arm) if set(without) - still else {} for arm in ARMS}
-    if others := sorted(seed for arm, seed in rates if arm == "plain" and fits["plain"] and seed not in fits["plain"]):
-        told = f"; not all depths measured of seed{'s' * (len(others) != 1)} {_listed(others)}{told}"
-    return verdict.corrected([_law_of(fits["plain"], with_them["plain"], told), _help_of(fits, with_them, told)])
+    if others := sorted(
+        seed
+        for arm, seed in rates
+        if arm == "plain" and fits["plain"] and seed not in fits["plain"]
+    ):
+        told = (
+            f"; not all depths measured of seed{'s' * (len(others) != 1)} {_listed(others)}{told}"
+        )
+    return verdict.corrected(
+        [_law_of(fits["plain"], with_them["plain"], told), _help_of(fits, with_them, told)]
+    )
 
 
 def _law_of(plain: Mapping[int, Fit], with_them: Mapping[int, Fit], told: str) -> Claim:
     if not plain:
-        return Claim(STATEMENTS[0], INCONCLUSIVE, f"missing: {MIN_DEPTHS} depths of plain networks whose loss falls{told}")
+        return Claim(
+            STATEMENTS[0],
+            INCONCLUSIVE,
+            f"missing: {MIN_DEPTHS} depths of plain networks whose loss falls{told}",
+        )
     seen = f"{_seen(plain)}; the exponential misses a rate by up to × {max(found.misses for found in plain.values()):.2f}{told}"
     seen += f" (with them {_seen(with_them)})" if with_them else ""
-    fall = Criterion("fall of ln(rate) a layer", tuple(-found.exponential.slope for found in plain.values()), unit="")
-    preferences = [Criterion(AIC, tuple(found.preference for found in plain.values()), CLEAR, unit="")]
-    if shallower := [rest.preference for found in plain.values() if (rest := found.without_the_deepest)]:
-        preferences.append(Criterion(f"{AIC}, without the deepest", tuple(shallower), CLEAR, unit=""))
-    if fall.mean > 0 and (not shallower or any(abs(preference.mean) < CLEAR for preference in preferences)):
+    fall = Criterion(
+        "fall of ln(rate) a layer",
+        tuple(-found.exponential.slope for found in plain.values()),
+        unit="",
+    )
+    preferences = [
+        Criterion(AIC, tuple(found.preference for found in plain.values()), CLEAR, unit="")
+    ]
+    if shallower := [
+        rest.preference for found in plain.values() if (rest := found.without_the_deepest)
+    ]:
+        preferences.append(
+            Criterion(f"{AIC}, without the deepest", tuple(shallower), CLEAR, unit="")
+        )
+    if fall.mean > 0 and (
+        not shallower or any(abs(preference.mean) < CLEAR for preference in preferences)
+    ):
         seen += f"; a difference of AIC below {CLEAR:g} prefers neither" if shallower else ""
         return Claim(STATEMENTS[0], INCONCLUSIVE, seen, (fall, *preferences))
     return verdict.judge(STATEMENTS[0], [fall, *preferences], seen)
 
 
-def _help_of(fits: Mapping[str, Mapping[int, Fit]], with_them: Mapping[str, Mapping[int, Fit]], told: str) -> Claim:
+def _help_of(
+    fits: Mapping[str, Mapping[int, Fit]], with_them: Mapping[str, Mapping[int, Fit]], told: str
+) -> Claim:
     differences = _differences(fits)
     if not differences:
-        return Claim(STATEMENTS[1], INCONCLUSIVE, f"missing: {MIN_DEPTHS} depths of both arms{told}")
+        return Claim(
+            STATEMENTS[1], INCONCLUSIVE, f"missing: {MIN_DEPTHS} depths of both arms{told}"
+        )
     criterion = Criterion("fall of ln(rate) a layer, plain - residual", differences, unit="")
     seen = f"{criterion.name}: {criterion.mean:+.3f}"
-    rests = {arm: {seed: rest for seed, found in fits[arm].items() if (rest := found.without_the_deepest)} for arm in ARMS}
+    rests = {
+        arm: {
+            seed: rest for seed, found in fits[arm].items() if (rest := found.without_the_deepest)
+        }
+        for arm in ARMS
+    }
     if shallower := _differences(rests):
         seen += f", without the deepest networks {statistics.fmean(shallower):+.3f}"
     seen += told
@@ -169,16 +233,26 @@ def _help_of(fits: Mapping[str, Mapping[int, Fit]], with_them: Mapping[str, Mapp
     return verdict.judge(STATEMENTS[1], [criterion], seen)
 
 
-def fits_of(rates: Mapping[tuple[str, int], Mapping[int, float]], arm: str, without: Collection[int] = ()) -> dict[int, Fit]:
+def fits_of(
+    rates: Mapping[tuple[str, int], Mapping[int, float]], arm: str, without: Collection[int] = ()
+) -> dict[int, Fit]:
     """The fits of an arm by seed, all over the same depths: those of the seed that has most of the depth experiment's.
 
     Args:
         without: depths that are left out, besides those at which a loss, of either arm and any seed, does not fall.
     """
     chosen = set(DEPTHS) - _still(rates) - set(without)
-    measured = {seed: {d: rate for d, rate in found.items() if d in chosen} for (name, seed), found in rates.items() if name == arm}
+    measured = {
+        seed: {d: rate for d, rate in found.items() if d in chosen}
+        for (name, seed), found in rates.items()
+        if name == arm
+    }
     most = max(measured.values(), key=len, default={}).keys()
-    return {seed: found for seed, by_depth in measured.items() if by_depth.keys() == most and (found := fit(by_depth))}
+    return {
+        seed: found
+        for seed, by_depth in measured.items()
+        if by_depth.keys() == most and (found := fit(by_depth))
+    }
 
 
 def _still(rates: Mapping[tuple[str, int], Mapping[int, float]]) -> set[int]:
@@ -227,8 +301,16 @@ def table(curves: Sequence[CurvePoint], kinds: Mapping[Run, str]) -> list[list[s
         for depth in depths:
             rate = f"{1000 * by_depth[depth]:.4f}" if depth in by_depth else "–"
             cells.append(f"({rate})" if kinds.get((arm, depth, seed)) == AT_CHANCE else rate)
-        numbers = [_law(found), f"× {found.misses:.2f}" if found else "–", f"depth^{found.power.slope:+.2f}" if found else "–"]
-        numbers += [_better(found), _better(found.without_the_deepest if found else None), *([_law(complete)] if without else [])]
+        numbers = [
+            _law(found),
+            f"× {found.misses:.2f}" if found else "–",
+            f"depth^{found.power.slope:+.2f}" if found else "–",
+        ]
+        numbers += [
+            _better(found),
+            _better(found.without_the_deepest if found else None),
+            *([_law(complete)] if without else []),
+        ]
         rows.append([arm, str(seed), *cells, *numbers])
     return rows
 
@@ -253,4 +335,8 @@ def _law(found: Fit | None) -> str:
 
 
 def _better(found: Fit | None) -> str:
-    return "–" if found is None else f"{'exponential' if found.preference > 0 else 'power law'}, {abs(found.preference):.1f}"
+    return (
+        "–"
+        if found is None
+        else f"{'exponential' if found.preference > 0 else 'power law'}, {abs(found.preference):.1f}"
+    )

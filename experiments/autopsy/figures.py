@@ -29,11 +29,13 @@ from experiments.autopsy.kinds import runs_of
 from experiments.autopsy.kinds import table as kinds_table
 from experiments.depth.claims import counted
 from experiments.depth.figures import ARM_STYLES, DEPTH_STYLES, OTHER_DEPTH_STYLE
-from experiments.report import judged, markdown, measured_on, publish, regenerate
-from experiments.report import label_of as depth_label_of
+from experiments.reporting.style import judged, markdown, measured_on, publish, regenerate
+from experiments.reporting.style import label_of as depth_label_of
 
 # Okabe and Ito's palette; untreated is black
-COLOURS = dict(zip(REMEDIES, ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00"), strict=True))
+COLOURS = dict(
+    zip(REMEDIES, ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00"), strict=True)
+)
 OTHER_COLOUR = "#999999"
 BRACKETS = (
     "In brackets: of a network at chance, whose loss settles onto that of guessing. A depth with such a network is in no fit but those of",
@@ -51,13 +53,21 @@ def curves_figure(case: Case) -> Figure:
             points = [point for point in treated.curves if point.seed == record.seed]
             label = REMEDIES.get(treated.name, treated.name) if number == 0 else None
             images = [batch * point.iteration / 1000 for point in points]
-            axis.plot(images, [100 * point.train_error for point in points], color=colour, linewidth=1.3, label=label)
+            axis.plot(
+                images,
+                [100 * point.train_error for point in points],
+                color=colour,
+                linewidth=1.3,
+                label=label,
+            )
     axis.axhline(_guess(case), color="grey", linewidth=0.8, linestyle=":")
     axis.set_xlabel("thousands of images seen")
     axis.set_ylabel("running training error (%)")
     axis.set_ylim(0, 100)
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
-    axis.set_title(f"plain-{DEPTH}, one remedy at a time\n{label_of(case)} · dotted: guessing", fontsize=11)
+    axis.set_title(
+        f"plain-{DEPTH}, one remedy at a time\n{label_of(case)} · dotted: guessing", fontsize=11
+    )
     return figure
 
 
@@ -68,14 +78,30 @@ def errors_figure(case: Case) -> Figure:
     for place, treated in enumerate(rows):
         for record in treated.records:
             axis.plot(100 * counted(record), -place, "o", color="#D55E00", markersize=7)
-            axis.plot(100 * counted(record, "test_error"), -place, "o", color="#D55E00", markersize=7, fillstyle="none")
+            axis.plot(
+                100 * counted(record, "test_error"),
+                -place,
+                "o",
+                color="#D55E00",
+                markersize=7,
+                fillstyle="none",
+            )
     for (name, records), style in zip(case.references.items(), ("--", "-"), strict=True):
         if records:
             colour = ARM_STYLES[records[0].arm][0]
             mean = 100 * statistics.fmean(counted(record) for record in records)
-            axis.axvline(mean, color=colour, linestyle=style, linewidth=1.2, label=f"{name}, untreated, training")
+            axis.axvline(
+                mean,
+                color=colour,
+                linestyle=style,
+                linewidth=1.2,
+                label=f"{name}, untreated, training",
+            )
     axis.axvline(_guess(case), color="grey", linewidth=0.8, linestyle=":", label="guessing")
-    axis.set_yticks([-place for place in range(len(rows))], [REMEDIES.get(treated.name, treated.name) for treated in rows])
+    axis.set_yticks(
+        [-place for place in range(len(rows))],
+        [REMEDIES.get(treated.name, treated.name) for treated in rows],
+    )
     axis.set_xlim(0, 100)
     axis.set_xlabel("error (%): running training error filled, test error open")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
@@ -86,19 +112,29 @@ def errors_figure(case: Case) -> Figure:
 def convergence_figure(case: Case) -> Figure:
     """Training loss of plain networks against iteration by depth; right of it, where rates compare, rate of convergence against depth."""
     rated = case.base not in convergence.UNRATED
-    figure, axes = plt.subplots(1, 1 + rated, figsize=(11 if rated else 6.5, 4.4), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        1, 1 + rated, figsize=(11 if rated else 6.5, 4.4), layout="constrained", squeeze=False
+    )
     left = axes[0, 0]
     runs = runs_of(case.depth_curves)
     depths = sorted({depth for arm, depth, _ in runs if arm == "plain"})
     for (arm, depth, _), points in sorted(runs.items()):
         if arm == "plain":
             colour, _ = DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)
-            left.plot([p.iteration for p in points], [p.train_loss for p in points], color=colour, linewidth=1.1)
+            left.plot(
+                [p.iteration for p in points],
+                [p.train_loss for p in points],
+                color=colour,
+                linewidth=1.1,
+            )
     left.set_yscale("log")
     left.set_xlabel("iteration")
     left.set_ylabel("running training loss (nats), logarithmic")
     left.set_title("plain networks")
-    handles = [Line2D([], [], color=DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)[0], label=f"{depth} layers") for depth in depths]
+    handles = [
+        Line2D([], [], color=DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)[0], label=f"{depth} layers")
+        for depth in depths
+    ]
     left.legend(handles=handles, loc="best", fontsize=8)
     if rated:
         _rates(axes[0, 1], case)
@@ -125,13 +161,32 @@ def _rates(axis: Axes, case: Case) -> None:
         for depth, rate in rates.items():
             if rate > 0:
                 style, label = ("full", arm) if depth in fitted else ("none", f"{arm}, in no fit")
-                axis.plot(depth, 1000 * rate, linestyle="none", marker=marker, color=colour, alpha=0.7, fillstyle=style, label=once(label))
+                axis.plot(
+                    depth,
+                    1000 * rate,
+                    linestyle="none",
+                    marker=marker,
+                    color=colour,
+                    alpha=0.7,
+                    fillstyle=style,
+                    label=once(label),
+                )
         if arm == "plain" and found:
             first, last = min(fitted), max(fitted)
             grid = [first + (last - first) * step / 100 for step in range(101)]
-            for line, dashes, name in ((found.exponential, "-", "exponential"), (found.power, ":", "power law")):
+            for line, dashes, name in (
+                (found.exponential, "-", "exponential"),
+                (found.power, ":", "power law"),
+            ):
                 values = [1000 * line.rate(depth) for depth in grid]
-                axis.plot(grid, values, color=colour, linestyle=dashes, linewidth=1.0, label=once(f"plain, {name}"))
+                axis.plot(
+                    grid,
+                    values,
+                    color=colour,
+                    linestyle=dashes,
+                    linewidth=1.0,
+                    label=once(f"plain, {name}"),
+                )
     depths = sorted({depth for rates in all_rates.values() for depth in rates})
     axis.set_yscale("log")
     axis.set_xticks(depths, [str(depth) for depth in depths])
@@ -183,7 +238,12 @@ def readme(cases: Sequence[Case]) -> str:
         "",
     ]
     for case in cases:
-        lines += [f"**{depth_label_of(case.depth_records)}**", "", *markdown(kinds_table(case.depth_records, case.depth_curves)), ""]
+        lines += [
+            f"**{depth_label_of(case.depth_records)}**",
+            "",
+            *markdown(kinds_table(case.depth_records, case.depth_curves)),
+            "",
+        ]
     for case in cases:
         rates = check_rates(case)
         lines += [
@@ -203,7 +263,10 @@ def readme(cases: Sequence[Case]) -> str:
                 "",
             ]
         else:
-            lines += [f"No rates under {case.base} and no claims about them: {convergence.UNRATED[case.base]}.", ""]
+            lines += [
+                f"No rates under {case.base} and no claims about them: {convergence.UNRATED[case.base]}.",
+                "",
+            ]
         lines += [
             f"Iterations until the running training loss was at most {case.easy_loss:.2f} nats:",
             "",

@@ -2,14 +2,22 @@
 
 from collections.abc import Sequence
 
-from plainres.record import DIVERGED, CurvePoint, Record
+from plainres.records.schema import DIVERGED, CurvePoint, Record
 
 Run = tuple[str, int, int]  # arm, depth, seed
 
-LEARNING, LATE, PLATEAU, LOST, AT_CHANCE = "learning", "learning late", "plateau", "lost what it learned", "at chance"
+LEARNING, LATE, PLATEAU, LOST, AT_CHANCE = (
+    "learning",
+    "learning late",
+    "plateau",
+    "lost what it learned",
+    "at chance",
+)
 KINDS = (DIVERGED, AT_CHANCE, LOST, PLATEAU, LATE, LEARNING)
 CHANCE = 0.05  # of the errors of guessing; who never undid as much has learned nothing. The running error's own noise is a tenth of it
-STANDSTILL = 0.05  # of the error at half of the run; who took no more off in the second half stands still …
+STANDSTILL = (
+    0.05  # of the error at half of the run; who took no more off in the second half stands still …
+)
 LEARNED = 0.5  # … unless half of the errors of guessing were undone: then there is not much left
 
 
@@ -30,8 +38,14 @@ def classify(points: Sequence[CurvePoint], num_classes: int, diverged: bool = Fa
         raise ValueError("a run without a curve cannot be classified")
     ordered = sorted(points, key=lambda point: point.iteration)
     last = ordered[-1]
-    middle = next((point for point in reversed(ordered) if 2 * point.iteration <= last.iteration), ordered[0])
-    most, half_way, end = most_undone(ordered, num_classes), undone(middle.train_error, num_classes), undone(last.train_error, num_classes)
+    middle = next(
+        (point for point in reversed(ordered) if 2 * point.iteration <= last.iteration), ordered[0]
+    )
+    most, half_way, end = (
+        most_undone(ordered, num_classes),
+        undone(middle.train_error, num_classes),
+        undone(last.train_error, num_classes),
+    )
     if most < CHANCE:
         return AT_CHANCE
     if end < most / 2:
@@ -55,7 +69,10 @@ def kinds_of(records: Sequence[Record], curves: Sequence[CurvePoint]) -> dict[Ru
     """Kind of every run of one protocol, in the order of the records."""
     runs = runs_of(curves)
     keys = {(record.arm, record.depth, record.seed): record for record in records}
-    return {key: classify(runs.get(key, ()), record.num_classes, record.status == DIVERGED) for key, record in keys.items()}
+    return {
+        key: classify(runs.get(key, ()), record.num_classes, record.status == DIVERGED)
+        for key, record in keys.items()
+    }
 
 
 def runs_of(curves: Sequence[CurvePoint]) -> dict[Run, list[CurvePoint]]:
@@ -77,6 +94,10 @@ def table(records: Sequence[Record], curves: Sequence[CurvePoint]) -> list[list[
         for depth in depths:
             key = (arm, depth, seed)
             cell = kinds.get(key, "–")
-            cells.append(f"{cell} ({100 * most_undone(runs[key], num_classes):.1f})" if key in kinds and key in runs else cell)
+            cells.append(
+                f"{cell} ({100 * most_undone(runs[key], num_classes):.1f})"
+                if key in kinds and key in runs
+                else cell
+            )
         rows.append([arm, str(seed), *cells])
     return rows

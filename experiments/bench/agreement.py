@@ -1,4 +1,4 @@
-"""The losses of the first iterations on one device in one precision, through plainres.iteration: do the ways of a GPU compute the same?"""
+"""The losses of the first iterations on one device in one precision, through plainres.training.update: do the ways of a GPU compute the same?"""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import torch
 
 from experiments.bench.loops import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY
 from experiments.bench.window import Process
-from plainres.batches import Augmentation, Normaliser, TrainingBatches
-from plainres.module import Classifier
-from plainres.network import CifarNetwork
-from plainres.train import take_kernels
+from plainres.data.batches import Augmentation, Normaliser, TrainingBatches
+from plainres.networks.resnet import CifarNetwork
+from plainres.run.train import take_kernels
+from plainres.training.module import Classifier
 
 BATCH_SIZE, NUM_IMAGES, NUM_CLASSES = 128, 1280, 10
 
@@ -50,10 +50,22 @@ def losses(
     )
     take_kernels(network, kernels)
     module: Any = Classifier(
-        network, stream.make, lambda iteration: LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, window=iterations, graph=graph, bf16=bf16
+        network,
+        stream.make,
+        lambda iteration: LEARNING_RATE,
+        MOMENTUM,
+        WEIGHT_DECAY,
+        window=iterations,
+        graph=graph,
+        bf16=bf16,
     ).to(device)
     optimiser = module.configure_optimizers()
     module.optimizers = lambda use_pl_optimizer=True: optimiser
     for number, chunk in enumerate(stream):
-        module.training_step(chunk._replace(draws={name: draw.to(device) for name, draw in chunk.draws.items()}), number)
-    return {f"loss {step}": loss for step, loss in enumerate(module.window_losses.tolist(), start=1)}
+        module.training_step(
+            chunk._replace(draws={name: draw.to(device) for name, draw in chunk.draws.items()}),
+            number,
+        )
+    return {
+        f"loss {step}": loss for step, loss in enumerate(module.window_losses.tolist(), start=1)
+    }

@@ -1,4 +1,4 @@
-"""Cells as plainres trains them, plainres.train.train_cell and all it does, with a clock that looks on."""
+"""Cells as plainres trains them, plainres.run.train.train_cell and all it does, with a clock that looks on."""
 
 import os
 import time
@@ -8,11 +8,11 @@ from typing import Any
 import pytorch_lightning as pl
 
 from experiments.bench.window import LEAST_ITERATIONS, WARM_ITERATIONS, Process, Window
-from plainres.cell import compose_cell
-from plainres.machine import peak_memory_mib
-from plainres.module import Classifier
-from plainres.record import CHECKPOINT_FILE
-from plainres.train import train_cell
+from plainres.records.schema import CHECKPOINT_FILE
+from plainres.run.cell import compose_cell
+from plainres.run.train import train_cell
+from plainres.training.machine import peak_memory_mib
+from plainres.training.module import Classifier
 
 UNREACHED = 10**7  # iterations; evaluations lie beyond the window
 
@@ -28,7 +28,14 @@ class Over(BaseException):
         bf16: trained in bf16.
     """
 
-    def __init__(self, window: Window, checkpoint_seconds: float, iterations_per_chunk: int, peak_memory_mib: float, bf16: bool):
+    def __init__(
+        self,
+        window: Window,
+        checkpoint_seconds: float,
+        iterations_per_chunk: int,
+        peak_memory_mib: float,
+        bf16: bool,
+    ):
         super().__init__("the window is over")
         self.window = window
         self.checkpoint_seconds = checkpoint_seconds
@@ -40,7 +47,9 @@ class Over(BaseException):
 class Clock(pl.Callback):
     """Times a window of iterations and then one checkpoint; ends the run with Over."""
 
-    def __init__(self, folder: str, copies: int, seconds: float, warm_iterations: int, least_iterations: int):
+    def __init__(
+        self, folder: str, copies: int, seconds: float, warm_iterations: int, least_iterations: int
+    ):
         self.process = Process(Path(folder), copies)
         self.choices = (seconds, warm_iterations, least_iterations)
         self.window: Window | None = None
@@ -48,7 +57,14 @@ class Clock(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.window = Window(self.process, *self.choices)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
         assert self.window is not None and isinstance(pl_module, Classifier)
         if self.window.iteration_ends():
             began = time.monotonic()
@@ -62,12 +78,19 @@ def train(process: Process, overrides: list[str], threads: int, seconds: float) 
 
     Evaluations lie beyond the window. On a CPU, unless the overrides name another accelerator.
     """
-    overrides = [*overrides, f"threads={threads}", f"protocol.iterations={UNREACHED}", f"protocol.evaluate_every={UNREACHED}"]
+    overrides = [
+        *overrides,
+        f"threads={threads}",
+        f"protocol.iterations={UNREACHED}",
+        f"protocol.evaluate_every={UNREACHED}",
+    ]
     default = compose_cell(process.folder, *overrides).config
     over = _run(process, [*overrides, "checkpoint_seconds=inf"], seconds)
     share = over.checkpoint_seconds / default.checkpoint_seconds
     return {
-        "images_per_second": default.protocol.batch_size * over.iterations_per_chunk / (over.window.seconds_per_iteration * (1 + share)),
+        "images_per_second": default.protocol.batch_size
+        * over.iterations_per_chunk
+        / (over.window.seconds_per_iteration * (1 + share)),
         "checkpoint_seconds": over.checkpoint_seconds,
         "first_iteration_seconds": over.window.first_iteration_seconds,
         "peak_memory_mib": over.peak_memory_mib,
@@ -81,7 +104,10 @@ def start(process: Process, overrides: list[str], threads: int) -> dict[str, flo
     first = _run(process, overrides, 0, warm_iterations=0, least_iterations=1)
     called = time.monotonic()
     later = _run(process, [*overrides, "seed=1"], 0, warm_iterations=0, least_iterations=1)
-    return {"first_cell_seconds": first.window.ended - process.spawned, "later_cell_seconds": later.window.ended - called}
+    return {
+        "first_cell_seconds": first.window.ended - process.spawned,
+        "later_cell_seconds": later.window.ended - called,
+    }
 
 
 def _run(

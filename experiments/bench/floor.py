@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.depth.claims import ARMS, DEPTHS
-from experiments.text import columns
-from plainres.record import Record, read_runs
+from experiments.reporting.text import columns
+from plainres.records.schema import Record, read_runs
 
 BATCH_SIZE, ITERATIONS = 128, 64_000  # He et al. 2015, section 4.2
 WIDTHS_AND_SIZES = ((16, 32), (32, 16), (64, 8))  # channels and pixels a side of each stage
@@ -54,7 +54,10 @@ def multiply_adds(depth: int) -> int:
 def traffic(depth: int) -> int:
     """Least bytes an iteration moves."""
     blocks = (depth - 2) // 6
-    elements = sum((2 * blocks + (stage == 0)) * width * size * size for stage, (width, size) in enumerate(WIDTHS_AND_SIZES))
+    elements = sum(
+        (2 * blocks + (stage == 0)) * width * size * size
+        for stage, (width, size) in enumerate(WIDTHS_AND_SIZES)
+    )
     return CROSSINGS * BYTES * BATCH_SIZE * elements
 
 
@@ -66,24 +69,49 @@ def seconds(depth: int, device: Device = H100) -> tuple[float, float]:
 
 def table(records: Sequence[Record], device: Device = H100) -> list[list[str]]:
     """One line a depth under a row of headings, and a sum over the ten cells; measured seconds where a GPU's records are there."""
-    lines = [["depth", "PFLOP a cell", "TB a cell", "arithmetic (s)", "traffic (s)", "measured (s)", "measured / floor"]]
+    lines = [
+        [
+            "depth",
+            "PFLOP a cell",
+            "TB a cell",
+            "arithmetic (s)",
+            "traffic (s)",
+            "measured (s)",
+            "measured / floor",
+        ]
+    ]
     whole = [0.0, 0.0]
     for depth in DEPTHS:
         arithmetic, memory = seconds(depth, device)
         whole = [whole[0] + len(ARMS) * arithmetic, whole[1] + len(ARMS) * memory]
-        measured = [row.seconds for row in records if row.depth == depth and row.iterations == ITERATIONS]
+        measured = [
+            row.seconds for row in records if row.depth == depth and row.iterations == ITERATIONS
+        ]
         mean = sum(measured) / len(measured) if measured else None
-        work = [f"{arithmetic * device.flops / 1e15:.1f}", f"{memory * device.bandwidth / 1e12:.0f}", f"{arithmetic:.1f}", f"{memory:.0f}"]
-        found = ["–", "–"] if mean is None else [f"{mean:.0f}", f"{mean / max(arithmetic, memory):.1f}"]
+        work = [
+            f"{arithmetic * device.flops / 1e15:.1f}",
+            f"{memory * device.bandwidth / 1e12:.0f}",
+            f"{arithmetic:.1f}",
+            f"{memory:.0f}",
+        ]
+        found = (
+            ["–", "–"] if mean is None else [f"{mean:.0f}", f"{mean / max(arithmetic, memory):.1f}"]
+        )
         lines.append([str(depth), *work, *found])
     return [*lines, ["ten cells", "", "", f"{whole[0]:.0f}", f"{whole[1]:.0f}", "", ""]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the table for one H100."""
-    parser = argparse.ArgumentParser(description="The least time that the paper's grid can take on one GPU.")
+    parser = argparse.ArgumentParser(
+        description="The least time that the paper's grid can take on one GPU."
+    )
     parser.add_argument(
-        "folder", type=Path, nargs="?", default=Path("results/depth/paper"), help="records to compare with, if there are any"
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path("results/depth/paper"),
+        help="records to compare with, if there are any",
     )
     try:
         records = read_runs(parser.parse_args(arguments).folder)
@@ -93,7 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{H100.name}: {H100.flops / 1e12:.0f} TFLOP/s in bf16, {H100.bandwidth / 1e12:g} TB/s\n")
     print("\n".join(columns(table(records))))
     if records:
-        print("\nMeasured seconds are those of a cell; cells that share a GPU each count all of them.")
+        print(
+            "\nMeasured seconds are those of a cell; cells that share a GPU each count all of them."
+        )
     return 0
 
 

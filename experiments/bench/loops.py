@@ -9,9 +9,9 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.bench.window import LEAST_ITERATIONS, WARM_ITERATIONS, Process, Window
-from plainres.batches import Batch
-from plainres.machine import peak_memory_mib
-from plainres.network import CifarNetwork
+from plainres.data.batches import Batch
+from plainres.networks.resnet import CifarNetwork
+from plainres.training.machine import peak_memory_mib
 
 SHORTCUT = "zero_pad"
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 1e-4  # of every protocol
@@ -46,7 +46,15 @@ def limit(
     torch.set_num_threads(threads)
     torch.set_flush_denormal(flush_denormals)
     network, batches, optimiser = prepare(
-        depth, width, image_size, in_channels, batch_size, channels_last, checkpoint_activations, foreach, fused
+        depth,
+        width,
+        image_size,
+        in_channels,
+        batch_size,
+        channels_last,
+        checkpoint_activations,
+        foreach,
+        fused,
     )
     forward = _in_precision(_compiled(network, compiled), bf16)
     window = Window(process, seconds, warm_iterations, least_iterations)
@@ -74,16 +82,35 @@ def prepare(
     """A residual network, batches of normalised pixels, and the optimiser."""
     torch.manual_seed(0)
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    network = CifarNetwork(depth, SHORTCUT, width, in_channels=in_channels, checkpoint_activations=checkpoint_activations)
+    network = CifarNetwork(
+        depth,
+        SHORTCUT,
+        width,
+        in_channels=in_channels,
+        checkpoint_activations=checkpoint_activations,
+    )
     network = network.to(memory_format=memory_format)
     images = torch.randn(NUM_BATCHES, batch_size, in_channels, image_size, image_size)
-    batches = [Batch(image.contiguous(memory_format=memory_format), torch.randint(0, 10, (batch_size,))) for image in images]
-    optimiser = torch.optim.SGD(network.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY, foreach=foreach, fused=fused)
+    batches = [
+        Batch(image.contiguous(memory_format=memory_format), torch.randint(0, 10, (batch_size,)))
+        for image in images
+    ]
+    optimiser = torch.optim.SGD(
+        network.parameters(),
+        LEARNING_RATE,
+        MOMENTUM,
+        weight_decay=WEIGHT_DECAY,
+        foreach=foreach,
+        fused=fused,
+    )
     return network, batches, optimiser
 
 
 def train(
-    forward: Callable[[Tensor], Tensor], batches: Iterable[Batch], optimiser: torch.optim.Optimizer, iteration_ends: Callable[[], bool]
+    forward: Callable[[Tensor], Tensor],
+    batches: Iterable[Batch],
+    optimiser: torch.optim.Optimizer,
+    iteration_ends: Callable[[], bool],
 ) -> None:
     """Forward, loss, backward, update on the batches in turn, until `iteration_ends` says so."""
     for images, labels in cycle(batches):
@@ -94,7 +121,9 @@ def train(
             return
 
 
-def multiply_adds(depth: int, width: int, image_size: int, in_channels: int, batch_size: int) -> int:
+def multiply_adds(
+    depth: int, width: int, image_size: int, in_channels: int, batch_size: int
+) -> int:
     """Multiply-adds of convolutions and linear layers in one iteration, forward and backward, counted operator by operator."""
     with torch.device("meta"):
         network = CifarNetwork(depth, SHORTCUT, width, in_channels=in_channels)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.bench.window import Process
-from plainres.errors import one_line
+from plainres.records.errors import one_line
 
 FAILED = "failed"
 MOST_CHARACTERS = 300
@@ -41,7 +41,9 @@ def main(request_path: str, result_path: str) -> int:
         _check_preloaded()
         module, _, name = request.function.rpartition(".")
         function = getattr(importlib.import_module(f"experiments.bench.{module}"), name)
-        result = function(Process(Path(request.folder), request.copies, request.spawned), **request.arguments)
+        result = function(
+            Process(Path(request.folder), request.copies, request.spawned), **request.arguments
+        )
     except Exception as error:
         result = {FAILED: f"{type(error).__name__}: {one_line(error)[:MOST_CHARACTERS]}"}
     Path(result_path).write_text(json.dumps(result), encoding="utf-8")

@@ -47,7 +47,9 @@ class Setting:
 
 
 SETTINGS = (
-    Setting("digits 8×8", Shape(width=4, image_size=8, in_channels=1), ("protocol=quick",), bf16=False),
+    Setting(
+        "digits 8×8", Shape(width=4, image_size=8, in_channels=1), ("protocol=quick",), bf16=False
+    ),
     Setting("16×16", Shape(image_size=16), ("protocol=cpu16", "data=random"), bf16=True),
     Setting("32×32", Shape(image_size=32), ("protocol=paper", "data=random"), bf16=True),
 )
@@ -110,39 +112,81 @@ def columns(choices: Choices) -> Iterator[Job]:
             trained = {"overrides": overrides, "seconds": choices.seconds}
             all_cores = {**trained, "threads": choices.cores}
             yield Job(case, TEXTBOOK, "textbook.textbook", choices.cores, all_cores, shape)
-            yield _limit(choices, case, LIMIT, shape, choices.cores, bf16=setting.bf16 and choices.bf16)
+            yield _limit(
+                choices, case, LIMIT, shape, choices.cores, bf16=setting.bf16 and choices.bf16
+            )
             yield Job(case, PLAINRES, "cells.train", choices.cores, all_cores, shape)
-            yield Job(case, SIDE_BY_SIDE, "cells.train", 1, {**trained, "threads": 1}, shape, copies=choices.cores)
+            yield Job(
+                case,
+                SIDE_BY_SIDE,
+                "cells.train",
+                1,
+                {**trained, "threads": 1},
+                shape,
+                copies=choices.cores,
+            )
 
 
 def sweep(choices: Choices) -> Iterator[Job]:
     """The ten cells of the depth sweep, three ways."""
     case = f"ten cells of digits, {choices.iterations} iterations each"
-    for way, jobs, threads in ((ONE_SWEEP, choices.cores, 1), (ONE_AT_A_TIME, 1, choices.cores), (TEN_COMMANDS, None, choices.cores)):
-        yield Job(case, way, "commands.sweep", threads, {"iterations": choices.iterations, "jobs": jobs})
+    for way, jobs, threads in (
+        (ONE_SWEEP, choices.cores, 1),
+        (ONE_AT_A_TIME, 1, choices.cores),
+        (TEN_COMMANDS, None, choices.cores),
+    ):
+        yield Job(
+            case, way, "commands.sweep", threads, {"iterations": choices.iterations, "jobs": jobs}
+        )
 
 
 def roofline(choices: Choices) -> Iterator[Job]:
     """The bare loop, and the fastest arithmetic of the machine."""
     for precision in PRECISIONS if choices.bf16 else (FLOAT32,):
         for shape, case in _shapes():
-            yield _limit(choices, case, limit_way(precision), shape, choices.cores, bf16=precision == BF16)
+            yield _limit(
+                choices, case, limit_way(precision), shape, choices.cores, bf16=precision == BF16
+            )
     for threads in sorted({1, choices.cores}):
         for precision in PRECISIONS:
-            options = {"bf16": precision == BF16, "threads": threads, "seconds": PEAK_SHARE * choices.seconds}
+            options = {
+                "bf16": precision == BF16,
+                "threads": threads,
+                "seconds": PEAK_SHARE * choices.seconds,
+            }
             for stage in range(3):
                 channels, image_size = LARGE.shape.width << stage, LARGE.shape.image_size >> stage
-                arguments = {"channels": channels, "image_size": image_size, "batch_size": LARGE.shape.batch_size, **options}
+                arguments = {
+                    "channels": channels,
+                    "image_size": image_size,
+                    "batch_size": LARGE.shape.batch_size,
+                    **options,
+                }
                 case = f"{CONVOLUTION}, {channels} channels, {image_size}×{image_size}"
-                yield Job(case, peak_way(precision, threads), "roofline.convolution", threads, arguments)
+                yield Job(
+                    case, peak_way(precision, threads), "roofline.convolution", threads, arguments
+                )
             case = f"{PRODUCT}, {PRODUCT_SIZE}×{PRODUCT_SIZE}"
-            yield Job(case, peak_way(precision, threads), "roofline.product", threads, {"size": PRODUCT_SIZE, **options})
+            yield Job(
+                case,
+                peak_way(precision, threads),
+                "roofline.product",
+                threads,
+                {"size": PRODUCT_SIZE, **options},
+            )
 
 
 def profile(choices: Choices) -> Iterator[Job]:
     """Where the bare loop's time goes."""
     for shape, case in _shapes():
-        yield Job(case, LIMIT, "roofline.profile", choices.cores, {**asdict(shape), "threads": choices.cores}, shape)
+        yield Job(
+            case,
+            LIMIT,
+            "roofline.profile",
+            choices.cores,
+            {**asdict(shape), "threads": choices.cores},
+            shape,
+        )
 
 
 def variants(choices: Choices) -> Iterator[Job]:
@@ -167,25 +211,47 @@ def variants(choices: Choices) -> Iterator[Job]:
             folder = choices.scratch / f"inductor-{shape.image_size}-{changed.get('compiled')}"
             cache = {"TORCHINDUCTOR_CACHE_DIR": str(folder)} if "compiled" in changed else {}
             yield replace(loop, way=way, arguments={**loop.arguments, **changed}, environment=cache)
-        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(choices.cores)
+        cores = (
+            sorted(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else range(choices.cores)
+        )
         environments = {
             "no oneDNN primitive cache": {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0"},
             "oneDNN primitive cache of 4096": {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "4096"},
-            "threads pinned": {"OMP_PROC_BIND": "true", "GOMP_CPU_AFFINITY": " ".join(map(str, cores[:threads]))},
+            "threads pinned": {
+                "OMP_PROC_BIND": "true",
+                "GOMP_CPU_AFFINITY": " ".join(map(str, cores[:threads])),
+            },
         }
         for way, environment in environments.items():
             yield replace(loop, way=way, environment=environment)
-        for way, names in (("jemalloc", ("jemalloc",)), ("tcmalloc", ("tcmalloc_minimal", "tcmalloc"))):
+        for way, names in (
+            ("jemalloc", ("jemalloc",)),
+            ("tcmalloc", ("tcmalloc_minimal", "tcmalloc")),
+        ):
             library = next(filter(None, map(ctypes.util.find_library, names)), None)
             environment = {"LD_PRELOAD": library} if library else {}
-            yield replace(loop, way=way, environment=environment, unavailable="" if library else "not installed")
+            yield replace(
+                loop,
+                way=way,
+                environment=environment,
+                unavailable="" if library else "not installed",
+            )
         for batch_size in (32, 64, 256):
-            yield _limit(choices, case, f"batch of {batch_size}", replace(shape, batch_size=batch_size), threads, bf16=bf16)
+            yield _limit(
+                choices,
+                case,
+                f"batch of {batch_size}",
+                replace(shape, batch_size=batch_size),
+                threads,
+                bf16=bf16,
+            )
 
 
 def startup(choices: Choices) -> Iterator[Job]:
     """What a person waits for before anything happens."""
-    train, results = ["-m", "plainres.train"], "results/depth/quick"
+    train, results = ["-m", "plainres.run.train"], "results/depth/quick"
     commands: tuple[tuple[list[str], dict[str, Any]], ...] = (
         ([*train, "--help"], {}),
         ([*train, "--cfg", "job"], {}),
@@ -196,11 +262,24 @@ def startup(choices: Choices) -> Iterator[Job]:
         case = "python " + " ".join(words).replace("{copy}", results)
         yield Job(case, COMMAND, "commands.command", choices.cores, {"words": words, **options})
     words = ["-c", "import pytorch_lightning"]
-    yield Job(f'python {words[0]} "{words[1]}"', LIBRARIES, "commands.command", choices.cores, {"words": words})
+    yield Job(
+        f'python {words[0]} "{words[1]}"',
+        LIBRARIES,
+        "commands.command",
+        choices.cores,
+        {"words": words},
+    )
     for setting in (DIGITS, SMALL):
         overrides = [*setting.overrides, "model=residual", f"model.depth={setting.shape.depth}"]
         arguments = {"overrides": overrides, "threads": 1}
-        yield Job(f"ResNet-{setting.shape.depth}, {setting.name}", CELL, "cells.start", 1, arguments, setting.shape)
+        yield Job(
+            f"ResNet-{setting.shape.depth}, {setting.name}",
+            CELL,
+            "cells.start",
+            1,
+            arguments,
+            setting.shape,
+        )
 
 
 def scaling(choices: Choices) -> Iterator[Job]:
@@ -214,10 +293,19 @@ def scaling(choices: Choices) -> Iterator[Job]:
     )
     for case, name, shape, values in series:
         for value in values:
-            yield _limit(choices, case, f"{name} {value}", replace(shape, **{name: value}), choices.cores)
+            yield _limit(
+                choices, case, f"{name} {value}", replace(shape, **{name: value}), choices.cores
+            )
     if choices.thousand:
-        options = {"checkpoint_activations": True, "seconds": 0, "warm_iterations": 0, "least_iterations": 1}
-        yield _limit(choices, THOUSAND, LIMIT, replace(LARGE.shape, depth=1202), choices.cores, **options)
+        options = {
+            "checkpoint_activations": True,
+            "seconds": 0,
+            "warm_iterations": 0,
+            "least_iterations": 1,
+        }
+        yield _limit(
+            choices, THOUSAND, LIMIT, replace(LARGE.shape, depth=1202), choices.cores, **options
+        )
 
 
 def gpu(choices: Choices) -> Iterator[Job]:
@@ -228,16 +316,42 @@ def gpu(choices: Choices) -> Iterator[Job]:
             yield _on_gpu(choices, depth, way, way, 1, missing)
     with_service = "" if os.environ.get(MPS_VARIABLE) else f"{MPS_VARIABLE} is not set"
     yield _on_gpu(choices, 56, f"6 cells, {FUSED}", FUSED, 6, missing)
-    yield _on_gpu(choices, 56, f"6 cells, {FUSED}, multi-process service", FUSED, 6, missing or with_service, service=True)
+    yield _on_gpu(
+        choices,
+        56,
+        f"6 cells, {FUSED}, multi-process service",
+        FUSED,
+        6,
+        missing or with_service,
+        service=True,
+    )
 
 
-def _on_gpu(choices: Choices, depth: int, name: str, way: str, copies: int, unavailable: str, service: bool = False) -> Job:
+def _on_gpu(
+    choices: Choices,
+    depth: int,
+    name: str,
+    way: str,
+    copies: int,
+    unavailable: str,
+    service: bool = False,
+) -> Job:
     shape = replace(LARGE.shape, depth=depth)
     overrides = [*LARGE.overrides, "model=residual", f"model.depth={depth}", "accelerator=gpu"]
     overrides += [f"cuda_graph={str(way != EAGER).lower()}", f"kernels={way.partition(',')[0]}"]
     arguments = {"overrides": overrides, "threads": 1, "seconds": choices.seconds}
     environment = {} if service else {MPS_VARIABLE: "/nowhere"}
-    return Job(f"ResNet-{depth}, 32×32", name, "cells.train", 1, arguments, shape, copies, environment, unavailable)
+    return Job(
+        f"ResNet-{depth}, 32×32",
+        name,
+        "cells.train",
+        1,
+        arguments,
+        shape,
+        copies,
+        environment,
+        unavailable,
+    )
 
 
 def agreement(choices: Choices) -> Iterator[Job]:
@@ -247,14 +361,38 @@ def agreement(choices: Choices) -> Iterator[Job]:
         "GPU, float32, CUDA graph": {"device": "cuda", "graph": True},
         "GPU, tf32, CUDA graph": {"device": "cuda", "graph": True, "tf32": True},
         "GPU, bf16, CUDA graph": {"device": "cuda", "graph": True, "bf16": True},
-        "GPU, bf16, CUDA graph, fused": {"device": "cuda", "graph": True, "bf16": True, "kernels": "fused"},
-        "GPU, bf16, CUDA graph, compiled": {"device": "cuda", "graph": True, "bf16": True, "kernels": "compiled"},
+        "GPU, bf16, CUDA graph, fused": {
+            "device": "cuda",
+            "graph": True,
+            "bf16": True,
+            "kernels": "fused",
+        },
+        "GPU, bf16, CUDA graph, compiled": {
+            "device": "cuda",
+            "graph": True,
+            "bf16": True,
+            "kernels": "compiled",
+        },
     }
     for arm, shortcut in (("plain", "none"), ("residual", "zero_pad")):
         for way, options in ways.items():
-            arguments = {"shortcut": shortcut, "depth": 20, "iterations": AGREEMENT_ITERATIONS, "threads": choices.cores, **options}
+            arguments = {
+                "shortcut": shortcut,
+                "depth": 20,
+                "iterations": AGREEMENT_ITERATIONS,
+                "threads": choices.cores,
+                **options,
+            }
             missing = "" if choices.gpu or options["device"] == "cpu" else "no GPU"
-            yield Job(f"{arm}-20, 32×32", way, "agreement.losses", choices.cores, arguments, LARGE.shape, unavailable=missing)
+            yield Job(
+                f"{arm}-20, 32×32",
+                way,
+                "agreement.losses",
+                choices.cores,
+                arguments,
+                LARGE.shape,
+                unavailable=missing,
+            )
 
 
 @dataclass(frozen=True)
@@ -268,13 +406,19 @@ class Part:
 
 
 PARTS = {
-    "columns": Part("what does plainres cost beside the loop of the textbooks and beside a bare loop?", 3, columns),
+    "columns": Part(
+        "what does plainres cost beside the loop of the textbooks and beside a bare loop?",
+        3,
+        columns,
+    ),
     "sweep": Part("what does a sweep gain from running one cell on each core?", 1, sweep),
     "roofline": Part("how much of the machine's arithmetic does the bare loop use?", 1, roofline),
     "profile": Part("where does the bare loop's time go?", 1, profile),
     "variants": Part("what would one other choice bring?", 1, variants),
     "startup": Part("how long does one wait before something happens?", 3, startup),
-    "scaling": Part("how do time and memory grow with depth, width, image size and batch size?", 1, scaling),
+    "scaling": Part(
+        "how do time and memory grow with depth, width, image size and batch size?", 1, scaling
+    ),
     "agreement": Part("do CPU and GPU compute the same?", 1, agreement, on_gpu=True),
     "gpu": Part("what does the paper's protocol cost on a GPU?", 1, gpu, on_gpu=True),
 }
@@ -298,6 +442,8 @@ def _shapes() -> Iterator[tuple[Shape, str]]:
             yield replace(setting.shape, depth=depth), f"ResNet-{depth}, {setting.name}"
 
 
-def _limit(choices: Choices, case: str, way: str, shape: Shape, threads: int, **options: Any) -> Job:
+def _limit(
+    choices: Choices, case: str, way: str, shape: Shape, threads: int, **options: Any
+) -> Job:
     arguments = {**asdict(shape), "threads": threads, "seconds": choices.seconds, **options}
     return Job(case, way, "loops.limit", threads, arguments, shape)

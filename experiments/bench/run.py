@@ -18,10 +18,10 @@ from experiments.bench import figures
 from experiments.bench.measure import FAILED, Request
 from experiments.bench.parts import PARTS, Choices, Job
 from experiments.bench.tables import Row, number, table_path, write_rows
-from plainres.cell import ROOT
-from plainres.errors import give_up
-from plainres.record import read_json, repository_state
-from plainres.sweep import duration
+from plainres.records.errors import give_up
+from plainres.records.schema import read_json, repository_state
+from plainres.run.cell import ROOT
+from plainres.run.sweep import duration
 
 RESULTS = ROOT / "results" / "bench"
 BUSY = 0.25  # load per core above which other work disturbs
@@ -49,7 +49,10 @@ class Progress:
         self.left[part] -= 1
         self.taken[part].append(seconds)
         of_part = len(self.taken[part])
-        print(f"{part} {of_part}/{of_part + self.left[part]}  {text}  ({duration(self.remaining())} left)", flush=True)
+        print(
+            f"{part} {of_part}/{of_part + self.left[part]}  {text}  ({duration(self.remaining())} left)",
+            flush=True,
+        )
 
     def remaining(self) -> float:
         """Seconds; a part that has not begun is taken to be like those that have."""
@@ -58,7 +61,12 @@ class Progress:
 
 
 def run_part(
-    part: str, jobs: Sequence[Job], rounds: int, measure: Measure, provenance: Mapping[str, Any], progress: Progress
+    part: str,
+    jobs: Sequence[Job],
+    rounds: int,
+    measure: Measure,
+    provenance: Mapping[str, Any],
+    progress: Progress,
 ) -> tuple[list[Row], list[str]]:
     """All rows of a part, and a line for each measurement that failed."""
     rows: list[Row] = []
@@ -76,7 +84,9 @@ def run_part(
             rows += _rows(job, at, values, note, {**provenance, "measured_at": measured_at})
             name, value = next(iter(values.items()), ("", 0.0))
             shown = f"{number(value)} {name.replace('_', ' ')}" if values else note
-            progress.done(part, f"round {at}: {job.case}: {job.way}: {shown}", time.monotonic() - began)
+            progress.done(
+                part, f"round {at}: {job.case}: {job.way}: {shown}", time.monotonic() - began
+            )
     return rows, failures
 
 
@@ -90,13 +100,26 @@ def in_fresh_processes(job: Job) -> dict[str, float]:
         folder = Path(name)
         processes = []
         for copy in range(job.copies):
-            request = Request(job.function, dict(job.arguments), str(folder), job.copies, time.monotonic())
+            request = Request(
+                job.function, dict(job.arguments), str(folder), job.copies, time.monotonic()
+            )
             request.write(folder / f"request{copy}.json")
-            words = ["-m", "experiments.bench.measure", str(folder / f"request{copy}.json"), str(folder / f"result{copy}.json")]
+            words = [
+                "-m",
+                "experiments.bench.measure",
+                str(folder / f"request{copy}.json"),
+                str(folder / f"result{copy}.json"),
+            ]
             with (folder / f"output{copy}.txt").open("wb") as output:
                 environment = {**os.environ, **job.environment}
                 processes.append(
-                    subprocess.Popen([sys.executable, *words], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+                    subprocess.Popen(
+                        [sys.executable, *words],
+                        cwd=ROOT,
+                        env=environment,
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                    )
                 )
         try:
             _wait(processes)
@@ -109,28 +132,69 @@ def in_fresh_processes(job: Job) -> dict[str, float]:
             if result and FAILED in result:
                 raise MeasurementError(result[FAILED])
         if None in results:
-            lines = (folder / f"output{results.index(None)}.txt").read_text(encoding="utf-8", errors="replace").splitlines()
-            raise MeasurementError(next((line.strip() for line in reversed(lines) if line.strip()), "ended without a word"))
-    return {name: sum(r[name] for r in results) / (1 if name == ADDED else job.copies) for name in results[0]}
+            lines = (
+                (folder / f"output{results.index(None)}.txt")
+                .read_text(encoding="utf-8", errors="replace")
+                .splitlines()
+            )
+            raise MeasurementError(
+                next(
+                    (line.strip() for line in reversed(lines) if line.strip()),
+                    "ended without a word",
+                )
+            )
+    return {
+        name: sum(r[name] for r in results) / (1 if name == ADDED else job.copies)
+        for name in results[0]
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures the chosen parts; status 1 and one line where a choice is illegal or a measurement failed."""
     parser = argparse.ArgumentParser(description="Measures what training costs on this machine.")
     default_parts = [name for name, part in PARTS.items() if not part.on_gpu]
-    parser.add_argument("--parts", default=",".join(default_parts), help=f"of {', '.join(PARTS)} (default: all of a CPU)")
+    parser.add_argument(
+        "--parts",
+        default=",".join(default_parts),
+        help=f"of {', '.join(PARTS)} (default: all of a CPU)",
+    )
     defaults = ", ".join(f"{name} {part.rounds}" for name, part in PARTS.items())
-    parser.add_argument("--rounds", type=int, default=None, help=f"how often each measurement is made (default: {defaults})")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of steady training a measurement, at least (default: 5)")
-    parser.add_argument("--iterations", type=int, default=200, help="of each cell in part sweep (default: 200)")
-    parser.add_argument("--thousand", action="store_true", help="part scaling: the network of 1,202 layers at 32×32 too, some minutes")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables (default: results/bench)")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=None,
+        help=f"how often each measurement is made (default: {defaults})",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=5.0,
+        help="of steady training a measurement, at least (default: 5)",
+    )
+    parser.add_argument(
+        "--iterations", type=int, default=200, help="of each cell in part sweep (default: 200)"
+    )
+    parser.add_argument(
+        "--thousand",
+        action="store_true",
+        help="part scaling: the network of 1,202 layers at 32×32 too, some minutes",
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=RESULTS,
+        help="folder of the tables (default: results/bench)",
+    )
     options = parser.parse_args(arguments)
     parts = [part.strip() for part in options.parts.split(",") if part.strip()]
     for part in parts:
         if part not in PARTS:
             give_up([f"part {part!r} is unknown; legal: {', '.join(PARTS)}"])
-    if options.seconds <= 0 or (options.rounds is not None and options.rounds < 1) or options.iterations < 1:
+    if (
+        options.seconds <= 0
+        or (options.rounds is not None and options.rounds < 1)
+        or options.iterations < 1
+    ):
         give_up(["--seconds, --rounds and --iterations lie above 0"])
     try:
         failures = _measure(parts, options)
@@ -145,11 +209,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(parts: Sequence[str], options: argparse.Namespace) -> list[str]:
     import torch
 
-    from plainres import machine
+    from plainres.training import machine
 
     cores = machine.num_cores()
     if (load := os.getloadavg()[0]) > BUSY * cores:
-        print(f"other work is running on this machine (load {load:.1f}): numbers will suffer", flush=True)
+        print(
+            f"other work is running on this machine (load {load:.1f}): numbers will suffer",
+            flush=True,
+        )
     failures = []
     with tempfile.TemporaryDirectory(prefix="plainres-bench-") as scratch:
         choices = Choices(
@@ -167,13 +234,17 @@ def _measure(parts: Sequence[str], options: argparse.Namespace) -> list[str]:
         for part in parts:
             commit, clean = repository_state(ROOT)
             provenance = {
-                "processor": machine.processor_name(torch.device("cuda" if PARTS[part].on_gpu and choices.gpu else "cpu")),
+                "processor": machine.processor_name(
+                    torch.device("cuda" if PARTS[part].on_gpu and choices.gpu else "cpu")
+                ),
                 "cores": cores,
                 "torch": torch.__version__,
                 "commit": commit,
                 "clean": clean,
             }
-            rows, failed = run_part(part, jobs[part], rounds[part], in_fresh_processes, provenance, progress)
+            rows, failed = run_part(
+                part, jobs[part], rounds[part], in_fresh_processes, provenance, progress
+            )
             write_rows(options.results, part, rows)
             figures.make(options.results)
             print(f"wrote {table_path(options.results, part)} and the README beside it", flush=True)
@@ -189,7 +260,9 @@ def _wait(processes: Sequence[subprocess.Popen]) -> None:
         time.sleep(0.05)
 
 
-def _rows(job: Job, at: int, values: Mapping[str, float], note: str, provenance: Mapping[str, Any]) -> list[Row]:
+def _rows(
+    job: Job, at: int, values: Mapping[str, float], note: str, provenance: Mapping[str, Any]
+) -> list[Row]:
     named: Mapping[str, float | None] = values or {"": None}
     shape = job.shape
     return [

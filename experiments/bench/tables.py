@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from plainres.record import read_table, write_table
+from plainres.records.schema import read_table, write_table
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,20 @@ def distinct(values: Iterable[str]) -> list[str]:
 def by_round(rows: Iterable[Row], case: str, way: str, quantity: str) -> dict[int, float]:
     """Round → value."""
     wanted = (case, way, quantity)
-    return {row.round: row.value for row in rows if (row.case, row.way, row.quantity) == wanted and row.value is not None}
+    return {
+        row.round: row.value
+        for row in rows
+        if (row.case, row.way, row.quantity) == wanted and row.value is not None
+    }
 
 
 def spread(values: Mapping[int, float]) -> Spread | None:
     """Over rounds; None where there is no value."""
     if not values:
         return None
-    return Spread(statistics.median(values.values()), min(values.values()), max(values.values()), len(values))
+    return Spread(
+        statistics.median(values.values()), min(values.values()), max(values.values()), len(values)
+    )
 
 
 def ratio(upper: Mapping[int, float], lower: Mapping[int, float]) -> Spread | None:

@@ -11,13 +11,15 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from experiments.bench.window import Process, Window
-from plainres.batches import Augmentation, Normaliser
-from plainres.cell import compose_cell
-from plainres.data import Images
-from plainres.train import load_source
+from plainres.data.batches import Augmentation, Normaliser
+from plainres.data.images import Images
+from plainres.run.cell import compose_cell
+from plainres.run.train import load_source
 
 
-def textbook(process: Process, overrides: list[str], threads: int, seconds: float) -> dict[str, float]:
+def textbook(
+    process: Process, overrides: list[str], threads: int, seconds: float
+) -> dict[str, float]:
     """Trains the network of a configuration on its data with its augmentation, batch size and optimiser settings.
 
     Pixels are normalised by channel. Workers, one per thread, live through all epochs.
@@ -29,11 +31,25 @@ def textbook(process: Process, overrides: list[str], threads: int, seconds: floa
     source = load_source(cell.config)
     normaliser = Normaliser(source.train.pixels, "channel")
     augmentation = Augmentation(**cell.identity["protocol"]["augmentation"])
-    pictures = Pictures(source.train, transform_of(augmentation, normaliser, source.train.pixels.shape[-1]))
-    loader = DataLoader(pictures, protocol.batch_size, shuffle=True, drop_last=True, num_workers=threads, persistent_workers=True)
-    network = hydra.utils.instantiate(cell.config.model, num_classes=source.num_classes, in_channels=source.in_channels)
+    pictures = Pictures(
+        source.train, transform_of(augmentation, normaliser, source.train.pixels.shape[-1])
+    )
+    loader = DataLoader(
+        pictures,
+        protocol.batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=threads,
+        persistent_workers=True,
+    )
+    network = hydra.utils.instantiate(
+        cell.config.model, num_classes=source.num_classes, in_channels=source.in_channels
+    )
     optimiser = torch.optim.SGD(
-        network.parameters(), lr=protocol.learning_rate, momentum=protocol.momentum, weight_decay=protocol.weight_decay
+        network.parameters(),
+        lr=protocol.learning_rate,
+        momentum=protocol.momentum,
+        weight_decay=protocol.weight_decay,
     )
     window = Window(process, seconds)
     train(network, loader, optimiser, window.iteration_ends)
@@ -41,7 +57,10 @@ def textbook(process: Process, overrides: list[str], threads: int, seconds: floa
 
 
 def train(
-    network: nn.Module, loader: DataLoader, optimiser: torch.optim.Optimizer, iteration_ends: Callable[[], bool]
+    network: nn.Module,
+    loader: DataLoader,
+    optimiser: torch.optim.Optimizer,
+    iteration_ends: Callable[[], bool],
 ) -> tuple[float, float]:
     """Mean loss and error of the iterations until `iteration_ends` says so."""
     network.train()
@@ -87,7 +106,9 @@ class Noise:
         return image + self.deviation * torch.randn_like(image)
 
 
-def transform_of(augmentation: Augmentation, normaliser: Normaliser, image_size: int) -> Callable[[Image.Image], Tensor]:
+def transform_of(
+    augmentation: Augmentation, normaliser: Normaliser, image_size: int
+) -> Callable[[Image.Image], Tensor]:
     """torchvision's counterpart of an augmentation.
 
     Args:
@@ -97,12 +118,24 @@ def transform_of(augmentation: Augmentation, normaliser: Normaliser, image_size:
     if augmentation.warps:
         shift = augmentation.shift / image_size
         interpolation = transforms.InterpolationMode.BILINEAR
-        steps.append(transforms.RandomAffine(augmentation.rotation, (shift, shift), tuple(augmentation.scale), interpolation=interpolation))
+        steps.append(
+            transforms.RandomAffine(
+                augmentation.rotation,
+                (shift, shift),
+                tuple(augmentation.scale),
+                interpolation=interpolation,
+            )
+        )
     if augmentation.padding:
         steps.append(transforms.RandomCrop(image_size, augmentation.padding))
     if augmentation.mirror:
         steps.append(transforms.RandomHorizontalFlip())
-    steps += [transforms.ToTensor(), transforms.Normalize(normaliser.mean.flatten().tolist(), normaliser.deviation.flatten().tolist())]
+    steps += [
+        transforms.ToTensor(),
+        transforms.Normalize(
+            normaliser.mean.flatten().tolist(), normaliser.deviation.flatten().tolist()
+        ),
+    ]
     if augmentation.noise:
         steps.append(Noise(augmentation.noise))
     return transforms.Compose(steps)

@@ -38,7 +38,9 @@ class Process:
         deadline = time.monotonic() + WAIT_SECONDS
         while not self.all_have(event):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"a process beside this one was not {event} within {WAIT_SECONDS} s")
+                raise TimeoutError(
+                    f"a process beside this one was not {event} within {WAIT_SECONDS} s"
+                )
             time.sleep(LOOK_SECONDS)
 
 
@@ -51,7 +53,13 @@ class Window:
         least_iterations: at least so many within.
     """
 
-    def __init__(self, process: Process, seconds: float, warm_iterations: int = WARM_ITERATIONS, least_iterations: int = LEAST_ITERATIONS):
+    def __init__(
+        self,
+        process: Process,
+        seconds: float,
+        warm_iterations: int = WARM_ITERATIONS,
+        least_iterations: int = LEAST_ITERATIONS,
+    ):
         self.process = process
         self.seconds = seconds
         self.warm_iterations = warm_iterations
@@ -70,7 +78,10 @@ class Window:
             self.first_iteration_seconds = now - self._created
         self._iterations += 1
         if self._opened is None:
-            if self._iterations >= self.warm_iterations and now - self._created >= WARM_SHARE * self.seconds:
+            if (
+                self._iterations >= self.warm_iterations
+                and now - self._created >= WARM_SHARE * self.seconds
+            ):
                 self.process.wait_for_all("warm")
                 self._opened = time.monotonic()
             return False

@@ -1,7 +1,7 @@
 """The claims of section 4.2 as predicates over records: `python -m experiments.depth.claims results/depth/quick`.
 
 Verdicts rest on running training error. With several seeds the unit is the seed: both arms of a seed share initial weights and
-batches, so differences are taken within a seed. How a verdict follows from them: experiments.verdict. A diverged run counts as guessing:
+batches, so differences are taken within a seed. How a verdict follows from them: experiments.judging.verdict. A diverged run counts as guessing:
 error 1 - 1 / classes.
 """
 
@@ -14,16 +14,20 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from experiments import verdict
-from experiments.inference import Criterion, page_trend
-from experiments.text import columns, seeds_of
-from experiments.verdict import INCONCLUSIVE, Claim
-from plainres.record import DIVERGED, Record, cell_name, read_runs
+from experiments.judging import verdict
+from experiments.judging.inference import Criterion, page_trend
+from experiments.judging.verdict import INCONCLUSIVE, Claim
+from experiments.reporting.text import columns, seeds_of
+from plainres.records.schema import DIVERGED, Record, cell_name, read_runs
 
 ARMS = ("plain", "residual")
 DEPTHS = (20, 32, 44, 56, 110)
 CONTRASTS = ((20, 56), (20, 110))
-MEASURES = {"train_error": "running training error", "train_error_eval": "training error in evaluation mode", "train_loss": "training loss"}
+MEASURES = {
+    "train_error": "running training error",
+    "train_error_eval": "training error in evaluation mode",
+    "train_loss": "training loss",
+}
 MARGIN = 0.005  # half a point: a rise smaller than that is called no rise
 FLOOR = 0.001  # a tenth of a point of training error leaves no room to fall
 STATEMENTS = (
@@ -70,7 +74,10 @@ class Grid:
 
 
 def grid_of(
-    records: Sequence[Record], depths: Sequence[int] | None = None, seeds: Sequence[int] | None = None, measure: str = "train_error"
+    records: Sequence[Record],
+    depths: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+    measure: str = "train_error",
 ) -> Grid:
     """The cells the claims are about.
 
@@ -84,7 +91,11 @@ def grid_of(
         there_are = sorted({row.depth for row in records if row.arm in ARMS})
         depths = DEPTHS if len(set(there_are) & set(DEPTHS)) > 1 or not there_are else there_are
     depths = tuple(sorted(depths))
-    chosen = {(row.arm, row.depth, row.seed): row for row in records if row.arm in ARMS and row.depth in depths}
+    chosen = {
+        (row.arm, row.depth, row.seed): row
+        for row in records
+        if row.arm in ARMS and row.depth in depths
+    }
     seeds = tuple(sorted(seeds if seeds is not None else {seed for _, _, seed in chosen}))
     wanted = [(arm, depth, seed) for arm in ARMS for depth in depths for seed in seeds]
     there = {key: chosen[key] for key in wanted if key in chosen}
@@ -107,7 +118,11 @@ def complete_part(records: Sequence[Record], grid: Grid) -> Grid:
     cells = 0
     for count in range(len(grid.seeds), 0, -1) if grid.missing else ():
         for seeds in combinations(grid.seeds, count):
-            depths = [depth for depth in grid.depths if all((arm, depth, seed) in grid.errors for arm in ARMS for seed in seeds)]
+            depths = [
+                depth
+                for depth in grid.depths
+                if all((arm, depth, seed) in grid.errors for arm in ARMS for seed in seeds)
+            ]
             if len(depths) > 1 and count * len(depths) > cells:
                 cells = count * len(depths)
                 best = grid_of(records, depths, seeds, grid.measure)
@@ -138,13 +153,20 @@ def check(grid: Grid, margin: float = MARGIN) -> list[Claim]:
     claims = [
         _judged(grid, STATEMENTS[0], _changes(grid, plain), page_trend(plain)),
         _judged(grid, STATEMENTS[1], _changes(grid, residual, margin, above=False)),
-        _judged(grid, STATEMENTS[2], _changes(grid, residual, above=False), page_trend(residual, falling=True)),
+        _judged(
+            grid,
+            STATEMENTS[2],
+            _changes(grid, residual, above=False),
+            page_trend(residual, falling=True),
+        ),
         _judged(grid, STATEMENTS[3], (*no_worse, *_changes(grid, gap, of="gap ")), page_trend(gap)),
     ]
     highest = max(max(row) for row in residual)
     if grid.measure != "train_loss" and highest <= FLOOR:
         claims[2] = Claim(
-            STATEMENTS[2], INCONCLUSIVE, f"lies on the floor: at most {highest:.2%} training error at every depth leaves no room to fall"
+            STATEMENTS[2],
+            INCONCLUSIVE,
+            f"lies on the floor: at most {highest:.2%} training error at every depth leaves no room to fall",
         )
     return verdict.corrected(claims)
 
@@ -155,17 +177,34 @@ def _lacking(grid: Grid) -> str:
     return "one depth: a change needs two" if grid.seeds else "no cells"
 
 
-def _changes(grid: Grid, rows: Sequence[Sequence[float]], bound: float = 0.0, above: bool = True, of: str = "") -> tuple[Criterion, ...]:
+def _changes(
+    grid: Grid,
+    rows: Sequence[Sequence[float]],
+    bound: float = 0.0,
+    above: bool = True,
+    of: str = "",
+) -> tuple[Criterion, ...]:
     """One criterion a contrast: how much `rows` (one a seed, one column a depth) change from the shallower to the deeper network."""
     criteria = []
     for shallower, deeper in grid.contrasts:
         first, last = grid.depths.index(shallower), grid.depths.index(deeper)
-        criteria.append(Criterion(f"{of}{shallower} → {deeper}", tuple(row[last] - row[first] for row in rows), bound, above))
+        criteria.append(
+            Criterion(
+                f"{of}{shallower} → {deeper}",
+                tuple(row[last] - row[first] for row in rows),
+                bound,
+                above,
+            )
+        )
     return tuple(criteria)
 
 
-def _judged(grid: Grid, statement: str, criteria: tuple[Criterion, ...], trend: float | None = None) -> Claim:
-    changes = ", ".join(_change_text(criterion, grid) for criterion in criteria if "→" in criterion.name)
+def _judged(
+    grid: Grid, statement: str, criteria: tuple[Criterion, ...], trend: float | None = None
+) -> Claim:
+    changes = ", ".join(
+        _change_text(criterion, grid) for criterion in criteria if "→" in criterion.name
+    )
     return verdict.judge(statement, criteria, changes, trend)
 
 
@@ -184,7 +223,11 @@ def table(grid: Grid) -> list[list[str]]:
     for arm in ARMS:
         cells = []
         for depth in grid.depths:
-            values = [scale * grid.errors[arm, depth, seed] for seed in grid.seeds if (arm, depth, seed) in grid.errors]
+            values = [
+                scale * grid.errors[arm, depth, seed]
+                for seed in grid.seeds
+                if (arm, depth, seed) in grid.errors
+            ]
             spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
             cells.append(f"{statistics.fmean(values):.{digits}f}{spread}" if values else "–")
         rows.append([arm, *cells])
@@ -206,13 +249,23 @@ def disagreements(records: Sequence[Record], grid: Grid, margin: float = MARGIN)
     lines = []
     judged = check(grid, margin)
     for measure, name in list(MEASURES.items())[1:]:
-        for claim, other in zip(judged, check(grid_of(records, grid.depths, grid.seeds, measure), margin), strict=True):
+        for claim, other in zip(
+            judged, check(grid_of(records, grid.depths, grid.seeds, measure), margin), strict=True
+        ):
             if claim.verdict != other.verdict:
-                lines.append(f"{claim.statement}: {other.verdict} by {name} ({other.seen}), {claim.verdict} by running error")
+                lines.append(
+                    f"{claim.statement}: {other.verdict} by {name} ({other.seen}), {claim.verdict} by running error"
+                )
     return lines
 
 
-def report(records: Sequence[Record], grid: Grid, claims: Sequence[Claim], margin: float = MARGIN, verbose: bool = False) -> str:
+def report(
+    records: Sequence[Record],
+    grid: Grid,
+    claims: Sequence[Claim],
+    margin: float = MARGIN,
+    verbose: bool = False,
+) -> str:
     """The text that `make check-depth` prints; with `verbose` also what the verdicts rest on.
 
     Args:
@@ -229,11 +282,19 @@ def report(records: Sequence[Record], grid: Grid, claims: Sequence[Claim], margi
     if not verbose or part.missing:
         return "\n".join(lines)
     lines += ["", *columns(verdict.details(claims)), ""]
-    lines += [f"margin {100 * margin:g} points ({margin:g} nats); p: Student's one-sided t over seeds"]
+    lines += [
+        f"margin {100 * margin:g} points ({margin:g} nats); p: Student's one-sided t over seeds"
+    ]
     for measure, name in list(MEASURES.items())[1:]:
         lines += ["", f"{name}, {'nats per image' if measure == 'train_loss' else '%'}"]
         lines += columns(table(grid_of(records, grid.depths, grid.seeds, measure)))
-    lines += ["", *(disagreements(records, part, margin) or ["all measures of training agree on all verdicts"])]
+    lines += [
+        "",
+        *(
+            disagreements(records, part, margin)
+            or ["all measures of training agree on all verdicts"]
+        ),
+    ]
     return "\n".join(lines)
 
 
@@ -243,12 +304,33 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the report; 0 when nothing is contradicted, 1 when a claim is not reproduced, 2 when there is nothing to judge."""
-    parser = argparse.ArgumentParser(description="Verdicts on the depth experiment from committed records.")
+    parser = argparse.ArgumentParser(
+        description="Verdicts on the depth experiment from committed records."
+    )
     parser.add_argument("folder", type=Path, help="results/depth/<protocol>")
-    parser.add_argument("--depths", type=_numbers, default=None, help="depths of the grid, as 20,56 (default: 20,32,44,56,110)")
-    parser.add_argument("--seeds", type=_numbers, default=None, help="seeds of the grid, as 0,1,2 (default: those in the table)")
-    parser.add_argument("--margin", type=float, default=100 * MARGIN, help="points that count as no difference (default: %(default)s)")
-    parser.add_argument("--verbose", action="store_true", help="also intervals, p values, and other measures of training")
+    parser.add_argument(
+        "--depths",
+        type=_numbers,
+        default=None,
+        help="depths of the grid, as 20,56 (default: 20,32,44,56,110)",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=_numbers,
+        default=None,
+        help="seeds of the grid, as 0,1,2 (default: those in the table)",
+    )
+    parser.add_argument(
+        "--margin",
+        type=float,
+        default=100 * MARGIN,
+        help="points that count as no difference (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        help="also intervals, p values, and other measures of training",
+    )
     options = parser.parse_args(arguments)
     try:
         records = read_runs(options.folder)
@@ -256,9 +338,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"plainres: {error}", file=sys.stderr)
         return 2
     if not records:
-        print(f"plainres: no records in {options.folder}; make sweep-depth PROTOCOL={options.folder.name} measures them", file=sys.stderr)
+        print(
+            f"plainres: no records in {options.folder}; make sweep-depth PROTOCOL={options.folder.name} measures them",
+            file=sys.stderr,
+        )
         return 2
-    grid, margin = grid_of(records, options.depths or None, options.seeds or None), options.margin / 100
+    grid, margin = (
+        grid_of(records, options.depths or None, options.seeds or None),
+        options.margin / 100,
+    )
     claims = check(complete_part(records, grid), margin)
     print(report(records, grid, claims, margin, options.verbose))
     return verdict.status(claims)

@@ -18,12 +18,22 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from experiments import verdict
-from experiments.depth.claims import ARMS, MEASURES, Grid, check, complete_part, counted, disagreements, grid_of, table
+from experiments.depth.claims import (
+    ARMS,
+    MEASURES,
+    Grid,
+    check,
+    complete_part,
+    counted,
+    disagreements,
+    grid_of,
+    table,
+)
 from experiments.depth.simulation import Rate, power_table, read_power
-from experiments.report import label_of, markdown, measured_on, publish, regenerate
-from experiments.verdict import Claim
-from plainres.record import DIVERGED, CurvePoint, Record, read_curves, read_runs
+from experiments.judging import verdict
+from experiments.judging.verdict import Claim
+from experiments.reporting.style import label_of, markdown, measured_on, publish, regenerate
+from plainres.records.schema import DIVERGED, CurvePoint, Record, read_curves, read_runs
 
 # Okabe and Ito's palette, told apart in every common colour blindness; the markers repeat what the colours say.
 DEPTH_STYLES = {
@@ -55,14 +65,32 @@ def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Fi
         for depth in depths:
             points = [point for point in curves if (point.arm, point.depth) == (arm, depth)]
             colour, _ = DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)
-            axis.plot(*_mean_by_iteration(points, lambda point: point.train_error), color=colour, linestyle="--", linewidth=1.1)
-            axis.plot(*_mean_by_iteration(points, lambda point: point.test_error), color=colour, linestyle="-", linewidth=1.6)
+            axis.plot(
+                *_mean_by_iteration(points, lambda point: point.train_error),
+                color=colour,
+                linestyle="--",
+                linewidth=1.1,
+            )
+            axis.plot(
+                *_mean_by_iteration(points, lambda point: point.test_error),
+                color=colour,
+                linestyle="-",
+                linewidth=1.6,
+            )
         axis.set_title(f"{arm} networks")
         axis.set_xlabel("iteration")
-    errors = [100 * error for point in curves for error in (point.train_error, point.test_error) if error]
+    errors = [
+        100 * error for point in curves for error in (point.train_error, point.test_error) if error
+    ]
     _logarithmic_percent(axes[0], min(errors, default=1.0))
-    handles = [Line2D([], [], color=DEPTH_STYLES.get(d, OTHER_DEPTH_STYLE)[0], label=f"{d} layers") for d in reversed(depths)]
-    handles += [Line2D([], [], color="grey", linestyle="--", label="training (running)"), Line2D([], [], color="grey", label="test")]
+    handles = [
+        Line2D([], [], color=DEPTH_STYLES.get(d, OTHER_DEPTH_STYLE)[0], label=f"{d} layers")
+        for d in reversed(depths)
+    ]
+    handles += [
+        Line2D([], [], color="grey", linestyle="--", label="training (running)"),
+        Line2D([], [], color="grey", label="test"),
+    ]
     axes[1].legend(handles=handles, loc="best", frameon=True, fontsize=9)
     figure.suptitle(f"Error against iteration\n{label_of(records)}", fontsize=11)
     return figure
@@ -70,24 +98,59 @@ def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Fi
 
 def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]]) -> Figure:
     """Error against depth, training left and test right: seeds as points, their mean as line, published values where comparable."""
-    figure, axes = plt.subplots(1, 2, figsize=(12.5, 5.4) if published else (10, 4.4), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        1, 2, figsize=(12.5, 5.4) if published else (10, 4.4), sharey=True, layout="constrained"
+    )
     lowest = min([100.0, *(float(row["error_percent"]) for row in published)])
-    for axis, split, name in zip(axes, ("train", "test"), ("running training error", "test error"), strict=True):
+    for axis, split, name in zip(
+        axes, ("train", "test"), ("running training error", "test error"), strict=True
+    ):
         for arm in ARMS:
             colour, marker, line = ARM_STYLES[arm]
             values = _errors_by_depth(records, arm, split)
-            lowest = min([lowest, *(value for column in values.values() for value in column if value > 0)])
+            lowest = min(
+                [lowest, *(value for column in values.values() for value in column if value > 0)]
+            )
             for depth, column in values.items():
-                axis.plot([depth] * len(column), column, linestyle="none", marker=marker, color=colour, alpha=0.35, markersize=6)
+                axis.plot(
+                    [depth] * len(column),
+                    column,
+                    linestyle="none",
+                    marker=marker,
+                    color=colour,
+                    alpha=0.35,
+                    markersize=6,
+                )
             means = {depth: statistics.fmean(column) for depth, column in values.items()}
-            axis.plot(list(means), list(means.values()), color=colour, linestyle=line, marker=marker, markersize=4, label=arm)
+            axis.plot(
+                list(means),
+                list(means.values()),
+                color=colour,
+                linestyle=line,
+                marker=marker,
+                markersize=4,
+                label=arm,
+            )
             for kind, (sign, size, told) in PUBLISHED_STYLES.items():
-                rows = [row for row in published if (row["arm"], row["split"], row["kind"]) == (arm, split, kind)]
+                rows = [
+                    row
+                    for row in published
+                    if (row["arm"], row["split"], row["kind"]) == (arm, split, kind)
+                ]
                 theirs = [(int(row["depth"]), float(row["error_percent"])) for row in rows]
-                style: Any = {"linestyle": "none", "marker": sign, "markersize": size, "color": colour, "fillstyle": "none"}
+                style: Any = {
+                    "linestyle": "none",
+                    "marker": sign,
+                    "markersize": size,
+                    "color": colour,
+                    "fillstyle": "none",
+                }
                 if theirs:
                     axis.plot(*zip(*theirs, strict=True), label=f"{arm}, {told}", **style)
-        depths = sorted({row.depth for row in records} | {int(row["depth"]) for row in published if row["split"] == split})
+        depths = sorted(
+            {row.depth for row in records}
+            | {int(row["depth"]) for row in published if row["split"] == split}
+        )
         guess = 100 * (1 - 1 / records[0].num_classes)
         axis.axhline(guess, color="grey", linewidth=0.8, linestyle=":")
         axis.text(depths[0], guess, "guessing", va="top", ha="left", color="grey", fontsize=8)
@@ -97,12 +160,22 @@ def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]])
         axis.set_xticks(depths, [str(depth) for depth in depths])
         axis.xaxis.set_minor_locator(NullLocator())
     _logarithmic_percent(axes[0], lowest)
-    handles = {text: handle for axis in axes for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
+    handles = {
+        text: handle
+        for axis in axes
+        for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
     if published:
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=9)
+        figure.legend(
+            handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=9
+        )
     else:
         axes[1].legend(loc="center right", frameon=True, fontsize=9)
-    diverged = " · diverged runs count as guessing" if any(row.status == DIVERGED for row in records) else ""
+    diverged = (
+        " · diverged runs count as guessing"
+        if any(row.status == DIVERGED for row in records)
+        else ""
+    )
     figure.suptitle(f"Error against depth\n{label_of(records)}{diverged}", fontsize=11)
     return figure
 
@@ -125,12 +198,20 @@ def readme(records: Sequence[Record], power: Sequence[Rate] = ()) -> str:
         "",
         "![error against iteration](figures/curves.png)",
         "",
-        *(["Published errors, marked in the first figure, are of the original CIFAR-10.", ""] if published_for(records) else []),
+        *(
+            ["Published errors, marked in the first figure, are of the original CIFAR-10.", ""]
+            if published_for(records)
+            else []
+        ),
         "## Verdicts",
         "",
         "On running training error (training mode, augmented batches); differences are taken within seeds.",
         "",
-        *([f"Missing cells: {', '.join(grid.missing)}. Judged where none is: {part.where}.", ""] if part != grid else []),
+        *(
+            [f"Missing cells: {', '.join(grid.missing)}. Judged where none is: {part.where}.", ""]
+            if part != grid
+            else []
+        ),
         *markdown(verdict.rows(claims)),
         "",
         f"## Running training error in % (last {'/'.join(map(str, sorted({row.error_window for row in records})))} iterations)",
@@ -152,12 +233,23 @@ def readme(records: Sequence[Record], power: Sequence[Rate] = ()) -> str:
 def _other_measures(records: Sequence[Record], grid: Grid) -> list[str]:
     lines = ["## Other measures of training", ""]
     for measure, name in list(MEASURES.items())[1:]:
-        unit = "nats per image, running" if measure == "train_loss" else "%, unaugmented training images"
-        lines += [f"{name.capitalize()} ({unit}):", "", *markdown(table(grid_of(records, grid.depths, grid.seeds, measure))), ""]
+        unit = (
+            "nats per image, running"
+            if measure == "train_loss"
+            else "%, unaugmented training images"
+        )
+        lines += [
+            f"{name.capitalize()} ({unit}):",
+            "",
+            *markdown(table(grid_of(records, grid.depths, grid.seeds, measure))),
+            "",
+        ]
     part = complete_part(records, grid)
     if not part.missing:
         found = disagreements(records, part)
-        lines += [f"- {line}" for line in found] or ["They agree with running training error on every verdict."]
+        lines += [f"- {line}" for line in found] or [
+            "They agree with running training error on every verdict."
+        ]
         lines.append("")
     return lines
 
@@ -185,7 +277,10 @@ def _statistics(grid: Grid, claims: Sequence[Claim], power: Sequence[Rate]) -> l
 
 def published_for(records: Sequence[Record]) -> list[dict[str, str]]:
     """Published errors where the protocol is comparable, else none."""
-    if not all(row.protocol in COMPARABLE_PROTOCOLS and row.data_label in COMPARABLE_DATA for row in records):
+    if not all(
+        row.protocol in COMPARABLE_PROTOCOLS and row.data_label in COMPARABLE_DATA
+        for row in records
+    ):
         return []
     with PUBLISHED.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -199,7 +294,9 @@ def make(folder: Path) -> list[Path]:
     """
     records, curves = read_runs(folder), read_curves(folder)
     if not records:
-        raise ValueError(f"no records in {folder}; make sweep-depth PROTOCOL={folder.name} measures them")
+        raise ValueError(
+            f"no records in {folder}; make sweep-depth PROTOCOL={folder.name} measures them"
+        )
     figures = {
         "curves": partial(curves_figure, records, curves),
         "error_by_depth": partial(depth_figure, records, published_for(records)),
@@ -212,13 +309,21 @@ def _logarithmic_percent(axis: Axes, lowest: float) -> None:
     bottom = max(0.01, lowest / 1.5)
     axis.set_yscale("log")
     axis.set_ylim(bottom, 110)
-    axis.set_yticks([tick for tick in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if tick >= bottom])
+    axis.set_yticks(
+        [
+            tick
+            for tick in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+            if tick >= bottom
+        ]
+    )
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_ylabel("error (%), logarithmic")
 
 
-def _mean_by_iteration(points: Sequence[CurvePoint], value: Callable[[CurvePoint], float | None]) -> tuple[list[int], list[float]]:
+def _mean_by_iteration(
+    points: Sequence[CurvePoint], value: Callable[[CurvePoint], float | None]
+) -> tuple[list[int], list[float]]:
     columns: dict[int, list[float]] = defaultdict(list)
     for point in points:
         error = value(point)
@@ -232,7 +337,13 @@ def _errors_by_depth(records: Sequence[Record], arm: str, split: str) -> dict[in
     for row in sorted(records, key=lambda row: (row.depth, row.seed)):
         if row.arm == arm:
             guess = 1 - 1 / row.num_classes
-            error = counted(row) if split == "train" else guess if row.test_error is None else row.test_error
+            error = (
+                counted(row)
+                if split == "train"
+                else guess
+                if row.test_error is None
+                else row.test_error
+            )
             columns[row.depth].append(100 * error)
     return columns
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from experiments.depth.claims import ARMS, MARGIN, Grid, check, complete_part, grid_of
-from experiments.text import columns
-from experiments.verdict import VERDICTS
-from plainres.record import read_runs, read_table, write_table
+from experiments.judging.verdict import VERDICTS
+from experiments.reporting.text import columns
+from plainres.records.schema import read_runs, read_table, write_table
 
 POWER_TABLE = "power.csv"
 SIMULATIONS = 2000
@@ -58,23 +58,35 @@ def truths(grid: Grid) -> dict[str, Truth]:
     deviations = {cell: statistics.stdev(column) for cell, column in values.items()}
     means = {cell: statistics.fmean(column) for cell, column in values.items()}
     level = statistics.fmean(means["residual", depth] for depth in grid.depths)
-    spread = dict.fromkeys(cells, statistics.fmean(deviations["residual", depth] for depth in grid.depths))
+    spread = dict.fromkeys(
+        cells, statistics.fmean(deviations["residual", depth] for depth in grid.depths)
+    )
     shallowest = grid.contrasts[0][0]
     return {
         NO_EFFECT: Truth(grid.depths, dict.fromkeys(cells, level), spread),
-        AT_MARGIN: Truth(grid.depths, {cell: level + MARGIN * (cell[1] > shallowest) for cell in cells}, spread),
+        AT_MARGIN: Truth(
+            grid.depths, {cell: level + MARGIN * (cell[1] > shallowest) for cell in cells}, spread
+        ),
         MEASURED: Truth(grid.depths, means, deviations),
     }
 
 
-def simulate(truth: Truth, seeds: int, simulations: int, generator: np.random.Generator) -> list[Counter[str]]:
+def simulate(
+    truth: Truth, seeds: int, simulations: int, generator: np.random.Generator
+) -> list[Counter[str]]:
     """Counts of verdicts, one counter a claim in the order (a) to (d)."""
     counts: list[Counter[str]] = [Counter() for _ in "abcd"]
     cells = list(truth.means)
-    means, deviations = (np.array([numbers[cell] for cell in cells]) for numbers in (truth.means, truth.deviations))
+    means, deviations = (
+        np.array([numbers[cell] for cell in cells]) for numbers in (truth.means, truth.deviations)
+    )
     for _ in range(simulations):
         drawn = np.clip(generator.normal(means, deviations, (seeds, len(cells))), 0.0, 1.0)
-        errors = {(*cell, seed): float(drawn[seed, place]) for place, cell in enumerate(cells) for seed in range(seeds)}
+        errors = {
+            (*cell, seed): float(drawn[seed, place])
+            for place, cell in enumerate(cells)
+            for seed in range(seeds)
+        }
         grid = Grid(errors, truth.depths, tuple(range(seeds)), missing=(), diverged=())
         for counter, claim in zip(counts, check(grid), strict=True):
             counter[claim.verdict] += 1
@@ -87,9 +99,15 @@ def power(grid: Grid, simulations: int = SIMULATIONS) -> list[Rate]:
     rates = []
     for scenario, truth in truths(grid).items():
         for seeds in SEEDS:
-            for letter, counter in zip("abcd", simulate(truth, seeds, simulations, generator), strict=True):
-                reproduced, contradicted, open_ = (counter[verdict] / simulations for verdict in VERDICTS)
-                rates.append(Rate(scenario, seeds, letter, reproduced, contradicted, open_, simulations))
+            for letter, counter in zip(
+                "abcd", simulate(truth, seeds, simulations, generator), strict=True
+            ):
+                reproduced, contradicted, open_ = (
+                    counter[verdict] / simulations for verdict in VERDICTS
+                )
+                rates.append(
+                    Rate(scenario, seeds, letter, reproduced, contradicted, open_, simulations)
+                )
     return rates
 
 
@@ -103,14 +121,18 @@ def power_table(rates: Sequence[Rate]) -> list[list[str]]:
     rows = [["simulated truth", "seeds", *"abcd"]]
     for scenario, seeds in dict.fromkeys((rate.scenario, rate.seeds) for rate in rates):
         chosen = [rate for rate in rates if (rate.scenario, rate.seeds) == (scenario, seeds)]
-        shares = [f"{100 * rate.reproduced:.1f} % ({100 * rate.not_reproduced:.1f} %)" for rate in chosen]
+        shares = [
+            f"{100 * rate.reproduced:.1f} % ({100 * rate.not_reproduced:.1f} %)" for rate in chosen
+        ]
         rows.append([scenario, f"{seeds}{' (directions)' if seeds == 1 else ''}", *shares])
     return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes power.csv of the given folders; 1 and one line where one has too little to simulate from."""
-    parser = argparse.ArgumentParser(description="Error rates of the verdicts, by simulation from committed records.")
+    parser = argparse.ArgumentParser(
+        description="Error rates of the verdicts, by simulation from committed records."
+    )
     parser.add_argument("folders", type=Path, nargs="+", help="results/depth/<protocol>")
     for folder in parser.parse_args(arguments).folders:
         try:
@@ -120,7 +142,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
         grid = complete_part(records, grid_of(records))
         if grid.missing or len(grid.seeds) < 2:
-            print(f"plainres: {folder} has no grid of two seeds or more to simulate from", file=sys.stderr)
+            print(
+                f"plainres: {folder} has no grid of two seeds or more to simulate from",
+                file=sys.stderr,
+            )
             return 1
         rates = power(grid)
         write_table(folder / POWER_TABLE, rates, Rate)

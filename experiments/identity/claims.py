@@ -2,7 +2,7 @@
 
 Folders below: parent (the networks that blocks are put into), trained_on (the parents trained on without more blocks), one folder for each
 position and number of blocks, and decay_… (fresh blocks, by weight decay). Children are held against their parent trained on, within
-seeds, which share batches; how a verdict follows: experiments.verdict. A diverged run counts as guessing.
+seeds, which share batches; how a verdict follows: experiments.judging.verdict. A diverged run counts as guessing.
 """
 
 import math
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from experiments import verdict
 from experiments.depth.claims import MARGIN, counted
-from experiments.inference import Criterion, page_trend
-from experiments.tables import require_same_images
-from experiments.text import columns, tell
-from experiments.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
-from plainres.record import (
+from experiments.judging import verdict
+from experiments.judging.inference import Criterion, page_trend
+from experiments.judging.pairs import require_same_images
+from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
+from experiments.reporting.text import columns, tell
+from plainres.records.schema import (
     BRANCHES_TABLE,
     CONFIG_FILE,
     INSERTIONS_TABLE,
@@ -59,7 +59,11 @@ class Child:
 
     def ratio(self, iteration: int, inserted: bool = True) -> float:
         """Mean ‖F(x)‖ / ‖x‖ of the inserted blocks, or of the others, at a look."""
-        return statistics.fmean(row.ratio for row in self.branches if row.iteration == iteration and row.inserted == inserted)
+        return statistics.fmean(
+            row.ratio
+            for row in self.branches
+            if row.iteration == iteration and row.inserted == inserted
+        )
 
     @property
     def looks(self) -> list[int]:
@@ -78,12 +82,18 @@ class Family:
 
     @property
     def records(self) -> list[Record]:
-        return [*self.parents, *(child.record for child in (*self.trained_on, *self.children, *self.decays))]
+        return [
+            *self.parents,
+            *(child.record for child in (*self.trained_on, *self.children, *self.decays)),
+        ]
 
     def error_trained_on(self, arm: str, depth: int, seed: int) -> float | None:
         """Running training error of the parent trained on; None where it is missing."""
         found = [child.record for child in self.trained_on]
-        return next((counted(row) for row in found if (row.arm, row.depth, row.seed) == (arm, depth, seed)), None)
+        return next(
+            (counted(row) for row in found if (row.arm, row.depth, row.seed) == (arm, depth, seed)),
+            None,
+        )
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,10 @@ class Grid:
     def excess(self, depth: int, blocks: int, position: str | None = None) -> tuple[float, ...]:
         """Running training error minus the trained-on parent's, at one position or as mean over all; one value a seed."""
         places = (position,) if position else self.positions
-        return tuple(statistics.fmean(self.excess_of[depth, place, blocks, seed] for place in places) for seed in self.seeds)
+        return tuple(
+            statistics.fmean(self.excess_of[depth, place, blocks, seed] for place in places)
+            for seed in self.seeds
+        )
 
 
 def read_family(folder: Path) -> Family:
@@ -120,9 +133,14 @@ def read_family(folder: Path) -> Family:
         if within.name == PARENT:
             parents += records
             continue
-        insertions = {(row.arm, row.depth, row.seed): row for row in read_table(within / INSERTIONS_TABLE, Insertion)}
+        insertions = {
+            (row.arm, row.depth, row.seed): row
+            for row in read_table(within / INSERTIONS_TABLE, Insertion)
+        }
         branches = read_table(within / BRANCHES_TABLE, BranchSize)
-        decay = float(((read_json(within / CONFIG_FILE) or {}).get("protocol") or {}).get("weight_decay", 0))
+        decay = float(
+            ((read_json(within / CONFIG_FILE) or {}).get("protocol") or {}).get("weight_decay", 0)
+        )
         group = groups[next(kind for kind in groups if within.name.startswith(kind))]
         for record in records:
             key = (record.arm, record.depth, record.seed)
@@ -131,8 +149,12 @@ def read_family(folder: Path) -> Family:
             own = tuple(row for row in branches if (row.arm, row.depth, row.seed) == key)
             group.append(Child(record, insertions[key], decay, own))
     if not groups[""] and not groups[DECAY]:
-        raise ValueError(f"no records in {folder}; make sweep-identity PROTOCOL={folder.name} measures them")
-    family = Family(tuple(parents), tuple(groups[TRAINED_ON]), tuple(groups[""]), tuple(groups[DECAY]))
+        raise ValueError(
+            f"no records in {folder}; make sweep-identity PROTOCOL={folder.name} measures them"
+        )
+    family = Family(
+        tuple(parents), tuple(groups[TRAINED_ON]), tuple(groups[""]), tuple(groups[DECAY])
+    )
     require_same_images({f"{record.protocol}/{record.cell}": [record] for record in family.records})
     return family
 
@@ -153,7 +175,10 @@ def grid_of(family: Family, arm: str) -> Grid | None:
     wanted = list(product(depths, positions, blocks))
     complete = []
     for seed in sorted({key[3] for key in children}):
-        there = all((*key, seed) in children and family.error_trained_on(arm, key[0], seed) is not None for key in wanted)
+        there = all(
+            (*key, seed) in children and family.error_trained_on(arm, key[0], seed) is not None
+            for key in wanted
+        )
         if there:
             complete.append(seed)
     if not complete:
@@ -181,7 +206,11 @@ def check(family: Family) -> list[Claim]:
 
 
 def _missing(statement: str, arm: str) -> Claim:
-    return Claim(statement, INCONCLUSIVE, f"missing: a seed in which every insertion of the {arm} arm and the parent trained on are there")
+    return Claim(
+        statement,
+        INCONCLUSIVE,
+        f"missing: a seed in which every insertion of the {arm} arm and the parent trained on are there",
+    )
 
 
 def _unchanged(grid: Grid) -> Claim:
@@ -209,13 +238,22 @@ def _changed(grid: Grid) -> Claim:
 
 def _no_worse(grid: Grid) -> Claim:
     criteria = [
-        Criterion(f"residual-{depth}, {_blocks(blocks)}, {position}", grid.excess(depth, blocks, position), bound=MARGIN, above=False)
+        Criterion(
+            f"residual-{depth}, {_blocks(blocks)}, {position}",
+            grid.excess(depth, blocks, position),
+            bound=MARGIN,
+            above=False,
+        )
         for depth in grid.depths
         for blocks in grid.blocks
         for position in grid.positions
     ]
     worst = max(criteria, key=lambda criterion: criterion.mean)
-    return verdict.judge(STATEMENTS[2], criteria, f"child - parent at most {verdict.points(worst.mean)} ({worst.name})")
+    return verdict.judge(
+        STATEMENTS[2],
+        criteria,
+        f"child - parent at most {verdict.points(worst.mean)} ({worst.name})",
+    )
 
 
 def _worse(grid: Grid) -> Claim:
@@ -223,12 +261,23 @@ def _worse(grid: Grid) -> Claim:
     criteria, texts = [], []
     for depth in grid.depths:
         last = Criterion(f"plain-{depth}, {_blocks(many)}", grid.excess(depth, many), bound=MARGIN)
-        rise = tuple(b - a for a, b in zip(grid.excess(depth, few), grid.excess(depth, many), strict=True))
+        rise = tuple(
+            b - a for a, b in zip(grid.excess(depth, few), grid.excess(depth, many), strict=True)
+        )
         criteria += [last, Criterion(f"plain-{depth}, {_blocks(many)} - {_blocks(few)}", rise)]
-        by_blocks = ", ".join(f"{blocks}: {verdict.points(statistics.fmean(grid.excess(depth, blocks)))}" for blocks in grid.blocks)
+        by_blocks = ", ".join(
+            f"{blocks}: {verdict.points(statistics.fmean(grid.excess(depth, blocks)))}"
+            for blocks in grid.blocks
+        )
         texts.append(f"plain-{depth} child - parent by blocks {by_blocks}")
     seeds = range(len(grid.seeds))
-    rows = [[statistics.fmean(grid.excess(depth, blocks)[seed] for depth in grid.depths) for blocks in grid.blocks] for seed in seeds]
+    rows = [
+        [
+            statistics.fmean(grid.excess(depth, blocks)[seed] for depth in grid.depths)
+            for blocks in grid.blocks
+        ]
+        for seed in seeds
+    ]
     return verdict.judge(STATEMENTS[3], criteria, "; ".join(texts), page_trend(rows))
 
 
@@ -237,12 +286,18 @@ def _blocks(number: int) -> str:
 
 
 def _shrinks(family: Family) -> Claim:
-    usable = [child for child in family.decays if child.looks and child.record.train_error is not None]
+    usable = [
+        child for child in family.decays if child.looks and child.record.train_error is not None
+    ]
     decays = sorted({child.weight_decay for child in usable})
-    by_key = {(child.record.depth, child.weight_decay, child.record.seed): child for child in usable}
+    by_key = {
+        (child.record.depth, child.weight_decay, child.record.seed): child for child in usable
+    }
     depths = sorted({key[0] for key in by_key})
     seeds = [
-        seed for seed in sorted({key[2] for key in by_key}) if all((depth, decay, seed) in by_key for depth in depths for decay in decays)
+        seed
+        for seed in sorted({key[2] for key in by_key})
+        if all((depth, decay, seed) in by_key for depth in depths for decay in decays)
     ]
     if len(decays) < 2 or not seeds:
         return Claim(STATEMENTS[4], INCONCLUSIVE, "missing: a seed with two weight decays or more")
@@ -253,14 +308,31 @@ def _shrinks(family: Family) -> Claim:
         starts = [by_key[depth, most, seed].ratio(0) for seed in seeds]
         less = tuple(a - b for a, b in zip(ends[most], ends[none], strict=True))
         shrunk = tuple(a - b for a, b in zip(ends[most], starts, strict=True))
-        others = {decay: [_end(by_key[depth, decay, seed], inserted=False) for seed in seeds] for decay in decays}
-        against = {decay: [math.log(a / b) for a, b in zip(ends[decay], others[decay], strict=True)] for decay in (none, most)}
+        others = {
+            decay: [_end(by_key[depth, decay, seed], inserted=False) for seed in seeds]
+            for decay in decays
+        }
+        against = {
+            decay: [math.log(a / b) for a, b in zip(ends[decay], others[decay], strict=True)]
+            for decay in (none, most)
+        }
         more = tuple(a - b for a, b in zip(against[most], against[none], strict=True))
         criteria += [
             Criterion(f"residual-{depth}: end, {most:g} - {none:g}", less, above=False, unit=""),
             Criterion(f"residual-{depth}, {most:g}: end - start", shrunk, above=False, unit=""),
-            Criterion(f"residual-{depth}: log(inserted / others), end, {most:g} - {none:g}", more, above=False, unit=""),
-            Criterion(f"residual-{depth}, {most:g}: end", tuple(ends[most]), bound=SMALL, above=False, unit=""),
+            Criterion(
+                f"residual-{depth}: log(inserted / others), end, {most:g} - {none:g}",
+                more,
+                above=False,
+                unit="",
+            ),
+            Criterion(
+                f"residual-{depth}, {most:g}: end",
+                tuple(ends[most]),
+                bound=SMALL,
+                above=False,
+                unit="",
+            ),
         ]
         values = ", ".join(f"{decay:g}: {statistics.fmean(ends[decay]):.3f}" for decay in decays)
         texts.append(
@@ -276,14 +348,38 @@ def _end(child: Child, inserted: bool = True) -> float:
 
 def table(family: Family) -> list[list[str]]:
     """One line an insertion under a row of headings, means over seeds; errors in per cent, differences in points."""
-    lines = [["network", "position", "blocks", "logits, eval", "logits, batch", "error, eval", "error, batch", "train_error", "- parent's"]]
-    keys = {(c.insertion.arm, c.insertion.depth, c.insertion.position, c.insertion.blocks) for c in family.children}
+    lines = [
+        [
+            "network",
+            "position",
+            "blocks",
+            "logits, eval",
+            "logits, batch",
+            "error, eval",
+            "error, batch",
+            "train_error",
+            "- parent's",
+        ]
+    ]
+    keys = {
+        (c.insertion.arm, c.insertion.depth, c.insertion.position, c.insertion.blocks)
+        for c in family.children
+    }
     for arm, depth, position, blocks in sorted(keys):
         wanted = (arm, depth, position, blocks)
-        rows = [c for c in family.children if (c.insertion.arm, c.insertion.depth, c.insertion.position, c.insertion.blocks) == wanted]
+        rows = [
+            c
+            for c in family.children
+            if (c.insertion.arm, c.insertion.depth, c.insertion.position, c.insertion.blocks)
+            == wanted
+        ]
         insertions = [child.insertion for child in rows]
         parents = [family.error_trained_on(arm, depth, child.record.seed) for child in rows]
-        after = [counted(child.record) - parent for child, parent in zip(rows, parents, strict=True) if parent is not None]
+        after = [
+            counted(child.record) - parent
+            for child, parent in zip(rows, parents, strict=True)
+            if parent is not None
+        ]
         lines.append(
             [
                 f"{arm}-{depth}",
@@ -304,24 +400,55 @@ def parent_table(family: Family) -> list[list[str]]:
     """Running training errors of parents, and of parents trained on, in per cent; means over seeds, under a row of headings."""
     lines = [["network", "parent", "trained on", "seeds"]]
     for arm, depth in sorted({(record.arm, record.depth) for record in family.parents}):
-        parents = [record for record in family.parents if (record.arm, record.depth) == (arm, depth)]
+        parents = [
+            record for record in family.parents if (record.arm, record.depth) == (arm, depth)
+        ]
         later = [family.error_trained_on(arm, depth, record.seed) for record in parents]
         known = [error for error in later if error is not None]
         trained = f"{100 * statistics.fmean(known):.2f}" if known else "–"
-        lines.append([f"{arm}-{depth}", f"{100 * statistics.fmean(map(counted, parents)):.2f}", trained, str(len(parents))])
+        lines.append(
+            [
+                f"{arm}-{depth}",
+                f"{100 * statistics.fmean(map(counted, parents)):.2f}",
+                trained,
+                str(len(parents)),
+            ]
+        )
     return lines
 
 
 def decay_table(family: Family) -> list[list[str]]:
     """‖F(x)‖/‖x‖ of fresh blocks by weight decay, and the running training error in per cent; means over seeds."""
-    lines = [["network", "weight decay", "inserted, at first", "inserted, at the end", "others, at the end", "train_error"]]
+    lines = [
+        [
+            "network",
+            "weight decay",
+            "inserted, at first",
+            "inserted, at the end",
+            "others, at the end",
+            "train_error",
+        ]
+    ]
     usable = [child for child in family.decays if child.looks]
     for depth, decay in sorted({(child.record.depth, child.weight_decay) for child in usable}):
-        rows = [child for child in usable if (child.record.depth, child.weight_decay) == (depth, decay)]
-        first, end = (statistics.fmean(child.ratio(child.looks[place]) for child in rows) for place in (0, -1))
+        rows = [
+            child for child in usable if (child.record.depth, child.weight_decay) == (depth, decay)
+        ]
+        first, end = (
+            statistics.fmean(child.ratio(child.looks[place]) for child in rows) for place in (0, -1)
+        )
         others = statistics.fmean(child.ratio(child.looks[-1], inserted=False) for child in rows)
         error = 100 * statistics.fmean(counted(child.record) for child in rows)
-        lines.append([f"residual-{depth}", f"{decay:g}", f"{first:.3f}", f"{end:.3f}", f"{others:.3f}", f"{error:.2f}"])
+        lines.append(
+            [
+                f"residual-{depth}",
+                f"{decay:g}",
+                f"{first:.3f}",
+                f"{end:.3f}",
+                f"{others:.3f}",
+                f"{error:.2f}",
+            ]
+        )
     return lines
 
 
@@ -332,13 +459,19 @@ def _points(values: Sequence[float]) -> str:
 def _report(folder: Path) -> tuple[list[str], int]:
     family = read_family(folder)
     claims = check(family)
-    lines = [line for rows in (parent_table(family), table(family), decay_table(family)) for line in (*columns(rows, left=True), "")]
+    lines = [
+        line
+        for rows in (parent_table(family), table(family), decay_table(family))
+        for line in (*columns(rows, left=True), "")
+    ]
     return [*lines, *verdict.lines(claims)], verdict.status(claims)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints tables and verdicts; 1 when a claim is contradicted, 2 and one line where there is nothing to judge."""
-    return tell(_report, "Whether extra blocks do no harm.", "results/identity/<protocol>", arguments)
+    return tell(
+        _report, "Whether extra blocks do no harm.", "results/identity/<protocol>", arguments
+    )
 
 
 if __name__ == "__main__":

@@ -14,9 +14,24 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from experiments.depth.claims import counted
 from experiments.depth.figures import ARM_STYLES
-from experiments.identity.claims import Child, Family, check, decay_table, parent_table, read_family, table
-from experiments.report import judged, label_with, markdown, measured_on, publish, regenerate
-from plainres.record import Record
+from experiments.identity.claims import (
+    Child,
+    Family,
+    check,
+    decay_table,
+    parent_table,
+    read_family,
+    table,
+)
+from experiments.reporting.style import (
+    judged,
+    label_with,
+    markdown,
+    measured_on,
+    publish,
+    regenerate,
+)
+from plainres.records.schema import Record
 
 LINES: dict[str, Any] = {"middle": "-", "end": "--"}
 BRANCH_LINES: tuple[Any, ...] = ("-", ":")  # inserted blocks, those of the parent
@@ -39,9 +54,19 @@ def children_figure(family: Family) -> Figure:
         parent = family.error_trained_on(child.record.arm, child.record.depth, child.record.seed)
         return None if parent is None else counted(child.record) - parent
 
-    rows: tuple[tuple[str, Callable[[Child], float | None]], ...] = (("before training on, batch statistics", before), ("after it", after))
+    rows: tuple[tuple[str, Callable[[Child], float | None]], ...] = (
+        ("before training on, batch statistics", before),
+        ("after it", after),
+    )
     depths = sorted({child.record.depth for child in family.children})
-    figure, axes = plt.subplots(2, len(depths), figsize=(4.8 * len(depths), 7), sharex=True, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        2,
+        len(depths),
+        figsize=(4.8 * len(depths), 7),
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
+    )
     for column, depth in enumerate(depths):
         for axis, (name, value) in zip(axes[:, column], rows, strict=True):
             axis.axhline(0, color="grey", linewidth=0.8)
@@ -49,9 +74,24 @@ def children_figure(family: Family) -> Figure:
                 for position, line in LINES.items():
                     points = _points(family, (arm, depth, position), value)
                     for blocks, seeds in points.items():
-                        axis.plot([blocks] * len(seeds), seeds, linestyle="none", color=colour, marker=marker, markersize=5, alpha=0.25)
+                        axis.plot(
+                            [blocks] * len(seeds),
+                            seeds,
+                            linestyle="none",
+                            color=colour,
+                            marker=marker,
+                            markersize=5,
+                            alpha=0.25,
+                        )
                     means = [statistics.fmean(seeds) for seeds in points.values()]
-                    axis.plot(list(points), means, color=colour, marker=marker, linestyle=line, markersize=5)
+                    axis.plot(
+                        list(points),
+                        means,
+                        color=colour,
+                        marker=marker,
+                        linestyle=line,
+                        markersize=5,
+                    )
             axis.set_xscale("log", base=2)
             axis.set_xticks(sorted({child.insertion.blocks for child in family.children}))
             axis.xaxis.set_major_formatter(ScalarFormatter())
@@ -60,15 +100,26 @@ def children_figure(family: Family) -> Figure:
         axes[1, column].set_xlabel("inserted blocks")
     for axis in axes[:, 0]:
         axis.set_ylabel("training error, child - parent (points)")
-    handles = [Line2D([], [], color=colour, marker=marker, label=arm) for arm, (colour, marker, _) in ARM_STYLES.items()]
-    handles += [Line2D([], [], color="grey", linestyle=line, label=f"{position} of the stage") for position, line in LINES.items()]
+    handles = [
+        Line2D([], [], color=colour, marker=marker, label=arm)
+        for arm, (colour, marker, _) in ARM_STYLES.items()
+    ]
+    handles += [
+        Line2D([], [], color="grey", linestyle=line, label=f"{position} of the stage")
+        for position, line in LINES.items()
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
     records = [child.record for child in family.children]
-    figure.suptitle(f"Blocks as near to the identity as can be, in trained networks\n{label_of(records)}", fontsize=11)
+    figure.suptitle(
+        f"Blocks as near to the identity as can be, in trained networks\n{label_of(records)}",
+        fontsize=11,
+    )
     return figure
 
 
-def _points(family: Family, wanted: tuple[str, int, str], value: Callable[[Child], float | None]) -> dict[int, list[float]]:
+def _points(
+    family: Family, wanted: tuple[str, int, str], value: Callable[[Child], float | None]
+) -> dict[int, list[float]]:
     """Of an arm, depth and position: inserted blocks → points of the error, one a seed."""
     found: dict[int, list[float]] = {}
     for child in family.children:
@@ -81,23 +132,56 @@ def _points(family: Family, wanted: tuple[str, int, str], value: Callable[[Child
 def branches_figure(family: Family) -> Figure:
     """‖F(x)‖/‖x‖ against the iteration, one colour a weight decay: inserted blocks solid, the others dotted; a panel a depth."""
     usable = [child for child in family.decays if child.looks]
-    depths, decays = (sorted({of(child) for child in usable}) for of in (lambda c: c.record.depth, lambda c: c.weight_decay))
-    figure, axes = plt.subplots(1, len(depths), figsize=(6.4 * len(depths), 4.4), sharey=True, squeeze=False, layout="constrained")
+    depths, decays = (
+        sorted({of(child) for child in usable})
+        for of in (lambda c: c.record.depth, lambda c: c.weight_decay)
+    )
+    figure, axes = plt.subplots(
+        1,
+        len(depths),
+        figsize=(6.4 * len(depths), 4.4),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
     for axis, depth in zip(axes[0], depths, strict=True):
         for place, decay in enumerate(decays):
-            children = [child for child in usable if (child.record.depth, child.weight_decay) == (depth, decay)]
+            children = [
+                child
+                for child in usable
+                if (child.record.depth, child.weight_decay) == (depth, decay)
+            ]
             colour = DECAY_COLOURS[place % len(DECAY_COLOURS)]
             for inserted, line in zip((True, False), BRANCH_LINES, strict=True):
                 looks = children[0].looks if children else []
-                ratios = [statistics.fmean(c.ratio(look, inserted) for c in children if look in c.looks) for look in looks]
-                axis.plot(looks, ratios, color=colour, linestyle=line, label=f"weight decay {decay:g}" if inserted else None)
+                ratios = [
+                    statistics.fmean(c.ratio(look, inserted) for c in children if look in c.looks)
+                    for look in looks
+                ]
+                axis.plot(
+                    looks,
+                    ratios,
+                    color=colour,
+                    linestyle=line,
+                    label=f"weight decay {decay:g}" if inserted else None,
+                )
         axis.set_yscale("log")
         axis.set_xlabel("iteration after the insertion")
         axis.set_title(f"{depth} layers and fresh blocks", fontsize=10)
     axes[0, 0].set_ylabel("‖F(x)‖ / ‖x‖, mean over blocks")
     handles, _ = axes[0, 0].get_legend_handles_labels()
-    axes[0, 0].legend(handles=[*handles, Line2D([], [], color="grey", linestyle=":", label="blocks of the parent")], loc="best", fontsize=8)
-    figure.suptitle(f"The branch of a residual block along training\n{label_of([child.record for child in usable])}", fontsize=11)
+    axes[0, 0].legend(
+        handles=[
+            *handles,
+            Line2D([], [], color="grey", linestyle=":", label="blocks of the parent"),
+        ],
+        loc="best",
+        fontsize=8,
+    )
+    figure.suptitle(
+        f"The branch of a residual block along training\n{label_of([child.record for child in usable])}",
+        fontsize=11,
+    )
     return figure
 
 
@@ -123,7 +207,12 @@ def readme(family: Family) -> str:
             "trained on, in points. Means over seeds.",
         ]
     if len(parent_table(family)) > 1:
-        lines += ["", "Running training error of the parents, in %:", "", *markdown(parent_table(family))]
+        lines += [
+            "",
+            "Running training error of the parents, in %:",
+            "",
+            *markdown(parent_table(family)),
+        ]
     if any(child.looks for child in family.decays):
         lines += [
             "",

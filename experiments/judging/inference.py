@@ -67,7 +67,9 @@ class Criterion:
         """95 % interval of the mean from Student's t; None with one seed."""
         if len(self.values) < 2:
             return None
-        half_width = float(stats.sem(self.values) * stats.t.ppf((1 + CONFIDENCE) / 2, len(self.values) - 1))
+        half_width = float(
+            stats.sem(self.values) * stats.t.ppf((1 + CONFIDENCE) / 2, len(self.values) - 1)
+        )
         return self.mean - half_width, self.mean + half_width
 
     @property
@@ -79,7 +81,12 @@ class Criterion:
         if len(self.values) < 2:
             return None
         found = stats.bootstrap(
-            (self.values,), np.mean, method="percentile", n_resamples=RESAMPLES, confidence_level=CONFIDENCE, random_state=0
+            (self.values,),
+            np.mean,
+            method="percentile",
+            n_resamples=RESAMPLES,
+            confidence_level=CONFIDENCE,
+            random_state=0,
         )
         return float(found.confidence_interval.low), float(found.confidence_interval.high)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from plainres.record import RUNS_TABLE, Record, read_runs
+from plainres.records.schema import RUNS_TABLE, Record, read_runs
 
 
 def read_folders(folder: Path, target: str) -> dict[str, list[Record]]:
@@ -15,7 +15,9 @@ def read_folders(folder: Path, target: str) -> dict[str, list[Record]]:
     Raises:
         ValueError: there are none, or a table is damaged.
     """
-    found = {path.parent.name: read_runs(path.parent) for path in sorted(folder.glob(f"*/{RUNS_TABLE}"))}
+    found = {
+        path.parent.name: read_runs(path.parent) for path in sorted(folder.glob(f"*/{RUNS_TABLE}"))
+    }
     if not any(found.values()):
         raise ValueError(f"no records in {folder}; make {target} measures them")
     return found

@@ -1,7 +1,7 @@
 """Claims and their verdicts. Nothing here knows arms or records.
 
 A claim is reproduced when all its criteria hold, contradicted when one of them is turned round, each at 5 % after Holm's correction over
-the claims that are judged together (experiments.inference). With one seed there is no spread to judge by: the verdict is a direction, and
+the claims that are judged together (experiments.judging.inference). With one seed there is no spread to judge by: the verdict is a direction, and
 is told as one.
 """
 
@@ -9,10 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from string import ascii_lowercase
 
-from experiments.inference import POINTS, SIGNIFICANCE, Criterion, all_of, any_of, holm
+from experiments.judging.inference import POINTS, SIGNIFICANCE, Criterion, all_of, any_of, holm
 
 VERDICTS = REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
-DIRECTIONS = {REPRODUCED: "points that way", NOT_REPRODUCED: "points against it", INCONCLUSIVE: "points neither way"}  # of one seed
+DIRECTIONS = {
+    REPRODUCED: "points that way",
+    NOT_REPRODUCED: "points against it",
+    INCONCLUSIVE: "points neither way",
+}  # of one seed
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,9 @@ class Claim:
         return DIRECTIONS[self.verdict] if one_seed else self.verdict
 
 
-def judge(statement: str, criteria: Sequence[Criterion], seen: str, trend: float | None = None) -> Claim:
+def judge(
+    statement: str, criteria: Sequence[Criterion], seen: str, trend: float | None = None
+) -> Claim:
     """The claim on its own: its direction with one seed, its p values, not yet corrected, with several.
 
     Args:
@@ -74,12 +80,24 @@ def corrected(claims: Sequence[Claim]) -> list[Claim]:
         if claim.p is None:
             found.append(claim)
         elif p < SIGNIFICANCE:
-            found.append(replace(claim, verdict=REPRODUCED, p=p, p_against=p_against, seen=f"{claim.seen}; {_odds(claim.p)}"))
+            found.append(
+                replace(
+                    claim,
+                    verdict=REPRODUCED,
+                    p=p,
+                    p_against=p_against,
+                    seen=f"{claim.seen}; {_odds(claim.p)}",
+                )
+            )
         elif p_against < SIGNIFICANCE:
             seen = f"{claim.seen}; the contrary holds: {_odds(claim.p_against or 0.0)}"
-            found.append(replace(claim, verdict=NOT_REPRODUCED, p=p, p_against=p_against, seen=seen))
+            found.append(
+                replace(claim, verdict=NOT_REPRODUCED, p=p, p_against=p_against, seen=seen)
+            )
         else:
-            among = f" where {len(claims)} claims are judged together" if claim.p < SIGNIFICANCE else ""
+            among = (
+                f" where {len(claims)} claims are judged together" if claim.p < SIGNIFICANCE else ""
+            )
             seen = f"{claim.seen}; {_odds(claim.p)}, too many{among}{_weakest(claim)}"
             found.append(replace(claim, p=p, p_against=p_against, seen=seen))
     return found
@@ -95,7 +113,10 @@ def lines(claims: Sequence[Claim]) -> list[str]:
 
 def rows(claims: Sequence[Claim]) -> list[list[str]]:
     """The same as rows of a Markdown table, under a row of headings."""
-    body = [[letter, claim.statement, f"**{claim.words}**", claim.seen] for letter, claim in zip(ascii_lowercase, claims, strict=False)]
+    body = [
+        [letter, claim.statement, f"**{claim.words}**", claim.seen]
+        for letter, claim in zip(ascii_lowercase, claims, strict=False)
+    ]
     return [["", "claim", "verdict", "seen"], *body]
 
 
@@ -106,14 +127,19 @@ def details(claims: Sequence[Claim]) -> list[list[str]]:
         for criterion in claim.criteria:
             bound = amount(criterion.bound, criterion.unit) if criterion.bound else "0"
             wanted = f"{criterion.name} {'>' if criterion.above else '<'} {bound}"
-            intervals = [_interval(pair, criterion.unit) for pair in (criterion.interval, criterion.bootstrap_interval)]
+            intervals = [
+                _interval(pair, criterion.unit)
+                for pair in (criterion.interval, criterion.bootstrap_interval)
+            ]
             p = f"{criterion.p:.2g}" if len(criterion.values) > 1 else "–"
             table.append([letter, wanted, amount(criterion.mean, criterion.unit), *intervals, p])
         if claim.trend is not None:
             table.append([letter, "trend over all depths (Page)", "", "", "", f"{claim.trend:.2g}"])
         if claim.p is not None and claim.p_against is not None:
             table.append([letter, "all of these, after Holm", "", "", "", f"{claim.p:.2g}"])
-            table.append([letter, "the contrary of any, after Holm", "", "", "", f"{claim.p_against:.2g}"])
+            table.append(
+                [letter, "the contrary of any, after Holm", "", "", "", f"{claim.p_against:.2g}"]
+            )
     return table
 
 
@@ -144,7 +170,11 @@ def _interval(pair: tuple[float, float] | None, unit: str) -> str:
 def _weakest(claim: Claim) -> str:
     """What keeps a claim from being reproduced."""
     weakest = max(claim.criteria, key=lambda criterion: criterion.p)
-    return f" (least sure: {weakest.name})" if claim.trend is None or weakest.p >= claim.trend else " (no steady trend)"
+    return (
+        f" (least sure: {weakest.name})"
+        if claim.trend is None or weakest.p >= claim.trend
+        else " (no steady trend)"
+    )
 
 
 def _odds(p: float) -> str:

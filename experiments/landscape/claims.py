@@ -1,7 +1,7 @@
 """Is the loss around a residual network smoother than around a plain one? `python -m experiments.landscape.claims results/landscape/quick`.
 
-Measures of a surface, a grid of losses on a plane through a trained network (plainres.landscape), as Li et al. 2018 (arXiv:1712.09913)
-look at it; how a verdict follows from differences between the arms on the same draw of directions: experiments.verdict. The unit is the
+Measures of a surface, a grid of losses on a plane through a trained network (plainres.instruments.landscape), as Li et al. 2018 (arXiv:1712.09913)
+look at it; how a verdict follows from differences between the arms on the same draw of directions: experiments.judging.verdict. The unit is the
 training seed: pairs of directions through one network say how sure a measure of that network is, and nothing of other networks.
 """
 
@@ -14,20 +14,24 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import verdict
-from experiments.inference import Criterion
-from experiments.text import columns, tell
-from experiments.verdict import INCONCLUSIVE, Claim
-from plainres.record import Surface, SurfacePoint, read_surfaces
+from experiments.judging import verdict
+from experiments.judging.inference import Criterion
+from experiments.judging.verdict import INCONCLUSIVE, Claim
+from experiments.reporting.text import columns, tell
+from plainres.records.schema import Surface, SurfacePoint, read_surfaces
 
 PLAIN, RESIDUAL = ("plain", 56), ("residual", 56)
 STATISTICS = {"running": "running statistics, as in Li et al.", "batch": "statistics of each batch"}
 RATIO = 0.1  # a negative curvature is counted from a tenth of the larger one on
-NOISE = (
-    1e-4  # of the loss, or of a nat: smaller differences of neighbours are float32's and the table's rounding, on a plateau all there is
-)
+NOISE = 1e-4  # of the loss, or of a nat: smaller differences of neighbours are float32's and the table's rounding, on a plateau all there is
 BASIN = 0.5  # of what training has gained over guessing
-SHARED = ("protocol", "data_label", "points", "radius", "images")  # what surfaces that are compared have in common
+SHARED = (
+    "protocol",
+    "data_label",
+    "points",
+    "radius",
+    "images",
+)  # what surfaces that are compared have in common
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,10 @@ class Look:
         logs = logarithms(self.losses)
         if np.isnan(logs).all():
             return math.nan
-        off = logs[1:-1, 1:-1] - (logs[:-2, 1:-1] + logs[2:, 1:-1] + logs[1:-1, :-2] + logs[1:-1, 2:]) / 4
+        off = (
+            logs[1:-1, 1:-1]
+            - (logs[:-2, 1:-1] + logs[2:, 1:-1] + logs[1:-1, :-2] + logs[1:-1, 2:]) / 4
+        )
         off, spread = off[np.isfinite(off)], float(np.nanstd(logs))
         if not off.size:
             return math.nan
@@ -87,7 +94,11 @@ class Look:
         nan where the network has gained nothing.
         """
         gained = math.log(self.surface.num_classes) - self.centre[0]
-        return float((self.losses < self.centre[0] + BASIN * gained).mean()) if gained > 0 else math.nan
+        return (
+            float((self.losses < self.centre[0] + BASIN * gained).mean())
+            if gained > 0
+            else math.nan
+        )
 
 
 Looks = Sequence[Look]
@@ -127,13 +138,26 @@ def read_looks(folder: Path) -> list[Look]:
     for name in SHARED:
         values = sorted({str(getattr(look.surface, name)) for look in looks})
         if len(values) > 1:
-            raise ValueError(f"the surfaces in {folder} differ in {name} ({', '.join(values)}): they cannot be compared")
-    return sorted(looks, key=lambda look: (look.surface.statistics, *look.network, look.surface.seed, look.surface.direction_seed))
+            raise ValueError(
+                f"the surfaces in {folder} differ in {name} ({', '.join(values)}): they cannot be compared"
+            )
+    return sorted(
+        looks,
+        key=lambda look: (
+            look.surface.statistics,
+            *look.network,
+            look.surface.seed,
+            look.surface.direction_seed,
+        ),
+    )
 
 
 def _look(surface: Surface, points: Sequence[SurfacePoint]) -> Look:
     shape = (surface.points, surface.points)
-    losses, errors = (np.array([getattr(point, name) for point in points]).reshape(shape) for name in ("loss", "error"))
+    losses, errors = (
+        np.array([getattr(point, name) for point in points]).reshape(shape)
+        for name in ("loss", "error")
+    )
     return Look(surface, losses, errors)
 
 
@@ -148,46 +172,93 @@ def label_of(looks: Looks) -> str:
 
 def of_statistics(looks: Looks) -> dict[str, list[Look]]:
     """The surfaces by what batch normalisation took, running statistics first."""
-    found = {name: [look for look in looks if look.surface.statistics == name] for name in STATISTICS}
+    found = {
+        name: [look for look in looks if look.surface.statistics == name] for name in STATISTICS
+    }
     return {name: chosen for name, chosen in found.items() if chosen}
 
 
 def check(looks: Looks) -> list[Claim]:
     """The three claims about surfaces of one kind of statistics, corrected together where there are several training seeds."""
     asked = (
-        ("around residual-56 fewer points have negative curvature than around plain-56", "negative_curvature", False),
+        (
+            "around residual-56 fewer points have negative curvature than around plain-56",
+            "negative_curvature",
+            False,
+        ),
         ("residual-56's surface is smoother", "roughness", False),
-        ("more of residual-56's surface keeps half of what training has gained over guessing", "basin", True),
+        (
+            "more of residual-56's surface keeps half of what training has gained over guessing",
+            "basin",
+            True,
+        ),
     )
     return verdict.corrected([_compared(looks, *question) for question in asked])
 
 
 def _compared(looks: Looks, statement: str, measure: str, residual_above: bool) -> Claim:
     by_pair = [
-        {(look.surface.seed, look.surface.direction_seed): getattr(look, measure) for look in looks if look.network == network}
+        {
+            (look.surface.seed, look.surface.direction_seed): getattr(look, measure)
+            for look in looks
+            if look.network == network
+        }
         for network in (PLAIN, RESIDUAL)
     ]
     pairs = sorted(by_pair[0].keys() & by_pair[1].keys())
     if not pairs:
-        missing = ["-".join(map(str, network)) for network, found in zip((PLAIN, RESIDUAL), by_pair, strict=True) if not found]
-        return Claim(statement, INCONCLUSIVE, f"missing: {', '.join(missing) or 'a pair of directions that both have'}")
+        missing = [
+            "-".join(map(str, network))
+            for network, found in zip((PLAIN, RESIDUAL), by_pair, strict=True)
+            if not found
+        ]
+        return Claim(
+            statement,
+            INCONCLUSIVE,
+            f"missing: {', '.join(missing) or 'a pair of directions that both have'}",
+        )
     if any(math.isnan(found[pair]) for found in by_pair for pair in pairs):
-        return Claim(statement, INCONCLUSIVE, "a surface without a finite part, or a network no better than guessing")
+        return Claim(
+            statement,
+            INCONCLUSIVE,
+            "a surface without a finite part, or a network no better than guessing",
+        )
     seeds = sorted({seed for seed, _ in pairs})
-    plain, residual = ([statistics.fmean(found[pair] for pair in pairs if pair[0] == seed) for seed in seeds] for found in by_pair)
+    plain, residual = (
+        [statistics.fmean(found[pair] for pair in pairs if pair[0] == seed) for seed in seeds]
+        for found in by_pair
+    )
     order = "residual - plain" if residual_above else "plain - residual"
     higher, lower = (residual, plain) if residual_above else (plain, residual)
-    agreeing = sum((found[1] > found[0]) == residual_above for found in ([values[pair] for values in by_pair] for pair in pairs))
+    agreeing = sum(
+        (found[1] > found[0]) == residual_above
+        for found in ([values[pair] for values in by_pair] for pair in pairs)
+    )
     name = measure.replace("_", " ")
     seen = f"{name}: plain {statistics.fmean(plain):.3f}, residual {statistics.fmean(residual):.3f}, so in {agreeing} of {len(pairs)} pairs"
-    criterion = Criterion(f"{order}, {name}", tuple(one - other for one, other in zip(higher, lower, strict=True)), unit="")
+    criterion = Criterion(
+        f"{order}, {name}",
+        tuple(one - other for one, other in zip(higher, lower, strict=True)),
+        unit="",
+    )
     return verdict.judge(statement, [criterion], seen)
 
 
 def table(looks: Looks) -> list[list[str]]:
     """One line a surface under a row of headings; losses in nats, shares as fractions."""
     heads = ["loss at the centre", "error at the centre", "median loss", "largest loss"]
-    lines = [["network", "seed", "directions", *heads, "negative curvature", "roughness", "basin", "cosine"]]
+    lines = [
+        [
+            "network",
+            "seed",
+            "directions",
+            *heads,
+            "negative curvature",
+            "roughness",
+            "basin",
+            "cosine",
+        ]
+    ]
     for look in looks:
         surface, (loss, error) = look.surface, look.centre
         finite = look.losses[np.isfinite(look.losses)]
@@ -196,8 +267,21 @@ def table(looks: Looks) -> list[list[str]]:
             f"{100 * error:.2f} %",
             *(f"{value:.3g}" for value in (np.median(look.losses), finite.max(initial=-math.inf))),
         ]
-        measures = [f"{look.negative_curvature:.3f}", f"{look.roughness:.3f}", f"{look.basin:.3f}", f"{surface.cosine:+.3f}"]
-        lines.append([f"{surface.arm}-{surface.depth}", str(surface.seed), str(surface.direction_seed), *losses, *measures])
+        measures = [
+            f"{look.negative_curvature:.3f}",
+            f"{look.roughness:.3f}",
+            f"{look.basin:.3f}",
+            f"{surface.cosine:+.3f}",
+        ]
+        lines.append(
+            [
+                f"{surface.arm}-{surface.depth}",
+                str(surface.seed),
+                str(surface.direction_seed),
+                *losses,
+                *measures,
+            ]
+        )
     return lines
 
 
@@ -206,14 +290,26 @@ def _report(folder: Path) -> tuple[list[str], int]:
     looks = read_looks(folder)
     for name, chosen in of_statistics(looks).items():
         claims = check(chosen)
-        lines += [f"{label_of(chosen)} · {STATISTICS[name]}", "", *columns(table(chosen)), "", *verdict.lines(claims), ""]
+        lines += [
+            f"{label_of(chosen)} · {STATISTICS[name]}",
+            "",
+            *columns(table(chosen)),
+            "",
+            *verdict.lines(claims),
+            "",
+        ]
         judged += claims
     return lines, verdict.status(judged)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints tables and verdicts; 1 when a claim is not reproduced, 2 and one line where there is nothing to judge."""
-    return tell(_report, "Whether the loss is smoother around residual networks.", "results/landscape/<protocol>", arguments)
+    return tell(
+        _report,
+        "Whether the loss is smoother around residual networks.",
+        "results/landscape/<protocol>",
+        arguments,
+    )
 
 
 if __name__ == "__main__":

@@ -12,8 +12,18 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from experiments.landscape.claims import BASIN, STATISTICS, Look, Looks, check, label_of, of_statistics, read_looks, table
-from experiments.report import judged, markdown, publish, regenerate
+from experiments.landscape.claims import (
+    BASIN,
+    STATISTICS,
+    Look,
+    Looks,
+    check,
+    label_of,
+    of_statistics,
+    read_looks,
+    table,
+)
+from experiments.reporting.style import judged, markdown, publish, regenerate
 
 NUM_LEVELS = 21
 CEILING = 100  # times the loss of guessing; what lies above is drawn at it: some planes reach a million and more
@@ -23,7 +33,10 @@ COLOURS = "viridis"
 def shown(looks: Looks) -> dict[tuple[tuple[int, int], tuple[str, int]], Look]:
     """By (seed, direction seed) and network: every pair of directions where there is one training seed, else the first pair of each."""
     seeds = {look.surface.seed for look in looks}
-    first = {seed: min(look.surface.direction_seed for look in looks if look.surface.seed == seed) for seed in seeds}
+    first = {
+        seed: min(look.surface.direction_seed for look in looks if look.surface.seed == seed)
+        for seed in seeds
+    }
     return {
         ((look.surface.seed, look.surface.direction_seed), look.network): look
         for look in looks
@@ -56,11 +69,22 @@ def contour_figure(looks: Looks) -> Figure:
     The white line is the loss of guessing.
     """
     places = shown(looks)
-    planes, networks = sorted({plane for plane, _ in places}), sorted({network for _, network in places})
+    planes, networks = (
+        sorted({plane for plane, _ in places}),
+        sorted({network for _, network in places}),
+    )
     low, high = bounds(looks)
     levels = np.geomspace(low, high, NUM_LEVELS)
     size = (0.6 + 4.2 * len(networks), 0.9 + 3.6 * len(planes))
-    figure, axes = plt.subplots(len(planes), len(networks), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        len(planes),
+        len(networks),
+        figsize=size,
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
     norm = LogNorm(low, high)
     for row, plane in enumerate(planes):
         for column, network in enumerate(networks):
@@ -75,7 +99,9 @@ def contour_figure(looks: Looks) -> Figure:
             axis.contourf(at, at, losses, levels=levels, norm=norm, cmap=COLOURS)
             axis.contour(at, at, losses, levels=levels, colors="black", linewidths=0.3, alpha=0.5)
             if losses.min() < guessing(looks) < losses.max():
-                axis.contour(at, at, losses, levels=[guessing(looks)], colors="white", linewidths=1.6)
+                axis.contour(
+                    at, at, losses, levels=[guessing(looks)], colors="white", linewidths=1.6
+                )
             axis.plot(0, 0, marker="+", color="red", markersize=8)
             axis.set_title(_name(look), fontsize=10)
         axes[row, 0].set_ylabel("second direction")
@@ -83,7 +109,9 @@ def contour_figure(looks: Looks) -> Figure:
         axis.set_xlabel("first direction")
     mapped = plt.cm.ScalarMappable(norm=norm, cmap=COLOURS)
     bar = figure.colorbar(mapped, ax=axes, shrink=0.8)
-    bar.set_label(f"training loss (nats per image, logarithmic); white: guessing, {guessing(looks):.2f}")
+    bar.set_label(
+        f"training loss (nats per image, logarithmic); white: guessing, {guessing(looks):.2f}"
+    )
     return _titled(figure, list(places.values()))
 
 
@@ -101,7 +129,18 @@ def relief_figure(looks: Looks) -> Figure:
         heights = np.log10(clipped(look, low, high))
         x, y = np.meshgrid(at, at)
         norm = Normalize(math.log10(low), math.log10(high))
-        axis.plot_surface(x, y, heights, cmap=COLOURS, norm=norm, rstride=1, cstride=1, linewidth=0.1, edgecolor="black", antialiased=True)
+        axis.plot_surface(
+            x,
+            y,
+            heights,
+            cmap=COLOURS,
+            norm=norm,
+            rstride=1,
+            cstride=1,
+            linewidth=0.1,
+            edgecolor="black",
+            antialiased=True,
+        )
         axis.set_zlim(math.log10(low), math.log10(high))
         axis.zaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{10**value:.3g}"))
         axis.set_xlabel("first direction")
@@ -117,19 +156,28 @@ def relief_figure(looks: Looks) -> Figure:
 
 def _name(look: Look) -> str:
     surface = look.surface
-    return f"{surface.arm}-{surface.depth}, seed {surface.seed}, directions {surface.direction_seed}"
+    return (
+        f"{surface.arm}-{surface.depth}, seed {surface.seed}, directions {surface.direction_seed}"
+    )
 
 
 def _titled(figure: Figure, drawn: Looks) -> Figure:
     """With a title that says what is drawn, which may be less than was measured."""
-    figure.suptitle(f"Loss around the trained network\n{label_of(drawn)}\n{STATISTICS[drawn[0].surface.statistics]}", fontsize=11)
+    figure.suptitle(
+        f"Loss around the trained network\n{label_of(drawn)}\n{STATISTICS[drawn[0].surface.statistics]}",
+        fontsize=11,
+    )
     return figure
 
 
 def readme(looks: Looks) -> str:
     """The generated README.md of a folder of surfaces."""
     first = looks[0].surface
-    lines = [f"# Loss surfaces: {label_of(looks)}", "", "Generated from the `surface-*` tables by `make figures`; not edited by hand."]
+    lines = [
+        f"# Loss surfaces: {label_of(looks)}",
+        "",
+        "Generated from the `surface-*` tables by `make figures`; not edited by hand.",
+    ]
     for name, chosen in of_statistics(looks).items():
         lines += [
             "",
@@ -162,7 +210,9 @@ def readme(looks: Looks) -> str:
 def measured_on(looks: Looks) -> str:
     """Commits, machines and seconds as a sentence."""
     surfaces = [look.surface for look in looks]
-    commits = sorted({one.commit[:12] + ("" if one.clean else " (tree not clean)") for one in surfaces})
+    commits = sorted(
+        {one.commit[:12] + ("" if one.clean else " (tree not clean)") for one in surfaces}
+    )
     machines = sorted({f"{one.processor}, torch {one.torch}" for one in surfaces})
     minutes = sum(one.seconds for one in surfaces) / 60
     return f"Measured at commit {', '.join(commits)} on {'; '.join(machines)}, in {minutes:.1f} minutes of one core."

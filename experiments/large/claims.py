@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments import verdict
-from experiments.inference import Criterion
-from experiments.tables import read_folders
-from experiments.text import columns, tell
-from experiments.verdict import NOT_REPRODUCED, Claim
-from plainres.record import DIVERGED, CurvePoint, Record, read_curves
+from experiments.judging import verdict
+from experiments.judging.inference import Criterion
+from experiments.judging.pairs import read_folders
+from experiments.judging.verdict import NOT_REPRODUCED, Claim
+from experiments.reporting.text import columns, tell
+from plainres.records.schema import DIVERGED, CurvePoint, Record, read_curves
 
 LAST = 5  # iterations whose mean loss is the last one: dropout makes single ones scatter
 
@@ -58,7 +58,11 @@ def read_large(folder: Path) -> dict[str, list[Run]]:
 
 
 def _losses(record: Record, curves: Sequence[CurvePoint]) -> tuple[float, ...]:
-    return tuple(point.train_loss for point in curves if (point.arm, point.depth, point.seed) == (record.arm, record.depth, record.seed))
+    return tuple(
+        point.train_loss
+        for point in curves
+        if (point.arm, point.depth, point.seed) == (record.arm, record.depth, record.seed)
+    )
 
 
 def check(runs: Runs) -> list[Claim]:
@@ -69,7 +73,9 @@ def check(runs: Runs) -> list[Claim]:
         if diverged := [f"seed {run.record.seed}" for run in cells if run.diverged]:
             claims.append(Claim(statement, NOT_REPRODUCED, f"diverged: {', '.join(diverged)}"))
             continue
-        fall = Criterion("first - last loss", tuple(run.first - run.last for run in cells), unit="nats")
+        fall = Criterion(
+            "first - last loss", tuple(run.first - run.last for run in cells), unit="nats"
+        )
         seen = f"{statistics.fmean(run.first for run in cells):.3f} → {statistics.fmean(run.last for run in cells):.3f} nats"
         claims += verdict.corrected([verdict.judge(statement, [fall], seen)])
     return claims
@@ -77,14 +83,39 @@ def check(runs: Runs) -> list[Claim]:
 
 def table(runs: Runs) -> list[list[str]]:
     """One line a cell under a row of headings."""
-    lines = [["network", "seed", "parameters", "multiply-adds", "first loss", "last loss", "seconds/iteration", "MiB", "threads"]]
+    lines = [
+        [
+            "network",
+            "seed",
+            "parameters",
+            "multiply-adds",
+            "first loss",
+            "last loss",
+            "seconds/iteration",
+            "MiB",
+            "threads",
+        ]
+    ]
     for network, cells in runs.items():
         for run in cells:
             record = run.record
             work = "–" if record.num_multiply_adds is None else f"{record.num_multiply_adds:,}"
             losses = ["–", DIVERGED] if run.diverged else [f"{run.first:.3f}", f"{run.last:.3f}"]
-            numbers = [*losses, f"{record.seconds / record.iterations:.2f}", f"{record.peak_memory_mib:,.0f}"]
-            lines.append([network, str(record.seed), f"{record.num_parameters:,}", work, *numbers, str(record.threads)])
+            numbers = [
+                *losses,
+                f"{record.seconds / record.iterations:.2f}",
+                f"{record.peak_memory_mib:,.0f}",
+            ]
+            lines.append(
+                [
+                    network,
+                    str(record.seed),
+                    f"{record.num_parameters:,}",
+                    work,
+                    *numbers,
+                    str(record.threads),
+                ]
+            )
     return lines
 
 
@@ -96,7 +127,9 @@ def _report(folder: Path) -> tuple[list[str], int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints table and verdicts; 1 when a loss does not fall, 2 and one line where there is nothing to judge."""
-    return tell(_report, "Whether the large networks train at their own size.", "results/large", arguments)
+    return tell(
+        _report, "Whether the large networks train at their own size.", "results/large", arguments
+    )
 
 
 if __name__ == "__main__":

@@ -11,12 +11,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.large.claims import Run, Runs, check, read_large, table
-from experiments.report import judged, label_with, markdown, measured_on, publish, regenerate
+from experiments.reporting.style import (
+    judged,
+    label_with,
+    markdown,
+    measured_on,
+    publish,
+    regenerate,
+)
 
 
 def label_of(runs: Sequence[Run]) -> str:
     """Data label, what all networks share, and number of seeds."""
-    return label_with([run.record for run in runs], f"one batch, {max(run.record.iterations for run in runs)} updates")
+    return label_with(
+        [run.record for run in runs],
+        f"one batch, {max(run.record.iterations for run in runs)} updates",
+    )
 
 
 def losses_figure(runs: Runs) -> Figure:
@@ -25,13 +35,28 @@ def losses_figure(runs: Runs) -> Figure:
     for number, (network, cells) in enumerate(runs.items()):
         colour = colormaps["viridis"](number / max(1, len(runs) - 1))
         for place, run in enumerate(cells):
-            steps, marker, label = range(1, len(run.losses) + 1), "osD^v"[number % 5], network if place == 0 else None
-            axis.plot(steps, run.losses, color=colour, marker=marker, markersize=4, linewidth=1.2, label=label)
+            steps, marker, label = (
+                range(1, len(run.losses) + 1),
+                "osD^v"[number % 5],
+                network if place == 0 else None,
+            )
+            axis.plot(
+                steps,
+                run.losses,
+                color=colour,
+                marker=marker,
+                markersize=4,
+                linewidth=1.2,
+                label=label,
+            )
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("iteration")
     axis.set_ylabel("training loss (nats per image)")
     axis.legend(loc="upper right", fontsize=8, ncols=2)
-    axis.set_title(f"Large networks at their own size\n{label_of([run for cells in runs.values() for run in cells])}", fontsize=11)
+    axis.set_title(
+        f"Large networks at their own size\n{label_of([run for cells in runs.values() for run in cells])}",
+        fontsize=11,
+    )
     return figure
 
 

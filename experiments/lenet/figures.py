@@ -9,8 +9,15 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from experiments.lenet.claims import DIGITS, FASHION, MODERN, OLD, Cells, check, read_cells, table
-from experiments.report import judged, label_with, markdown, measured_on, publish, regenerate
-from plainres.record import CurvePoint, Record, read_curves
+from experiments.reporting.style import (
+    judged,
+    label_with,
+    markdown,
+    measured_on,
+    publish,
+    regenerate,
+)
+from plainres.records.schema import CurvePoint, Record, read_curves
 
 COLOURS = {MODERN: "#0072B2", OLD: "#D55E00"}  # Okabe and Ito
 NAMES = {FASHION: "Fashion-MNIST", DIGITS: "digits"}
@@ -31,7 +38,13 @@ def curves_figure(cells: Cells, curves: Mapping[str, Sequence[CurvePoint]]) -> F
                 line = [point for point in points if point.seed == seed]
                 tested = [point for point in line if point.test_error is not None]
                 label = "ReLU, max pooling" if era == MODERN else "tanh, average pooling"
-                axis.plot([p.iteration for p in line], [100 * p.train_error for p in line], color=colour, linestyle="--", linewidth=1)
+                axis.plot(
+                    [p.iteration for p in line],
+                    [100 * p.train_error for p in line],
+                    color=colour,
+                    linestyle="--",
+                    linewidth=1,
+                )
                 axis.plot(
                     [p.iteration for p in tested],
                     [100 * (p.test_error or 0) for p in tested],
@@ -44,7 +57,9 @@ def curves_figure(cells: Cells, curves: Mapping[str, Sequence[CurvePoint]]) -> F
         axis.set_ylim(0, 30)
     axes[0].set_ylabel("error (%): training dashed, test solid")
     axes[0].legend(loc="upper right", fontsize=9)
-    figure.suptitle(f"LeNet-5\n{label_of([row for rows in cells.values() for row in rows])}", fontsize=11)
+    figure.suptitle(
+        f"LeNet-5\n{label_of([row for rows in cells.values() for row in rows])}", fontsize=11
+    )
     return figure
 
 

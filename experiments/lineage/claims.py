@@ -1,7 +1,7 @@
 """What each network of the lineage brought, on the same images: `python -m experiments.lineage.claims results/lineage`.
 
 Each folder below results/lineage is one network. Differences are taken within seeds, which share batches; how a verdict follows from
-them: experiments.verdict.
+them: experiments.judging.verdict.
 """
 
 import statistics
@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from experiments import verdict
-from experiments.inference import Criterion
-from experiments.tables import read_folders, require_same_images
-from experiments.text import columns, tell
-from experiments.verdict import INCONCLUSIVE, NOT_REPRODUCED, Claim
-from plainres.record import CONFIG_FILE, Record, config_differences, read_json
+from experiments.judging import verdict
+from experiments.judging.inference import Criterion
+from experiments.judging.pairs import read_folders, require_same_images
+from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, Claim
+from experiments.reporting.text import columns, tell
+from plainres.records.schema import CONFIG_FILE, Record, config_differences, read_json
 
 # Folder → name and year, in the order of their papers
 NETWORKS = {
@@ -63,11 +63,24 @@ STEPS = (
     Step("AlexNet errs less than LeNet-5 on test images", "alexnet", "lenet5"),
     Step("VGG-16 errs less than AlexNet on test images", "vgg16", "alexnet"),
     Step("VGG-16 errs less than VGG-11 on test images: depth helps", "vgg16", "vgg11"),
-    Step("VGG-19 does not err less than VGG-16: it no longer helps", "vgg16", "vgg19", bound=-MARGIN),
+    Step(
+        "VGG-19 does not err less than VGG-16: it no longer helps", "vgg16", "vgg19", bound=-MARGIN
+    ),
     Step("batch normalisation lowers VGG-16's test error", "vgg16_bn", "vgg16"),
-    Step("plain: training error rises from 20 to 56 layers", "plain20", "plain56", "train_error", may_fail=True),
+    Step(
+        "plain: training error rises from 20 to 56 layers",
+        "plain20",
+        "plain56",
+        "train_error",
+        may_fail=True,
+    ),
     Step("residual: it does not", "residual56", "residual20", "train_error", -MARGIN),
-    Step("residual-56 errs less than VGG-16 on test images, with fewer parameters", "residual56", "vgg16", smaller=True),
+    Step(
+        "residual-56 errs less than VGG-16 on test images, with fewer parameters",
+        "residual56",
+        "vgg16",
+        smaller=True,
+    ),
     Step("squeeze-and-excitation lowers residual-20's test error", "se20", "residual20"),
 )
 
@@ -82,8 +95,12 @@ def read_lineage(folder: Path) -> dict[str, list[Record]]:
     require_same_images(found)
     configs = {name: config for name in found if (config := read_json(folder / name / CONFIG_FILE))}
     for (one, config), (other, another) in pairwise(configs.items()):
-        if unlike := [line for line in config_differences(config, another) if not line.startswith(OWN)]:
-            raise ValueError(f"{one} and {other} were not trained alike ({'; '.join(unlike)}): they cannot be compared")
+        if unlike := [
+            line for line in config_differences(config, another) if not line.startswith(OWN)
+        ]:
+            raise ValueError(
+                f"{one} and {other} were not trained alike ({'; '.join(unlike)}): they cannot be compared"
+            )
     order = [*NETWORKS, *found]
     return dict(sorted(found.items(), key=lambda item: order.index(item[0])))
 
@@ -103,21 +120,46 @@ def check(lineage: Lineage) -> list[Claim]:
     """The steps as claims, in the order of STEPS; corrected together where there are several seeds."""
     claims = []
     for step in STEPS:
-        by_seed = [{record.seed: record for record in lineage.get(name, ())} for name in (step.better, step.worse)]
+        by_seed = [
+            {record.seed: record for record in lineage.get(name, ())}
+            for name in (step.better, step.worse)
+        ]
         seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
         if not seeds:
-            missing = [name for name, records in zip((step.better, step.worse), by_seed, strict=True) if not records]
-            claims.append(Claim(step.statement, INCONCLUSIVE, f"missing: {', '.join(missing) or 'a seed that both have'}"))
+            missing = [
+                name
+                for name, records in zip((step.better, step.worse), by_seed, strict=True)
+                if not records
+            ]
+            claims.append(
+                Claim(
+                    step.statement,
+                    INCONCLUSIVE,
+                    f"missing: {', '.join(missing) or 'a seed that both have'}",
+                )
+            )
             continue
         pairs = [(by_seed[0][seed], by_seed[1][seed]) for seed in seeds]
         if untaught := [name_of(name) for name in _untaught(step, pairs)]:
             claims.append(
-                Claim(step.statement, INCONCLUSIVE, f"{' and '.join(untaught)} did not learn: undid less than {LEARNED:.0%} of errors")
+                Claim(
+                    step.statement,
+                    INCONCLUSIVE,
+                    f"{' and '.join(untaught)} did not learn: undid less than {LEARNED:.0%} of errors",
+                )
             )
             continue
-        differences = tuple(error(worse, step.measure) - error(better, step.measure) for better, worse in pairs)
-        criterion = Criterion(f"{name_of(step.worse)} - {name_of(step.better)}", differences, step.bound)
-        claim = verdict.judge(step.statement, [criterion], f"{criterion.name}: {verdict.points(criterion.mean)} of {step.measure}")
+        differences = tuple(
+            error(worse, step.measure) - error(better, step.measure) for better, worse in pairs
+        )
+        criterion = Criterion(
+            f"{name_of(step.worse)} - {name_of(step.better)}", differences, step.bound
+        )
+        claim = verdict.judge(
+            step.statement,
+            [criterion],
+            f"{criterion.name}: {verdict.points(criterion.mean)} of {step.measure}",
+        )
         if step.smaller:
             fewer, more = (record.num_parameters for record in pairs[0])
             claim = replace(claim, seen=f"{claim.seen} ({fewer:,} against {more:,} parameters)")
@@ -132,7 +174,10 @@ def _untaught(step: Step, pairs: Sequence[tuple[Record, Record]]) -> list[str]:
     found = []
     for place, name in enumerate((step.better, step.worse)):
         records = [pair[place] for pair in pairs]
-        if any(error(record, "train_error") > (1 - LEARNED) * (1 - 1 / record.num_classes) for record in records):
+        if any(
+            error(record, "train_error") > (1 - LEARNED) * (1 - 1 / record.num_classes)
+            for record in records
+        ):
             found.append(name)
     return [] if step.may_fail and found == [step.worse] else found
 
@@ -140,7 +185,9 @@ def _untaught(step: Step, pairs: Sequence[tuple[Record, Record]]) -> list[str]:
 def table(lineage: Lineage) -> list[list[str]]:
     """One line a network under a row of headings; means over seeds, errors in per cent."""
     heads = ["training error", "in evaluation mode", "test error"]
-    lines = [["network", "year", "parameters", "multiply-adds", *heads, "seconds/iteration", "seeds"]]
+    lines = [
+        ["network", "year", "parameters", "multiply-adds", *heads, "seconds/iteration", "seeds"]
+    ]
     for network, records in lineage.items():
         first = records[0]
         errors = [
@@ -150,7 +197,17 @@ def table(lineage: Lineage) -> list[list[str]]:
         work = "–" if first.num_multiply_adds is None else f"{first.num_multiply_adds:,}"
         pace = statistics.fmean(record.seconds / record.iterations for record in records)
         year = str(NETWORKS[network][1]) if network in NETWORKS else "–"
-        lines.append([name_of(network), year, f"{first.num_parameters:,}", work, *errors, f"{pace:.3f}", str(len(records))])
+        lines.append(
+            [
+                name_of(network),
+                year,
+                f"{first.num_parameters:,}",
+                work,
+                *errors,
+                f"{pace:.3f}",
+                str(len(records)),
+            ]
+        )
     return lines
 
 

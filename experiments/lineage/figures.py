@@ -12,8 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.lineage.claims import Lineage, check, error, name_of, read_lineage, table
-from experiments.report import judged, label_with, markdown, measured_on, publish, regenerate
-from plainres.record import Record
+from experiments.reporting.style import (
+    judged,
+    label_with,
+    markdown,
+    measured_on,
+    publish,
+    regenerate,
+)
+from plainres.records.schema import Record
 
 # Okabe and Ito's palette by family; the markers repeat what the colours say
 STYLES = {
@@ -36,7 +43,12 @@ def label_of(records: Sequence[Record]) -> str:
 def error_figure(lineage: Lineage) -> Figure:
     """Error against parameters (left) and multiply-adds (right), one marker a network: test filled, training open; means over seeds."""
     figure, axes = plt.subplots(1, 2, figsize=(12, 5.4), sharey=True, layout="constrained")
-    for axis, what, name in zip(axes, ("num_parameters", "num_multiply_adds"), ("parameters", "multiply-adds of one image"), strict=True):
+    for axis, what, name in zip(
+        axes,
+        ("num_parameters", "num_multiply_adds"),
+        ("parameters", "multiply-adds of one image"),
+        strict=True,
+    ):
         ends = {}
         for network, records in lineage.items():
             x = getattr(records[0], what)
@@ -44,33 +56,68 @@ def error_figure(lineage: Lineage) -> Figure:
                 continue
             colour, marker = style_of(network)
             test, train = (
-                100 * statistics.fmean(error(record, measure) for record in records) for measure in ("test_error", "train_error")
+                100 * statistics.fmean(error(record, measure) for record in records)
+                for measure in ("test_error", "train_error")
             )
             axis.plot([x, x], [test, train], color=colour, linewidth=0.8, alpha=0.5)
             axis.plot(x, test, marker=marker, color=colour, markersize=8, linestyle="none")
-            axis.plot(x, train, marker=marker, color=colour, markersize=8, linestyle="none", fillstyle="none")
+            axis.plot(
+                x,
+                train,
+                marker=marker,
+                color=colour,
+                markersize=8,
+                linestyle="none",
+                fillstyle="none",
+            )
             ends[network] = (x, test)
         axis.set_xscale("log")
         low, high = axis.get_ylim()
         heights = spread([height for _, height in ends.values()], 0.045 * (high - low))
         for (network, end), height in zip(ends.items(), heights, strict=True):
-            line = {"arrowstyle": "-", "color": style_of(network)[0], "linewidth": 0.6, "alpha": 0.6}
+            line = {
+                "arrowstyle": "-",
+                "color": style_of(network)[0],
+                "linewidth": 0.6,
+                "alpha": 0.6,
+            }
             label = name_of(network).replace(", half width", "")
-            axis.annotate(label, end, (1.03, height), textcoords=axis.get_yaxis_transform(), arrowprops=line, fontsize=8, va="center")
+            axis.annotate(
+                label,
+                end,
+                (1.03, height),
+                textcoords=axis.get_yaxis_transform(),
+                arrowprops=line,
+                fontsize=8,
+                va="center",
+            )
         axis.set_xlabel(f"{name} (logarithmic)")
     axes[0].set_ylabel("error (%)")
     handles = [
         Line2D([], [], color="grey", marker="o", linestyle="none", label="test"),
-        Line2D([], [], color="grey", marker="o", linestyle="none", fillstyle="none", label="training (running: augmented, dropout on)"),
+        Line2D(
+            [],
+            [],
+            color="grey",
+            marker="o",
+            linestyle="none",
+            fillstyle="none",
+            label="training (running: augmented, dropout on)",
+        ),
     ]
     axes[0].legend(handles=handles, loc="best", fontsize=8)
-    figure.suptitle(f"Error against size and work\n{label_of([row for rows in lineage.values() for row in rows])}", fontsize=11)
+    figure.suptitle(
+        f"Error against size and work\n{label_of([row for rows in lineage.values() for row in rows])}",
+        fontsize=11,
+    )
     return figure
 
 
 def style_of(network: str) -> tuple[str, str]:
     """Colour and marker of a network's family."""
-    return next((style for family, style in STYLES.items() if network.startswith(family)), OTHER_STYLE)
+    return next(
+        (style for family, style in STYLES.items() if network.startswith(family)), OTHER_STYLE
+    )
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:
@@ -87,16 +134,27 @@ def vgg_figure(lineage: Lineage) -> Figure:
     """Error of the VGG networks without normalisation against depth, training and test; means over seeds."""
     there = {network: records for network in VGG if (records := lineage.get(network))}
     figure, axis = plt.subplots(figsize=(5.6, 4.2), layout="constrained")
-    for measure, name, fill in (("test_error", "test", "full"), ("train_error", "training (running)", "none")):
-        values = [100 * statistics.fmean(error(record, measure) for record in records) for records in there.values()]
+    for measure, name, fill in (
+        ("test_error", "test", "full"),
+        ("train_error", "training (running)", "none"),
+    ):
+        values = [
+            100 * statistics.fmean(error(record, measure) for record in records)
+            for records in there.values()
+        ]
         depths = [records[0].depth for records in there.values()]
         colour, marker = STYLES["vgg"]
-        axis.plot(depths, values, color=colour, marker=marker, markersize=8, fillstyle=fill, label=name)
+        axis.plot(
+            depths, values, color=colour, marker=marker, markersize=8, fillstyle=fill, label=name
+        )
     axis.set_xticks([records[0].depth for records in there.values()])
     axis.set_xlabel("depth (weighted layers in the paper's count)")
     axis.set_ylabel("error (%)")
     axis.legend(loc="best", fontsize=9)
-    axis.set_title(f"VGG at half width\n{label_of([row for rows in there.values() for row in rows])}", fontsize=11)
+    axis.set_title(
+        f"VGG at half width\n{label_of([row for rows in there.values() for row in rows])}",
+        fontsize=11,
+    )
     return figure
 
 
@@ -109,7 +167,11 @@ def readme(lineage: Lineage) -> str:
         "Generated from the networks' `runs.csv` by `make figures`; not edited by hand.",
         "",
         "![error against parameters and multiply-adds](figures/error.png)",
-        *(["", "![VGG: error against depth](figures/vgg.png)"] if sum(network in lineage for network in VGG) > 1 else []),
+        *(
+            ["", "![VGG: error against depth](figures/vgg.png)"]
+            if sum(network in lineage for network in VGG) > 1
+            else []
+        ),
         "",
         *judged(check(lineage)),
         "",

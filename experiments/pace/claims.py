@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.tables import read_folders, require_same_images
-from experiments.text import columns, tell
-from plainres.record import CurvePoint, Record, read_curves
+from experiments.judging.pairs import read_folders, require_same_images
+from experiments.reporting.text import columns, tell
+from plainres.records.schema import CurvePoint, Record, read_curves
 
 TARGETS = (0.30, 0.25)
 DEEPER, SHALLOWER = 110, 20
@@ -57,26 +57,45 @@ def read_paces(folder: Path) -> list[Pace]:
     for setting, records in found.items():
         curves = read_curves(folder / setting)
         for record in records:
-            points = [point for point in curves if (point.arm, point.depth, point.seed) == (record.arm, record.depth, record.seed)]
+            points = [
+                point
+                for point in curves
+                if (point.arm, point.depth, point.seed) == (record.arm, record.depth, record.seed)
+            ]
             paces.append(pace_of(setting, record, points))
     return sorted(paces, key=_order)
 
 
 def _order(pace: Pace) -> tuple[int, float, float]:
     last, error = pace.seconds_to[-1], pace.record.train_error
-    return pace.record.depth, float("inf") if last is None else last, 1.0 if error is None else error
+    return (
+        pace.record.depth,
+        float("inf") if last is None else last,
+        1.0 if error is None else error,
+    )
 
 
 def table(paces: Sequence[Pace]) -> list[list[str]]:
     """One line a cell under a row of headings; seconds of one core where the record says one thread."""
     heads = [f"seconds to {100 * target:g} %" for target in TARGETS]
-    lines = [["depth", "setting", "seed", *heads, "final train_error", "seconds in all", "threads", "on"]]
+    lines = [
+        ["depth", "setting", "seed", *heads, "final train_error", "seconds in all", "threads", "on"]
+    ]
     for pace in paces:
         record = pace.record
         error = record.status if record.train_error is None else f"{100 * record.train_error:.2f} %"
         seconds = ["never" if value is None else f"{value:.0f}" for value in pace.seconds_to]
         lines.append(
-            [str(record.depth), pace.setting, str(record.seed), *seconds, error, f"{record.seconds:.0f}", str(record.threads), pace.machine]
+            [
+                str(record.depth),
+                pace.setting,
+                str(record.seed),
+                *seconds,
+                error,
+                f"{record.seconds:.0f}",
+                str(record.threads),
+                pace.machine,
+            ]
         )
     return lines
 
@@ -88,15 +107,38 @@ def summary(paces: Sequence[Pace]) -> str:
     for depth, machine in sorted({(pace.record.depth, pace.machine) for pace in paces}):
         where = f" on {machine}" if len(machines) > 1 else ""
         for number, target in enumerate(TARGETS):
-            reached = [(pace.seconds_to[number], pace.setting) for pace in paces if (pace.record.depth, pace.machine) == (depth, machine)]
-            soonest = min(((seconds, setting) for seconds, setting in reached if seconds is not None), default=None)
-            told = "no setting got there" if soonest is None else f"soonest is {soonest[1]}, after {soonest[0]:.0f} seconds"
-            lines.append(f"- residual-{depth} to {100 * target:g} % running training error{where}: {told}")
-    errors = {(pace.setting, pace.record.depth): pace.record.train_error for pace in paces if pace.record.train_error is not None}
-    both = sorted({setting for setting, depth in errors if depth == DEEPER and (setting, SHALLOWER) in errors})
+            reached = [
+                (pace.seconds_to[number], pace.setting)
+                for pace in paces
+                if (pace.record.depth, pace.machine) == (depth, machine)
+            ]
+            soonest = min(
+                ((seconds, setting) for seconds, setting in reached if seconds is not None),
+                default=None,
+            )
+            told = (
+                "no setting got there"
+                if soonest is None
+                else f"soonest is {soonest[1]}, after {soonest[0]:.0f} seconds"
+            )
+            lines.append(
+                f"- residual-{depth} to {100 * target:g} % running training error{where}: {told}"
+            )
+    errors = {
+        (pace.setting, pace.record.depth): pace.record.train_error
+        for pace in paces
+        if pace.record.train_error is not None
+    }
+    both = sorted(
+        {setting for setting, depth in errors if depth == DEEPER and (setting, SHALLOWER) in errors}
+    )
     if both:
-        better = [setting for setting in both if errors[setting, DEEPER] < errors[setting, SHALLOWER]]
-        lines.append(f"- residual-{DEEPER} ends below residual-{SHALLOWER} in: {', '.join(better) or 'none'} (of {', '.join(both)})")
+        better = [
+            setting for setting in both if errors[setting, DEEPER] < errors[setting, SHALLOWER]
+        ]
+        lines.append(
+            f"- residual-{DEEPER} ends below residual-{SHALLOWER} in: {', '.join(better) or 'none'} (of {', '.join(both)})"
+        )
     else:
         lines.append(f"- residual-{DEEPER} beside residual-{SHALLOWER}: not measured")
     return "\n".join(lines)
@@ -109,7 +151,9 @@ def _report(folder: Path) -> tuple[list[str], int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints table and summary; 2 and one line where there is nothing to judge."""
-    return tell(_report, "How soon residual networks reach a training error.", "results/pace", arguments)
+    return tell(
+        _report, "How soon residual networks reach a training error.", "results/pace", arguments
+    )
 
 
 if __name__ == "__main__":

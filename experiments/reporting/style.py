@@ -12,10 +12,10 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments import verdict
-from experiments.text import seeds_of
-from experiments.verdict import Claim
-from plainres.record import Record, write_text
+from experiments.judging import verdict
+from experiments.judging.verdict import Claim
+from experiments.reporting.text import seeds_of
+from plainres.records.schema import Record, write_text
 
 STYLE: Any = {
     "axes.grid": True,
@@ -34,7 +34,10 @@ def save(figure: Figure, path: Path) -> list[Path]:
     """Writes `path`.png and .svg without anything that differs from run to run, and closes the figure."""
     path.parent.mkdir(exist_ok=True)
     written = []
-    for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None, "Creator": None})):
+    for suffix, metadata in (
+        (".png", {"Software": None}),
+        (".svg", {"Date": None, "Creator": None}),
+    ):
         written.append(path.with_name(path.name + suffix))
         figure.savefig(written[-1], metadata=metadata)
     plt.close(figure)
@@ -48,7 +51,11 @@ def publish(folder: Path, figures: Mapping[str, Callable[[], Figure]], readme: s
         What it wrote.
     """
     with plt.rc_context(STYLE):
-        written = [path for name, draw in figures.items() for path in save(draw(), folder / "figures" / name)]
+        written = [
+            path
+            for name, draw in figures.items()
+            for path in save(draw(), folder / "figures" / name)
+        ]
     path = folder / "README.md"
     write_text(path, readme)
     return [*written, path]
@@ -64,7 +71,14 @@ def judged(claims: Sequence[Claim]) -> list[str]:
     """Verdicts as a Markdown table; where there are several seeds, folded away below it what they rest on."""
     lines = markdown(verdict.rows(claims))
     if verdict.rests_on_several(claims):
-        lines += ["", "<details><summary>Intervals and p values</summary>", "", *markdown(verdict.details(claims)), "", "</details>"]
+        lines += [
+            "",
+            "<details><summary>Intervals and p values</summary>",
+            "",
+            *markdown(verdict.details(claims)),
+            "",
+            "</details>",
+        ]
     return lines
 
 
@@ -83,8 +97,12 @@ def label_with(records: Sequence[Record], shared: str) -> str:
 
 def measured_on(records: Sequence[Record]) -> str:
     """Commits, machines and versions as a sentence."""
-    commits = sorted({row.commit[:12] + ("" if row.clean else " (tree not clean)") for row in records})
-    machines = sorted({f"{row.processor}, {row.precision}{_kernels(row)}, torch {row.torch}" for row in records})
+    commits = sorted(
+        {row.commit[:12] + ("" if row.clean else " (tree not clean)") for row in records}
+    )
+    machines = sorted(
+        {f"{row.processor}, {row.precision}{_kernels(row)}, torch {row.torch}" for row in records}
+    )
     return f"Measured at commit {', '.join(commits)} on {'; '.join(machines)}."
 
 
@@ -92,7 +110,9 @@ def _kernels(row: Record) -> str:
     return "" if row.kernels in ("", "library") else f", {row.kernels} kernels"
 
 
-def regenerate(make: Callable[[Path], list[Path]], what: str, arguments: Sequence[str] | None = None) -> int:
+def regenerate(
+    make: Callable[[Path], list[Path]], what: str, arguments: Sequence[str] | None = None
+) -> int:
     """A command that makes the reports of the folders it is given; 1 and one line where one has no usable tables.
 
     Args:
@@ -100,7 +120,9 @@ def regenerate(make: Callable[[Path], list[Path]], what: str, arguments: Sequenc
         what: the kind of folder, for the command's help.
         arguments: None for those of the process.
     """
-    parser = argparse.ArgumentParser(description="Figures and README of results folders, from their committed tables.")
+    parser = argparse.ArgumentParser(
+        description="Figures and README of results folders, from their committed tables."
+    )
     parser.add_argument("folders", type=Path, nargs="+", help=what)
     for folder in parser.parse_args(arguments).folders:
         try:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from plainres.record import Record
+from plainres.records.schema import Record
 
 
 def columns(rows: Sequence[Sequence[str]], left: bool = False) -> list[str]:
@@ -16,7 +16,10 @@ def columns(rows: Sequence[Sequence[str]], left: bool = False) -> list[str]:
     """
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     side = str.ljust if left else str.rjust
-    return ["  ".join(side(text, width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [
+        "  ".join(side(text, width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def seeds_of(records: Sequence[Record]) -> str:
@@ -28,7 +31,12 @@ def seeds_of(records: Sequence[Record]) -> str:
     return f"{most} seed{'s' * (most != 1)}" if fewest == most else f"{fewest} to {most} seeds"
 
 
-def tell(report: Callable[[Path], tuple[list[str], int]], question: str, what: str, arguments: Sequence[str] | None = None) -> int:
+def tell(
+    report: Callable[[Path], tuple[list[str], int]],
+    question: str,
+    what: str,
+    arguments: Sequence[str] | None = None,
+) -> int:
     """A command that prints what is known of one folder; 2 and one line where that is nothing.
 
     Args:

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.depth.claims import MARGIN, counted
-from experiments.tables import read_folders, require_same_images
-from experiments.text import columns, tell
-from plainres.record import CONFIG_FILE, Record, config_differences, read_json
+from experiments.judging.pairs import read_folders, require_same_images
+from experiments.reporting.text import columns, tell
+from plainres.records.schema import CONFIG_FILE, Record, config_differences, read_json
 
 BASELINE = "baseline"
 SHALLOW, DEEP = 20, 56
 NOT_A_CHOICE = ("protocol.name",)
-FOLLOWS = {"protocol.batch_size": ("protocol.iterations", "protocol.schedule.warmup_iterations")}  # what a choice brings with it
+FOLLOWS = {
+    "protocol.batch_size": ("protocol.iterations", "protocol.schedule.warmup_iterations")
+}  # what a choice brings with it
 
 
 @dataclass(frozen=True)
@@ -82,22 +84,47 @@ def read_rows(folder: Path) -> tuple[list[Row], list[Record]]:
     baseline = read_json(folder / BASELINE / CONFIG_FILE) or {}
     rows = [Row(BASELINE, "–", _errors(found[BASELINE]))]
     if any(record.arm == "projection" for record in found[BASELINE]):
-        rows.append(Row("projection", "shortcut: zero_pad → projection", _errors(found[BASELINE]), cured_by="projection"))
+        rows.append(
+            Row(
+                "projection",
+                "shortcut: zero_pad → projection",
+                _errors(found[BASELINE]),
+                cured_by="projection",
+            )
+        )
     for name, records in found.items():
         if name != BASELINE:
-            rows.append(Row(name, _change(baseline, read_json(folder / name / CONFIG_FILE) or {}), _errors(records)))
+            rows.append(
+                Row(
+                    name,
+                    _change(baseline, read_json(folder / name / CONFIG_FILE) or {}),
+                    _errors(records),
+                )
+            )
     return rows, [record for records in found.values() for record in records]
 
 
 def _errors(records: Sequence[Record]) -> dict[tuple[str, int], float]:
     cells = dict.fromkeys((record.arm, record.depth) for record in records)
-    return {cell: statistics.fmean(counted(record) for record in records if (record.arm, record.depth) == cell) for cell in cells}
+    return {
+        cell: statistics.fmean(
+            counted(record) for record in records if (record.arm, record.depth) == cell
+        )
+        for cell in cells
+    }
 
 
 def _change(baseline: dict, setting: dict) -> str:
     differences = {line.split(":")[0]: line for line in config_differences(baseline, setting)}
-    followers = [name for chosen, brought in FOLLOWS.items() if chosen in differences for name in brought]
-    return "; ".join(line for name, line in differences.items() if name not in (*NOT_A_CHOICE, *followers)) or "nothing"
+    followers = [
+        name for chosen, brought in FOLLOWS.items() if chosen in differences for name in brought
+    ]
+    return (
+        "; ".join(
+            line for name, line in differences.items() if name not in (*NOT_A_CHOICE, *followers)
+        )
+        or "nothing"
+    )
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -119,11 +146,37 @@ def summary(rows: Sequence[Row]) -> str:
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
     """One line a setting, errors in per cent, rises in points; under a row of headings."""
-    lines = [["setting", "change", "plain 20", "plain 56", "residual 20", "residual 56", "degrades", "smaller", "gone"]]
+    lines = [
+        [
+            "setting",
+            "change",
+            "plain 20",
+            "plain 56",
+            "residual 20",
+            "residual 56",
+            "degrades",
+            "smaller",
+            "gone",
+        ]
+    ]
     for row in rows:
-        errors = [row.errors.get((arm, depth)) for arm in ("plain", row.cured_by) for depth in (SHALLOW, DEEP)]
-        seen = [{True: "yes", False: "no", None: "–"}[value] for value in (row.degrades, row.smaller, row.gone)]
-        lines.append([row.name, row.change, *("–" if error is None else f"{100 * error:.2f}" for error in errors), *seen])
+        errors = [
+            row.errors.get((arm, depth))
+            for arm in ("plain", row.cured_by)
+            for depth in (SHALLOW, DEEP)
+        ]
+        seen = [
+            {True: "yes", False: "no", None: "–"}[value]
+            for value in (row.degrades, row.smaller, row.gone)
+        ]
+        lines.append(
+            [
+                row.name,
+                row.change,
+                *("–" if error is None else f"{100 * error:.2f}" for error in errors),
+                *seen,
+            ]
+        )
     return lines
 
 
@@ -134,7 +187,12 @@ def _report(folder: Path) -> tuple[list[str], int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints table and summary; 2 and one line where there is nothing to judge."""
-    return tell(_report, "Whether degradation and its cure hang on one choice.", "results/robustness", arguments)
+    return tell(
+        _report,
+        "Whether degradation and its cure hang on one choice.",
+        "results/robustness",
+        arguments,
+    )
 
 
 if __name__ == "__main__":

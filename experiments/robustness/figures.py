@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.depth.figures import ARM_STYLES
-from experiments.report import label_with, markdown, measured_on, publish, regenerate
+from experiments.reporting.style import label_with, markdown, measured_on, publish, regenerate
 from experiments.robustness.claims import BASELINE, DEEP, SHALLOW, Row, read_rows, summary, table
-from plainres.record import Record
+from plainres.records.schema import Record
 
 
 def label_of(records: Sequence[Record]) -> str:
@@ -25,17 +25,39 @@ def rises_figure(rows: Sequence[Row], records: Sequence[Record]) -> Figure:
     """One line a setting and arm, from the error of the shallow network to that of the deep one."""
     figure, axis = plt.subplots(figsize=(8, 0.5 + 0.55 * len(rows)), layout="constrained")
     for place, row in enumerate(rows):
-        for offset, (arm, style) in zip((0.14, -0.14), (("plain", "plain"), (row.cured_by, "residual")), strict=True):
+        for offset, (arm, style) in zip(
+            (0.14, -0.14), (("plain", "plain"), (row.cured_by, "residual")), strict=True
+        ):
             colour, marker, _ = ARM_STYLES[style]
-            points = [100 * row.errors[arm, depth] for depth in (SHALLOW, DEEP) if (arm, depth) in row.errors]
+            points = [
+                100 * row.errors[arm, depth]
+                for depth in (SHALLOW, DEEP)
+                if (arm, depth) in row.errors
+            ]
             y = -place + offset
-            axis.plot(points, [y] * len(points), linestyle="-", marker=marker, color=colour, markersize=6, markevery=[0], linewidth=1.6)
+            axis.plot(
+                points,
+                [y] * len(points),
+                linestyle="-",
+                marker=marker,
+                color=colour,
+                markersize=6,
+                markevery=[0],
+                linewidth=1.6,
+            )
             if len(points) == 2:
-                axis.plot(points[1], y, marker=marker, color=colour, markersize=6, markerfacecolor="white")
-    axis.set_yticks([-place for place in range(len(rows))], [row.name.replace("_", " ") for row in rows])
+                axis.plot(
+                    points[1], y, marker=marker, color=colour, markersize=6, markerfacecolor="white"
+                )
+    axis.set_yticks(
+        [-place for place in range(len(rows))], [row.name.replace("_", " ") for row in rows]
+    )
     axis.set_xlabel(f"running training error (%): {SHALLOW} layers filled, {DEEP} layers open")
     names = {"plain": "plain", "residual": "with shortcuts"}
-    handles = [Line2D([], [], color=ARM_STYLES[arm][0], marker=ARM_STYLES[arm][1], label=name) for arm, name in names.items()]
+    handles = [
+        Line2D([], [], color=ARM_STYLES[arm][0], marker=ARM_STYLES[arm][1], label=name)
+        for arm, name in names.items()
+    ]
     axis.legend(handles=handles, loc="best", fontsize=9)
     axis.set_title(f"One choice changed at a time\n{label_of(records)}", fontsize=11)
     return figure

@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments import verdict
 from experiments.depth.claims import MARGIN, counted
-from experiments.inference import Criterion
-from experiments.text import columns
-from experiments.verdict import INCONCLUSIVE, Claim
-from plainres.record import CONFIG_FILE, Record, read_json, read_runs
+from experiments.judging import verdict
+from experiments.judging.inference import Criterion
+from experiments.judging.verdict import INCONCLUSIVE, Claim
+from experiments.reporting.text import columns
+from plainres.records.schema import CONFIG_FILE, Record, read_json, read_runs
 
 # Arm → name, in the order in which tables have them
 ARMS = {
@@ -52,7 +52,9 @@ def read_shortcuts(folder: Path) -> list[Record]:
     """
     found = read_runs(folder)
     if not found:
-        raise ValueError(f"no records in {folder}; make sweep-shortcuts PROTOCOL={folder.name} measures them")
+        raise ValueError(
+            f"no records in {folder}; make sweep-shortcuts PROTOCOL={folder.name} measures them"
+        )
     found += lent(folder)
     order = [*ARMS, *(record.arm for record in found)]
     return sorted(found, key=lambda record: (order.index(record.arm), record.depth, record.seed))
@@ -72,11 +74,16 @@ def lent(folder: Path) -> list[Record]:
     if config is None or config != read_json(depth_folder(folder) / CONFIG_FILE):
         return []
     own = read_runs(folder)
-    there, like = {record.cell for record in own}, {(record.data_fingerprint, record.precision) for record in own}
+    there, like = (
+        {record.cell for record in own},
+        {(record.data_fingerprint, record.precision) for record in own},
+    )
     return [
         record
         for record in read_runs(depth_folder(folder))
-        if record.depth in DEPTHS and record.cell not in there and (record.data_fingerprint, record.precision) in like
+        if record.depth in DEPTHS
+        and record.cell not in there
+        and (record.data_fingerprint, record.precision) in like
     ]
 
 
@@ -113,7 +120,9 @@ def _less(cells: Cells, statement: str, better: str, worse: str) -> Claim:
         return _lacking(cells, statement, wanted)
     differences = [
         statistics.fmean(
-            _error(cells, worse, depth, seed, "test_error") - _error(cells, better, depth, seed, "test_error") for depth in DEPTHS
+            _error(cells, worse, depth, seed, "test_error")
+            - _error(cells, better, depth, seed, "test_error")
+            for depth in DEPTHS
         )
         for seed in seeds
     ]
@@ -132,7 +141,11 @@ def _not_essential(cells: Cells) -> Claim:
         spreads.append(max(errors) - min(errors))
         gains.append(_error(cells, "plain", DEEPEST, seed) - max(errors))
     excess = tuple(spread - ESSENTIAL * gain for spread, gain in zip(spreads, gains, strict=True))
-    criterion = Criterion(f"spread of A, B, C at {DEEPEST} - {ESSENTIAL:g} × what the worst of them gains on plain", excess, above=False)
+    criterion = Criterion(
+        f"spread of A, B, C at {DEEPEST} - {ESSENTIAL:g} × what the worst of them gains on plain",
+        excess,
+        above=False,
+    )
     spread, gain = (100 * statistics.fmean(values) for values in (spreads, gains))
     seen = f"at {DEEPEST} layers they lie within {spread:.2f} points of each other; plain lies {gain:.2f} points above"
     return verdict.judge(STATEMENTS[3], [criterion], seen)
@@ -143,7 +156,10 @@ def _broken(cells: Cells) -> Claim:
     seeds = _seeds(cells, wanted)
     if not seeds:
         return _lacking(cells, STATEMENTS[4], wanted)
-    criteria = [_rise(cells, seeds, "scaled", DEPTHS[0], DEEPEST), _excess(cells, seeds, "scaled", "residual")]
+    criteria = [
+        _rise(cells, seeds, "scaled", DEPTHS[0], DEEPEST),
+        _excess(cells, seeds, "scaled", "residual"),
+    ]
     return verdict.judge(STATEMENTS[4], criteria, _seen(criteria))
 
 
@@ -152,19 +168,28 @@ def _between(cells: Cells) -> Claim:
     seeds = _seeds(cells, wanted)
     if not seeds:
         return _lacking(cells, STATEMENTS[5], wanted)
-    criteria = [_excess(cells, seeds, "plain", "every_second"), _excess(cells, seeds, "every_second", "residual")]
+    criteria = [
+        _excess(cells, seeds, "plain", "every_second"),
+        _excess(cells, seeds, "every_second", "residual"),
+    ]
     return verdict.judge(STATEMENTS[5], criteria, _seen(criteria))
 
 
-def _rise(cells: Cells, seeds: Sequence[int], arm: str, shallower: int, deeper: int, above: bool = True) -> Criterion:
+def _rise(
+    cells: Cells, seeds: Sequence[int], arm: str, shallower: int, deeper: int, above: bool = True
+) -> Criterion:
     """An arm's error rises from one depth to another by more than the margin; or not, with `above` False."""
-    rises = tuple(_error(cells, arm, deeper, seed) - _error(cells, arm, shallower, seed) for seed in seeds)
+    rises = tuple(
+        _error(cells, arm, deeper, seed) - _error(cells, arm, shallower, seed) for seed in seeds
+    )
     return Criterion(f"{arm} {shallower} → {deeper}", rises, MARGIN, above)
 
 
 def _excess(cells: Cells, seeds: Sequence[int], worse: str, better: str) -> Criterion:
     """At the deepest, one arm errs more than another by more than the margin."""
-    differences = tuple(_error(cells, worse, DEEPEST, seed) - _error(cells, better, DEEPEST, seed) for seed in seeds)
+    differences = tuple(
+        _error(cells, worse, DEEPEST, seed) - _error(cells, better, DEEPEST, seed) for seed in seeds
+    )
     return Criterion(f"{worse} - {better} at {DEEPEST}", differences, MARGIN)
 
 
@@ -176,8 +201,14 @@ def _seeds(cells: Cells, wanted: Sequence[tuple[str, int]]) -> list[int]:
 def _lacking(cells: Cells, statement: str, wanted: Sequence[tuple[str, int]]) -> Claim:
     seeds = {pair: sorted(seed for *cell, seed in cells if tuple(cell) == pair) for pair in wanted}
     missing = [f"{arm}-{depth}" for (arm, depth), there in seeds.items() if not there]
-    told = "; ".join(f"{arm}-{depth} has {', '.join(map(str, there))}" for (arm, depth), there in seeds.items())
-    return Claim(statement, INCONCLUSIVE, f"missing: {', '.join(missing) or f'a seed that all have ({told})'}")
+    told = "; ".join(
+        f"{arm}-{depth} has {', '.join(map(str, there))}" for (arm, depth), there in seeds.items()
+    )
+    return Claim(
+        statement,
+        INCONCLUSIVE,
+        f"missing: {', '.join(missing) or f'a seed that all have ({told})'}",
+    )
 
 
 def _error(cells: Cells, arm: str, depth: int, seed: int, measure: str = "train_error") -> float:
@@ -185,7 +216,9 @@ def _error(cells: Cells, arm: str, depth: int, seed: int, measure: str = "train_
 
 
 def _seen(criteria: Sequence[Criterion]) -> str:
-    return ", ".join(f"{criterion.name}: {verdict.points(criterion.mean)}" for criterion in criteria)
+    return ", ".join(
+        f"{criterion.name}: {verdict.points(criterion.mean)}" for criterion in criteria
+    )
 
 
 def table(records: Sequence[Record]) -> list[list[str]]:
@@ -193,18 +226,42 @@ def table(records: Sequence[Record]) -> list[list[str]]:
 
     Seconds are of one machine, that which most lines have, because those of different ones do not compare.
     """
-    machines = Counter(machine for *_, machine in {(record.arm, record.depth, _machine(record)) for record in records})
-    machine = max(machines, key=lambda candidate: (machines[candidate], candidate)) if machines else None
-    lines = [["shortcut", "depth", "training error", "test error", "parameters", "multiply-adds", "seconds/iteration", "seeds"]]
+    machines = Counter(
+        machine
+        for *_, machine in {(record.arm, record.depth, _machine(record)) for record in records}
+    )
+    machine = (
+        max(machines, key=lambda candidate: (machines[candidate], candidate)) if machines else None
+    )
+    lines = [
+        [
+            "shortcut",
+            "depth",
+            "training error",
+            "test error",
+            "parameters",
+            "multiply-adds",
+            "seconds/iteration",
+            "seeds",
+        ]
+    ]
     for arm, depth in dict.fromkeys((record.arm, record.depth) for record in records):
         rows = [record for record in records if (record.arm, record.depth) == (arm, depth)]
-        work = next((record.num_multiply_adds for record in rows if record.num_multiply_adds is not None), None)
-        paces = [record.seconds / record.iterations for record in rows if _machine(record) == machine]
+        work = next(
+            (record.num_multiply_adds for record in rows if record.num_multiply_adds is not None),
+            None,
+        )
+        paces = [
+            record.seconds / record.iterations for record in rows if _machine(record) == machine
+        ]
         lines.append(
             [
                 ARMS.get(arm, arm),
                 str(depth),
-                *(_mean([counted(record, measure) for record in rows]) for measure in ("train_error", "test_error")),
+                *(
+                    _mean([counted(record, measure) for record in rows])
+                    for measure in ("train_error", "test_error")
+                ),
                 f"{rows[0].num_parameters:,}",
                 "–" if work is None else f"{work:,}",
                 f"{statistics.fmean(paces):.3f}" if paces else "–",

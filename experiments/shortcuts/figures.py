@@ -12,9 +12,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from experiments.depth.claims import counted
-from experiments.report import judged, label_of, markdown, measured_on, publish, regenerate
-from experiments.shortcuts.claims import ARMS, DEEPEST, check, depth_folder, lent, read_shortcuts, table
-from plainres.record import CurvePoint, Record, read_curves
+from experiments.reporting.style import judged, label_of, markdown, measured_on, publish, regenerate
+from experiments.shortcuts.claims import (
+    ARMS,
+    DEEPEST,
+    check,
+    depth_folder,
+    lent,
+    read_shortcuts,
+    table,
+)
+from plainres.records.schema import CurvePoint, Record, read_curves
 
 # Okabe and Ito's palette; the markers repeat what the colours say
 STYLES = {
@@ -33,7 +41,9 @@ def depth_figure(records: Sequence[Record]) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(10.5, 4.4), sharey=True, layout="constrained")
     depths = sorted({record.depth for record in records})
     lowest = 100.0
-    for axis, measure, name in zip(axes, ("train_error", "test_error"), ("running training error", "test error"), strict=True):
+    for axis, measure, name in zip(
+        axes, ("train_error", "test_error"), ("running training error", "test error"), strict=True
+    ):
         for arm in dict.fromkeys(record.arm for record in records):
             colour, marker = STYLES.get(arm, OTHER_STYLE)
             values: dict[int, list[float]] = defaultdict(list)
@@ -41,10 +51,27 @@ def depth_figure(records: Sequence[Record]) -> Figure:
                 if record.arm == arm:
                     values[record.depth].append(100 * counted(record, measure))
             for depth, column in values.items():
-                axis.plot([depth] * len(column), column, linestyle="none", marker=marker, color=colour, alpha=0.35, markersize=6)
+                axis.plot(
+                    [depth] * len(column),
+                    column,
+                    linestyle="none",
+                    marker=marker,
+                    color=colour,
+                    alpha=0.35,
+                    markersize=6,
+                )
             means = [statistics.fmean(column) for column in values.values()]
-            lowest = min([lowest, *(value for column in values.values() for value in column if value > 0)])
-            axis.plot(list(values), means, color=colour, marker=marker, markersize=4, label=ARMS.get(arm, arm))
+            lowest = min(
+                [lowest, *(value for column in values.values() for value in column if value > 0)]
+            )
+            axis.plot(
+                list(values),
+                means,
+                color=colour,
+                marker=marker,
+                markersize=4,
+                label=ARMS.get(arm, arm),
+            )
         axis.set_title(name)
         axis.set_xlabel("depth (weighted layers)")
         axis.set_xscale("log")
@@ -67,13 +94,23 @@ def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Fi
     shown = [record for record in records if record.depth == DEEPEST]
     labelled = set()
     for record in shown:
-        points = [point for point in curves if (point.arm, point.depth, point.seed) == (record.arm, record.depth, record.seed)]
+        points = [
+            point
+            for point in curves
+            if (point.arm, point.depth, point.seed) == (record.arm, record.depth, record.seed)
+        ]
         if points:
             label = None if record.arm in labelled else ARMS.get(record.arm, record.arm)
             labelled.add(record.arm)
             colour, _ = STYLES.get(record.arm, OTHER_STYLE)
             errors = [100 * point.train_error for point in points]
-            axis.plot([point.iteration for point in points], errors, color=colour, linewidth=1.3, label=label)
+            axis.plot(
+                [point.iteration for point in points],
+                errors,
+                color=colour,
+                linewidth=1.3,
+                label=label,
+            )
     axis.set_xlabel("iteration")
     axis.set_ylabel("running training error (%)")
     axis.set_ylim(0, 100)
@@ -98,7 +135,10 @@ def readme(records: Sequence[Record], taken: Sequence[Record]) -> str:
         "",
     ]
     if any(record.depth == DEEPEST for record in records):
-        lines += [f"![training error of {DEEPEST} layers against iteration](figures/curves.png)", ""]
+        lines += [
+            f"![training error of {DEEPEST} layers against iteration](figures/curves.png)",
+            "",
+        ]
     lines += [
         *judged(claims),
         "",
@@ -111,7 +151,10 @@ def readme(records: Sequence[Record], taken: Sequence[Record]) -> str:
     ]
     if taken:
         cells = ", ".join(record.cell for record in taken)
-        lines += [f"Taken from the depth experiment, which measured them under the same configuration, at another time: {cells}.", ""]
+        lines += [
+            f"Taken from the depth experiment, which measured them under the same configuration, at another time: {cells}.",
+            "",
+        ]
     lines += [measured_on(records)]
     return "\n".join(lines) + "\n"
 
@@ -126,7 +169,11 @@ def make(folder: Path) -> list[Path]:
     curves = read_curves(folder)
     if taken:
         cells = {(record.arm, record.depth, record.seed) for record in taken}
-        curves += [point for point in read_curves(depth_folder(folder)) if (point.arm, point.depth, point.seed) in cells]
+        curves += [
+            point
+            for point in read_curves(depth_folder(folder))
+            if (point.arm, point.depth, point.seed) in cells
+        ]
     figures = {"error_by_depth": partial(depth_figure, records)}
     if any(record.depth == DEEPEST for record in records):
         figures["curves"] = partial(curves_figure, records, curves)

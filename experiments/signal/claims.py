@@ -1,7 +1,7 @@
 """What flows forward and backward in plain and residual networks: `python -m experiments.signal.claims results/signal`.
 
 Each folder below results/signal is one scale with or without batch normalisation, <scale>-batch and <scale>-none. Values are compared
-within seeds, which share weights at the start and batches; how a verdict follows from them: experiments.verdict. Ratios are judged as
+within seeds, which share weights at the start and batches; how a verdict follows from them: experiments.judging.verdict. Ratios are judged as
 powers of ten. What is exactly 0 has none: a claim that needs it is inconclusive and names it, and no number is put in its place.
 """
 
@@ -15,11 +15,18 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments import verdict
-from experiments.inference import Criterion
-from experiments.text import columns, tell
-from experiments.verdict import INCONCLUSIVE, Claim
-from plainres.record import FINISHED, PROBES_TABLE, ProbePoint, Record, read_probes, read_runs
+from experiments.judging import verdict
+from experiments.judging.inference import Criterion
+from experiments.judging.verdict import INCONCLUSIVE, Claim
+from experiments.reporting.text import columns, tell
+from plainres.records.schema import (
+    FINISHED,
+    PROBES_TABLE,
+    ProbePoint,
+    Record,
+    read_probes,
+    read_runs,
+)
 
 SCALES = ("start", "start32", "start32_pytorch", "quick", "cpu")
 NORMS = ("batch", "none")
@@ -135,7 +142,11 @@ class Signal:
     def by_seed(self, wanted: Wanted) -> dict[int, float]:
         """Values of the seeds that were looked at; none of any where one look has no number: the others' mean would hide it."""
         values = self._values(wanted)
-        return {} if None in values.values() else {seed: value for seed, value in values.items() if value is not None}
+        return (
+            {}
+            if None in values.values()
+            else {seed: value for seed, value in values.items() if value is not None}
+        )
 
     def without_number(self, wanted: Wanted) -> list[int]:
         """Seeds that were looked at and have no number: exactly 0 where a logarithm is wanted, or not finite."""
@@ -163,14 +174,26 @@ def read_signals(folder: Path) -> list[Signal]:
     Raises:
         ValueError: nothing was, or a table is damaged.
     """
-    names = {path.parent.name.rpartition("-")[0] for norm in NORMS for path in folder.glob(f"*-{norm}/{PROBES_TABLE}")}
+    names = {
+        path.parent.name.rpartition("-")[0]
+        for norm in NORMS
+        for path in folder.glob(f"*-{norm}/{PROBES_TABLE}")
+    }
     if not names:
         raise ValueError(f"no probes in {folder}; make sweep-signal measures them")
     signals = []
-    for scale in sorted(names, key=lambda name: (SCALES.index(name) if name in SCALES else len(SCALES), name)):
-        folders = {norm: folder / f"{scale}-{norm}" for norm in NORMS if (folder / f"{scale}-{norm}" / PROBES_TABLE).exists()}
+    for scale in sorted(
+        names, key=lambda name: (SCALES.index(name) if name in SCALES else len(SCALES), name)
+    ):
+        folders = {
+            norm: folder / f"{scale}-{norm}"
+            for norm in NORMS
+            if (folder / f"{scale}-{norm}" / PROBES_TABLE).exists()
+        }
         records = {norm: read_runs(path) for norm, path in folders.items()}
-        signals.append(Signal(scale, records, {norm: read_probes(path) for norm, path in folders.items()}))
+        signals.append(
+            Signal(scale, records, {norm: read_probes(path) for norm, path in folders.items()})
+        )
     return signals
 
 
@@ -178,7 +201,11 @@ def check(signal: Signal) -> list[Claim]:
     """The claims about one scale; those about trained networks where they are trained. Corrected together where there are several seeds."""
     claims = [*_healthy(signal), _vanishing(signal), _shattering(signal)]
     if signal.trained:
-        claims += [_smaller_with_shortcuts(signal), _smaller_with_depth(signal), _affordable(signal)]
+        claims += [
+            _smaller_with_shortcuts(signal),
+            _smaller_with_depth(signal),
+            _affordable(signal),
+        ]
     return verdict.corrected(claims)
 
 
@@ -195,10 +222,14 @@ def _healthy(signal: Signal) -> list[Claim]:
         return [_missing(signal, statement, [*gains, *weights], what) for statement in statements]
     told = _told(gains, weights, values)
     claims = []
-    for statement, bound, seen in zip(statements, (VANISHED, EXPLODED), (told, f"{told}; {_beside(signal)}"), strict=True):
+    for statement, bound, seen in zip(
+        statements, (VANISHED, EXPLODED), (told, f"{told}; {_beside(signal)}"), strict=True
+    ):
         above = bound == VANISHED
         criteria = [_powers(_name(wanted), values[wanted], bound, above) for wanted in gains]
-        criteria.append(_powers(_between(weights), _differences(values, *reversed(weights)), bound, above))
+        criteria.append(
+            _powers(_between(weights), _differences(values, *reversed(weights)), bound, above)
+        )
         claims.append(verdict.judge(statement, criteria, seen))
     return claims
 
@@ -206,7 +237,11 @@ def _healthy(signal: Signal) -> list[Claim]:
 def _backward(signal: Signal, arm: str) -> tuple[list[Wanted], list[Wanted]]:
     """With batch normalisation: the gains of every depth at each look, and the weights' gradients of both ends, none without two depths."""
     depths = signal.depths("batch", arm)
-    gains = [Wanted(gradient_gain, "batch", arm, depth, at_end) for at_end in _looks(signal) for depth in depths]
+    gains = [
+        Wanted(gradient_gain, "batch", arm, depth, at_end)
+        for at_end in _looks(signal)
+        for depth in depths
+    ]
     return gains, [Wanted(weight_gradient, "batch", arm, depth) for depth in _ends(depths)]
 
 
@@ -227,7 +262,12 @@ def _vanishing(signal: Signal) -> Claim:
     weights = [Wanted(weight_gradient, "none", "plain", depth) for depth in ends]
     values = _values(signal, [*gains, *weights])
     if values is None:
-        return _missing(signal, statement, [*gains, *weights], "plain networks of two depths without batch normalisation")
+        return _missing(
+            signal,
+            statement,
+            [*gains, *weights],
+            "plain networks of two depths without batch normalisation",
+        )
     shallow, deep = gains
     criteria = [
         _powers(_name(deep), values[deep], VANISHED, above=False),
@@ -244,26 +284,41 @@ def _shattering(signal: Signal) -> Claim:
     wanted = [each for pair in pairs.values() for each in pair]
     values = _values(signal, wanted) if _ends(depths) else None
     if values is None:
-        return _missing(signal, statement, wanted, "both arms at two depths with batch normalisation")
+        return _missing(
+            signal, statement, wanted, "both arms at two depths with batch normalisation"
+        )
     shallow, deep = _ends(depths)
     fall = _differences(values, pairs[shallow][0], pairs[deep][0])
     criteria = [_number(f"correlation, plain-{shallow} - plain-{deep}", fall)]
     criteria += [
-        _number(f"correlation, residual-{depth} - plain-{depth}", _differences(values, *reversed(pair))) for depth, pair in pairs.items()
+        _number(
+            f"correlation, residual-{depth} - plain-{depth}", _differences(values, *reversed(pair))
+        )
+        for depth, pair in pairs.items()
     ]
-    return verdict.judge(statement, criteria, f"correlation of neighbours, {_arms_told(pairs, values)}")
+    return verdict.judge(
+        statement, criteria, f"correlation of neighbours, {_arms_told(pairs, values)}"
+    )
 
 
 def _smaller_with_shortcuts(signal: Signal) -> Claim:
     statement = "trained, with batch normalisation: responses are smaller with shortcuts (Figure 7)"
     depths = sorted(set(signal.depths("batch", "plain")) & set(signal.depths("batch", "residual")))
-    pairs = {depth: [Wanted(mean_response, "batch", arm, depth, at_end=True) for arm in ARMS] for depth in depths}
+    pairs = {
+        depth: [Wanted(mean_response, "batch", arm, depth, at_end=True) for arm in ARMS]
+        for depth in depths
+    }
     wanted = [each for pair in pairs.values() for each in pair]
     values = _values(signal, wanted)
     if values is None:
         return _missing(signal, statement, wanted, "both arms trained with batch normalisation")
-    criteria = [_number(f"plain-{depth} - residual-{depth}", _differences(values, *pair)) for depth, pair in pairs.items()]
-    return verdict.judge(statement, criteria, f"mean standard deviation, {_arms_told(pairs, values)}")
+    criteria = [
+        _number(f"plain-{depth} - residual-{depth}", _differences(values, *pair))
+        for depth, pair in pairs.items()
+    ]
+    return verdict.judge(
+        statement, criteria, f"mean standard deviation, {_arms_told(pairs, values)}"
+    )
 
 
 def _smaller_with_depth(signal: Signal) -> Claim:
@@ -272,9 +327,16 @@ def _smaller_with_depth(signal: Signal) -> Claim:
     wanted = [Wanted(mean_response, "batch", "residual", depth, at_end=True) for depth in ends]
     values = _values(signal, wanted)
     if values is None:
-        return _missing(signal, statement, wanted, "residual networks of two depths trained with batch normalisation")
+        return _missing(
+            signal,
+            statement,
+            wanted,
+            "residual networks of two depths trained with batch normalisation",
+        )
     criterion = _number(f"residual-{ends[0]} - residual-{ends[1]}", _differences(values, *wanted))
-    seen = ", ".join(f"residual-{each.depth} {_number_told(statistics.fmean(values[each]))}" for each in wanted)
+    seen = ", ".join(
+        f"residual-{each.depth} {_number_told(statistics.fmean(values[each]))}" for each in wanted
+    )
     return verdict.judge(statement, [criterion], f"mean standard deviation, {seen}")
 
 
@@ -286,7 +348,11 @@ def _affordable(signal: Signal) -> Claim:
     if not shares:
         return _missing(signal, statement, [], "networks that trained to their end")
     costliest = tuple(max(shares[seed]) for seed in sorted(shares))
-    return verdict.judge(statement, [_percent("looking, the costliest cell of a seed", costliest, AFFORDABLE, above=False)], cost(signal))
+    return verdict.judge(
+        statement,
+        [_percent("looking, the costliest cell of a seed", costliest, AFFORDABLE, above=False)],
+        cost(signal),
+    )
 
 
 def _spent(signal: Signal) -> list[tuple[int, float, float]]:
@@ -314,35 +380,59 @@ def _values(signal: Signal, wanted: Sequence[Wanted]) -> dict[Wanted, tuple[floa
     """The values of each, over the seeds that have all of them; None where there is no such seed, or nothing is wanted."""
     found = {each: signal.by_seed(each) for each in wanted}
     seeds = sorted(set.intersection(*(set(values) for values in found.values()))) if found else []
-    return {each: tuple(values[seed] for seed in seeds) for each, values in found.items()} if seeds else None
+    return (
+        {each: tuple(values[seed] for seed in seeds) for each, values in found.items()}
+        if seeds
+        else None
+    )
 
 
-def _differences(values: Mapping[Wanted, Sequence[float]], one: Wanted, other: Wanted) -> tuple[float, ...]:
+def _differences(
+    values: Mapping[Wanted, Sequence[float]], one: Wanted, other: Wanted
+) -> tuple[float, ...]:
     return tuple(a - b for a, b in zip(values[one], values[other], strict=True))
 
 
 def _missing(signal: Signal, statement: str, wanted: Sequence[Wanted], what: str) -> Claim:
-    lacking = {f"{each.arm}-{each.depth}": seeds for each in wanted if (seeds := signal.without_number(each))}
+    lacking = {
+        f"{each.arm}-{each.depth}": seeds
+        for each in wanted
+        if (seeds := signal.without_number(each))
+    }
     if not lacking:
         return Claim(statement, INCONCLUSIVE, f"missing: {what}")
-    told = "; ".join(f"{network} (seeds {', '.join(map(str, seeds))})" for network, seeds in lacking.items())
-    return Claim(statement, INCONCLUSIVE, f"no number to judge by: exactly 0 or not finite in {told}")
+    told = "; ".join(
+        f"{network} (seeds {', '.join(map(str, seeds))})" for network, seeds in lacking.items()
+    )
+    return Claim(
+        statement, INCONCLUSIVE, f"no number to judge by: exactly 0 or not finite in {told}"
+    )
 
 
 def _name(wanted: Wanted) -> str:
-    return f"second / last layer, {wanted.arm}-{wanted.depth}, {'end' if wanted.at_end else 'start'}"
+    return (
+        f"second / last layer, {wanted.arm}-{wanted.depth}, {'end' if wanted.at_end else 'start'}"
+    )
 
 
 def _between(ends: Sequence[Wanted]) -> str:
-    what = "second / last layer" if ends[0].measure is gradient_gain else "weights of the second layer"
+    what = (
+        "second / last layer" if ends[0].measure is gradient_gain else "weights of the second layer"
+    )
     return f"{what}, {ends[0].arm}-{ends[1].depth} / {ends[0].arm}-{ends[0].depth}, start"
 
 
-def _told(gains: Sequence[Wanted], weights: Sequence[Wanted], values: Mapping[Wanted, Sequence[float]]) -> str:
+def _told(
+    gains: Sequence[Wanted], weights: Sequence[Wanted], values: Mapping[Wanted, Sequence[float]]
+) -> str:
     """Gradient at the second layer over that at the last, network by network; that of the second layer's weights from end to end."""
     parts = []
     for at_end, name in ((False, "at the start"), (True, "at the end")):
-        told = [f"{each.arm}-{each.depth} {_factor(statistics.fmean(values[each]))}" for each in gains if each.at_end == at_end]
+        told = [
+            f"{each.arm}-{each.depth} {_factor(statistics.fmean(values[each]))}"
+            for each in gains
+            if each.at_end == at_end
+        ]
         if told:
             parts.append(f"{name} {', '.join(told)}")
     factor = _factor(statistics.fmean(_differences(values, *reversed(weights))))
@@ -350,9 +440,13 @@ def _told(gains: Sequence[Wanted], weights: Sequence[Wanted], values: Mapping[Wa
     return f"from the last layer to the second the gradient changes {'; '.join(parts)}; {between}"
 
 
-def _arms_told(pairs: Mapping[int, Sequence[Wanted]], values: Mapping[Wanted, Sequence[float]]) -> str:
+def _arms_told(
+    pairs: Mapping[int, Sequence[Wanted]], values: Mapping[Wanted, Sequence[float]]
+) -> str:
     def told(pair: Sequence[Wanted]) -> str:
-        return ", ".join(f"{each.arm} {_number_told(statistics.fmean(values[each]))}" for each in pair)
+        return ", ".join(
+            f"{each.arm} {_number_told(statistics.fmean(values[each]))}" for each in pair
+        )
 
     return "; ".join(f"{depth} layers: {told(pair)}" for depth, pair in pairs.items())
 
@@ -369,7 +463,11 @@ def _factor(power: float) -> str:
 def table(signal: Signal) -> list[list[str]]:
     """One line a network under a row of headings; means over seeds, those of ratios taken of their powers of ten."""
     heads = ["last response", "gradient second / last", "weight gradient", "correlation", "dead %"]
-    ends = ["end: mean response", "end: gradient second / last", "end: correlation", "end: dead %"] if signal.trained else []
+    ends = (
+        ["end: mean response", "end: gradient second / last", "end: correlation", "end: dead %"]
+        if signal.trained
+        else []
+    )
     lines = [["norm", "network", "seeds", *heads, *ends]]
     start: list[Measure] = [last_response, gradient_gain, weight_gradient, correlation, dead]
     end: list[Measure] = [mean_response, gradient_gain, correlation, dead] if signal.trained else []
@@ -379,7 +477,14 @@ def table(signal: Signal) -> list[list[str]]:
                 seeds = {cell[3] for cell in signal.looks if cell[:3] == (norm, arm, depth)}
                 wanted = [Wanted(measure, norm, arm, depth) for measure in start]
                 wanted += [Wanted(measure, norm, arm, depth, at_end=True) for measure in end]
-                lines.append([norm, f"{arm}-{depth}", str(len(seeds)), *(_cell(each.measure, signal.by_seed(each)) for each in wanted)])
+                lines.append(
+                    [
+                        norm,
+                        f"{arm}-{depth}",
+                        str(len(seeds)),
+                        *(_cell(each.measure, signal.by_seed(each)) for each in wanted),
+                    ]
+                )
     return lines
 
 
@@ -400,7 +505,10 @@ def cost(signal: Signal) -> str:
     if not spent:
         return "looking: no cell trained to its end"
     shares = [looked / rest for _, looked, rest in spent]
-    looked_in_all, rest_in_all = sum(looked for _, looked, _ in spent), sum(rest for _, _, rest in spent)
+    looked_in_all, rest_in_all = (
+        sum(looked for _, looked, _ in spent),
+        sum(rest for _, _, rest in spent),
+    )
     return (
         f"looking: {looked_in_all:.1f} seconds beside {rest_in_all:,.0f} of training and evaluation, {looked_in_all / rest_in_all:.2%} "
         f"(a cell: {min(shares):.2%} to {max(shares):.2%})"
@@ -412,7 +520,14 @@ def _report(folder: Path) -> tuple[list[str], int]:
     for signal in read_signals(folder):
         claims = check(signal)
         labels = ", ".join(sorted({record.data_label for record in signal.all_records}))
-        lines += [f"{signal.scale} ({labels})", *columns(table(signal)), "", *verdict.lines(claims), cost(signal), ""]
+        lines += [
+            f"{signal.scale} ({labels})",
+            *columns(table(signal)),
+            "",
+            *verdict.lines(claims),
+            cost(signal),
+            "",
+        ]
         judged += claims
     return lines, verdict.status(judged)
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.depth.figures import ARM_STYLES, DEPTH_STYLES, OTHER_DEPTH_STYLE
-from experiments.report import judged, label_of, markdown, measured_on, publish, regenerate
+from experiments.reporting.style import judged, label_of, markdown, measured_on, publish, regenerate
 from experiments.signal.claims import (
     ARMS,
     NORMS,
@@ -32,7 +32,7 @@ from experiments.signal.claims import (
     read_signals,
     table,
 )
-from plainres.record import FINISHED, ProbePoint
+from plainres.records.schema import FINISHED, ProbePoint
 
 NORM_NAMES = {"batch": "with batch normalisation", "none": "without"}
 ARM_LINES: Any = {"plain": "--", "residual": "-"}
@@ -45,11 +45,15 @@ def responses_figure(signal: Signal) -> Figure:
     for axis, norm in zip(axes, NORMS, strict=True):
         at_end = signal.trained and norm == "batch"
         _layers(axis, signal, norm, lambda point: point.response, at_end)
-        axis.set_title(f"{NORM_NAMES[norm]}, {'after the last iteration' if at_end else 'at the start'}")
+        axis.set_title(
+            f"{NORM_NAMES[norm]}, {'after the last iteration' if at_end else 'at the start'}"
+        )
         axis.set_xlabel("layer")
     if not signal.trained:
         axes[0].set_yscale("linear")
-        axes[0].set_ylim(0, 1.4 * axes[0].get_ylim()[1])  # with batch normalisation all are 1: below the edge, and below the legend
+        axes[0].set_ylim(
+            0, 1.4 * axes[0].get_ylim()[1]
+        )  # with batch normalisation all are 1: below the edge, and below the legend
     axes[0].set_ylabel("standard deviation of the response")
     _network_legend(axes[0], signal)
     figure.suptitle(f"Responses by layer\n{label_of(signal.all_records)}", fontsize=11)
@@ -93,7 +97,13 @@ def training_figure(signal: Signal) -> Figure:
             for arm, depth in _networks(signal, norm):
                 means = _along(signal, norm, arm, depth, measure)
                 colour = DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)[0]
-                axis.plot(list(means), [shown(mean) for mean in means.values()], ARM_LINES[arm], color=colour, marker=".")
+                axis.plot(
+                    list(means),
+                    [shown(mean) for mean in means.values()],
+                    ARM_LINES[arm],
+                    color=colour,
+                    marker=".",
+                )
             if measure not in (correlation, dead):
                 axis.set_yscale("log")
     for axis, (name, _, _) in zip(axes[:, 0], panels, strict=True):
@@ -114,17 +124,41 @@ def depth_figure(signal: Signal) -> Figure:
         for arm in ARMS:
             colour, marker, _ = ARM_STYLES[arm]
             for norm, line in zip(NORMS, ("-", ":"), strict=True):
-                values = {depth: signal.by_seed(Wanted(measure, norm, arm, depth)) for depth in signal.depths(norm, arm)}
+                values = {
+                    depth: signal.by_seed(Wanted(measure, norm, arm, depth))
+                    for depth in signal.depths(norm, arm)
+                }
                 values = {depth: by_seed for depth, by_seed in values.items() if by_seed}
                 for depth, by_seed in values.items():
                     scaled = [factor * value for value in by_seed.values()]
-                    axis.plot([depth] * len(scaled), scaled, linestyle="none", marker=marker, color=colour, alpha=0.3, markersize=5)
+                    axis.plot(
+                        [depth] * len(scaled),
+                        scaled,
+                        linestyle="none",
+                        marker=marker,
+                        color=colour,
+                        alpha=0.3,
+                        markersize=5,
+                    )
                 means = [factor * statistics.fmean(by_seed.values()) for by_seed in values.values()]
-                axis.plot(list(values), means, line, color=colour, marker=marker, markersize=4, label=f"{arm}, {NORM_NAMES[norm]}")
+                axis.plot(
+                    list(values),
+                    means,
+                    line,
+                    color=colour,
+                    marker=marker,
+                    markersize=4,
+                    label=f"{arm}, {NORM_NAMES[norm]}",
+                )
         axis.set_xlabel("depth (weighted layers)")
         axis.set_ylabel(name)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
-    figure.suptitle(f"Shattering and dead ReLUs by depth, at the start\n{label_of(signal.all_records)}", fontsize=11)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
+    )
+    figure.suptitle(
+        f"Shattering and dead ReLUs by depth, at the start\n{label_of(signal.all_records)}",
+        fontsize=11,
+    )
     return figure
 
 
@@ -134,7 +168,11 @@ def _networks(signal: Signal, norm: str) -> list[tuple[str, int]]:
 
 def _layers(axis: Axes, signal: Signal, norm: str, value: Value, at_end: bool) -> None:
     """One line a network: value against layer, geometric mean over seeds, on a logarithmic axis; a gap where a seed's value is 0."""
-    ends = {(r.arm, r.depth, r.seed): r.iterations for r in signal.records.get(norm, ()) if r.status == FINISHED}
+    ends = {
+        (r.arm, r.depth, r.seed): r.iterations
+        for r in signal.records.get(norm, ())
+        if r.status == FINISHED
+    }
     for arm, depth in _networks(signal, norm):
         by_layer: dict[int, list[float]] = defaultdict(list)
         for cell, looks in signal.looks.items():
@@ -162,16 +200,28 @@ def _along(signal: Signal, norm: str, arm: str, depth: int, measure: Measure) ->
 
 def _network_legend(axis: Axes, signal: Signal) -> None:
     depths = sorted({depth for norm in NORMS for _, depth in _networks(signal, norm)})
-    handles = [Line2D([], [], color=DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)[0], label=f"{depth} layers") for depth in depths]
-    handles += [Line2D([], [], color="grey", linestyle=line, label=arm) for arm, line in ARM_LINES.items()]
+    handles = [
+        Line2D([], [], color=DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)[0], label=f"{depth} layers")
+        for depth in depths
+    ]
+    handles += [
+        Line2D([], [], color="grey", linestyle=line, label=arm) for arm, line in ARM_LINES.items()
+    ]
     axis.legend(handles=handles, loc="best", fontsize=8)
 
 
 def figures_of(signal: Signal) -> dict[str, Callable[[Signal], Figure]]:
     """What draws the figures of one scale, by their names."""
-    drawn: dict[str, Callable[[Signal], Figure]] = {"responses": responses_figure, "gradients": gradients_figure, "by_depth": depth_figure}
+    drawn: dict[str, Callable[[Signal], Figure]] = {
+        "responses": responses_figure,
+        "gradients": gradients_figure,
+        "by_depth": depth_figure,
+    }
     if signal.trained:
-        drawn |= {"gradients_end": partial(gradients_figure, at_end=True), "training": training_figure}
+        drawn |= {
+            "gradients_end": partial(gradients_figure, at_end=True),
+            "training": training_figure,
+        }
     return drawn
 
 
@@ -192,7 +242,11 @@ def readme(signals: Sequence[Signal]) -> str:
             "",
             *judged(claims),
             "",
-            *(line for name in figures_of(signal) for line in (f"![{name.replace('_', ' ')}](figures/{signal.scale}-{name}.png)", "")),
+            *(
+                line
+                for name in figures_of(signal)
+                for line in (f"![{name.replace('_', ' ')}](figures/{signal.scale}-{name}.png)", "")
+            ),
             *markdown(table(signal)),
             "",
             f"{measured_on(signal.all_records)} {cost(signal).capitalize()}.",
@@ -207,7 +261,11 @@ def make(folder: Path) -> list[Path]:
         ValueError: there are no probes, or their tables are damaged.
     """
     signals = read_signals(folder)
-    figures = {f"{signal.scale}-{name}": partial(draw, signal) for signal in signals for name, draw in figures_of(signal).items()}
+    figures = {
+        f"{signal.scale}-{name}": partial(draw, signal)
+        for signal in signals
+        for name, draw in figures_of(signal).items()
+    }
     return publish(folder, figures, readme(signals))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments.report import judged, markdown, measured_on, publish, regenerate
+from experiments.reporting.style import judged, markdown, measured_on, publish, regenerate
 from experiments.thousand.claims import (
     Thousand,
     check_memory,
@@ -20,7 +20,7 @@ from experiments.thousand.claims import (
     read_thousand,
     training_table,
 )
-from plainres.record import CurvePoint, Record, read_curves
+from plainres.records.schema import CurvePoint, Record, read_curves
 
 # Okabe and Ito's palette; the lines' styles repeat what the colours say
 STYLES = {
@@ -44,11 +44,15 @@ def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Fi
         colour, line = STYLES.get((arm, depth), OTHER_STYLE)
         iterations = sorted(errors)
         means = [statistics.fmean(errors[iteration]) for iteration in iterations]
-        axis.plot(iterations, means, color=colour, linestyle=line, linewidth=1.6, label=f"{arm}-{depth}")
+        axis.plot(
+            iterations, means, color=colour, linestyle=line, linewidth=1.6, label=f"{arm}-{depth}"
+        )
     axis.set_xlabel("iteration")
     axis.set_ylabel("running training error (%)")
     axis.legend(loc="best", fontsize=9)
-    axis.set_title(f"A thousand layers: training error against iteration\n{label_of(records)}", fontsize=11)
+    axis.set_title(
+        f"A thousand layers: training error against iteration\n{label_of(records)}", fontsize=11
+    )
     return figure
 
 
@@ -72,13 +76,19 @@ def memory_figure(thousand: Thousand) -> Figure:
     axis.set_ylabel("peak of the process's memory (GiB)")
     axis.set_ylim(bottom=0)
     axis.legend(loc="best", fontsize=9)
-    axis.set_title(f"Memory against depth\n{label_of([*thousand.stored, *thousand.recomputed])}", fontsize=11)
+    axis.set_title(
+        f"Memory against depth\n{label_of([*thousand.stored, *thousand.recomputed])}", fontsize=11
+    )
     return figure
 
 
 def readme(thousand: Thousand) -> str:
     """The generated README.md of results/thousand."""
-    lines = ["# A thousand layers", "", "Generated from the tables of the folders below by `make figures`; not edited by hand."]
+    lines = [
+        "# A thousand layers",
+        "",
+        "Generated from the tables of the folders below by `make figures`; not edited by hand.",
+    ]
     for name, records in thousand.trained.items():
         lines += [
             "",
@@ -106,7 +116,10 @@ def readme(thousand: Thousand) -> str:
             "",
             "Peak of the whole process, one process a cell; *with* and *without* checkpointing of activations. Seconds include evaluation.",
         ]
-    lines += ["", measured_on([*(row for records in thousand.trained.values() for row in records), *memory])]
+    lines += [
+        "",
+        measured_on([*(row for records in thousand.trained.values() for row in records), *memory]),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -117,7 +130,10 @@ def make(folder: Path) -> list[Path]:
         ValueError: there are no records, or their tables are damaged.
     """
     thousand = read_thousand(folder)
-    figures = {f"curves_{name}": partial(curves_figure, records, read_curves(folder / name)) for name, records in thousand.trained.items()}
+    figures = {
+        f"curves_{name}": partial(curves_figure, records, read_curves(folder / name))
+        for name, records in thousand.trained.items()
+    }
     if thousand.stored or thousand.recomputed:
         figures["memory"] = partial(memory_figure, thousand)
     return publish(folder, figures, readme(thousand))

@@ -16,7 +16,10 @@ from torch.nn import functional
 
 NORMALISATIONS = ("channel", "pixel_mean", "imagenet")
 EVALUATION_PIXELS = 500 * 64 * 64  # of one batch
-IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what torchvision's weights were trained with
+IMAGENET_MEAN, IMAGENET_DEVIATION = (
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)  # what torchvision's weights were trained with
 
 
 @dataclass(frozen=True)
@@ -59,19 +62,30 @@ class Normaliser:
 
     def __init__(self, images: Tensor, kind: str):
         if kind not in NORMALISATIONS:
-            raise ValueError(f"normalisation {kind!r} is unknown; legal: {', '.join(NORMALISATIONS)}")
+            raise ValueError(
+                f"normalisation {kind!r} is unknown; legal: {', '.join(NORMALISATIONS)}"
+            )
         if kind == "imagenet":
             if images.shape[1] != 3:
-                raise ValueError(f"normalisation 'imagenet' is of three channels, not {images.shape[1]}; legal: channel, pixel_mean")
+                raise ValueError(
+                    f"normalisation 'imagenet' is of three channels, not {images.shape[1]}; legal: channel, pixel_mean"
+                )
             self.mean, self.deviation = (
-                torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_DEVIATION)
+                torch.tensor(v, device=images.device).view(1, 3, 1, 1)
+                for v in (IMAGENET_MEAN, IMAGENET_DEVIATION)
             )
             return
-        mean = torch.stack([channel.double().mean(0) for channel in images.unbind(1)]).unsqueeze(0) / 255  # (1, C, H, W)
+        mean = (
+            torch.stack([channel.double().mean(0) for channel in images.unbind(1)]).unsqueeze(0)
+            / 255
+        )  # (1, C, H, W)
         deviation = torch.ones(1, images.shape[1], 1, 1, dtype=torch.double, device=images.device)
         if kind == "channel":
             mean = mean.mean((2, 3), keepdim=True)
-            square = torch.stack([channel.double().square().mean() for channel in images.unbind(1)]) / 255**2
+            square = (
+                torch.stack([channel.double().square().mean() for channel in images.unbind(1)])
+                / 255**2
+            )
             deviation = (square - mean.flatten().square()).clamp_min(1e-12).sqrt().view(1, -1, 1, 1)
         self.mean = mean.float()
         self.deviation = deviation.float()
@@ -112,11 +126,17 @@ def warp(images: Tensor, angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     right, down = shift[:, 0] * (2 / width), shift[:, 1] * (2 / height)
     first = torch.stack([cos, -sin * ratio, -(cos * right - sin * ratio * down)], 1)
     second = torch.stack([sin / ratio, cos, -(sin / ratio * right + cos * down)], 1)
-    grid = functional.affine_grid(torch.stack([first, second], 1), list(images.shape), align_corners=False)
-    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    grid = functional.affine_grid(
+        torch.stack([first, second], 1), list(images.shape), align_corners=False
+    )
+    return functional.grid_sample(
+        images, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+    )
 
 
-def crop_and_mirror(images: Tensor, padding: int, top: Tensor, left: Tensor, mirrored: Tensor) -> Tensor:
+def crop_and_mirror(
+    images: Tensor, padding: int, top: Tensor, left: Tensor, mirrored: Tensor
+) -> Tensor:
     """Pads with zeros, cuts the old size out at (top, left) in 0…2·padding, mirrors left-right where `mirrored`.
 
     Args:
@@ -130,7 +150,9 @@ def crop_and_mirror(images: Tensor, padding: int, top: Tensor, left: Tensor, mir
     columns = torch.arange(width, device=images.device).expand(count, -1)
     columns = left[:, None] + torch.where(mirrored[:, None], width - 1 - columns, columns)
     which = torch.arange(count, device=images.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(
+        0, 3, 1, 2
+    )
 
 
 class TrainingBatches:
@@ -186,20 +208,33 @@ class TrainingBatches:
 
     def __iter__(self) -> Iterator[Chunk]:
         for first in range(self.start, self.stop, self.iterations_per_chunk):
-            drawn = [self.draws(step) for step in range(first, min(first + self.iterations_per_chunk, self.stop))]
-            yield Chunk(first, {name: torch.stack([draws[name] for draws in drawn]) for name in drawn[0]})
+            drawn = [
+                self.draws(step)
+                for step in range(first, min(first + self.iterations_per_chunk, self.stop))
+            ]
+            yield Chunk(
+                first, {name: torch.stack([draws[name] for draws in drawn]) for name in drawn[0]}
+            )
 
     def batch(self, step: int) -> Batch:
         """The batch of iteration `step`, numbered from 0."""
-        return self.make({name: draw.to(self.images.device) for name, draw in self.draws(step).items()})
+        return self.make(
+            {name: draw.to(self.images.device) for name, draw in self.draws(step).items()}
+        )
 
     def draws(self, step: int) -> dict[str, Tensor]:
         """What chance decides in iteration `step`: which images, and the numbers of their augmentation; on the CPU."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._epoch = epoch
-            self._permutation = torch.randperm(len(self.images), generator=_generator(self.seed, "epoch", epoch))
-        count, augmentation, generator = self.batch_size, self.augmentation, _generator(self.seed, "step", step)
+            self._permutation = torch.randperm(
+                len(self.images), generator=_generator(self.seed, "epoch", epoch)
+            )
+        count, augmentation, generator = (
+            self.batch_size,
+            self.augmentation,
+            _generator(self.seed, "step", step),
+        )
 
         def uniform(low: float, high: float, *shape: int) -> Tensor:
             return torch.rand(*shape, generator=generator) * (high - low) + low
@@ -210,7 +245,9 @@ class TrainingBatches:
             drawn["scale"] = uniform(*augmentation.scale, count)
             drawn["shift"] = uniform(-augmentation.shift, augmentation.shift, count, 2)
         if augmentation.padding or augmentation.mirror:
-            drawn["corner"] = torch.randint(0, 2 * augmentation.padding + 1, (2, count), generator=generator)
+            drawn["corner"] = torch.randint(
+                0, 2 * augmentation.padding + 1, (2, count), generator=generator
+            )
             drawn["mirrored"] = uniform(0, 1, count) < (0.5 if augmentation.mirror else 0.0)
         if augmentation.noise:
             drawn["noise"] = torch.randn(count, *self.images.shape[1:], generator=generator)
@@ -224,10 +261,14 @@ class TrainingBatches:
         images = self.normaliser(images)
         if "corner" in draws:
             top, left = draws["corner"]
-            images = crop_and_mirror(images, self.augmentation.padding, top, left, draws["mirrored"])
+            images = crop_and_mirror(
+                images, self.augmentation.padding, top, left, draws["mirrored"]
+            )
         if "noise" in draws:
             images = images + self.augmentation.noise * draws["noise"]
-        return Batch(images.contiguous(memory_format=torch.channels_last), self.labels[draws["chosen"]])
+        return Batch(
+            images.contiguous(memory_format=torch.channels_last), self.labels[draws["chosen"]]
+        )
 
 
 class EvaluationBatches:
@@ -238,7 +279,9 @@ class EvaluationBatches:
             what a network keeps of a batch grows with its pixels.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, normaliser: Normaliser, batch_size: int | None = None):
+    def __init__(
+        self, images: Tensor, labels: Tensor, normaliser: Normaliser, batch_size: int | None = None
+    ):
         self.images = images
         self.labels = labels
         self.normaliser = normaliser
@@ -260,7 +303,11 @@ def evenly_spaced(total: int, count: int | None) -> Tensor | slice:
 
     Not the first ones, because the images of a folder lie there class by class.
     """
-    return slice(None) if count is None or count >= total else torch.linspace(0, total - 1, count, dtype=torch.float64).long()
+    return (
+        slice(None)
+        if count is None or count >= total
+        else torch.linspace(0, total - 1, count, dtype=torch.float64).long()
+    )
 
 
 def _generator(seed: int, what: str, number: int) -> torch.Generator:

@@ -1,4 +1,4 @@
-"""Sources of images → uint8 tensors, decoded once; a source ends where plainres.batches begins."""
+"""Sources of images → uint8 tensors, decoded once; a source ends where plainres.data.batches begins."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from plainres.record import atomic
+from plainres.records.schema import atomic
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".zip")
 DIGITS_TRAINING = 1408  # 11 batches of 128; the other 389 of the 1,797 are the test set
@@ -64,7 +64,13 @@ class Source:
         return digest.hexdigest()[:12]
 
 
-def load(name: str, root: str | None = None, image_size: int | None = None, val_size: int = 0, pad_to: int | None = None) -> Source:
+def load(
+    name: str,
+    root: str | None = None,
+    image_size: int | None = None,
+    val_size: int = 0,
+    pad_to: int | None = None,
+) -> Source:
     """The images of a source, resized, padded and split.
 
     Args:
@@ -84,21 +90,38 @@ def load(name: str, root: str | None = None, image_size: int | None = None, val_
         raise ValueError(f"data.image_size {image_size} is below 1")
     source = SOURCES[name](Path(root or "data").expanduser(), image_size)
     if image_size is not None:
-        source = Source(_resized(source.train, image_size), _resized(source.test, image_size), source.class_names)
+        source = Source(
+            _resized(source.train, image_size),
+            _resized(source.test, image_size),
+            source.class_names,
+        )
     if pad_to is not None:
-        source = Source(_padded(source.train, pad_to), _padded(source.test, pad_to), source.class_names)
+        source = Source(
+            _padded(source.train, pad_to), _padded(source.test, pad_to), source.class_names
+        )
     if not 0 <= val_size < len(source.train):
-        raise ValueError(f"data.val_size {val_size} lies outside 0 to {len(source.train) - 1}, one below the number of training images")
+        raise ValueError(
+            f"data.val_size {val_size} lies outside 0 to {len(source.train) - 1}, one below the number of training images"
+        )
     if val_size:
-        order = torch.randperm(len(source.train), generator=torch.Generator().manual_seed(_VALIDATION_SEED))
+        order = torch.randperm(
+            len(source.train), generator=torch.Generator().manual_seed(_VALIDATION_SEED)
+        )
         kept, held_out = order[val_size:].sort().values, order[:val_size].sort().values
         pixels, labels = source.train.pixels, source.train.labels
-        source = Source(Images(pixels[kept], labels[kept]), source.test, source.class_names, Images(pixels[held_out], labels[held_out]))
+        source = Source(
+            Images(pixels[kept], labels[kept]),
+            source.test,
+            source.class_names,
+            Images(pixels[held_out], labels[held_out]),
+        )
     return source
 
 
 @lru_cache(maxsize=1)
-def load_and_keep(name: str, root: str | None, image_size: int | None, val_size: int, pad_to: int | None) -> Source:
+def load_and_keep(
+    name: str, root: str | None, image_size: int | None, val_size: int, pad_to: int | None
+) -> Source:
     """As `load`; keeps the images of the last call, because the cells of a worker share them."""
     return load(name, root, image_size, val_size, pad_to)
 
@@ -121,7 +144,9 @@ def _random(root: Path, image_size: int | None) -> Source:
     size = image_size or 32
 
     def part(count: int) -> Images:
-        pixels = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
+        pixels = torch.randint(
+            0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator
+        )
         return Images(pixels, torch.randint(0, 10, (count,), generator=generator))
 
     return Source(part(50_000), part(10_000), tuple("0123456789"))
@@ -140,10 +165,22 @@ def _photos(root: Path, image_size: int | None) -> Source:
             pixels = torch.from_numpy(photo.copy()).permute(2, 0, 1)
             half = pixels[:, :, side * pixels.shape[2] // 2 : (side + 1) * pixels.shape[2] // 2]
             if size > min(half.shape[1:]):
-                raise ValueError(f"data.image_size {size} exceeds {min(half.shape[1:])}, half the width of the photographs")
-            tops, lefts = (torch.linspace(0, length - size, count).long() for length, count in zip(half.shape[1:], PHOTO_GRID, strict=True))
-            squares += [half[:, top : top + size, left : left + size] for top in tops.tolist() for left in lefts.tolist()]
-        return Images(torch.stack(squares), torch.arange(len(names)).repeat_interleave(len(squares) // len(names)))
+                raise ValueError(
+                    f"data.image_size {size} exceeds {min(half.shape[1:])}, half the width of the photographs"
+                )
+            tops, lefts = (
+                torch.linspace(0, length - size, count).long()
+                for length, count in zip(half.shape[1:], PHOTO_GRID, strict=True)
+            )
+            squares += [
+                half[:, top : top + size, left : left + size]
+                for top in tops.tolist()
+                for left in lefts.tolist()
+            ]
+        return Images(
+            torch.stack(squares),
+            torch.arange(len(names)).repeat_interleave(len(squares) // len(names)),
+        )
 
     return Source(part(0), part(1), names)
 
@@ -156,11 +193,16 @@ def _torchvision(class_name: str, archive: str) -> Callable[[Path, int | None], 
             dataset = getattr(datasets, class_name)(root=str(root), train=train, download=True)
             pixels = torch.as_tensor(dataset.data)
             pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
-            return Images(pixels.contiguous(), torch.as_tensor(dataset.targets).long()), tuple(dataset.classes)
+            return Images(pixels.contiguous(), torch.as_tensor(dataset.targets).long()), tuple(
+                dataset.classes
+            )
 
         try:
             (train, class_names), (test, _) = part(train=True), part(train=False)
-        except (OSError, RuntimeError) as error:  # torchvision: URLError without network, RuntimeError for a damaged file
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # torchvision: URLError without network, RuntimeError for a damaged file
             reason = " ".join(str(error).split()) or type(error).__name__
             raise OSError(
                 f"{class_name} is neither in {root} nor to be downloaded ({reason}); offline: put {archive} into {root}, "
@@ -173,7 +215,9 @@ def _torchvision(class_name: str, archive: str) -> Callable[[Path, int | None], 
 
 def _image_folder(root: Path, image_size: int | None) -> Source:
     if not root.exists():
-        raise ValueError(f"data.root {root} does not exist; wanted: a folder or archive with train/<class>/… and test/<class>/…")
+        raise ValueError(
+            f"data.root {root} does not exist; wanted: a folder or archive with train/<class>/… and test/<class>/…"
+        )
     content = _content_hash(root)
     cached = cache_folder() / f"{content}-{image_size or 'native'}.pt"
     if cached.exists():
@@ -214,16 +258,26 @@ def _resized(images: Images, size: int) -> Images:
     pixels = images.pixels
     if pixels.shape[-2:] == (size, size):
         return images
-    chunks = [functional.interpolate(chunk.float(), size=(size, size), mode="area").round() for chunk in pixels.split(5000)]
+    chunks = [
+        functional.interpolate(chunk.float(), size=(size, size), mode="area").round()
+        for chunk in pixels.split(5000)
+    ]
     return Images(torch.cat([chunk.to(torch.uint8) for chunk in chunks]), images.labels)
 
 
 def _padded(images: Images, size: int) -> Images:
     height, width = images.pixels.shape[-2:]
     if size < max(height, width):
-        raise ValueError(f"data.pad_to {size} is below {max(height, width)}, the size of the images")
+        raise ValueError(
+            f"data.pad_to {size} is below {max(height, width)}, the size of the images"
+        )
     down, right = size - height, size - width
-    return Images(functional.pad(images.pixels, (right // 2, right - right // 2, down // 2, down - down // 2)), images.labels)
+    return Images(
+        functional.pad(
+            images.pixels, (right // 2, right - right // 2, down // 2, down - down // 2)
+        ),
+        images.labels,
+    )
 
 
 def _content_hash(root: Path) -> str:
@@ -248,8 +302,18 @@ def _extract(archive: Path, target: Path) -> None:
             with tarfile.open(archive) as file:
                 file.extractall(target, filter="data")
         else:
-            raise ValueError(f"data.root {archive} is neither a folder nor an archive; legal endings: {', '.join(ARCHIVES)}")
-    except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError, RuntimeError) as error:
+            raise ValueError(
+                f"data.root {archive} is neither a folder nor an archive; legal endings: {', '.join(ARCHIVES)}"
+            )
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        lzma.LZMAError,
+        zlib.error,
+        EOFError,
+        OSError,
+        RuntimeError,
+    ) as error:
         raise ValueError(f"archive {archive} cannot be unpacked: {error}") from error
 
 
@@ -259,7 +323,9 @@ def _decode(root: Path, image_size: int | None, shown: Path | None = None) -> So
     class_names = _class_names(root / "train", shown)
     unknown = sorted(set(_class_names(root / "test", shown)) - set(class_names))
     if unknown:
-        raise ValueError(f"{shown}: class {unknown[0]!r} is in test but not in train; classes of train: {', '.join(class_names)}")
+        raise ValueError(
+            f"{shown}: class {unknown[0]!r} is in test but not in train; classes of train: {', '.join(class_names)}"
+        )
     train = _decode_part(root / "train", class_names, image_size, shown)
     test = _decode_part(root / "test", class_names, image_size, shown)
     if train.pixels.shape[1:] != test.pixels.shape[1:]:
@@ -269,24 +335,40 @@ def _decode(root: Path, image_size: int | None, shown: Path | None = None) -> So
 
 def _holder(root: Path, shown: Path) -> Path:
     """The folder that holds train/ and test/: root, or the only folder in it (archives often wrap one)."""
-    inside = [path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))]
+    inside = [
+        path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))
+    ]
     for folder in (root, *(inside if len(inside) == 1 else ())):
         if (folder / "train").is_dir() and (folder / "test").is_dir():
             return folder
-    raise ValueError(f"{shown} holds no train/ and test/ folders; wanted: train/<class>/… and test/<class>/…")
+    raise ValueError(
+        f"{shown} holds no train/ and test/ folders; wanted: train/<class>/… and test/<class>/…"
+    )
 
 
 def _class_names(part: Path, shown: Path) -> tuple[str, ...]:
-    names = tuple(sorted(path.name for path in part.iterdir() if path.is_dir() and not path.name.startswith(".")))
+    names = tuple(
+        sorted(
+            path.name for path in part.iterdir() if path.is_dir() and not path.name.startswith(".")
+        )
+    )
     if not names:
-        raise ValueError(f"{shown}: {part.name}/ holds no class folders; wanted: {part.name}/<class>/<image>")
+        raise ValueError(
+            f"{shown}: {part.name}/ holds no class folders; wanted: {part.name}/<class>/<image>"
+        )
     return names
 
 
-def _decode_part(part: Path, class_names: tuple[str, ...], image_size: int | None, shown: Path) -> Images:
+def _decode_part(
+    part: Path, class_names: tuple[str, ...], image_size: int | None, shown: Path
+) -> Images:
     files: list[tuple[Path, int]] = []
     for label, name in enumerate(class_names):
-        inside = sorted(path for path in (part / name).rglob("*") if path.is_file() and not path.name.startswith("."))
+        inside = sorted(
+            path
+            for path in (part / name).rglob("*")
+            if path.is_file() and not path.name.startswith(".")
+        )
         if not inside and part.name == "train":
             raise ValueError(f"{shown}: class folder train/{name} is empty")
         files += [(path, label) for path in inside]
@@ -313,11 +395,15 @@ def _read_image(path: Path, where: Path, image_size: int | None, shown: Path) ->
             file.load()
             image = _eight_bits(file)
     except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{shown}: {where} is no image that can be read ({type(error).__name__})") from error
+        raise ValueError(
+            f"{shown}: {where} is no image that can be read ({type(error).__name__})"
+        ) from error
     if image_size is not None and image.size != (image_size, image_size):
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
-        image = image.resize((image_size, image_size), Image.Resampling.BOX, box=(left, top, left + side, top + side))
+        image = image.resize(
+            (image_size, image_size), Image.Resampling.BOX, box=(left, top, left + side, top + side)
+        )
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 

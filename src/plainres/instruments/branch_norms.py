@@ -9,12 +9,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from plainres import record as records
-from plainres.blocks import BasicBlock
-from plainres.network import CifarNetwork
-from plainres.record import BranchSize
-from plainres.runlog import RunLog
-from plainres.surgery import STAGES, InsertedBlock
+from plainres.networks.blocks import BasicBlock
+from plainres.networks.resnet import CifarNetwork
+from plainres.records import schema as records
+from plainres.records.schema import BranchSize
+from plainres.training.grafting import STAGES, InsertedBlock
+from plainres.training.runlog import RunLog
 
 
 class BranchSizes(pl.Callback):
@@ -58,16 +58,25 @@ class BranchSizes(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if self.rows:
-            records.write_table(Path(trainer.default_root_dir) / records.BRANCH_FILE, self.rows, BranchSize)
+            records.write_table(
+                Path(trainer.default_root_dir) / records.BRANCH_FILE, self.rows, BranchSize
+            )
 
     def _watch(self, network: nn.Module) -> None:
         self._squares = {}
-        parts = [part for _, _, block in _residual_blocks(network) for part in (block.bn2, block.downsample) if part is not None]
+        parts = [
+            part
+            for _, _, block in _residual_blocks(network)
+            for part in (block.bn2, block.downsample)
+            if part is not None
+        ]
         self._handles = [part.register_forward_hook(self._add) for part in parts]
 
     def _add(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         square = output.detach().float().square().sum().double()
-        self._squares[module] = self._squares[module] + square if module in self._squares else square
+        self._squares[module] = (
+            self._squares[module] + square if module in self._squares else square
+        )
 
     def _note(self, trainer: pl.Trainer, pl_module: Any) -> None:
         for handle in self._handles:
@@ -77,7 +86,16 @@ class BranchSizes(pl.Callback):
             assert block.downsample is not None
             ratio = math.sqrt(float(self._squares[block.bn2] / self._squares[block.downsample]))
             cell = (runlog.arm, runlog.depth, runlog.seed)
-            self.rows.append(BranchSize(*cell, pl_module.iteration, stage, number, isinstance(block, InsertedBlock), ratio))
+            self.rows.append(
+                BranchSize(
+                    *cell,
+                    pl_module.iteration,
+                    stage,
+                    number,
+                    isinstance(block, InsertedBlock),
+                    ratio,
+                )
+            )
 
 
 def _residual_blocks(network: nn.Module) -> list[tuple[int, int, BasicBlock]]:

@@ -1,4 +1,4 @@
-"""The loss around a trained network on a plane of two random directions: `python -m plainres.landscape model=residual`.
+"""The loss around a trained network on a plane of two random directions: `python -m plainres.instruments.landscape model=residual`.
 
 As Li et al. 2018 (arXiv:1712.09913): directions are Gaussian, each filter of them scaled to the norm of the network's filter, and zero
 for biases and batch normalisation, which scale away what the filters do. The loss is that of a fixed draw of training images.
@@ -28,16 +28,18 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
 
-from plainres import machine
-from plainres import record as records
-from plainres.batches import Batch, EvaluationBatches, Normaliser
-from plainres.cell import CONF, ROOT, Cell
-from plainres.errors import give_up, run_command
-from plainres.record import Surface, SurfacePoint
-from plainres.train import load_source
+from plainres.data.batches import Batch, EvaluationBatches, Normaliser
+from plainres.records import schema as records
+from plainres.records.errors import give_up, run_command
+from plainres.records.schema import Surface, SurfacePoint
+from plainres.run.cell import CONF, ROOT, Cell
+from plainres.run.train import load_source
+from plainres.training import machine
 
 STATISTICS = ("running", "batch")
-_IMAGES_SEED = 2015  # which images are looked at must depend neither on the network nor on the directions
+_IMAGES_SEED = (
+    2015  # which images are looked at must depend neither on the network nor on the directions
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,9 @@ class Plane:
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Loss in nats per image and error as a fraction at (x, y)."""
         with torch.no_grad():
-            for parameter, centre, across, up in zip(self.network.parameters(), self.centre, self.across, self.up, strict=True):
+            for parameter, centre, across, up in zip(
+                self.network.parameters(), self.centre, self.across, self.up, strict=True
+            ):
                 parameter.copy_(centre + x * across + y * up)
         return loss_and_error(self.network, self.batches, self.statistics)
 
@@ -81,11 +85,15 @@ def random_direction(weights: Sequence[Tensor], generator: torch.Generator) -> l
 
 def cosine(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
     """Of the angle between two directions, all weights as one vector."""
-    one, other = (torch.cat([part.flatten() for part in direction]).double() for direction in (first, second))
+    one, other = (
+        torch.cat([part.flatten() for part in direction]).double() for direction in (first, second)
+    )
     return float(one @ other / (one.norm() * other.norm()))
 
 
-def loss_and_error(network: nn.Module, batches: Sequence[Batch], statistics: str = "running") -> tuple[float, float]:
+def loss_and_error(
+    network: nn.Module, batches: Sequence[Batch], statistics: str = "running"
+) -> tuple[float, float]:
     """Mean cross-entropy in nats per image and error as a fraction; the network is left in evaluation mode, its statistics as they were.
 
     Raises:
@@ -94,7 +102,11 @@ def loss_and_error(network: nn.Module, batches: Sequence[Batch], statistics: str
     if statistics not in STATISTICS:
         raise ValueError(f"statistics {statistics!r} is unknown; legal: {', '.join(STATISTICS)}")
     network.eval()
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)] if statistics == "batch" else []
+    norms = (
+        [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        if statistics == "batch"
+        else []
+    )
     loss, wrong, count = 0.0, 0, 0
     for norm in norms:
         norm.train()
@@ -136,8 +148,14 @@ def fixed_images(count: int, wanted: int | None) -> Tensor:
     """
     wanted = count if wanted is None else wanted
     if not 1 <= wanted <= count:
-        raise ValueError(f"images {wanted} lies outside 1 to {count}, the number of training images")
-    return torch.randperm(count, generator=torch.Generator().manual_seed(_IMAGES_SEED))[:wanted].sort().values
+        raise ValueError(
+            f"images {wanted} lies outside 1 to {count}, the number of training images"
+        )
+    return (
+        torch.randperm(count, generator=torch.Generator().manual_seed(_IMAGES_SEED))[:wanted]
+        .sort()
+        .values
+    )
 
 
 def measure(cell: Cell) -> str:
@@ -150,16 +168,23 @@ def measure(cell: Cell) -> str:
     cell.check()
     at = coordinates(config.points, config.radius)
     if config.statistics not in STATISTICS:
-        raise ValueError(f"statistics {config.statistics!r} is unknown; legal: {', '.join(STATISTICS)}")
+        raise ValueError(
+            f"statistics {config.statistics!r} is unknown; legal: {', '.join(STATISTICS)}"
+        )
     record = cell.finished()
     if record is None:
-        raise ValueError(cell.refusal() or f"{cell.folder} holds no trained network; make sweep-landscape trains it and keeps its weights")
+        raise ValueError(
+            cell.refusal()
+            or f"{cell.folder} holds no trained network; make sweep-landscape trains it and keeps its weights"
+        )
     if record.status != records.FINISHED:
         raise ValueError(f"{cell.folder} diverged: it has no surface")
     state = torch.load(cell.folder / records.WEIGHTS_FILE, map_location="cpu", weights_only=True)
     source = load_source(config)
     if source.fingerprint != record.data_fingerprint:
-        raise ValueError(f"{cell.folder} was trained on other images ({record.data_fingerprint}) than these ({source.fingerprint})")
+        raise ValueError(
+            f"{cell.folder} was trained on other images ({record.data_fingerprint}) than these ({source.fingerprint})"
+        )
     chosen = fixed_images(len(source.train), config.images)
 
     settings: dict[str, Any] = {
@@ -171,7 +196,9 @@ def measure(cell: Cell) -> str:
         "radius": config.radius,
     }
     weights = _hash(state)
-    network = hydra.utils.instantiate(config.model, num_classes=source.num_classes, in_channels=source.in_channels)
+    network = hydra.utils.instantiate(
+        config.model, num_classes=source.num_classes, in_channels=source.in_channels
+    )
     network.load_state_dict(state)
     network = network.to(memory_format=torch.channels_last)
     centre = [parameter.detach().clone() for parameter in network.parameters()]
@@ -201,7 +228,9 @@ def measure(cell: Cell) -> str:
     path = cell.protocol_folder / f"{surface.name}.json"
     old = records.read_json(path)
     if old is not None and not config.force:
-        differences = records.config_differences({name: old.get(name) for name in settings}, settings)
+        differences = records.config_differences(
+            {name: old.get(name) for name in settings}, settings
+        )
         if differences:
             raise ValueError(
                 f"{path} was measured otherwise ({'; '.join(differences)}); FORCE=1 (force=true) replaces it, "
@@ -211,7 +240,9 @@ def measure(cell: Cell) -> str:
             return f"skipped, finished: {path.with_suffix('.csv')}"
 
     normaliser = Normaliser(source.train.pixels, config.data.normalisation)
-    batches = list(EvaluationBatches(source.train.pixels[chosen], source.train.labels[chosen], normaliser))
+    batches = list(
+        EvaluationBatches(source.train.pixels[chosen], source.train.labels[chosen], normaliser)
+    )
     plane = Plane(network, centre, across, up, batches, config.statistics)
     rows = cell.folder / "surfaces" / records.config_hash({**settings, "weights": weights})
     _measure_rows(plane, at, rows, config.jobs, surface.name)
@@ -222,7 +253,9 @@ def measure(cell: Cell) -> str:
         for x, (loss, error) in zip(at, row["points"], strict=True)
     ]
     ended = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    surface = replace(surface, seconds=round(sum(row["seconds"] for row in found), 3), finished_at=ended)
+    surface = replace(
+        surface, seconds=round(sum(row["seconds"] for row in found), 3), finished_at=ended
+    )
     written = records.write_surface(cell.protocol_folder, surface, points)
     middle = points[len(points) // 2]
     return (
@@ -232,11 +265,15 @@ def measure(cell: Cell) -> str:
 
 
 def _measure_rows(plane: Plane, at: Sequence[float], folder: Path, jobs: int, name: str) -> None:
-    left = [place for place in range(len(at)) if records.read_json(_row_file(folder, place)) is None]
+    left = [
+        place for place in range(len(at)) if records.read_json(_row_file(folder, place)) is None
+    ]
     work = Parallel(n_jobs=jobs, return_as="generator_unordered")(
         delayed(_measure_row)(plane, at, at[place], _row_file(folder, place)) for place in left
     )
-    for _ in track(work, total=len(left), description=name, transient=True, disable=not sys.stdout.isatty()):
+    for _ in track(
+        work, total=len(left), description=name, transient=True, disable=not sys.stdout.isatty()
+    ):
         pass
 
 

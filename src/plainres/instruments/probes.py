@@ -1,6 +1,6 @@
 """Looks inside a network while it trains: what flows forward and backward through each layer. A Lightning callback that changes nothing.
 
-    python -m plainres.train '+callbacks.probes._target_=plainres.probes.Probes'
+    python -m plainres.run.train '+callbacks.probes._target_=plainres.instruments.probes.Probes'
 
 There are few looks: before the first update, after 1, 10, 100, … updates, and at the end. experiments.signal claims, where networks are
 trained, that they take less than 2 % of the time. Without the callback nothing is hooked to anything.
@@ -22,14 +22,20 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
-from plainres import record as records
-from plainres.batches import evenly_spaced
-from plainres.iteration import heads
-from plainres.record import ProbePoint
-from plainres.runlog import RunLog
+from plainres.data.batches import evenly_spaced
+from plainres.records import schema as records
+from plainres.records.schema import ProbePoint
+from plainres.training.runlog import RunLog
+from plainres.training.update import heads
 
 STEP = 0.01  # from one image to the next: so small that a network of 20 layers with shortcuts hardly notices
-BESIDE = {"downsample", "se", "aux1", "aux2", "AuxLogits"}  # modules of these names are not on the main path
+BESIDE = {
+    "downsample",
+    "se",
+    "aux1",
+    "aux2",
+    "AuxLogits",
+}  # modules of these names are not on the main path
 
 
 @dataclass
@@ -44,7 +50,7 @@ class _Layer:
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at a network saw; the fields of a layer are those of plainres.record.ProbePoint.
+    """What one look at a network saw; the fields of a layer are those of plainres.records.schema.ProbePoint.
 
     Args:
         layers: (response, weight_gradient, response_gradient, dead) of each convolution of the main path, in the order of the forward pass.
@@ -60,7 +66,11 @@ class Look:
 
 def powers_of_ten(iterations: int) -> list[int]:
     """0, 1, 10, 100, … below `iterations`, and `iterations`: few however long the run, and dense where most changes."""
-    return [0, *(10**power for power in range(len(str(iterations - 1))) if 10**power < iterations), iterations]
+    return [
+        0,
+        *(10**power for power in range(len(str(iterations - 1))) if 10**power < iterations),
+        iterations,
+    ]
 
 
 def mean_correlation(first: Tensor, second: Tensor) -> Tensor:
@@ -69,10 +79,15 @@ def mean_correlation(first: Tensor, second: Tensor) -> Tensor:
     Args:
         first, second: gradients g and h, (N, …).
     """
-    pairs = [gradients.flatten(1).double() for gradients in (first, second)]  # squares of small gradients vanish in float32
+    pairs = [
+        gradients.flatten(1).double() for gradients in (first, second)
+    ]  # squares of small gradients vanish in float32
     lengths = [gradients.norm(dim=1) for gradients in pairs]
     present = (lengths[0] > 0) & (lengths[1] > 0)
-    units = [gradients[present] / length[present, None] for gradients, length in zip(pairs, lengths, strict=True)]
+    units = [
+        gradients[present] / length[present, None]
+        for gradients, length in zip(pairs, lengths, strict=True)
+    ]
     return (units[0] * units[1]).sum(1).mean()
 
 
@@ -102,10 +117,15 @@ def look(network: nn.Module, images: Tensor, labels: Tensor, double: bool = Fals
         double: looks at a copy in float64 instead. Without normalisation signals of deep networks leave the range of float32.
     """
     assert network.training, "evaluation mode normalises with other statistics"
-    if double:  # a copy, because checkpointed blocks fetch their weights once more in the backward pass
+    if (
+        double
+    ):  # a copy, because checkpointed blocks fetch their weights once more in the backward pass
         network, images = copy.deepcopy(network).double(), images.double()
     generators = [images.device] if images.is_cuda else []  # dropout draws from them
-    with torch.random.fork_rng(generators), torch.compiler.set_stance("force_eager"):  # compiled code knows no hooks
+    with (
+        torch.random.fork_rng(generators),
+        torch.compiler.set_stance("force_eager"),
+    ):  # compiled code knows no hooks
         return _look(network, images, labels)
 
 
@@ -113,7 +133,9 @@ def _look(network: nn.Module, images: Tensor, labels: Tensor) -> Look | None:
     layers: list[_Layer] = []
     seen = images.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     hooks = _watch(network, layers)
-    statistics = {name: buffer.clone() for name, buffer in network.named_buffers()}  # forward passes update these instead
+    statistics = {
+        name: buffer.clone() for name, buffer in network.named_buffers()
+    }  # forward passes update these instead
 
     def forward(images: Tensor) -> Tensor:
         return heads(functional_call(network, statistics, images))[0]
@@ -124,7 +146,9 @@ def _look(network: nn.Module, images: Tensor, labels: Tensor) -> Look | None:
         for hook in hooks:
             hook.remove()
     count = len(layers)
-    assert count == sum(type(module) is nn.Conv2d for module in _main_path(network)), "a layer ran without its module"
+    assert count == sum(type(module) is nn.Conv2d for module in _main_path(network)), (
+        "a layer ran without its module"
+    )
     if not loss.isfinite():
         return None
     wanted: Any = [*(layer.weight for layer in layers), *(layer.output for layer in layers), seen]
@@ -138,9 +162,22 @@ def _look(network: nn.Module, images: Tensor, labels: Tensor) -> Look | None:
             neighbours_correlation(forward, images[::2]),
         ]
     ).tolist()  # one wait for the device
-    weights, outputs, (image_gradient, *rest) = values[:count], values[count : 2 * count], values[2 * count :]
-    responses, dead, (image_response, correlation) = rest[:count], rest[count : 2 * count], rest[2 * count :]
-    return Look(tuple(zip(responses, weights, outputs, dead, strict=True)), image_response, image_gradient, correlation)
+    weights, outputs, (image_gradient, *rest) = (
+        values[:count],
+        values[count : 2 * count],
+        values[2 * count :],
+    )
+    responses, dead, (image_response, correlation) = (
+        rest[:count],
+        rest[count : 2 * count],
+        rest[2 * count :],
+    )
+    return Look(
+        tuple(zip(responses, weights, outputs, dead, strict=True)),
+        image_response,
+        image_gradient,
+        correlation,
+    )
 
 
 def _watch(network: nn.Module, layers: list[_Layer]) -> list[RemovableHandle]:
@@ -148,7 +185,11 @@ def _watch(network: nn.Module, layers: list[_Layer]) -> list[RemovableHandle]:
 
     def convolution(module: Any, inputs: Any, output: Tensor) -> None:
         nothing = torch.full((), math.nan, device=output.device)
-        layers.append(_Layer(module.weight, get_gradient_edge(output), output.detach().std(correction=0), nothing))
+        layers.append(
+            _Layer(
+                module.weight, get_gradient_edge(output), output.detach().std(correction=0), nothing
+            )
+        )
 
     def norm(module: Any, inputs: Any, output: Tensor) -> None:
         layers[-1].response = output.detach().std(correction=0)
@@ -157,8 +198,16 @@ def _watch(network: nn.Module, layers: list[_Layer]) -> list[RemovableHandle]:
         if output.ndim == 4:
             layers[-1].dead = (output.detach().amax((0, 2, 3)) == 0).float().mean()
 
-    hooks: dict[type, Callable[[Any, Any, Tensor], None]] = {nn.Conv2d: convolution, nn.BatchNorm2d: norm, nn.ReLU: relu}
-    return [module.register_forward_hook(hooks[type(module)]) for module in _main_path(network) if type(module) in hooks]
+    hooks: dict[type, Callable[[Any, Any, Tensor], None]] = {
+        nn.Conv2d: convolution,
+        nn.BatchNorm2d: norm,
+        nn.ReLU: relu,
+    }
+    return [
+        module.register_forward_hook(hooks[type(module)])
+        for module in _main_path(network)
+        if type(module) in hooks
+    ]
 
 
 def _main_path(network: nn.Module) -> list[nn.Module]:
@@ -192,25 +241,37 @@ class Probes(pl.Callback):
         self._looked_until = -1
 
     def state_dict(self) -> dict[str, Any]:
-        return {"points": [asdict(point) for point in self.points], "looked_until": self._looked_until}
+        return {
+            "points": [asdict(point) for point in self.points],
+            "looked_until": self._looked_until,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.points = [ProbePoint(**point) for point in state_dict["points"]]
         self._looked_until = state_dict["looked_until"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._look_if_due(trainer, pl_module)  # also after a checkpoint that was taken just before a look
+        self._look_if_due(
+            trainer, pl_module
+        )  # also after a checkpoint that was taken just before a look
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         self._look_if_due(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        records.write_table(Path(trainer.default_root_dir) / records.PROBES_FILE, self.points, ProbePoint)
+        records.write_table(
+            Path(trainer.default_root_dir) / records.PROBES_FILE, self.points, ProbePoint
+        )
 
     def _look_if_due(self, trainer: pl.Trainer, pl_module: Any) -> None:
         run = next(callback for callback in trainer.callbacks if isinstance(callback, RunLog))  # type: ignore[attr-defined]
         step = pl_module.iteration
-        due = any(self._looked_until < wanted <= step for wanted in self.at or powers_of_ten(run.iterations))
+        due = any(
+            self._looked_until < wanted <= step
+            for wanted in self.at or powers_of_ten(run.iterations)
+        )
         self._looked_until = step
         if not due:
             return
@@ -219,7 +280,9 @@ class Probes(pl.Callback):
             torch.cuda.synchronize()  # what the device still has to do is not the look's
         start = time.perf_counter()
         chosen = evenly_spaced(len(stream.images), self.images)
-        images = stream.normaliser(stream.images[chosen].float() / 255).contiguous(memory_format=torch.channels_last)
+        images = stream.normaliser(stream.images[chosen].float() / 255).contiguous(
+            memory_format=torch.channels_last
+        )
         found = look(pl_module.network, images, stream.labels[chosen], self.double)
         if found is None:
             return
@@ -227,7 +290,14 @@ class Probes(pl.Callback):
         for number, layer in enumerate(found.layers, 1):
             self.points.append(ProbePoint(*where, number, *map(_finite, layer)))
         seconds = time.perf_counter() - start
-        image = (_finite(found.image_response), None, _finite(found.image_gradient), None, _finite(found.correlation), seconds)
+        image = (
+            _finite(found.image_response),
+            None,
+            _finite(found.image_gradient),
+            None,
+            _finite(found.correlation),
+            seconds,
+        )
         self.points.insert(len(self.points) - len(found.layers), ProbePoint(*where, 0, *image))
 
 

@@ -64,14 +64,18 @@ class ScaledShortcut(nn.Module):
         return self.factor * self.shortcut(x)
 
 
-def make_shortcut(kind: str, in_channels: int, out_channels: int, stride: int, norm: str = "batch") -> nn.Module | None:
+def make_shortcut(
+    kind: str, in_channels: int, out_channels: int, stride: int, norm: str = "batch"
+) -> nn.Module | None:
     """The path beside a block's layers: options A, B and C of section 3.3 and 4.1, half of A, or None for the plain arm.
 
     Raises:
         ValueError: `kind` is unknown; names the legal ones.
     """
     if kind not in SHORTCUTS:
-        raise ValueError(f"shortcut {kind!r} is unknown; legal: {', '.join(SHORTCUTS)}; of a network also {EVERY_SECOND}")
+        raise ValueError(
+            f"shortcut {kind!r} is unknown; legal: {', '.join(SHORTCUTS)}; of a network also {EVERY_SECOND}"
+        )
     if kind == "none":
         return None
     changes_shape = stride != 1 or in_channels != out_channels
@@ -81,7 +85,9 @@ def make_shortcut(kind: str, in_channels: int, out_channels: int, stride: int, n
             convolution(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
             make_norm(norm, out_channels),
         )
-    option_a = ZeroPadShortcut(in_channels, out_channels, stride) if changes_shape else nn.Identity()
+    option_a = (
+        ZeroPadShortcut(in_channels, out_channels, stride) if changes_shape else nn.Identity()
+    )
     return ScaledShortcut(option_a, 0.5) if kind == "zero_pad_half" else option_a
 
 
@@ -92,9 +98,13 @@ class BasicBlock(nn.Module):
     ceil(W / stride)).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str, norm: str = "batch"):
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, shortcut: str, norm: str = "batch"
+    ):
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(
+            in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False
+        )
         self.bn1 = make_norm(norm, out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False)
         self.bn2 = make_norm(norm, out_channels)
@@ -150,7 +160,15 @@ class SqueezeExcitationBlock(BasicBlock):
     `reduction` as in the paper: the weights pass through a sixteenth of the channels.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str, reduction: int = 16, norm: str = "batch"):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        shortcut: str,
+        reduction: int = 16,
+        norm: str = "batch",
+    ):
         super().__init__(in_channels, out_channels, stride, shortcut, norm)
         self.se = _squeeze_excitation(out_channels, reduction)
 
@@ -161,7 +179,9 @@ class SqueezeExcitationBlock(BasicBlock):
 class SqueezeExcitationBottleneck(BottleneckBlock):
     """BottleneckBlock whose third layer's channels are weighed in the same way; SE-ResNet-50 of the paper with 50 layers and option B."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str, reduction: int = 16):
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, shortcut: str, reduction: int = 16
+    ):
         super().__init__(in_channels, out_channels, stride, shortcut)
         self.se = _squeeze_excitation(out_channels, reduction)
 
@@ -170,7 +190,9 @@ class SqueezeExcitationBottleneck(BottleneckBlock):
 
 
 def _squeeze_excitation(channels: int, reduction: int) -> nn.Module:
-    from torchvision.ops import SqueezeExcitation  # here, because it takes as long to import as torch itself
+    from torchvision.ops import (
+        SqueezeExcitation,
+    )  # here, because it takes as long to import as torch itself
 
     return SqueezeExcitation(channels, max(1, channels // reduction))
 
@@ -182,7 +204,9 @@ def compile_blocks(network: nn.Module, backend: str = "inductor") -> None:
     must not be compiled runs under torch.compiler.set_stance("force_eager").
     """
     torch.compiler.reset()  # the cells of a worker would else add up to more variants than torch.compile keeps
-    blocks: list[nn.Module] = [module for module in network.modules() if isinstance(module, BasicBlock | BottleneckBlock)]
+    blocks: list[nn.Module] = [
+        module for module in network.modules() if isinstance(module, BasicBlock | BottleneckBlock)
+    ]
     for module in blocks or [network]:
         module.compile(dynamic=False, backend=backend)
 
@@ -212,8 +236,12 @@ def initialise(network: nn.Module, kind: str = "he") -> None:
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
     if kind == "dirac":
-        layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
-        for convolution, following in list(pairwise([*layers, None]))[1:]:  # the first sees the image, which no ReLU has cut
+        layers = [
+            module for module in network.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
+        ]
+        for convolution, following in list(pairwise([*layers, None]))[
+            1:
+        ]:  # the first sees the image, which no ReLU has cut
             if isinstance(convolution, nn.Conv2d) and convolution.kernel_size != (1, 1):
                 _pass_on(convolution, following if isinstance(following, nn.BatchNorm2d) else None)
 

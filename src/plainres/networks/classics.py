@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import vgg as torchvision_vgg
 
-from plainres.depth import check_depth
+from plainres.networks.depth import check_depth
 
 ERAS = ("1998", "modern")
 HEADS = ("imagenet", "small")
@@ -30,9 +30,11 @@ class LeNet5(nn.Module):
         ValueError: unknown era, or images that are not 32×32; names what is legal.
     """
 
-    def __init__(self, num_classes: int = 10, in_channels: int = 1, era: str | int = "modern", depth: int = 5):
+    def __init__(
+        self, num_classes: int = 10, in_channels: int = 1, era: str | int = "modern", depth: int = 5
+    ):
         super().__init__()
-        check_depth("plainres.classics.LeNet5", depth)
+        check_depth("plainres.networks.classics.LeNet5", depth)
         era = str(era)  # on a command line 1998 is a number
         if era not in ERAS:
             raise ValueError(f"era {era!r} is unknown; legal: {', '.join(ERAS)}")
@@ -62,7 +64,9 @@ class LeNet5(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-2:] != (32, 32):
-            raise ValueError(f"LeNet-5 takes 32×32 images, not {x.shape[-2]}×{x.shape[-1]}; set data.image_size=32 or data.pad_to=32")
+            raise ValueError(
+                f"LeNet-5 takes 32×32 images, not {x.shape[-2]}×{x.shape[-1]}; set data.image_size=32 or data.pad_to=32"
+            )
         return self.classifier(self.features(x))
 
 
@@ -82,9 +86,16 @@ class AlexNet(nn.Module):
         ValueError: unknown head; names the legal ones.
     """
 
-    def __init__(self, num_classes: int = 1000, in_channels: int = 3, width: int = 96, head: str = "imagenet", depth: int = 8):
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        width: int = 96,
+        head: str = "imagenet",
+        depth: int = 8,
+    ):
         super().__init__()
-        check_depth("plainres.classics.AlexNet", depth)
+        check_depth("plainres.networks.classics.AlexNet", depth)
         _check_head(head)
         channels = [width * factor // 96 for factor in (96, 256, 384, 384, 256)]
         hidden = width * 4096 // 96
@@ -127,7 +138,12 @@ class AlexNet(nn.Module):
 
 
 def vgg(
-    depth: int = 16, norm: str = "none", num_classes: int = 1000, in_channels: int = 3, width: int = 64, head: str = "imagenet"
+    depth: int = 16,
+    norm: str = "none",
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    width: int = 64,
+    head: str = "imagenet",
 ) -> nn.Module:
     """Simonyan and Zisserman 2014, configurations A, B, D, E, from torchvision's parts.
 
@@ -143,7 +159,7 @@ def vgg(
     Raises:
         ValueError: illegal depth, norm or head; names the legal ones.
     """
-    check_depth("plainres.classics.vgg", depth)
+    check_depth("plainres.networks.classics.vgg", depth)
     if norm not in NORMS:
         raise ValueError(f"norm {norm!r} is unknown; legal: {', '.join(NORMS)}")
     _check_head(head)
@@ -156,9 +172,13 @@ def vgg(
         features[0] = nn.Conv2d(in_channels, first.out_channels, kernel_size=3, padding=1)
     if head == "imagenet":
         if width != 64:
-            raise ValueError(f"width {width} goes with head=small only; legal for head=imagenet: 64")
+            raise ValueError(
+                f"width {width} goes with head=small only; legal for head=imagenet: 64"
+            )
         return torchvision_vgg.VGG(features, num_classes=num_classes)
-    network = nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, num_classes))
+    network = nn.Sequential(
+        features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, num_classes)
+    )
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -167,7 +187,12 @@ def vgg(
     return network
 
 
-def googlenet(num_classes: int = 1000, in_channels: int = 3, depth: int = 22, auxiliary_weight: float | None = None) -> nn.Module:
+def googlenet(
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    depth: int = 22,
+    auxiliary_weight: float | None = None,
+) -> nn.Module:
     """torchvision's GoogLeNet (Szegedy et al. 2014): the nearest here to BN-Inception (Ioffe and Szegedy 2015).
 
     It has batch normalisation after every convolution, and 3×3 convolutions where GoogLeNet has 5×5; BN-Inception has two of them there.
@@ -178,12 +203,19 @@ def googlenet(num_classes: int = 1000, in_channels: int = 3, depth: int = 22, au
         auxiliary_weight: what the losses of the two auxiliary heads count for in training, 0.3 in the paper; None: there are no such heads.
             With them the output in training mode is a tuple of logits, the main head's first.
     """
-    check_depth("plainres.classics.googlenet", depth)
-    network = models.GoogLeNet(num_classes=num_classes, aux_logits=auxiliary_weight is not None, init_weights=True)
+    check_depth("plainres.networks.classics.googlenet", depth)
+    network = models.GoogLeNet(
+        num_classes=num_classes, aux_logits=auxiliary_weight is not None, init_weights=True
+    )
     return _with_channels(network, "conv1.conv", in_channels, std=0.01)
 
 
-def inception_v3(num_classes: int = 1000, in_channels: int = 3, depth: int = 48, auxiliary_weight: float | None = None) -> nn.Module:
+def inception_v3(
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    depth: int = 48,
+    auxiliary_weight: float | None = None,
+) -> nn.Module:
     """torchvision's Inception-v3 (Szegedy et al. 2015).
 
     Input (N, in_channels, H, W), 299×299 in the paper, at least 75×75; output logits (N, num_classes).
@@ -191,8 +223,10 @@ def inception_v3(num_classes: int = 1000, in_channels: int = 3, depth: int = 48,
     Args:
         auxiliary_weight: as in `googlenet`, of one auxiliary head; the paper gives no number.
     """
-    check_depth("plainres.classics.inception_v3", depth)
-    network = models.Inception3(num_classes=num_classes, aux_logits=auxiliary_weight is not None, init_weights=True)
+    check_depth("plainres.networks.classics.inception_v3", depth)
+    network = models.Inception3(
+        num_classes=num_classes, aux_logits=auxiliary_weight is not None, init_weights=True
+    )
     if network.AuxLogits is not None:
         network.AuxLogits.register_forward_pre_hook(_check_features)
     return _with_channels(network, "Conv2d_1a_3x3.conv", in_channels, std=0.1)
@@ -211,7 +245,14 @@ def _with_channels(network: nn.Module, name: str, in_channels: int, std: float) 
     old = network.get_submodule(name)
     assert isinstance(old, nn.Conv2d)
     if in_channels != old.in_channels:
-        new = nn.Conv2d(in_channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=old.bias is not None)  # type: ignore[arg-type]
+        new = nn.Conv2d(
+            in_channels,
+            old.out_channels,
+            old.kernel_size,
+            old.stride,
+            old.padding,
+            bias=old.bias is not None,
+        )  # type: ignore[arg-type]
         nn.init.trunc_normal_(new.weight, std=std)
         parent, _, last = name.rpartition(".")
         setattr(network.get_submodule(parent), last, new)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from plainres.blocks import (
+from plainres.networks.blocks import (
     EVERY_SECOND,
     BasicBlock,
     BottleneckBlock,
@@ -19,7 +19,7 @@ from plainres.blocks import (
     initialise,
     make_norm,
 )
-from plainres.depth import BOTTLENECK_MIN_DEPTH, IMAGE_STAGES, check_depth, num_blocks
+from plainres.networks.depth import BOTTLENECK_MIN_DEPTH, IMAGE_STAGES, check_depth, num_blocks
 
 
 class CifarNetwork(nn.Module):
@@ -77,7 +77,9 @@ class CifarNetwork(nn.Module):
         for stage in (self.layer1, self.layer2, self.layer3):
             if self.checkpoint_activations and self.training and torch.is_grad_enabled():
                 for block in stage:
-                    x = checkpoint(block, x, use_reentrant=False, context_fn=partial(_second_time, block))
+                    x = checkpoint(
+                        block, x, use_reentrant=False, context_fn=partial(_second_time, block)
+                    )
             else:
                 x = stage(x)
         return self.fc(self.avgpool(x).flatten(1))
@@ -112,7 +114,7 @@ class ImageNetwork(nn.Module):
         squeeze_excitation: bool | None = None,
     ):
         super().__init__()
-        check_depth("plainres.network.ImageNetwork", depth)
+        check_depth("plainres.networks.resnet.ImageNetwork", depth)
         wider = 4 if depth >= BOTTLENECK_MIN_DEPTH else 1
         block: Callable[..., nn.Module] = BottleneckBlock if wider == 4 else BasicBlock
         if squeeze_excitation:
@@ -124,13 +126,21 @@ class ImageNetwork(nn.Module):
         channels = width
         for number, blocks in enumerate(IMAGE_STAGES[depth]):
             out_channels = width * 2**number * wider
-            self.add_module(f"layer{number + 1}", _stage(block, blocks, channels, out_channels, 1 if number == 0 else 2, shortcut))
+            self.add_module(
+                f"layer{number + 1}",
+                _stage(block, blocks, channels, out_channels, 1 if number == 0 else 2, shortcut),
+            )
             channels = out_channels
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, num_classes)
         initialise(self)
         if weights is not None:
-            if weights != "imagenet" or (shortcut, width, in_channels, bool(squeeze_excitation)) != ("projection", 64, 3, False):
+            if weights != "imagenet" or (
+                shortcut,
+                width,
+                in_channels,
+                bool(squeeze_excitation),
+            ) != ("projection", 64, 3, False):
                 raise ValueError(
                     f"weights {weights!r} with shortcut={shortcut}, width={width}, {in_channels} channels, "
                     f"squeeze_excitation={bool(squeeze_excitation)} do not exist; "
@@ -147,11 +157,15 @@ class ImageNetwork(nn.Module):
 
 def imagenet_weights_file(depth: int) -> Path:
     """Where torchvision keeps its weights of a residual network once they are downloaded."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / _imagenet_weights(depth).url.rpartition("/")[2]
+    return (
+        Path(torch.hub.get_dir()) / "checkpoints" / _imagenet_weights(depth).url.rpartition("/")[2]
+    )
 
 
 def _imagenet_weights(depth: int) -> Any:
-    from torchvision.models import get_model_weights  # here, because it takes as long to import as torch itself
+    from torchvision.models import (
+        get_model_weights,
+    )  # here, because it takes as long to import as torch itself
 
     return get_model_weights(f"resnet{depth}").DEFAULT
 
@@ -165,15 +179,26 @@ def _load_imagenet_weights(network: nn.Module, depth: int) -> None:
             "model.weights=null trains from scratch"
         ) from error
     if state["fc.weight"].shape != network.get_parameter("fc.weight").shape:
-        state = {**state, "fc.weight": network.get_parameter("fc.weight"), "fc.bias": network.get_parameter("fc.bias")}
+        state = {
+            **state,
+            "fc.weight": network.get_parameter("fc.weight"),
+            "fc.bias": network.get_parameter("fc.bias"),
+        }
     network.load_state_dict(state)
 
 
 def _stage(
-    block: Callable[[int, int, int, str], nn.Module], blocks: int, in_channels: int, out_channels: int, stride: int, shortcut: str
+    block: Callable[[int, int, int, str], nn.Module],
+    blocks: int,
+    in_channels: int,
+    out_channels: int,
+    stride: int,
+    shortcut: str,
 ) -> nn.Sequential:
     kinds = [shortcut] * blocks
-    if shortcut == EVERY_SECOND:  # counted within the stage, so that at every depth the block at its border has one
+    if (
+        shortcut == EVERY_SECOND
+    ):  # counted within the stage, so that at every depth the block at its border has one
         kinds = ["none" if number % 2 else "zero_pad" for number in range(blocks)]
     first = block(in_channels, out_channels, stride, kinds[0])
     return nn.Sequential(first, *(block(out_channels, out_channels, 1, kind) for kind in kinds[1:]))

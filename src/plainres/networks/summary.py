@@ -1,4 +1,4 @@
-"""What a network does to an image, layer by layer: `python -m plainres.ledger model=alexnet` (make inspect MODEL=alexnet).
+"""What a network does to an image, layer by layer: `python -m plainres.networks.summary model=alexnet` (make inspect MODEL=alexnet).
 
 Each row is one layer in the order of a forward pass: output shape, parameters, multiply-adds, and receptive field in pixels of the image.
 """
@@ -16,9 +16,9 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from plainres.cell import CONF
-from plainres.depth import check_depth
-from plainres.errors import give_up, one_line, run_command
+from plainres.networks.depth import check_depth
+from plainres.records.errors import give_up, one_line, run_command
+from plainres.run.cell import CONF
 
 IMAGE_SHAPES = {
     "lenet5": (1, 32, 32),
@@ -73,7 +73,13 @@ KNOWN_PARAMETERS = {
     "lenet5": {5: 61_706},
     "alexnet": {8: 62_378_344},
     "vgg": {11: 132_863_336, 13: 133_047_848, 16: 138_357_544, 19: 143_667_240},
-    "residual_imagenet": {18: 11_689_512, 34: 21_797_672, 50: 25_557_032, 101: 44_549_160, 152: 60_192_808},
+    "residual_imagenet": {
+        18: 11_689_512,
+        34: 21_797_672,
+        50: 25_557_032,
+        101: 44_549_160,
+        152: 60_192_808,
+    },
 }
 
 
@@ -100,21 +106,37 @@ class Layer:
 class _Fields(TorchFunctionMode):
     """Carries a `field` along with every tensor that comes from the image: (receptive field, stride) of its rows, and of its columns."""
 
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         kwargs = kwargs or {}
         result = function(*args, **kwargs)
         if isinstance(result, Tensor):
-            before = [tensor for tensor in _tensors([*args, *kwargs.values()]) if hasattr(tensor, "field")]
+            before = [
+                tensor for tensor in _tensors([*args, *kwargs.values()]) if hasattr(tensor, "field")
+            ]
             if before:
-                largest = max(before, key=lambda tensor: tensor.shape[-1] if tensor.ndim == 4 else 0)
+                largest = max(
+                    before, key=lambda tensor: tensor.shape[-1] if tensor.ndim == 4 else 0
+                )
                 result.field = tuple(  # type: ignore[attr-defined]
-                    _after(function.__name__, args, kwargs, largest, max(tensor.field[side][0] for tensor in before), result, side)
+                    _after(
+                        function.__name__,
+                        args,
+                        kwargs,
+                        largest,
+                        max(tensor.field[side][0] for tensor in before),
+                        result,
+                        side,
+                    )
                     for side in (0, 1)
                 )
         return result
 
 
-def _after(name: str, args: Any, kwargs: Any, image: Any, field: int, result: Tensor, side: int) -> tuple[int, int]:
+def _after(
+    name: str, args: Any, kwargs: Any, image: Any, field: int, result: Tensor, side: int
+) -> tuple[int, int]:
     """Receptive field and stride, on side 0 (height) or 1 (width), of what a function makes of `image`.
 
     Args:
@@ -123,7 +145,16 @@ def _after(name: str, args: Any, kwargs: Any, image: Any, field: int, result: Te
     stride = image.field[side][1]
     dimension = 2 + side
     if name == "conv2d":
-        values = dict(zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args, strict=False)) | kwargs
+        values = (
+            dict(
+                zip(
+                    ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
+                    args,
+                    strict=False,
+                )
+            )
+            | kwargs
+        )
         step, dilation = _of(values.get("stride", 1), side), _of(values.get("dilation", 1), side)
         return field + (values["weight"].shape[dimension] - 1) * dilation * stride, stride * step
     if name in ("max_pool2d", "avg_pool2d"):
@@ -178,11 +209,15 @@ def ledger(network: nn.Module, image_shape: Sequence[int]) -> list[Layer]:
                 multiply_adds = module.in_features * module.out_features
             parameters = sum(parameter.numel() for parameter in module.parameters())
             field, stride = map(max, zip(*getattr(output, "field", ((1, 1), (1, 1))), strict=True))
-            rows.append(Layer(name, type(module).__name__, shape, parameters, multiply_adds, field, stride))
+            rows.append(
+                Layer(name, type(module).__name__, shape, parameters, multiply_adds, field, stride)
+            )
 
         return hook
 
-    leaves = [(name, module) for name, module in network.named_modules() if not list(module.children())]
+    leaves = [
+        (name, module) for name, module in network.named_modules() if not list(module.children())
+    ]
     handles = [module.register_forward_hook(note(name)) for name, module in leaves]
     device = next(network.parameters()).device
     image: Any = torch.zeros(1, *image_shape, device=device)
@@ -203,7 +238,9 @@ def ledger(network: nn.Module, image_shape: Sequence[int]) -> list[Layer]:
     return rows
 
 
-def missing_shapes(rows: Sequence[Layer], known: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+def missing_shapes(
+    rows: Sequence[Layer], known: Sequence[tuple[int, ...]]
+) -> list[tuple[int, ...]]:
     """Of the `known` output shapes those that do not follow in this order in the ledger."""
     shapes = iter([row.shape for row in rows])
     return [wanted for wanted in known if not any(shape == wanted for shape in shapes)]
@@ -211,12 +248,26 @@ def missing_shapes(rows: Sequence[Layer], known: Sequence[tuple[int, ...]]) -> l
 
 def table(rows: Sequence[Layer]) -> list[list[str]]:
     """The ledger as text, a total below; under a row of headings."""
-    lines = [["layer", "kind", "output (C×H×W)", "parameters", "multiply-adds", "receptive field", "stride"]]
+    lines = [
+        [
+            "layer",
+            "kind",
+            "output (C×H×W)",
+            "parameters",
+            "multiply-adds",
+            "receptive field",
+            "stride",
+        ]
+    ]
     for row in rows:
         shape = "×".join(map(str, row.shape))
         numbers = [f"{value:,}" if value else "" for value in (row.parameters, row.multiply_adds)]
-        lines.append([row.name, row.kind, shape, *numbers, str(row.receptive_field), str(row.stride)])
-    totals = [f"{sum(getattr(row, name) for row in rows):,}" for name in ("parameters", "multiply_adds")]
+        lines.append(
+            [row.name, row.kind, shape, *numbers, str(row.receptive_field), str(row.stride)]
+        )
+    totals = [
+        f"{sum(getattr(row, name) for row in rows):,}" for name in ("parameters", "multiply_adds")
+    ]
     return [*lines, ["all", "", "", *totals, "", ""]]
 
 
@@ -228,16 +279,28 @@ def report(model: str, rows: Sequence[Layer], known_parameters: int | None = Non
     """
     lines = table(rows)
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    text = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
     if known_parameters is None:
         return "\n".join(text)
     text.append("")
     if known := KNOWN_SHAPES.get(model):
         missing = missing_shapes(rows, known)
         found = f"{len(known) - len(missing)} of {len(known)} known shapes in their order"
-        text.append(found + (f", missing: {', '.join('×'.join(map(str, shape)) for shape in missing)}" if missing else ""))
+        text.append(
+            found
+            + (
+                f", missing: {', '.join('×'.join(map(str, shape)) for shape in missing)}"
+                if missing
+                else ""
+            )
+        )
     parameters = sum(row.parameters for row in rows)
-    text.append(f"{parameters:,} parameters ({'as known' if parameters == known_parameters else f'known: {known_parameters:,}'})")
+    text.append(
+        f"{parameters:,} parameters ({'as known' if parameters == known_parameters else f'known: {known_parameters:,}'})"
+    )
     return "\n".join(text)
 
 
@@ -245,7 +308,11 @@ def steps(network: nn.Module, image_shape: tuple[int, ...]) -> list[tuple[int, .
     """The shapes that an image goes through, one a layer or block (as of GoogLeNet) that changes it, beginning with the image's own."""
 
     def parts(module: nn.Module) -> list[nn.Module]:
-        return [part for child in module.children() for part in (parts(child) if isinstance(child, nn.Sequential) else [child])]
+        return [
+            part
+            for child in module.children()
+            for part in (parts(child) if isinstance(child, nn.Sequential) else [child])
+        ]
 
     shapes = [image_shape]
 
@@ -268,10 +335,17 @@ def taper(model: str, shapes: Sequence[tuple[int, ...]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(2, 1, figsize=(max(6.0, 0.45 * len(shapes)), 5), sharex=True, layout="constrained")
+    figure, axes = plt.subplots(
+        2, 1, figsize=(max(6.0, 0.45 * len(shapes)), 5), sharex=True, layout="constrained"
+    )
     labels = ["×".join(map(str, shape)) for shape in shapes]
     for axis, values, name, colour in (
-        (axes[0], [shape[1] for shape in shapes], "height and width\n(pixels, logarithmic)", "#0072B2"),
+        (
+            axes[0],
+            [shape[1] for shape in shapes],
+            "height and width\n(pixels, logarithmic)",
+            "#0072B2",
+        ),
         (axes[1], [shape[0] for shape in shapes], "channels\n(logarithmic)", "#D55E00"),
     ):
         axis.bar(range(len(shapes)), values, color=colour)
@@ -316,8 +390,12 @@ def _known_parameters(model: str, config: DictConfig) -> int | None:
     """Of the network that the configuration names; None where anything but its depth and era is not as published."""
     if model not in KNOWN_PARAMETERS or config.image_shape or config.num_classes:
         return None
-    keys = [override.lstrip("+~").partition("=")[0] for override in HydraConfig.get().overrides.task]
-    as_published = all(key in ("model.depth", "model.era") for key in keys if key.startswith("model."))
+    keys = [
+        override.lstrip("+~").partition("=")[0] for override in HydraConfig.get().overrides.task
+    ]
+    as_published = all(
+        key in ("model.depth", "model.era") for key in keys if key.startswith("model.")
+    )
     return KNOWN_PARAMETERS[model].get(config.model.depth) if as_published else None
 
 

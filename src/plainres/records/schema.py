@@ -23,7 +23,9 @@ FAILURE_FILE = "failure.txt"
 CHECKPOINT_FILE = "last.ckpt"
 WEIGHTS_FILE = "weights.pt"
 DAMAGED_CHECKPOINT_FILE = "last.corrupt"
-DAMAGED = f"its checkpoint is damaged: set aside as {DAMAGED_CHECKPOINT_FILE}, the cell starts again"
+DAMAGED = (
+    f"its checkpoint is damaged: set aside as {DAMAGED_CHECKPOINT_FILE}, the cell starts again"
+)
 RUNS_TABLE = "runs.csv"
 CURVES_TABLE = "curves.csv"
 INSERTIONS_TABLE = "insertions.csv"
@@ -35,7 +37,22 @@ DIVERGED = "diverged"
 
 # Where files lie, how often something is looked at, and what stands elsewhere too (a network's width is model.width): none of it
 # changes what a run measures.
-_NOT_HASHED = frozenset({"data.root", "model.checkpoint_activations", "protocol.width", "protocol.log_every", "protocol.evaluate_every"})
+_NOT_HASHED = frozenset(
+    {
+        "data.root",
+        "model.checkpoint_activations",
+        "protocol.width",
+        "protocol.log_every",
+        "protocol.evaluate_every",
+    }
+)
+
+# An identity must not hang on where a class lives in the code: module today → name that rows were recorded under
+_RECORDED_MODULES = {
+    "plainres.networks.resnet": "plainres.network",
+    "plainres.networks.blocks": "plainres.blocks",
+    "plainres.networks.classics": "plainres.classics",
+}
 
 
 @dataclass(frozen=True)
@@ -151,7 +168,7 @@ class BranchSize:
 
 @dataclass(frozen=True)
 class ProbePoint:
-    """One row of probes.csv: what plainres.probes saw in one layer after `iteration` updates. A value that is not finite is left out.
+    """One row of probes.csv: what plainres.instruments.probes saw in one layer after `iteration` updates. A value that is not finite is left out.
 
     Args:
         layer: convolutions of the main path, from 1; 0 is the image.
@@ -160,7 +177,7 @@ class ProbePoint:
         weight_gradient: Euclidean norm of the loss's gradient with respect to the layer's weights.
         response_gradient: the same with respect to the convolution's output, over all images; in layer 0 to the images.
         dead: fraction of the channels behind the layer's ReLU that are zero at every position of every image.
-        correlation: in layer 0: how alike gradients at neighbouring inputs are (plainres.probes.neighbours_correlation).
+        correlation: in layer 0: how alike gradients at neighbouring inputs are (plainres.instruments.probes.neighbours_correlation).
         seconds: in layer 0: what this look cost.
     """
 
@@ -193,7 +210,7 @@ class Surface:
 
     Args:
         direction_seed: of the pair of directions.
-        statistics: what batch normalisation took at every point, one of plainres.landscape's.
+        statistics: what batch normalisation took at every point, one of plainres.instruments.landscape's.
         images: training images that every point is evaluated on.
         points: a side of the grid, which reaches from -radius to radius; at 1 a filter moves by its own norm.
         cosine: between the two directions, all weights as one vector.
@@ -242,7 +259,11 @@ def cell_config(config: Mapping[str, Any], arm: str) -> dict[str, Any]:
 
     So an option added later leaves the hash of older cells as it was, as long as null means "as before".
     """
-    chosen = {"arm": arm, **{key: config[key] for key in ("seed", "model", "data", "protocol")}, "child": config.get("child")}
+    chosen = {
+        "arm": arm,
+        **{key: config[key] for key in ("seed", "model", "data", "protocol")},
+        "child": config.get("child"),
+    }
 
     def kept(node: Mapping[str, Any], path: str) -> dict[str, Any]:
         result = {}
@@ -250,6 +271,9 @@ def cell_config(config: Mapping[str, Any], arm: str) -> dict[str, Any]:
             name = f"{path}{key}"
             if name in _NOT_HASHED or value is None:
                 continue
+            if key == "_target_":
+                module, _, target = value.rpartition(".")
+                value = f"{_RECORDED_MODULES.get(module, module)}.{target}"
             result[key] = kept(value, f"{name}.") if isinstance(value, Mapping) else value
         return result
 
@@ -259,7 +283,9 @@ def cell_config(config: Mapping[str, Any], arm: str) -> dict[str, Any]:
 def shared_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """What all cells of one results folder share: a `cell_config` without arm, depth, shortcut, seed and parent."""
     shared = {key: value for key, value in config.items() if key not in ("arm", "seed", "parent")}
-    shared["model"] = {key: value for key, value in config["model"].items() if key not in ("depth", "shortcut")}
+    shared["model"] = {
+        key: value for key, value in config["model"].items() if key not in ("depth", "shortcut")
+    }
     return shared
 
 
@@ -295,7 +321,9 @@ def write_text(path: Path, text: str) -> None:
 def atomic(path: Path) -> Iterator[IO[bytes]]:
     """A file beside `path` that takes its place when the block ends well, and is gone when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as part:
+    with tempfile.NamedTemporaryFile(
+        dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as part:
         try:
             yield part
             part.flush()
@@ -327,7 +355,9 @@ def read_record(cell_folder: Path) -> Record | None:
         return None
     if lacking := sorted(_required(Record) - set(values)):
         raise ValueError(f"{path} lacks {', '.join(lacking)}")
-    return Record(**{field.name: values[field.name] for field in fields(Record) if field.name in values})
+    return Record(
+        **{field.name: values[field.name] for field in fields(Record) if field.name in values}
+    )
 
 
 def write_record(cell_folder: Path, record: Record) -> None:
@@ -363,7 +393,14 @@ def read_table(path: Path, row_type: type) -> list[Any]:
             where = f"{path}, line {reader.line_num}"
             if None in row.values():
                 raise ValueError(f"{where}: the row is cut short")
-            rows.append(row_type(**{name: _read(row[name], kind, f"{where}, {name}") for name, kind in kinds.items()}))
+            rows.append(
+                row_type(
+                    **{
+                        name: _read(row[name], kind, f"{where}, {name}")
+                        for name, kind in kinds.items()
+                    }
+                )
+            )
         return rows
 
 
@@ -404,7 +441,9 @@ def read_surfaces(folder: Path) -> list[tuple[Surface, list[SurfacePoint]]]:
         surface = Surface(**{field.name: values[field.name] for field in fields(Surface)})
         points = read_table(path.with_suffix(".csv"), SurfacePoint)
         if len(points) != surface.points**2:
-            raise ValueError(f"{path.with_suffix('.csv')} has {len(points)} points instead of {surface.points**2}")
+            raise ValueError(
+                f"{path.with_suffix('.csv')} has {len(points)} points instead of {surface.points**2}"
+            )
         found.append((surface, points))
     return found
 
@@ -421,9 +460,13 @@ def gather(folder: Path) -> list[Record]:
         record, own = read_record(path.parent), read_json(path.parent / CONFIG_FILE)
         if shared and own and shared_config(own) != shared:
             continue
-        if record and record.cell == path.parent.name:  # a folder that was set aside has another name
+        if (
+            record and record.cell == path.parent.name
+        ):  # a folder that was set aside has another name
             found[record.cell] = record
-    runs = [record for record in read_runs(folder) if record.cell not in found] + list(found.values())
+    runs = [record for record in read_runs(folder) if record.cell not in found] + list(
+        found.values()
+    )
     runs.sort(key=lambda row: (row.arm, row.depth, row.seed))
     if runs:
         write_table(folder / RUNS_TABLE, runs, Record)
@@ -437,12 +480,22 @@ def gather(folder: Path) -> list[Record]:
     return runs
 
 
-def _gather_table(folder: Path, found: Iterable[str], file: str, table: str, row_type: type) -> None:
+def _gather_table(
+    folder: Path, found: Iterable[str], file: str, table: str, row_type: type
+) -> None:
     """Takes the rows that each found cell has in `file` into `folder`/`table`; no rows, no table."""
-    old = [row for row in read_table(folder / table, row_type) if cell_name(row.arm, row.depth, row.seed) not in found]
-    rows = old + [row for cell in found for row in read_table(folder / "runs" / cell / file, row_type)]
+    old = [
+        row
+        for row in read_table(folder / table, row_type)
+        if cell_name(row.arm, row.depth, row.seed) not in found
+    ]
+    rows = old + [
+        row for cell in found for row in read_table(folder / "runs" / cell / file, row_type)
+    ]
     if rows:
-        rows.sort(key=lambda row: (row.arm, row.depth, row.seed))  # stable: each cell's rows keep their order
+        rows.sort(
+            key=lambda row: (row.arm, row.depth, row.seed)
+        )  # stable: each cell's rows keep their order
         write_table(folder / table, rows, row_type)
 
 
@@ -450,10 +503,18 @@ def repository_state(folder: Path) -> tuple[str, bool | None]:
     """The commit checked out in `folder` and whether its files, results apart, are as committed; ("unknown", None) outside git."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=30).stdout
+        return subprocess.run(
+            ["git", "-C", str(folder), *words],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        ).stdout
 
     try:
-        return git("rev-parse", "HEAD").strip(), not git("status", "--porcelain", "--", ".", ":(top,exclude)results").strip()
+        return git("rev-parse", "HEAD").strip(), not git(
+            "status", "--porcelain", "--", ".", ":(top,exclude)results"
+        ).strip()
     except (OSError, subprocess.SubprocessError):
         return "unknown", None
 
@@ -469,7 +530,11 @@ def _written(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"' if any(character in text for character in ',"\r\n') else text
+    return (
+        '"' + text.replace('"', '""') + '"'
+        if any(character in text for character in ',"\r\n')
+        else text
+    )
 
 
 def _read(text: str, kind: Any, where: str) -> Any:

@@ -14,15 +14,17 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from plainres import record as records
-from plainres.depth import check_depth
-from plainres.schedule import Schedule
+from plainres.networks.depth import check_depth
+from plainres.records import schema as records
+from plainres.training.schedule import Schedule
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CONF = ROOT / "conf"
 LOG = logging.getLogger(__name__)
 HYDRAS_OWN = (".hydra", "train.log")
-LOCK_SECONDS = 60  # an orphan of a killed sweep notices within a few iterations that its parent is gone
+LOCK_SECONDS = (
+    60  # an orphan of a killed sweep notices within a few iterations that its parent is gone
+)
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,26 @@ class Cell:
         """
         container = OmegaConf.to_container(self.config, resolve=True)
         assert isinstance(container, dict)
-        identity = records.cell_config({str(key): value for key, value in container.items()}, self.arm)
-        return identity if self.parent_folder is None else {**identity, "parent": self._parent_hash()}
+        identity = records.cell_config(
+            {str(key): value for key, value in container.items()}, self.arm
+        )
+        return (
+            identity if self.parent_folder is None else {**identity, "parent": self._parent_hash()}
+        )
 
     @property
     def parent_folder(self) -> Path | None:
         """Where the trained network lies that this cell continues with; None where it begins anew."""
         child = self.config.child
-        return None if child is None else Path(self.config.results_dir) / self.config.slug / child.parent / "runs" / self.name
+        return (
+            None
+            if child is None
+            else Path(self.config.results_dir)
+            / self.config.slug
+            / child.parent
+            / "runs"
+            / self.name
+        )
 
     @property
     def parent_diverged(self) -> bool:
@@ -78,7 +92,7 @@ class Cell:
         if record is None or not (self.parent_folder / records.WEIGHTS_FILE).exists():
             raise ValueError(
                 f"{self.parent_folder} holds no trained network with its weights; make sweep-{self.config.slug} trains it first "
-                f"(python -m plainres.train -m +experiment={self.config.slug} generation=parent)"
+                f"(python -m plainres.run.train -m +experiment={self.config.slug} generation=parent)"
             )
         if record.status == records.DIVERGED:
             raise ValueError(f"{self.parent_folder} diverged: nothing can be inserted into it")
@@ -93,28 +107,52 @@ class Cell:
     def check(self) -> None:
         """Raises ValueError for a configuration that no run can have; names what is legal."""
         check_depth(self.config.model["_target_"], self.config.model.depth)
-        if self.arm == "plain" and (shortcut := self.config.model.get("shortcut", "none")) != "none":
-            raise ValueError(f"model.shortcut {shortcut} in the plain arm, which has none; ARMS=residual (model=residual) has them")
+        if (
+            self.arm == "plain"
+            and (shortcut := self.config.model.get("shortcut", "none")) != "none"
+        ):
+            raise ValueError(
+                f"model.shortcut {shortcut} in the plain arm, which has none; ARMS=residual (model=residual) has them"
+            )
         if not isinstance(self.config.seed, int) or self.config.seed < 0:
             raise ValueError(f"seed {self.config.seed!r} is not a whole number from 0 up")
         missing = OmegaConf.missing_keys(self.config)
         if missing:
-            raise ValueError(f"{min(missing)} is not set; data={self.config.data.name} needs {min(missing)}=…")
+            raise ValueError(
+                f"{min(missing)} is not set; data={self.config.data.name} needs {min(missing)}=…"
+            )
         protocol = self.config.protocol
-        for name in ("iterations", "batch_size", "log_every", "evaluate_every", "error_window", "evaluation_images"):
+        for name in (
+            "iterations",
+            "batch_size",
+            "log_every",
+            "evaluate_every",
+            "error_window",
+            "evaluation_images",
+        ):
             value = protocol[name]
-            if not (value is None and name in ("error_window", "evaluation_images")) and not (_is_number(value, int) and value >= 1):
+            if not (value is None and name in ("error_window", "evaluation_images")) and not (
+                _is_number(value, int) and value >= 1
+            ):
                 raise ValueError(f"protocol.{name} {value!r} is not a whole number from 1 up")
         for name in ("learning_rate", "momentum", "weight_decay"):
             if not (_is_number(protocol[name], (int, float)) and protocol[name] >= 0):
                 raise ValueError(f"protocol.{name} {protocol[name]!r} is not a number from 0 up")
-        if protocol.clip_norm is not None and not (_is_number(protocol.clip_norm, (int, float)) and protocol.clip_norm > 0):
-            raise ValueError(f"protocol.clip_norm {protocol.clip_norm!r} is not a number above 0; null clips nothing")
-        if (width := self.config.model.get("width")) is not None and not (_is_number(width, int) and width >= 1):
+        if protocol.clip_norm is not None and not (
+            _is_number(protocol.clip_norm, (int, float)) and protocol.clip_norm > 0
+        ):
+            raise ValueError(
+                f"protocol.clip_norm {protocol.clip_norm!r} is not a number above 0; null clips nothing"
+            )
+        if (width := self.config.model.get("width")) is not None and not (
+            _is_number(width, int) and width >= 1
+        ):
             raise ValueError(f"model.width {width!r} is not a whole number from 1 up")
         weight = self.config.model.get("auxiliary_weight")
         if weight is not None and not (_is_number(weight, (int, float)) and weight >= 0):
-            raise ValueError(f"model.auxiliary_weight {weight!r} is not a number from 0 up; null: no auxiliary heads")
+            raise ValueError(
+                f"model.auxiliary_weight {weight!r} is not a number from 0 up; null: no auxiliary heads"
+            )
         _ = self.schedule  # raises ValueError for numbers that fit no run
 
     def finished(self) -> records.Record | None:
@@ -126,13 +164,20 @@ class Cell:
         if self.config.keep_weights and not (self.folder / records.WEIGHTS_FILE).exists():
             return None
         if record is None and self.config.missing:
-            record = next((row for row in records.read_runs(self.protocol_folder) if row.cell == self.name), None)
-        return record if record and record.config_hash == records.config_hash(self.identity) else None
+            record = next(
+                (row for row in records.read_runs(self.protocol_folder) if row.cell == self.name),
+                None,
+            )
+        return (
+            record if record and record.config_hash == records.config_hash(self.identity) else None
+        )
 
     def refusal(self) -> str | None:
         """One line where something was measured in the cell's folder under another configuration, else None."""
         old = records.read_json(self.folder / records.CONFIG_FILE)
-        if old == self.identity or not any((self.folder / name).exists() for name in (records.RECORD_FILE, records.CHECKPOINT_FILE)):
+        if old == self.identity or not any(
+            (self.folder / name).exists() for name in (records.RECORD_FILE, records.CHECKPOINT_FILE)
+        ):
             return None
         if old is not None:
             differences = "; ".join(records.config_differences(old, self.identity))
@@ -180,7 +225,9 @@ class Cell:
                 except BlockingIOError:
                     if time.monotonic() > deadline:
                         file.seek(0)
-                        raise OSError(f"{self.folder} is being trained by process {file.read().strip()}; wait for it or stop it") from None
+                        raise OSError(
+                            f"{self.folder} is being trained by process {file.read().strip()}; wait for it or stop it"
+                        ) from None
                     time.sleep(0.5)
             file.truncate(0)
             file.write(str(os.getpid()))
@@ -193,7 +240,7 @@ def _is_number(value: Any, kind: Any) -> bool:
 
 
 def compose_cell(results: Path, *overrides: str) -> Cell:
-    """The cell that `python -m plainres.train <overrides>` would train, with its results below `results`."""
+    """The cell that `python -m plainres.run.train <overrides>` would train, with its results below `results`."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", [f"results_dir={results}", *overrides], return_hydra_config=True)
     arm = config.hydra.runtime.choices["model"]
@@ -216,11 +263,17 @@ def claim_tables(cells: Sequence[Cell]) -> str | None:
     tables = (records.RUNS_TABLE, records.CURVES_TABLE, *others, "power.csv", records.CONFIG_FILE)
     for cell in cells[1:]:
         if unlike := records.config_differences(shared, records.shared_config(cell.identity)):
-            raise ValueError(f"cells of {folder} differ in more than arm, depth and seed ({'; '.join(unlike)}); NAME=… for each")
+            raise ValueError(
+                f"cells of {folder} differ in more than arm, depth and seed ({'; '.join(unlike)}); NAME=… for each"
+            )
     old = records.read_json(folder / records.CONFIG_FILE)
     line = None
     if (folder / records.RUNS_TABLE).exists() and old != shared:
-        differences = "; ".join(records.config_differences(old, shared)) if old else f"there is no {records.CONFIG_FILE}"
+        differences = (
+            "; ".join(records.config_differences(old, shared))
+            if old
+            else f"there is no {records.CONFIG_FILE}"
+        )
         aside = set_aside(folder / records.RUNS_TABLE, folder / "earlier")
         for name in tables[1:]:
             if (folder / name).exists():

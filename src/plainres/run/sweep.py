@@ -22,9 +22,9 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from plainres import record as records
-from plainres.cell import Cell, claim_tables
-from plainres.errors import give_up
+from plainres.records import schema as records
+from plainres.records.errors import give_up
+from plainres.run.cell import Cell, claim_tables
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 REFRESH_SECONDS = 1.0
@@ -40,7 +40,9 @@ def cells_of(config: DictConfig) -> list[Cell]:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     loader = GlobalHydra.instance().config_loader()
-    arguments = [f"{name}={values}" for name, values in (config.hydra.sweeper.params or {}).items()] + list(config.hydra.overrides.task)
+    arguments = [
+        f"{name}={values}" for name, values in (config.hydra.sweeper.params or {}).items()
+    ] + list(config.hydra.overrides.task)
     overrides = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
     cells = []
     for job in BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]:
@@ -81,7 +83,9 @@ class Watch:
         self.since = since
         self._one_folder = len({cell.protocol_folder for cell in cells}) == 1
         self._finished: dict[Path, State] = {}
-        self._pace: dict[Path, float] = {}  # seconds per iteration and weighted layer, by the cell's folder
+        self._pace: dict[
+            Path, float
+        ] = {}  # seconds per iteration and weighted layer, by the cell's folder
 
     def states(self) -> list[State]:
         """One state a cell, in the sweep's order."""
@@ -107,7 +111,9 @@ class Watch:
             if _newer(progress_file, self.since):
                 state.status, state.seconds_remaining = RUNNING, progress["seconds_remaining"]
                 if state.seconds_remaining is not None and state.iteration < state.total:
-                    self._pace[cell.folder] = state.seconds_remaining / (state.total - state.iteration) / state.depth
+                    self._pace[cell.folder] = (
+                        state.seconds_remaining / (state.total - state.iteration) / state.depth
+                    )
         return state
 
     def seconds_remaining(self, states: Sequence[State]) -> float | None:
@@ -125,8 +131,14 @@ class Watch:
 
     def _pace_of(self, cell: Cell) -> float:
         """Mean pace of the measured cells of the same network at any depth, or of all while there is none."""
-        alike = [other.folder for other in self.cells if (other.arm, other.protocol_folder) == (cell.arm, cell.protocol_folder)]
-        paces = [self._pace[folder] for folder in alike if folder in self._pace] or list(self._pace.values())
+        alike = [
+            other.folder
+            for other in self.cells
+            if (other.arm, other.protocol_folder) == (cell.arm, cell.protocol_folder)
+        ]
+        paces = [self._pace[folder] for folder in alike if folder in self._pace] or list(
+            self._pace.values()
+        )
         return sum(paces) / len(paces)
 
 
@@ -153,7 +165,7 @@ class Sweep(Callback):
             finished = f"all {len(self.cells)} cells are finished; FORCE=1 with another configuration measures anew"
             self.console.print(finished if self.cells else "no cell is left to train", markup=False)
             sys.exit(0)
-        from plainres.machine import num_cores
+        from plainres.training.machine import num_cores
 
         jobs = config.hydra.launcher.get("n_jobs", 1)
         self._watch = Watch(left, min(jobs if jobs > 0 else num_cores(), len(left)), time.time())
@@ -176,9 +188,15 @@ class Sweep(Callback):
         folders = [cell.folder for cell in self.cells]
         for folder in folders:
             if folders.count(folder) > 1:
-                raise ValueError(f"two cells of this sweep share the folder {folder}: sweep over arm, depth and seed only")
+                raise ValueError(
+                    f"two cells of this sweep share the folder {folder}: sweep over arm, depth and seed only"
+                )
         for cell in [cell for cell in self.cells if cell.parent_diverged]:
-            self.console.print(f"passed over: {cell.name}, whose parent {cell.parent_folder} diverged", markup=False, highlight=False)
+            self.console.print(
+                f"passed over: {cell.name}, whose parent {cell.parent_folder} diverged",
+                markup=False,
+                highlight=False,
+            )
             self.cells.remove(cell)
         for cell in self.cells:
             cell.check()
@@ -187,15 +205,21 @@ class Sweep(Callback):
         left = []
         for cell in self.cells:
             if record := cell.finished():
-                self.console.print(f"skipped, finished: {describe(record)}", markup=False, highlight=False)
+                self.console.print(
+                    f"skipped, finished: {describe(record)}", markup=False, highlight=False
+                )
             else:
                 left.append(cell)
         if left:
-            from plainres.train import load_source
+            from plainres.run.train import load_source
 
-            load_source(left[0].config)  # a fault of the data shows here, once, and the workers find the decoded images
+            load_source(
+                left[0].config
+            )  # a fault of the data shows here, once, and the workers find the decoded images
         for folder in self._protocol_folders():
-            if line := claim_tables([cell for cell in self.cells if cell.protocol_folder == folder]):
+            if line := claim_tables(
+                [cell for cell in self.cells if cell.protocol_folder == folder]
+            ):
                 self.console.print(line, markup=False, highlight=False)
         self._gather()  # a damaged table shows here, and not after hours
         return left
@@ -211,7 +235,11 @@ class Sweep(Callback):
         """A line for each failed cell."""
         if self._watch is None:
             return []
-        return [f"{state.name} failed: {state.text}" for state in self._watch.states() if state.status == FAILED]
+        return [
+            f"{state.name} failed: {state.text}"
+            for state in self._watch.states()
+            if state.status == FAILED
+        ]
 
     def _end_display(self) -> None:
         self._stop.set()
@@ -222,7 +250,11 @@ class Sweep(Callback):
     def _show(self) -> None:
         assert self._watch is not None
         reported: set[str | Path] = set()
-        live = Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
+        live = (
+            Live(console=self.console, auto_refresh=False, transient=True)
+            if self.console.is_terminal
+            else None
+        )
         next_line = time.monotonic()
         with live or nullcontext():
             while True:
@@ -232,11 +264,15 @@ class Sweep(Callback):
                 if last:
                     return
                 if live:
-                    live.update(picture(states, self._headline(states), self.console.width), refresh=True)
+                    live.update(
+                        picture(states, self._headline(states), self.console.width), refresh=True
+                    )
                 elif time.monotonic() >= next_line and any(state.iteration for state in states):
                     next_line = time.monotonic() + PLAIN_LINE_SECONDS
                     running = [_running_line(state) for state in states if state.status == RUNNING]
-                    self.console.print("; ".join([self._headline(states), *running]), markup=False, highlight=False)
+                    self.console.print(
+                        "; ".join([self._headline(states), *running]), markup=False, highlight=False
+                    )
 
     def _report(self, states: Sequence[State], reported: set[str | Path]) -> None:
         """One lasting line for each cell that has ended, or lost its checkpoint, since the last call."""
@@ -246,7 +282,11 @@ class Sweep(Callback):
             if damaged not in reported and _newer(damaged, self._watch.since):
                 self.console.print(f"{cell.name}: {records.DAMAGED}", markup=False, highlight=False)
                 reported.add(damaged)
-        new = [state for state in states if state.status in (DONE, FAILED) and state.name not in reported]
+        new = [
+            state
+            for state in states
+            if state.status in (DONE, FAILED) and state.name not in reported
+        ]
         for state in new:
             text = state.text if state.status == DONE else f"{state.name} failed: {state.text}"
             self.console.print(text, markup=False, highlight=False)
@@ -257,7 +297,10 @@ class Sweep(Callback):
 
     def _headline(self, states: Sequence[State]) -> str:
         assert self._watch is not None
-        count = {status: sum(state.status == status for state in states) for status in (DONE, RUNNING, WAITING, FAILED)}
+        count = {
+            status: sum(state.status == status for state in states)
+            for status in (DONE, RUNNING, WAITING, FAILED)
+        }
         cell = self.cells[0]
         parts = [f"{count[status]} {status}" for status in (DONE, RUNNING, WAITING)]
         if count[FAILED]:
@@ -265,7 +308,9 @@ class Sweep(Callback):
         folders = self._protocol_folders()
         name = cell.config.protocol.name if len(folders) == 1 else f"{len(folders)} folders"
         where = f"{cell.config.slug}/{name} on {cell.config.data.label}"
-        return f"{where}: {', '.join(parts)}; {duration(self._watch.seconds_remaining(states))} left"
+        return (
+            f"{where}: {', '.join(parts)}; {duration(self._watch.seconds_remaining(states))} left"
+        )
 
 
 def describe(record: records.Record) -> str:
@@ -293,7 +338,9 @@ def picture(states: Sequence[State], headline: str, width: int) -> Group:
     for state in states:
         if state.status == RUNNING:
             error = "" if state.train_error is None else f"train_error {state.train_error:.1%}"
-            bar = ProgressBar(total=state.total, completed=state.iteration, width=max(10, min(40, width - 70)))
+            bar = ProgressBar(
+                total=state.total, completed=state.iteration, width=max(10, min(40, width - 70))
+            )
             remaining = f"{duration(state.seconds_remaining)} left"
             table.add_row(state.name, bar, f"{state.iteration}/{state.total}", error, remaining)
     return Group(headline, table)

@@ -1,4 +1,4 @@
-"""Configuration → objects → fit → one record. `python -m plainres.train`, with -m for a sweep."""
+"""Configuration → objects → fit → one record. `python -m plainres.run.train`, with -m for a sweep."""
 
 import logging
 import math
@@ -18,14 +18,16 @@ from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from plainres import record as records
-from plainres.cell import CONF, ROOT, Cell, claim_tables
-from plainres.errors import give_up, one_line, run_command
-from plainres.sweep import describe
+from plainres.records import schema as records
+from plainres.records.errors import give_up, one_line, run_command
+from plainres.run.cell import CONF, ROOT, Cell, claim_tables
+from plainres.run.sweep import describe
 
-if TYPE_CHECKING:  # torch is imported where it is used: a sweep with nothing left to do ends in seconds
-    from plainres.data import Source
-    from plainres.machine import Precision
+if (
+    TYPE_CHECKING
+):  # torch is imported where it is used: a sweep with nothing left to do ends in seconds
+    from plainres.data.images import Source
+    from plainres.training.machine import Precision
 
 LOG = logging.getLogger(__name__)
 GPU_ITERATIONS_PER_CHUNK = 100  # on a GPU, about 0.1 s
@@ -52,11 +54,12 @@ def _fit(cell: Cell) -> records.Record:
     import torch
     from pytorch_lightning.loggers import TensorBoardLogger
 
-    from plainres import data, machine
-    from plainres.batches import Augmentation, Normaliser, TrainingBatches
-    from plainres.ledger import ledger
-    from plainres.module import Classifier
-    from plainres.runlog import RunLog
+    from plainres.data import images as data
+    from plainres.data.batches import Augmentation, Normaliser, TrainingBatches
+    from plainres.networks.summary import ledger
+    from plainres.training import machine
+    from plainres.training.module import Classifier
+    from plainres.training.runlog import RunLog
 
     config, protocol, folder = cell.config, cell.config.protocol, cell.folder
     depth, seed = config.model.depth, config.seed
@@ -70,33 +73,56 @@ def _fit(cell: Cell) -> records.Record:
 
     source = load_source(config)
     identity = cell.identity
-    augmentation = Augmentation(**{**identity["protocol"]["augmentation"], "mirror": protocol.augmentation.mirror and config.data.mirror})
+    augmentation = Augmentation(
+        **{
+            **identity["protocol"]["augmentation"],
+            "mirror": protocol.augmentation.mirror and config.data.mirror,
+        }
+    )
 
     pl.seed_everything(seed, verbose=False)
     network = _network(config, source).to(memory_format=torch.channels_last)
-    multiply_adds = sum(layer.multiply_adds for layer in ledger(network, source.train.pixels.shape[1:]))
+    multiply_adds = sum(
+        layer.multiply_adds for layer in ledger(network, source.train.pixels.shape[1:])
+    )
 
     pixels, labels = source.train.pixels.to(device), source.train.labels.to(device)
     normaliser = Normaliser(pixels, config.data.normalisation)
     evaluate_every = min(protocol.evaluate_every, protocol.iterations)
-    wanted = config.iterations_per_chunk or (GPU_ITERATIONS_PER_CHUNK if accelerator == "gpu" else 1)
+    wanted = config.iterations_per_chunk or (
+        GPU_ITERATIONS_PER_CHUNK if accelerator == "gpu" else 1
+    )
     chunk = iterations_per_chunk(wanted, protocol.log_every, evaluate_every)
-    checkpoint, start, chunk, precision = _checkpoint(folder, chunk, machine.pick_precision(protocol.precision, device))
+    checkpoint, start, chunk, precision = _checkpoint(
+        folder, chunk, machine.pick_precision(protocol.precision, device)
+    )
     if iterations_per_chunk(chunk, protocol.log_every, evaluate_every) != chunk:
         raise ValueError(
             f"{folder} continues in chunks of {chunk} iterations; log_every {protocol.log_every} and evaluate_every {evaluate_every} "
             f"must be multiples of {chunk}, the latter a larger one"
         )
     stream = TrainingBatches(
-        pixels, labels, normaliser, augmentation, protocol.batch_size, seed, protocol.iterations, start, iterations_per_chunk=chunk
+        pixels,
+        labels,
+        normaliser,
+        augmentation,
+        protocol.batch_size,
+        seed,
+        protocol.iterations,
+        start,
+        iterations_per_chunk=chunk,
     )
     window = protocol.error_window or stream.steps_per_epoch
     parts = dict(data.parts(source))
-    loaders = [_evaluated(part, protocol.evaluation_images, normaliser, device) for part in parts.values()]
+    loaders = [
+        _evaluated(part, protocol.evaluation_images, normaliser, device) for part in parts.values()
+    ]
 
     if config.child is not None:
         network = _child(cell, network.to(device), parts["test"], source.train, stream, normaliser)
-        multiply_adds = sum(layer.multiply_adds for layer in ledger(network, source.train.pixels.shape[1:]))
+        multiply_adds = sum(
+            layer.multiply_adds for layer in ledger(network, source.train.pixels.shape[1:])
+        )
 
     kernels = take_kernels(network, machine.pick_kernels(config.kernels, device, precision))
     runlog = RunLog(
@@ -113,7 +139,9 @@ def _fit(cell: Cell) -> records.Record:
         precision=precision,
         stop_with_parent=_is_worker(),
     )
-    logger = TensorBoardLogger(folder, name="", version="", default_hp_metric=False, purge_step=start or None)
+    logger = TensorBoardLogger(
+        folder, name="", version="", default_hp_metric=False, purge_step=start or None
+    )
     logger.experiment.add_text("data", config.data.label, start)
     module = Classifier(
         network,
@@ -139,7 +167,10 @@ def _fit(cell: Cell) -> records.Record:
         num_sanity_val_steps=0,
         log_every_n_steps=len(stream),
         logger=logger,
-        callbacks=[runlog, *(hydra.utils.instantiate(observer) for observer in (config.callbacks or {}).values())],
+        callbacks=[
+            runlog,
+            *(hydra.utils.instantiate(observer) for observer in (config.callbacks or {}).values()),
+        ],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -155,8 +186,12 @@ def _fit(cell: Cell) -> records.Record:
     final: dict[str, float] = {}
     if not diverged:
         train_error, train_loss = module.running_error_and_loss()
-        final = _evaluate(trainer, module, loaders)  # the last evaluation within the run need not be at its end
-        train_eval = _evaluated(data.Images(pixels, labels), protocol.evaluation_images, normaliser, device)
+        final = _evaluate(
+            trainer, module, loaders
+        )  # the last evaluation within the run need not be at its end
+        train_eval = _evaluated(
+            data.Images(pixels, labels), protocol.evaluation_images, normaliser, device
+        )
         train_error_eval = _evaluate(trainer, module, [train_eval])[f"{module.evaluated[0]}_error"]
     record = records.Record(
         arm=cell.arm,
@@ -213,15 +248,25 @@ def _child(cell: Cell, network: Any, test: Any, train: Any, stream: Any, normali
         test, train: images of the source.
         stream: the cell's training batches.
     """
-    from plainres import surgery
+    from plainres.training import grafting as surgery
 
     assert cell.parent_folder is not None
     child, device = cell.config.child, next(network.parameters()).device
     weights = surgery.load_parent(network, cell.parent_folder / records.WEIGHTS_FILE)
     batches = [stream.batch(step) for step in range(min(FITTED_BATCHES, stream.stop))]
     initialisation = surgery.resolve(child.initialisation, cell.config.model.shortcut)
-    grown = surgery.insert(network, child.blocks, child.stage, child.position, initialisation, [batch.images for batch in batches])
-    some, every = _evaluated(train, ERROR_IMAGES, normaliser, device), _evaluated(test, None, normaliser, device)
+    grown = surgery.insert(
+        network,
+        child.blocks,
+        child.stage,
+        child.position,
+        initialisation,
+        [batch.images for batch in batches],
+    )
+    some, every = (
+        _evaluated(train, ERROR_IMAGES, normaliser, device),
+        _evaluated(test, None, normaliser, device),
+    )
     changed = surgery.effect(network, grown, every, some, batches)
     row = records.Insertion(
         arm=cell.arm,
@@ -241,7 +286,9 @@ def _child(cell: Cell, network: Any, test: Any, train: Any, stream: Any, normali
 def _network(config: DictConfig, source: "Source") -> Any:
     """The network, untrained; what it says of an illegal value passes through Hydra as it is."""
     try:
-        return hydra.utils.instantiate(config.model, num_classes=source.num_classes, in_channels=source.in_channels)
+        return hydra.utils.instantiate(
+            config.model, num_classes=source.num_classes, in_channels=source.in_channels
+        )
     except InstantiationException as error:
         if isinstance(error.__cause__, ValueError):
             raise error.__cause__ from None
@@ -250,10 +297,10 @@ def _network(config: DictConfig, source: "Source") -> Any:
 
 def take_kernels(network: Any, kernels: str) -> str:
     """Prepares the network, in place, for the kernels it is to train with; returns those that it has in the end."""
-    from plainres.blocks import compile_blocks
+    from plainres.networks.blocks import compile_blocks
 
     if kernels == "fused":
-        from plainres.fused import fuse_blocks
+        from plainres.training.fused import fuse_blocks
 
         if not fuse_blocks(network):
             kernels = "compiled"
@@ -264,18 +311,22 @@ def take_kernels(network: Any, kernels: str) -> str:
 
 def load_source(config: DictConfig) -> "Source":
     """The images that a configuration names."""
-    from plainres import data
+    from plainres.data import images as data
 
     chosen = config.data
-    return data.load_and_keep(chosen.name, chosen.root, chosen.image_size, chosen.val_size, chosen.pad_to)
+    return data.load_and_keep(
+        chosen.name, chosen.root, chosen.image_size, chosen.val_size, chosen.pad_to
+    )
 
 
 def _evaluated(part: Any, count: int | None, normaliser: Any, device: Any) -> Any:
     """`count` images of a part of the source, or all, on the device, to be evaluated."""
-    from plainres.batches import EvaluationBatches, evenly_spaced
+    from plainres.data.batches import EvaluationBatches, evenly_spaced
 
     chosen = evenly_spaced(len(part), count)
-    return EvaluationBatches(part.pixels[chosen].to(device), part.labels[chosen].to(device), normaliser)
+    return EvaluationBatches(
+        part.pixels[chosen].to(device), part.labels[chosen].to(device), normaliser
+    )
 
 
 def _evaluate(trainer: Any, module: Any, loaders: list) -> dict[str, float]:
@@ -283,7 +334,9 @@ def _evaluate(trainer: Any, module: Any, loaders: list) -> dict[str, float]:
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
-def _checkpoint(folder: Path, chunk: int, precision: "Precision") -> tuple[Path | None, int, int, "Precision"]:
+def _checkpoint(
+    folder: Path, chunk: int, precision: "Precision"
+) -> tuple[Path | None, int, int, "Precision"]:
     """The checkpoint to continue from, its iteration, the iterations of its chunks, its precision; the last two as given without one.
 
     Chunks keep their length over interruptions, because Lightning counts them, and a run keeps its precision on whatever machine it
@@ -291,7 +344,7 @@ def _checkpoint(folder: Path, chunk: int, precision: "Precision") -> tuple[Path 
     """
     import torch
 
-    from plainres.runlog import RunLog
+    from plainres.training.runlog import RunLog
 
     path, aside = folder / records.CHECKPOINT_FILE, folder / records.DAMAGED_CHECKPOINT_FILE
     if not path.exists():
@@ -323,12 +376,16 @@ def iterations_per_chunk(wanted: int, log_every: int, evaluate_every: int) -> in
     if wanted < 1:
         raise ValueError(f"iterations_per_chunk {wanted} is below 1")
     common = math.gcd(log_every, evaluate_every)
-    return next(length for length in range(wanted, 0, -1) if common % length == 0 and (length < evaluate_every or length == 1))
+    return next(
+        length
+        for length in range(wanted, 0, -1)
+        if common % length == 0 and (length < evaluate_every or length == 1)
+    )
 
 
 def _num_threads(jobs: int) -> int:
     """Threads of one cell when `jobs` of them share the cores; a cell that runs alone has all."""
-    from plainres import machine
+    from plainres.training import machine
 
     cores = machine.num_cores()
     if not _in_sweep():
@@ -382,7 +439,11 @@ def _train_in_sweep(cell: Cell) -> None:
     except Exception as error:
         LOG.error("%s", traceback.format_exc())
         known = isinstance(error, (ValueError, OSError))
-        text = one_line(error) if known else f"{type(error).__name__}: {one_line(error)}; traceback in {cell.folder}/train.log"
+        text = (
+            one_line(error)
+            if known
+            else f"{type(error).__name__}: {one_line(error)}; traceback in {cell.folder}/train.log"
+        )
         records.write_text(cell.folder / records.FAILURE_FILE, text + "\n")
 
 

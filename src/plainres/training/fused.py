@@ -15,7 +15,7 @@ from torch import Tensor, channels_last, empty_like, nn, zeros
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from plainres.blocks import BasicBlock
+from plainres.networks.blocks import BasicBlock
 
 CHANNELS = (16, 32, 64)
 ELEMENTS = 4096  # of a program of the elementwise kernels
@@ -24,12 +24,22 @@ ELEMENTS = 4096  # of a program of the elementwise kernels
 def _tuned(configurations: list[tuple[int, int, int]], adds_to: str) -> Any:
     """Has Triton choose pixels, programs and warps when a shape is first met, and remember the choice on disk."""
     choices = [
-        triton.Config({"pixels": pixels} | ({"programs": programs} if programs else {}), num_warps=warps)
+        triton.Config(
+            {"pixels": pixels} | ({"programs": programs} if programs else {}), num_warps=warps
+        )
         for pixels, programs, warps in configurations
     ]
-    if triton.knobs.runtime.interpret:  # nothing is measured there, and each program costs milliseconds
-        choices = [triton.Config({"pixels": 32} | ({"programs": 2} if "programs" in choices[0].kwargs else {}))]
-    return triton.autotune(choices, ["height", "channels", "num_pixels"], reset_to_zero=[adds_to], cache_results=True)
+    if (
+        triton.knobs.runtime.interpret
+    ):  # nothing is measured there, and each program costs milliseconds
+        choices = [
+            triton.Config(
+                {"pixels": 32} | ({"programs": 2} if "programs" in choices[0].kwargs else {})
+            )
+        ]
+    return triton.autotune(
+        choices, ["height", "channels", "num_pixels"], reset_to_zero=[adds_to], cache_results=True
+    )
 
 
 @_tuned([(256, 0, 4), (128, 0, 4), (64, 0, 4), (64, 0, 2)], adds_to="sums")
@@ -61,14 +71,28 @@ def _convolve(
     total = tl.zeros((pixels, channels), tl.float32)
     for tap in tl.static_range(9):
         down, right = tap // 3 - 1, tap % 3 - 1
-        inside = (pixel < num_pixels) & (row + down >= 0) & (row + down < height) & (column + right >= 0) & (column + right < width)
-        seen = tl.load(x + (pixel + down * width + right)[:, None] * channels + channel[None, :], mask=inside[:, None], other=0.0)
+        inside = (
+            (pixel < num_pixels)
+            & (row + down >= 0)
+            & (row + down < height)
+            & (column + right >= 0)
+            & (column + right < width)
+        )
+        seen = tl.load(
+            x + (pixel + down * width + right)[:, None] * channels + channel[None, :],
+            mask=inside[:, None],
+            other=0.0,
+        )
         place = 8 - tap if turned else tap
         start = weight + (place // 3) * row_stride + (place % 3) * column_stride
         factor = tl.load(start + channel[:, None] * in_stride + channel[None, :] * out_stride)
         total = tl.dot(seen, factor.to(seen.dtype), total)
     written = total.to(y.dtype.element_ty)
-    tl.store(y + pixel[:, None] * channels + channel[None, :], written, mask=(pixel < num_pixels)[:, None])
+    tl.store(
+        y + pixel[:, None] * channels + channel[None, :],
+        written,
+        mask=(pixel < num_pixels)[:, None],
+    )
     if summed:
         value = written.to(tl.float32)  # beyond the last pixel it is 0
         tl.atomic_add(sums + channel, tl.sum(value, 0), sem="relaxed")
@@ -102,13 +126,26 @@ def _correlate(
         pixel = block * pixels + tl.arange(0, pixels)
         row, column = (pixel // width) % height, pixel % width
         there = pixel < num_pixels
-        came = tl.load(gradient + pixel[:, None] * channels + channel[None, :], mask=there[:, None], other=0.0)
+        came = tl.load(
+            gradient + pixel[:, None] * channels + channel[None, :], mask=there[:, None], other=0.0
+        )
         there = there & (row + down >= 0) & (row + down < height)
         source = x + (pixel + down * width)[None, :] * channels + channel[:, None]
-        left = tl.dot(tl.load(source - channels, mask=(there & (column > 0))[None, :], other=0.0), came, left)
+        left = tl.dot(
+            tl.load(source - channels, mask=(there & (column > 0))[None, :], other=0.0), came, left
+        )
         middle = tl.dot(tl.load(source, mask=there[None, :], other=0.0), came, middle)
-        right = tl.dot(tl.load(source + channels, mask=(there & (column < width - 1))[None, :], other=0.0), came, right)
-    target = result + channel[:, None] * in_stride + channel[None, :] * out_stride + (down + 1) * row_stride
+        right = tl.dot(
+            tl.load(source + channels, mask=(there & (column < width - 1))[None, :], other=0.0),
+            came,
+            right,
+        )
+    target = (
+        result
+        + channel[:, None] * in_stride
+        + channel[None, :] * out_stride
+        + (down + 1) * row_stride
+    )
     tl.atomic_add(target, left, sem="relaxed")
     tl.atomic_add(target + column_stride, middle, sem="relaxed")
     tl.atomic_add(target + 2 * column_stride, right, sem="relaxed")
@@ -148,12 +185,18 @@ def _normalise(
     pixel = tl.program_id(0) * pixels + tl.arange(0, pixels)
     place = pixel[:, None] * channels + channel[None, :]
     there = (pixel < num_pixels)[:, None]
-    value = tl.load(y + place, mask=there, other=0.0).to(tl.float32) * factor[None, :] + constant[None, :]
+    value = (
+        tl.load(y + place, mask=there, other=0.0).to(tl.float32) * factor[None, :]
+        + constant[None, :]
+    )
     if has_shortcut:
         value += tl.load(shortcut + place, mask=there, other=0.0).to(tl.float32)
     tl.store(z + place, tl.maximum(value, 0.0).to(z.dtype.element_ty), mask=there)
     if tl.program_id(0) == 0:
-        old_mean, old_variance = tl.load(running_mean + channel), tl.load(running_variance + channel)
+        old_mean, old_variance = (
+            tl.load(running_mean + channel),
+            tl.load(running_variance + channel),
+        )
         unbiased = variance * (num_pixels / (num_pixels - 1.0))
         tl.store(running_mean + channel, old_mean + momentum * (mean - old_mean))
         tl.store(running_variance + channel, old_variance + momentum * (unbiased - old_variance))
@@ -161,7 +204,17 @@ def _normalise(
 
 
 @triton.jit
-def _sum_gradients(gradient, z, y, sums, gradient_sums, num_pixels, epsilon, channels: tl.constexpr, pixels: tl.constexpr):
+def _sum_gradients(
+    gradient,
+    z,
+    y,
+    sums,
+    gradient_sums,
+    num_pixels,
+    epsilon,
+    channels: tl.constexpr,
+    pixels: tl.constexpr,
+):
     """Adds the gradients for shift and scale of batch normalisation to gradient_sums[0] and [1]."""
     channel = tl.arange(0, channels)
     mean, _, inverse = _statistics(sums, channel, num_pixels, epsilon, channels)
@@ -170,7 +223,9 @@ def _sum_gradients(gradient, z, y, sums, gradient_sums, num_pixels, epsilon, cha
     there = (pixel < num_pixels)[:, None]
     passed = tl.load(z + place, mask=there, other=0.0).to(tl.float32) > 0.0
     came = tl.where(passed, tl.load(gradient + place, mask=there, other=0.0).to(tl.float32), 0.0)
-    normal = (tl.load(y + place, mask=there, other=0.0).to(tl.float32) - mean[None, :]) * inverse[None, :]
+    normal = (tl.load(y + place, mask=there, other=0.0).to(tl.float32) - mean[None, :]) * inverse[
+        None, :
+    ]
     tl.atomic_add(gradient_sums + channel, tl.sum(came, 0), sem="relaxed")
     tl.atomic_add(gradient_sums + channels + channel, tl.sum(came * normal, 0), sem="relaxed")
 
@@ -202,7 +257,9 @@ def _normalise_backward(
     there = (pixel < num_pixels)[:, None]
     passed = tl.load(z + place, mask=there, other=0.0).to(tl.float32) > 0.0
     came = tl.where(passed, tl.load(gradient + place, mask=there, other=0.0).to(tl.float32), 0.0)
-    normal = (tl.load(y + place, mask=there, other=0.0).to(tl.float32) - mean[None, :]) * inverse[None, :]
+    normal = (tl.load(y + place, mask=there, other=0.0).to(tl.float32) - mean[None, :]) * inverse[
+        None, :
+    ]
     result = (came - mean_gradient[None, :] - normal * along[None, :]) * factor[None, :]
     tl.store(y_gradient + place, result.to(y_gradient.dtype.element_ty), mask=there)
     if has_shortcut:
@@ -211,7 +268,15 @@ def _normalise_backward(
 
 class _Layer(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, shortcut: Tensor | None, norm: nn.BatchNorm2d) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        scale: Tensor,
+        shift: Tensor,
+        shortcut: Tensor | None,
+        norm: nn.BatchNorm2d,
+    ) -> Tensor:
         x = x.contiguous(memory_format=channels_last)
         if shortcut is not None:
             shortcut = shortcut.contiguous(memory_format=channels_last)
@@ -254,7 +319,9 @@ class _Layer(Function):
         block = ELEMENTS // channels
         grid = (triton.cdiv(num_pixels, block),)
         gradient_sums = added[2 * channels : 4 * channels]
-        _sum_gradients[grid](gradient, z, y, added, gradient_sums, num_pixels, ctx.epsilon, channels, block)
+        _sum_gradients[grid](
+            gradient, z, y, added, gradient_sums, num_pixels, ctx.epsilon, channels, block
+        )
         y_gradient = empty_like(y)
         shortcut_gradient = empty_like(y) if ctx.has_shortcut else None
         _normalise_backward[grid](
@@ -274,27 +341,56 @@ class _Layer(Function):
         )
         x_gradient = empty_like(x)
         _convolved(y_gradient, weight, x_gradient, added, turned=True, summed=False)
-        weight_gradient = added[4 * channels :].as_strided(weight.shape, weight.stride(), added.storage_offset() + 4 * channels)
+        weight_gradient = added[4 * channels :].as_strided(
+            weight.shape, weight.stride(), added.storage_offset() + 4 * channels
+        )
         out, into, row, column = weight.stride()
         _correlate[lambda chosen: (chosen["programs"], 3)](
-            x, y_gradient, weight_gradient, num_pixels, height, width, channels, into, out, row, column
+            x,
+            y_gradient,
+            weight_gradient,
+            num_pixels,
+            height,
+            width,
+            channels,
+            into,
+            out,
+            row,
+            column,
         )
         shift_gradient, scale_gradient = gradient_sums[:channels], gradient_sums[channels:]
         return x_gradient, weight_gradient, scale_gradient, shift_gradient, shortcut_gradient, None
 
 
-def _convolved(x: Tensor, weight: Tensor, y: Tensor, sums: Tensor, turned: bool, summed: bool) -> None:
+def _convolved(
+    x: Tensor, weight: Tensor, y: Tensor, sums: Tensor, turned: bool, summed: bool
+) -> None:
     count, channels, height, width = x.shape
     out, into, row, column = weight.stride()
     if turned:
         out, into = into, out
     num_pixels = count * height * width
     _convolve[lambda chosen: (triton.cdiv(num_pixels, chosen["pixels"]),)](
-        x, weight, y, sums, num_pixels, height, width, channels, into, out, row, column, turned, summed
+        x,
+        weight,
+        y,
+        sums,
+        num_pixels,
+        height,
+        width,
+        channels,
+        into,
+        out,
+        row,
+        column,
+        turned,
+        summed,
     )
 
 
-def layer(x: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d, shortcut: Tensor | None = None) -> Tensor:
+def layer(
+    x: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d, shortcut: Tensor | None = None
+) -> Tensor:
     """relu(norm(convolution(x)) + shortcut) in training mode, differentiable once; updates the running statistics.
 
     Args:
@@ -308,23 +404,38 @@ class FusedBlock(BasicBlock):
     """A BasicBlock whose layers run as `layer` while it is trained; where the size changes, its first one runs as before."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.conv1._forward_hooks:  # whoever watches a module wants it called
+        if (
+            not self.training or self.conv1._forward_hooks
+        ):  # whoever watches a module wants it called
             return super().forward(x)
         assert isinstance(self.bn1, nn.BatchNorm2d)
         assert isinstance(self.bn2, nn.BatchNorm2d)
-        out = layer(x, self.conv1, self.bn1) if _fits(self.conv1) else self.relu(self.bn1(self.conv1(x)))
-        return layer(out, self.conv2, self.bn2, None if self.downsample is None else self.downsample(x))
+        out = (
+            layer(x, self.conv1, self.bn1)
+            if _fits(self.conv1)
+            else self.relu(self.bn1(self.conv1(x)))
+        )
+        return layer(
+            out, self.conv2, self.bn2, None if self.downsample is None else self.downsample(x)
+        )
 
 
 def fuse_blocks(network: nn.Module) -> int:
     """Turns those BasicBlocks of a network into FusedBlocks, in place, that can be; returns how many. Parameters and names stay."""
     count = 0
     for module in network.modules():
-        if type(module) is BasicBlock and isinstance(module.bn2, nn.BatchNorm2d) and _fits(module.conv2):
+        if (
+            type(module) is BasicBlock
+            and isinstance(module.bn2, nn.BatchNorm2d)
+            and _fits(module.conv2)
+        ):
             module.__class__ = FusedBlock
             count += 1
     return count
 
 
 def _fits(convolution: nn.Conv2d) -> bool:
-    return convolution.stride == (1, 1) and convolution.in_channels == convolution.out_channels in CHANNELS
+    return (
+        convolution.stride == (1, 1)
+        and convolution.in_channels == convolution.out_channels in CHANNELS
+    )

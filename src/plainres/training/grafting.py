@@ -23,10 +23,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from plainres.batches import Batch
-from plainres.blocks import BasicBlock, initialise
-from plainres.iteration import batch_error
-from plainres.network import CifarNetwork
+from plainres.data.batches import Batch
+from plainres.networks.blocks import BasicBlock, initialise
+from plainres.networks.resnet import CifarNetwork
+from plainres.training.update import batch_error
 
 STAGES = (1, 2, 3)
 POSITIONS = ("middle", "end")
@@ -62,14 +62,23 @@ def resolve(initialisation: str, shortcut: str) -> str:
     """
     nearest, other = ("dirac", "zero_branch") if shortcut == "none" else ("zero_branch", "dirac")
     if initialisation not in INITIALISATIONS:
-        raise ValueError(f"child.initialisation {initialisation!r} is unknown; legal: {', '.join(INITIALISATIONS)}")
+        raise ValueError(
+            f"child.initialisation {initialisation!r} is unknown; legal: {', '.join(INITIALISATIONS)}"
+        )
     if initialisation == other:
-        raise ValueError(f"child.initialisation {other!r} is no identity with shortcut {shortcut!r}; legal: identity, {nearest}, he")
+        raise ValueError(
+            f"child.initialisation {other!r} is no identity with shortcut {shortcut!r}; legal: identity, {nearest}, he"
+        )
     return nearest if initialisation == "identity" else initialisation
 
 
 def insert(
-    network: CifarNetwork, blocks: int, stage: int, position: str, initialisation: str, images: Iterable[Tensor] = ()
+    network: CifarNetwork,
+    blocks: int,
+    stage: int,
+    position: str,
+    initialisation: str,
+    images: Iterable[Tensor] = (),
 ) -> CifarNetwork:
     """A copy of `network`, in evaluation mode, with `blocks` new blocks in one of its stages; the given network stays as it is.
 
@@ -93,7 +102,11 @@ def insert(
     child = copy.deepcopy(network).eval()
     old = list(child.get_submodule(f"layer{stage}").children())
     last = old[-1]
-    if type(last) is not BasicBlock or isinstance(last.downsample, nn.Sequential) or not isinstance(last.bn2, nn.BatchNorm2d):
+    if (
+        type(last) is not BasicBlock
+        or isinstance(last.downsample, nn.Sequential)
+        or not isinstance(last.bn2, nn.BatchNorm2d)
+    ):
         raise ValueError(
             "blocks are inserted between BasicBlocks; legal: norm batch; shortcuts none, zero_pad, projection from 14 layers on"
         )
@@ -115,7 +128,9 @@ def insert(
             elif kind == "zero_branch" and convolution is block.conv2:
                 nn.init.zeros_(norm.weight)
         if last.conv2.weight.is_contiguous(memory_format=torch.channels_last):
-            block.to(memory_format=torch.channels_last)  # as the others: another layout is another kernel, whose rounding differs
+            block.to(
+                memory_format=torch.channels_last
+            )  # as the others: another layout is another kernel, whose rounding differs
     setattr(child, f"layer{stage}", nn.Sequential(*old[:place], *new, *old[place:]))
     return child.eval().to(last.conv2.weight.device)
 
@@ -132,13 +147,20 @@ def _undone(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
 
 
 @torch.no_grad()
-def _statistics(network: CifarNetwork, block: nn.Module, images: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+def _statistics(
+    network: CifarNetwork, block: nn.Module, images: Iterable[Tensor]
+) -> tuple[Tensor, Tensor]:
     """Mean and variance of each channel (C,) behind `block`, over all images and pixels, the network in evaluation mode."""
     sums: list[Tensor] = []
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         x = output.double()
-        sums.append(torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3)), torch.ones_like(x[0, :, 0, 0])]) * len(x))
+        sums.append(
+            torch.stack(
+                [x.mean((0, 2, 3)), x.square().mean((0, 2, 3)), torch.ones_like(x[0, :, 0, 0])]
+            )
+            * len(x)
+        )
 
     handle = block.register_forward_hook(note)
     try:
@@ -154,7 +176,13 @@ def _statistics(network: CifarNetwork, block: nn.Module, images: Iterable[Tensor
 
 
 @torch.no_grad()
-def effect(parent: nn.Module, child: nn.Module, test: Iterable[Batch], train: Iterable[Batch], stream: Iterable[Batch]) -> Effect:
+def effect(
+    parent: nn.Module,
+    child: nn.Module,
+    test: Iterable[Batch],
+    train: Iterable[Batch],
+    stream: Iterable[Batch],
+) -> Effect:
     """What the child does otherwise than its parent, before it is trained; both networks stay as they are.
 
     Args:
@@ -164,13 +192,21 @@ def effect(parent: nn.Module, child: nn.Module, test: Iterable[Batch], train: It
     """
     difference, size, _ = _compare(parent, child, test, training=False)
     _, _, (parent_eval, child_eval) = _compare(parent, child, train, training=False)
-    batch_difference, _, (parent_batch, child_batch) = _compare(parent, child, stream, training=True)
-    return Effect(difference, batch_difference, size, child_eval, parent_eval, child_batch, parent_batch)
+    batch_difference, _, (parent_batch, child_batch) = _compare(
+        parent, child, stream, training=True
+    )
+    return Effect(
+        difference, batch_difference, size, child_eval, parent_eval, child_batch, parent_batch
+    )
 
 
-def _compare(parent: nn.Module, child: nn.Module, batches: Iterable[Batch], training: bool) -> tuple[float, float, tuple[float, float]]:
+def _compare(
+    parent: nn.Module, child: nn.Module, batches: Iterable[Batch], training: bool
+) -> tuple[float, float, tuple[float, float]]:
     """Largest difference of a logit, mean size of the parent's logits, and the errors of both."""
-    networks = [copy.deepcopy(network).train(training) for network in (parent, child)]  # training mode moves the running statistics
+    networks = [
+        copy.deepcopy(network).train(training) for network in (parent, child)
+    ]  # training mode moves the running statistics
     differences, size, errors, count = [], 0.0, [0.0, 0.0], 0
     for images, labels in batches:
         logits = [network(images) for network in networks]
@@ -179,7 +215,11 @@ def _compare(parent: nn.Module, child: nn.Module, batches: Iterable[Batch], trai
         for place, each in enumerate(logits):
             errors[place] += float(batch_error(each, labels)) * len(labels)
         count += len(labels)
-    return float(torch.stack(differences).max()), size / count, (errors[0] / count, errors[1] / count)
+    return (
+        float(torch.stack(differences).max()),
+        size / count,
+        (errors[0] / count, errors[1] / count),
+    )
 
 
 def load_parent(network: nn.Module, weights: Path) -> str:

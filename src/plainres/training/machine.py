@@ -31,11 +31,16 @@ def keep_freed_memory() -> None:
     Otherwise it hands the activations of a large network back to the system and fetches them anew, page fault by page fault, in every
     iteration. Without glibc, or where the environment sets its allocator (`MALLOC_…_`, `GLIBC_TUNABLES`), nothing changes.
     """
-    chosen = any(name == "GLIBC_TUNABLES" or (name.startswith("MALLOC_") and name.endswith("_")) for name in os.environ)
+    chosen = any(
+        name == "GLIBC_TUNABLES" or (name.startswith("MALLOC_") and name.endswith("_"))
+        for name in os.environ
+    )
     if chosen or platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
-    mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP)  # set too: else the threshold of trimming alone would fix it at 128 KiB
+    mallopt(
+        M_MMAP_THRESHOLD, LARGEST_MMAP
+    )  # set too: else the threshold of trimming alone would fix it at 128 KiB
     mallopt(M_TRIM_THRESHOLD, LARGEST_TRIM)
 
 
@@ -46,10 +51,14 @@ def pick_device(accelerator: str) -> tuple[str, torch.device]:
         ValueError: unknown accelerator, or no GPU where one was asked for.
     """
     if accelerator not in ACCELERATORS:
-        raise ValueError(f"accelerator {accelerator!r} is unknown; legal: {', '.join(ACCELERATORS)}")
+        raise ValueError(
+            f"accelerator {accelerator!r} is unknown; legal: {', '.join(ACCELERATORS)}"
+        )
     has_gpu = torch.cuda.is_available()
     if accelerator == "gpu" and not has_gpu:
-        raise ValueError("accelerator 'gpu' was asked for, but torch sees no GPU; legal here: auto, cpu")
+        raise ValueError(
+            "accelerator 'gpu' was asked for, but torch sees no GPU; legal here: auto, cpu"
+        )
     chosen = "gpu" if has_gpu and accelerator != "cpu" else "cpu"
     return chosen, torch.device("cuda" if chosen == "gpu" else "cpu")
 
@@ -64,7 +73,9 @@ def pick_precision(requested: str, device: torch.device) -> Precision:
         if requested == precision:
             return precision
     if requested != "auto":
-        raise ValueError(f"protocol.precision {requested!r} is unknown; legal: auto, {', '.join(PRECISIONS)}")
+        raise ValueError(
+            f"protocol.precision {requested!r} is unknown; legal: auto, {', '.join(PRECISIONS)}"
+        )
     return "bf16-mixed" if _multiplies_bf16(device) else "32-true"
 
 
@@ -73,12 +84,16 @@ def _multiplies_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if hasattr(torch.cpu, "get_capabilities"):
         capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("arm_bf16"))
+        return bool(
+            capabilities.get("avx512_bf16")
+            or capabilities.get("amx_bf16")
+            or capabilities.get("arm_bf16")
+        )
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
 def pick_kernels(requested: str, device: torch.device, precision: Precision) -> Kernels:
-    """Whose kernels a network trains with: `library`, `compiled` (torch.compile) or `fused` (plainres.fused).
+    """Whose kernels a network trains with: `library`, `compiled` (torch.compile) or `fused` (plainres.training.fused).
 
     `auto` is the fastest that there is: on a GPU, where Triton can be had, `fused` in bf16 and else `compiled`.
 
@@ -88,7 +103,9 @@ def pick_kernels(requested: str, device: torch.device, precision: Precision) -> 
     on_gpu = device.type == "cuda" and has_triton()
     can_fuse = on_gpu and precision == "bf16-mixed"
     if requested == "fused" and not can_fuse:
-        raise ValueError("kernels 'fused' need a GPU, Triton and bf16-mixed; legal here: auto, library, compiled")
+        raise ValueError(
+            "kernels 'fused' need a GPU, Triton and bf16-mixed; legal here: auto, library, compiled"
+        )
     for kernels in KERNELS:
         if requested == kernels:
             return kernels
@@ -103,7 +120,9 @@ def processor_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        facts = {
+            key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)
+        }
         return f"{facts['model name']} (family {facts['cpu family']}, model {facts['model']})"
     except (OSError, KeyError):
         return platform.processor() or platform.machine()

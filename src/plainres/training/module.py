@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MeanMetric, MetricCollection
 
-from plainres.batches import Batch, Chunk
-from plainres.iteration import Iterations, heads
+from plainres.data.batches import Batch, Chunk
+from plainres.training.update import Iterations, heads
 
 
 class Classifier(pl.LightningModule):
     """Trains `network` with cross-entropy and SGD, and keeps the running error of the last `window` iterations.
 
-    Errors are fractions in [0, 1]; losses are nats per image. Iterations run in chunks (plainres.iteration), which is why Lightning's
+    Errors are fractions in [0, 1]; losses are nats per image. Iterations run in chunks (plainres.training.update), which is why Lightning's
     own count of optimiser steps stays at 0: `iteration` is the number of updates done.
 
     Args:
@@ -72,7 +72,11 @@ class Classifier(pl.LightningModule):
         self.register_buffer("window_errors", torch.zeros(window))
         self.register_buffer("window_losses", torch.zeros(window))
         self.metrics = MetricCollection(
-            {f"{name}_{kind}": MeanMetric(nan_strategy="disable") for name in evaluated for kind in ("error", "loss")}
+            {
+                f"{name}_{kind}": MeanMetric(nan_strategy="disable")
+                for name in evaluated
+                for kind in ("error", "loss")
+            }
         )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -82,11 +86,17 @@ class Classifier(pl.LightningModule):
     def logits_of_heads(self, images: Tensor) -> tuple[Tensor, ...]:
         """Logits (N, classes) of each head, the main one first; only in training mode there may be others."""
         # Without autocast's cache: weights change within a chunk, and no weight is used twice in an iteration.
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
-            return tuple(logits.float() for logits in heads(self.network(images)))  # the loss is taken in float32
+        with torch.autocast(
+            images.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False
+        ):
+            return tuple(
+                logits.float() for logits in heads(self.network(images))
+            )  # the loss is taken in float32
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> None:
-        assert chunk.step == self.iteration, "the stream and the optimiser count different iterations"
+        assert chunk.step == self.iteration, (
+            "the stream and the optimiser count different iterations"
+        )
         if self._iterations is None:
             optimiser: Any = self.optimizers(use_pl_optimizer=False)
             self._iterations = Iterations(
@@ -107,17 +117,23 @@ class Classifier(pl.LightningModule):
     def running_error_and_loss(self) -> tuple[float, float]:
         """Mean training error and loss of the last `window` iterations, or of all so far where there are fewer."""
         filled = min(self.iteration, self.window)
-        means = torch.stack([self.window_errors[:filled].mean(), self.window_losses[:filled].mean()])
+        means = torch.stack(
+            [self.window_errors[:filled].mean(), self.window_losses[:filled].mean()]
+        )
         error, loss = means.tolist()
         return error, loss
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         name = self.evaluated[dataloader_idx]
-        with torch.compiler.set_stance("force_eager"):  # compiled are the shapes and the mode of training
+        with torch.compiler.set_stance(
+            "force_eager"
+        ):  # compiled are the shapes and the mode of training
             logits = self(batch.images)
         # One value an image, because the last batch may be smaller and a MeanMetric that lets NaN pass takes no weights
         self.metrics[f"{name}_error"].update((logits.argmax(1) != batch.labels).float())
-        self.metrics[f"{name}_loss"].update(functional.cross_entropy(logits, batch.labels, reduction="none"))
+        self.metrics[f"{name}_loss"].update(
+            functional.cross_entropy(logits, batch.labels, reduction="none")
+        )
 
     def on_validation_epoch_end(self) -> None:
         for name, metric in self.metrics.items(keep_base=True):
@@ -132,7 +148,9 @@ class Classifier(pl.LightningModule):
         self.iteration = checkpoint["iteration"]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        fused = self.window_errors.is_cuda  # one kernel for all parameters, which takes its learning rate from a tensor
+        fused = (
+            self.window_errors.is_cuda
+        )  # one kernel for all parameters, which takes its learning rate from a tensor
         return torch.optim.SGD(
             self.parameters(),
             lr=1.0,

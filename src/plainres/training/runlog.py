@@ -11,12 +11,14 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from plainres import record as records
-from plainres.record import CHECKPOINT_FILE, CurvePoint, Record
+from plainres.records import schema as records
+from plainres.records.schema import CHECKPOINT_FILE, CurvePoint, Record
 
 PROGRESS_SECONDS = 1.0
 
-PARENT = os.getppid()  # before any cell: once the parent is gone, a later cell must not take the heir for it
+PARENT = (
+    os.getppid()
+)  # before any cell: once the parent is gone, a later cell must not take the heir for it
 
 
 class RunLog(pl.Callback):
@@ -70,7 +72,9 @@ class RunLog(pl.Callback):
     @property
     def seconds(self) -> float:
         """Seconds of training and evaluation so far, over all interruptions."""
-        return self._seconds_before + (0.0 if self._started is None else time.monotonic() - self._started)
+        return self._seconds_before + (
+            0.0 if self._started is None else time.monotonic() - self._started
+        )
 
     def state_dict(self) -> dict[str, Any]:
         curve = [asdict(point) for point in self.curve]
@@ -91,7 +95,9 @@ class RunLog(pl.Callback):
             trainer.logger.experiment.add_custom_scalars(_layout())
         self._write_progress(pl_module, None)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         step = pl_module.iteration
         if step % self.log_every == 0 or step == self.iterations:
             point = self._point(pl_module)
@@ -100,8 +106,13 @@ class RunLog(pl.Callback):
                 trainer.should_stop = True
                 return
             self.curve.append(point)
-            values = {name: getattr(point, name) for name in ("train_error", "train_loss", "learning_rate")}
-            values["images_per_second"] = (step - self._start_step) * self.batch_size / self._seconds_here()
+            values = {
+                name: getattr(point, name)
+                for name in ("train_error", "train_loss", "learning_rate")
+            }
+            values["images_per_second"] = (
+                (step - self._start_step) * self.batch_size / self._seconds_here()
+            )
             self._log(trainer, pl_module, values)
             self._write_progress(pl_module, point.train_error)
         elif time.monotonic() - self._last_progress >= PROGRESS_SECONDS:
@@ -119,7 +130,10 @@ class RunLog(pl.Callback):
         if not self.curve or self.curve[-1].iteration != pl_module.iteration:
             self.curve.append(self._point(pl_module))
         self.curve[-1] = replace(
-            self.curve[-1], test_error=values["test_error"], test_loss=values["test_loss"], val_error=values.get("val_error")
+            self.curve[-1],
+            test_error=values["test_error"],
+            test_loss=values["test_loss"],
+            val_error=values.get("val_error"),
         )
 
     def close(self) -> None:
@@ -129,11 +143,26 @@ class RunLog(pl.Callback):
 
     def write_summary(self, logger: TensorBoardLogger, record: Record) -> None:
         """The HParams tab: what was varied and what came out."""
-        varied = ("arm", "depth", "seed", "shortcut", "protocol", "data_label", "precision", "num_parameters", "config_hash", "commit")
+        varied = (
+            "arm",
+            "depth",
+            "seed",
+            "shortcut",
+            "protocol",
+            "data_label",
+            "precision",
+            "num_parameters",
+            "config_hash",
+            "commit",
+        )
         metrics = ("train_error", "train_error_eval", "train_loss", "test_error")
         logger.log_hyperparams(
             {name: getattr(record, name) for name in varied},
-            {f"final/{name}": value for name in metrics if (value := getattr(record, name)) is not None},
+            {
+                f"final/{name}": value
+                for name in metrics
+                if (value := getattr(record, name)) is not None
+            },
         )
         logger.finalize("success")
 
@@ -143,8 +172,12 @@ class RunLog(pl.Callback):
         return CurvePoint(self.arm, self.depth, self.seed, pl_module.iteration, error, loss, rate)
 
     def _log(self, trainer: pl.Trainer, pl_module: Any, values: dict[str, float]) -> None:
-        if trainer.logger is not None:  # tags end with the arm, so that plain and residual stand side by side
-            trainer.logger.log_metrics({f"{name}/{self.arm}": value for name, value in values.items()}, pl_module.iteration)
+        if (
+            trainer.logger is not None
+        ):  # tags end with the arm, so that plain and residual stand side by side
+            trainer.logger.log_metrics(
+                {f"{name}/{self.arm}": value for name, value in values.items()}, pl_module.iteration
+            )
 
     def _seconds_here(self) -> float:
         """Seconds since this process began to train."""
@@ -154,9 +187,13 @@ class RunLog(pl.Callback):
     def _write_progress(self, pl_module: Any, error: float | None) -> None:
         self._last_progress = time.monotonic()
         if self.parent is not None and os.getppid() != self.parent:
-            os._exit(1)  # the sweep is gone; the checkpoint on disk is what the next one continues from
+            os._exit(
+                1
+            )  # the sweep is gone; the checkpoint on disk is what the next one continues from
         done = pl_module.iteration - self._start_step
-        remaining = (self.iterations - pl_module.iteration) * self._seconds_here() / done if done else None
+        remaining = (
+            (self.iterations - pl_module.iteration) * self._seconds_here() / done if done else None
+        )
         progress = {
             "pid": os.getpid(),
             "iteration": pl_module.iteration,
@@ -170,7 +207,10 @@ class RunLog(pl.Callback):
 
 def generator_states() -> list[torch.Tensor]:
     """States of torch's generators: the CPU's, then the GPU's where there is one."""
-    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else ())]
+    return [
+        torch.get_rng_state(),
+        *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else ()),
+    ]
 
 
 def set_generator_states(states: list[torch.Tensor]) -> None:
@@ -183,6 +223,12 @@ def set_generator_states(states: list[torch.Tensor]) -> None:
 def _layout() -> dict[str, dict[str, list]]:
     """TensorBoard's Custom Scalars tab: plain beside residual."""
     return {
-        name: {f"{name}, {arm} arm": ["Multiline", [f"{tag}/{arm}"]] for arm in ("plain", "residual")}
-        for name, tag in (("training error", "train_error"), ("test error", "test_error"), ("training loss", "train_loss"))
+        name: {
+            f"{name}, {arm} arm": ["Multiline", [f"{tag}/{arm}"]] for arm in ("plain", "residual")
+        }
+        for name, tag in (
+            ("training error", "train_error"),
+            ("test error", "test_error"),
+            ("training loss", "train_loss"),
+        )
     }

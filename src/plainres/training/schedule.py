@@ -42,13 +42,21 @@ class Schedule:
         if self.kind not in KINDS:
             raise ValueError(f"schedule kind {self.kind!r} is unknown; legal: {', '.join(KINDS)}")
         if self.warmup not in WARMUPS:
-            raise ValueError(f"schedule warmup {self.warmup!r} is unknown; legal: {', '.join(WARMUPS)}")
-        if self.warmup == "constant" and self.warmup_iterations and self.warmup_learning_rate is None:
+            raise ValueError(
+                f"schedule warmup {self.warmup!r} is unknown; legal: {', '.join(WARMUPS)}"
+            )
+        if (
+            self.warmup == "constant"
+            and self.warmup_iterations
+            and self.warmup_learning_rate is None
+        ):
             raise ValueError("schedule warmup 'constant' needs warmup_learning_rate")
         if self.iterations < 1:
             raise ValueError(f"iterations {self.iterations} is below 1")
         if not 0 <= self.warmup_iterations < self.iterations:
-            raise ValueError(f"warmup_iterations {self.warmup_iterations} lies outside 0 to iterations - 1 = {self.iterations - 1}")
+            raise ValueError(
+                f"warmup_iterations {self.warmup_iterations} lies outside 0 to iterations - 1 = {self.iterations - 1}"
+            )
 
     def at(self, iteration: int, depth: int) -> float:
         """Learning rate used by the update number `iteration` (from 0) of a network of that depth."""
@@ -59,6 +67,8 @@ class Schedule:
                 return self.warmup_learning_rate
             return self.learning_rate * (iteration + 1) / warmup_iterations
         if self.kind == "step":
-            return self.learning_rate * self.factor ** sum(iteration >= milestone for milestone in self.milestones)
+            return self.learning_rate * self.factor ** sum(
+                iteration >= milestone for milestone in self.milestones
+            )
         progress = (iteration - warmup_iterations) / (self.iterations - warmup_iterations)
         return self.learning_rate * (1 + math.cos(math.pi * progress)) / 2

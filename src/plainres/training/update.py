@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from plainres.batches import Batch
+from plainres.data.batches import Batch
 
 EAGER_ITERATIONS = 3  # before a graph is captured: they make the momentum buffers and let libraries choose their algorithms
 
@@ -51,8 +51,12 @@ class Iterations:
         self._draws: dict[str, Tensor] = {}
         self._rates = torch.empty(0)
         self._rate = torch.zeros((), device=errors.device)
-        self._place = torch.zeros(1, dtype=torch.int64, device=errors.device)  # within _draws and _rates
-        self._slot = torch.zeros(1, dtype=torch.int64, device=errors.device)  # within errors and losses
+        self._place = torch.zeros(
+            1, dtype=torch.int64, device=errors.device
+        )  # within _draws and _rates
+        self._slot = torch.zeros(
+            1, dtype=torch.int64, device=errors.device
+        )  # within errors and losses
         self._set_rate(self._rate)
 
     def run(self, step: int, draws: Mapping[str, Tensor], rates: Sequence[float]) -> None:
@@ -72,7 +76,9 @@ class Iterations:
         self._slot.fill_(step % len(self.errors))
         for rate in rates:
             if not self.captures:
-                self._set_rate(rate)  # a number: without a graph, a tensor would be read once for every parameter
+                self._set_rate(
+                    rate
+                )  # a number: without a graph, a tensor would be read once for every parameter
             self._run_one()
 
     def _set_rate(self, rate: float | Tensor) -> None:
@@ -92,7 +98,9 @@ class Iterations:
                 self._iterate()
             torch.cuda.current_stream().wait_stream(aside)
         else:
-            self.optimiser.zero_grad(set_to_none=True)  # the graph's gradients live in its own memory
+            self.optimiser.zero_grad(
+                set_to_none=True
+            )  # the graph's gradients live in its own memory
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):
                 self._iterate()
@@ -100,13 +108,19 @@ class Iterations:
 
     def _iterate(self) -> None:
         self._rate.copy_(self._rates[self._place].squeeze(0))
-        images, labels = self.make_batch({name: draw[self._place].squeeze(0) for name, draw in self._draws.items()})
+        images, labels = self.make_batch(
+            {name: draw[self._place].squeeze(0) for name, draw in self._draws.items()}
+        )
         self.optimiser.zero_grad(set_to_none=True)
         logits, *auxiliary = heads(self.forward(images))
         loss = functional.cross_entropy(logits, labels)
         self._with_auxiliary(loss, auxiliary, labels).backward()
-        if self.clip_norm is not None:  # the norm stays on the device: nothing waits for it, and a graph can hold it
-            parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+        if (
+            self.clip_norm is not None
+        ):  # the norm stays on the device: nothing waits for it, and a graph can hold it
+            parameters = [
+                parameter for group in self.optimiser.param_groups for parameter in group["params"]
+            ]
             torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
         self.optimiser.step()
         self.errors.index_copy_(0, self._slot, batch_error(logits, labels).view(1))
@@ -118,8 +132,12 @@ class Iterations:
         if not auxiliary:
             return loss
         if self.auxiliary_weight is None:
-            raise ValueError(f"the network has {len(auxiliary)} auxiliary heads; model.auxiliary_weight=… says what their losses count for")
-        return loss + self.auxiliary_weight * sum(functional.cross_entropy(logits, labels) for logits in auxiliary)
+            raise ValueError(
+                f"the network has {len(auxiliary)} auxiliary heads; model.auxiliary_weight=… says what their losses count for"
+            )
+        return loss + self.auxiliary_weight * sum(
+            functional.cross_entropy(logits, labels) for logits in auxiliary
+        )
 
 
 def heads(output: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -1,0 +1,4 @@
+"""The networks: depth → layers.
+
+Imports nothing of plainres.
+"""
