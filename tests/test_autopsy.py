@@ -11,16 +11,8 @@ from omegaconf import OmegaConf
 
 from experiments.autopsy import claims, convergence, figures, kinds
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from plainres.records.schema import (
-    CURVES_TABLE,
-    DIVERGED,
-    RUNS_TABLE,
-    CurvePoint,
-    Record,
-    read_curves,
-    read_runs,
-    write_table,
-)
+from plainres.records.files import CURVES_TABLE, RUNS_TABLE, read_curves, read_runs, write_table
+from plainres.records.schema import DIVERGED, CurvePoint, Record
 from plainres.run.cell import claim_tables
 
 RESCUES = sorted(path.stem for path in (CONF / "rescue").glob("*.yaml"))

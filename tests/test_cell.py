@@ -7,7 +7,8 @@ import sys
 import pytest
 from composing import compose_cell
 
-from plainres.records import schema as records
+from plainres.records import files, schema
+from plainres.records.identity import config_differences, config_hash
 from plainres.run import cell as cells
 from plainres.run.cell import Cell, claim_tables
 
@@ -28,18 +29,18 @@ def compose(tmp_path):
 def record_of(make_record):
     """A record as the cell's own run would write it."""
 
-    def of(cell: Cell, **values) -> records.Record:
+    def of(cell: Cell, **values) -> schema.Record:
         own = {"arm": cell.arm, "depth": cell.config.model.depth, "seed": cell.config.seed}
-        return make_record(**own, config_hash=records.config_hash(cell.identity), **values)
+        return make_record(**own, config_hash=config_hash(cell.identity), **values)
 
     return of
 
 
-def measure(cell: Cell, record: records.Record) -> None:
+def measure(cell: Cell, record: schema.Record) -> None:
     """A run from claim to record, without the training."""
     cell.claim_folder()
-    records.write_text(cell.folder / records.CURVE_FILE, f"the curve of {cell.name}")
-    records.write_record(cell.folder, record)
+    files.write_text(cell.folder / files.CURVE_FILE, f"the curve of {cell.name}")
+    files.write_record(cell.folder, record)
 
 
 def content(folder) -> dict[str, bytes]:
@@ -61,7 +62,7 @@ def test_a_cell_lives_where_its_name_says(compose, tmp_path):
 
 def test_the_arms_differ_in_name_and_shortcut_alone(compose):
     plain, residual = compose().identity, compose("model=residual").identity
-    assert records.config_differences(plain, residual) == [
+    assert config_differences(plain, residual) == [
         "arm: plain → residual",
         "model.shortcut: none → zero_pad",
     ]
@@ -153,15 +154,15 @@ def test_a_cell_is_finished_once_its_record_is_there(compose, record_of):
     cell.claim_folder()
     assert cell.finished() is None
     record = record_of(cell)
-    records.write_record(cell.folder, record)
+    files.write_record(cell.folder, record)
     assert cell.finished() == record
     assert compose("data.root=/elsewhere", "jobs=1").finished() == record
 
 
 def test_a_diverged_cell_is_finished_too(compose, record_of):
     cell = compose()
-    measure(cell, record_of(cell, status=records.DIVERGED, test_error=None))
-    assert cell.finished().status == records.DIVERGED
+    measure(cell, record_of(cell, status=schema.DIVERGED, test_error=None))
+    assert cell.finished().status == schema.DIVERGED
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,7 @@ def test_another_cells_record_is_not_this_ones(compose, record_of, override):
 def test_rows_of_the_table_count_as_finished_only_when_asked(compose, record_of):
     cell, neighbour = compose("seed=1"), compose("seed=2")
     rows = [record_of(cell), record_of(neighbour, test_error=0.75)]
-    records.write_table(cell.protocol_folder / records.RUNS_TABLE, rows, records.Record)
+    files.write_table(cell.protocol_folder / files.RUNS_TABLE, rows, schema.Record)
     assert cell.finished() is None
     assert compose("seed=1", "missing=true").finished() == rows[0]
     assert compose("seed=2", "missing=true").finished() == rows[1]
@@ -192,10 +193,10 @@ def test_rows_of_the_table_count_as_finished_only_when_asked(compose, record_of)
 
 def test_the_folders_record_goes_before_the_tables_row(compose, record_of):
     cell = compose("missing=true")
-    records.write_table(
-        cell.protocol_folder / records.RUNS_TABLE,
+    files.write_table(
+        cell.protocol_folder / files.RUNS_TABLE,
         [record_of(cell, test_error=0.75)],
-        records.Record,
+        schema.Record,
     )
     measure(cell, record_of(cell, test_error=0.25))
     assert cell.finished().test_error == 0.25
@@ -249,17 +250,17 @@ def test_force_sets_folders_aside_one_after_another(compose, record_of):
     assert first.finished() is None
     third.claim_folder()
     assert content(aside) == before
-    assert records.read_record(first.folder.with_name(first.name + ".old2")).test_error == 0.25
-    assert list(content(third.folder)) == [records.CONFIG_FILE]
-    assert records.read_json(third.folder / records.CONFIG_FILE) == third.identity
+    assert files.read_record(first.folder.with_name(first.name + ".old2")).test_error == 0.25
+    assert list(content(third.folder)) == [files.CONFIG_FILE]
+    assert files.read_json(third.folder / files.CONFIG_FILE) == third.identity
 
 
 # The tables
 
 
-def write_tables(cell: Cell, rows: list[records.Record]) -> dict[str, bytes]:
-    records.write_table(cell.protocol_folder / records.RUNS_TABLE, rows, records.Record)
-    records.write_table(cell.protocol_folder / records.CURVES_TABLE, [], records.CurvePoint)
+def write_tables(cell: Cell, rows: list[schema.Record]) -> dict[str, bytes]:
+    files.write_table(cell.protocol_folder / files.RUNS_TABLE, rows, schema.Record)
+    files.write_table(cell.protocol_folder / files.CURVES_TABLE, [], schema.CurvePoint)
     return content(cell.protocol_folder)
 
 
@@ -295,7 +296,7 @@ def test_tables_of_another_configuration_move_aside_without_loss(compose, record
     assert line.endswith(f"set aside as {folder / 'earlier.old1'}")
     assert content(folder / "earlier.old1") == old
     assert list(content(folder)) == [
-        records.CONFIG_FILE,
+        files.CONFIG_FILE,
         *(f"earlier.old1/{name}" for name in sorted(old)),
     ]
     assert claim_tables([second]) is None
@@ -311,7 +312,7 @@ def test_tables_that_do_not_say_what_they_are_move_aside(compose, record_of):
     cell = compose()
     old = write_tables(cell, [record_of(cell)])
     line = claim_tables([cell])
-    assert f"there is no {records.CONFIG_FILE}" in line
+    assert f"there is no {files.CONFIG_FILE}" in line
     assert content(cell.protocol_folder / "earlier.old1") == old
 
 
@@ -409,12 +410,12 @@ def test_force_replaces_the_row_in_the_table(tmp_path, record_of):
     measure(second, record_of(second, test_error=0.25))
     for cell in (first, second):
         for path in cell.protocol_folder.glob("runs/*/curve.csv"):
-            records.write_table(path, [], records.CurvePoint)
-    assert [row.test_error for row in records.gather(first.protocol_folder)] == [0.25]
+            files.write_table(path, [], schema.CurvePoint)
+    assert [row.test_error for row in files.gather(first.protocol_folder)] == [0.25]
 
 
 def test_a_measured_folder_without_its_configuration_is_not_taken_over(tmp_path, record_of):
     first = compose_cell(tmp_path, *QUICK)
     measure(first, record_of(first))
-    (first.folder / records.CONFIG_FILE).write_text("{")
+    (first.folder / files.CONFIG_FILE).write_text("{")
     assert compose_cell(tmp_path, *QUICK, "protocol.momentum=0.8").refusal()

@@ -8,7 +8,8 @@ from made_up import made_up_record
 
 from experiments.depth import claims
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from plainres.records.schema import DIVERGED, RUNS_TABLE, Record, write_table
+from plainres.records.files import RUNS_TABLE, write_table
+from plainres.records.schema import DIVERGED, Record
 
 PLAIN = {20: 0.03, 32: 0.05, 44: 0.28, 56: 0.48, 110: 0.84}
 RESIDUAL = {20: 0.020, 32: 0.018, 44: 0.016, 56: 0.014, 110: 0.010}

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from plainres.data import images as data
 from plainres.data.batches import NORMALISATIONS, Augmentation
-from plainres.records.schema import cell_config, config_differences, shared_config
+from plainres.records.identity import cell_config, config_differences, shared_config
 from plainres.training.machine import PRECISIONS
 
 PROTOCOLS = sorted(path.stem for path in (CONF / "protocol").glob("*.yaml"))

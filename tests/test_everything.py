@@ -5,7 +5,8 @@ from composing import CONF, ROOT
 from made_up import made_up_curve, made_up_record
 
 from experiments import __main__ as everything
-from plainres.records.schema import CURVES_TABLE, RUNS_TABLE, CurvePoint, Record, write_table
+from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
+from plainres.records.schema import CurvePoint, Record
 
 
 def tables(folder, **changes) -> None:

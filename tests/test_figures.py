@@ -10,15 +10,8 @@ from PIL import Image
 
 from experiments.depth import figures
 from experiments.depth.simulation import POWER_TABLE, read_power
-from plainres.records.schema import (
-    CURVES_TABLE,
-    DIVERGED,
-    RUNS_TABLE,
-    CurvePoint,
-    Record,
-    read_runs,
-    write_table,
-)
+from plainres.records.files import CURVES_TABLE, RUNS_TABLE, read_runs, write_table
+from plainres.records.schema import DIVERGED, CurvePoint, Record
 
 
 def tables(folder, **changes) -> None:

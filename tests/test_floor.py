@@ -7,7 +7,8 @@ from made_up import made_up_record
 from experiments.bench import floor
 from plainres.networks.resnet import CifarNetwork
 from plainres.networks.summary import ledger
-from plainres.records.schema import RUNS_TABLE, Record, write_table
+from plainres.records.files import RUNS_TABLE, write_table
+from plainres.records.schema import Record
 
 
 def test_multiply_adds_are_those_of_the_network():

@@ -14,7 +14,8 @@ from made_up import made_up_record
 from experiments.identity import claims, figures
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from plainres.data.batches import Normaliser
-from plainres.records import schema as records
+from plainres.records import files
+from plainres.records.identity import config_differences, config_hash
 from plainres.records.schema import BranchSize, Insertion, Record
 from plainres.run import train
 from plainres.training.grafting import insert
@@ -45,7 +46,7 @@ def parents(tmp_path_factory):
 
 
 def insertion(chosen) -> Insertion:
-    return records.read_table(chosen.folder / records.INSERTION_FILE, Insertion)[0]
+    return files.read_table(chosen.folder / files.INSERTION_FILE, Insertion)[0]
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -78,7 +79,7 @@ def test_children_and_the_parent_trained_on_are_trained_alike(tmp_path):
 def test_a_parent_at_quick_is_the_cell_of_the_depth_sweep(tmp_path):
     parent = compose_cell(tmp_path, "+experiment=identity").identity
     depth = compose_cell(tmp_path).identity
-    assert records.config_differences(parent, depth) == ["protocol.name: quick/parent → quick"]
+    assert config_differences(parent, depth) == ["protocol.name: quick/parent → quick"]
 
 
 def test_a_missing_parent_is_one_line_that_names_the_command(tmp_path):
@@ -116,7 +117,7 @@ def test_a_sweep_passes_over_the_children_of_a_diverged_parent_and_trains_the_ot
     )
     assert swept.returncode == 0, swept.stderr
     assert swept.stdout.startswith("passed over: plain-14-seed0, whose parent ")
-    assert [row.cell for row in records.read_runs(tmp_path / "identity" / "smoke" / "end_1")] == [
+    assert [row.cell for row in files.read_runs(tmp_path / "identity" / "smoke" / "end_1")] == [
         "residual-14-seed0"
     ]
     swept = subprocess.run(
@@ -138,7 +139,7 @@ def test_a_residual_child_begins_as_its_parent_and_grows(parents):
     )
     assert (row.logit_difference_eval, row.logit_difference_batch) == (0, 0)
     assert (row.error_eval, row.error_batch) == (row.parent_error_eval, row.parent_error_batch)
-    parent = records.read_record(chosen.parent_folder)
+    parent = files.read_record(chosen.parent_folder)
     assert row.parent_error_eval * 1408 == pytest.approx(
         round(row.parent_error_eval * 1408), abs=0.01
     ), "of all images of digits"
@@ -155,7 +156,7 @@ def test_a_plain_child_does_not_begin_as_its_parent(parents):
     assert row.initialisation == "dirac"
     assert row.logit_difference_batch > 0.01 * row.logit_size
     assert row.logit_difference_eval < 1e-4 * row.logit_size
-    assert not (chosen.folder / records.BRANCH_FILE).exists()
+    assert not (chosen.folder / files.BRANCH_FILE).exists()
 
 
 def test_the_parent_trained_on_begins_where_the_parent_ended(parents):
@@ -169,13 +170,13 @@ def test_the_parent_trained_on_begins_where_the_parent_ended(parents):
     record = train.train_cell(chosen)
     assert insertion(chosen).logit_difference_batch == 0
     old, new = (
-        torch.load(folder / records.WEIGHTS_FILE, weights_only=True)
+        torch.load(folder / files.WEIGHTS_FILE, weights_only=True)
         for folder in (chosen.parent_folder, chosen.folder)
     )
     for name in old:
         if "running" not in name and "tracked" not in name:
             assert torch.equal(old[name], new[name]), "at a learning rate of 0 weights stay"
-    assert record.num_parameters == records.read_record(chosen.parent_folder).num_parameters
+    assert record.num_parameters == files.read_record(chosen.parent_folder).num_parameters
 
 
 def test_an_interrupted_child_ends_with_the_record_of_an_undisturbed_one(parents, monkeypatch):
@@ -201,25 +202,25 @@ def test_an_interrupted_child_ends_with_the_record_of_an_undisturbed_one(parents
         name for name, value in numbers(whole).items() if numbers(continued)[name] != value
     }
     assert different == {"protocol", "config_hash"}
-    for file in (records.INSERTION_FILE, records.BRANCH_FILE, records.CURVE_FILE):
+    for file in (files.INSERTION_FILE, files.BRANCH_FILE, files.CURVE_FILE):
         assert (chosen[0].folder / file).read_text() == (chosen[1].folder / file).read_text()
 
 
 def test_a_child_belongs_to_one_configuration_of_its_parent(parents, tmp_path):
     chosen = cell(parents, "generation=child")
-    parent = records.read_record(chosen.parent_folder)
+    parent = files.read_record(chosen.parent_folder)
     assert chosen.identity["parent"] == parent.config_hash
-    before = records.config_hash(chosen.identity)
+    before = config_hash(chosen.identity)
     moved = tmp_path / "identity" / "smoke" / "parent" / "runs" / chosen.name
-    records.write_record(moved, dataclasses.replace(parent, config_hash="of another"))
-    (moved / records.WEIGHTS_FILE).touch()
-    assert records.config_hash(cell(tmp_path, "generation=child").identity) != before
+    files.write_record(moved, dataclasses.replace(parent, config_hash="of another"))
+    (moved / files.WEIGHTS_FILE).touch()
+    assert config_hash(cell(tmp_path, "generation=child").identity) != before
 
 
 def test_a_cell_without_a_parent_keeps_its_hash(tmp_path):
     identity = compose_cell(tmp_path, "model=plain").identity
     assert not {"child", "parent"} & identity.keys()
-    assert records.config_hash(identity) == "64439713626f", "as in results/depth/quick/runs.csv"
+    assert config_hash(identity) == "64439713626f", "as in results/depth/quick/runs.csv"
 
 
 def test_branches_are_measured_and_change_no_number(parents):
@@ -227,7 +228,7 @@ def test_branches_are_measured_and_change_no_number(parents):
     blind = cell(parents, "generation=decay", "protocol.name=smoke/looked", "callbacks=null")
     assert looked.identity == blind.identity
     record = train.train_cell(looked)
-    rows = records.read_table(looked.folder / records.BRANCH_FILE, BranchSize)
+    rows = files.read_table(looked.folder / files.BRANCH_FILE, BranchSize)
     assert sorted({row.iteration for row in rows}) == [0, 8, 16, 24]
     assert len(rows) == 4 * (2 + 6 + 2)
     assert {(row.stage, row.block) for row in rows if row.inserted} == {
@@ -246,7 +247,7 @@ def test_a_zero_branch_has_size_0_at_first_and_the_ratio_is_that_of_the_norms(pa
     train.train_cell(chosen)
     rows = [
         row
-        for row in records.read_table(chosen.folder / records.BRANCH_FILE, BranchSize)
+        for row in files.read_table(chosen.folder / files.BRANCH_FILE, BranchSize)
         if row.inserted
     ]
     assert [(row.iteration, row.stage, row.block) for row in rows] == [(0, 2, 1), (12, 2, 1)]
@@ -259,7 +260,7 @@ def test_a_zero_branch_has_size_0_at_first_and_the_ratio_is_that_of_the_norms(pa
         "middle",
         "identity",
     )
-    child.load_state_dict(torch.load(chosen.folder / records.WEIGHTS_FILE, weights_only=True))
+    child.load_state_dict(torch.load(chosen.folder / files.WEIGHTS_FILE, weights_only=True))
     images = Normaliser(source.train.pixels, "channel")(source.test.pixels / 255)
     block = child.layer2[1]
     with torch.no_grad():
@@ -272,21 +273,19 @@ def test_a_zero_branch_has_size_0_at_first_and_the_ratio_is_that_of_the_norms(pa
 def test_tables_are_gathered_beside_runs(parents):
     chosen = cell(parents, "generation=child", "child.blocks=4")
     train.train_cell(chosen)
-    records.gather(chosen.protocol_folder)
-    assert records.read_table(chosen.protocol_folder / records.INSERTIONS_TABLE, Insertion) == [
+    files.gather(chosen.protocol_folder)
+    assert files.read_table(chosen.protocol_folder / files.INSERTIONS_TABLE, Insertion) == [
         insertion(chosen)
     ]
     assert (
-        len(records.read_table(chosen.protocol_folder / records.BRANCHES_TABLE, BranchSize))
-        == 2 * 10
+        len(files.read_table(chosen.protocol_folder / files.BRANCHES_TABLE, BranchSize)) == 2 * 10
     )
-    records.gather(chosen.protocol_folder)
+    files.gather(chosen.protocol_folder)
     assert (
-        len(records.read_table(chosen.protocol_folder / records.BRANCHES_TABLE, BranchSize))
-        == 2 * 10
+        len(files.read_table(chosen.protocol_folder / files.BRANCHES_TABLE, BranchSize)) == 2 * 10
     )
-    records.gather(cell(parents, "generation=parent").protocol_folder)
-    assert not (parents / "identity" / "smoke" / "parent" / records.INSERTIONS_TABLE).exists()
+    files.gather(cell(parents, "generation=parent").protocol_folder)
+    assert not (parents / "identity" / "smoke" / "parent" / files.INSERTIONS_TABLE).exists()
 
 
 # Claims, on made-up tables
@@ -342,9 +341,9 @@ def measured(
                 )
             )
             insertions.append(made_up_insertion(arm, depth, seed, number, position, **changes))
-        records.write_table(folder / name / records.RUNS_TABLE, rows, Record)
+        files.write_table(folder / name / files.RUNS_TABLE, rows, Record)
         if name != "parent":
-            records.write_table(folder / name / records.INSERTIONS_TABLE, insertions, Insertion)
+            files.write_table(folder / name / files.INSERTIONS_TABLE, insertions, Insertion)
 
     write("parent", lambda arm: 0.01, 0)
     write("trained_on", lambda arm: 0.0, 0)
@@ -386,10 +385,10 @@ def decayed(
             )
             for block in range(5)
         ]
-        records.write_table(within / records.RUNS_TABLE, rows, Record)
-        records.write_table(within / records.INSERTIONS_TABLE, insertions, Insertion)
-        records.write_table(within / records.BRANCHES_TABLE, branches, BranchSize)
-        records.write_json(within / records.CONFIG_FILE, {"protocol": {"weight_decay": decay}})
+        files.write_table(within / files.RUNS_TABLE, rows, Record)
+        files.write_table(within / files.INSERTIONS_TABLE, insertions, Insertion)
+        files.write_table(within / files.BRANCHES_TABLE, branches, BranchSize)
+        files.write_json(within / files.CONFIG_FILE, {"protocol": {"weight_decay": decay}})
 
 
 def verdicts(folder) -> list[str]:
@@ -410,22 +409,22 @@ def test_all_claims_hold_where_extra_blocks_harm_plain_networks_alone(tmp_path, 
 def test_harm_at_one_position_is_not_made_good_by_another(tmp_path, seeds):
     measured(tmp_path, seeds)
     for position, excess in (("middle", 0.02), ("end", -0.02)):
-        path = tmp_path / f"{position}_8" / records.RUNS_TABLE
-        rows = records.read_table(path, Record)
+        path = tmp_path / f"{position}_8" / files.RUNS_TABLE
+        rows = files.read_table(path, Record)
         moved = [
             dataclasses.replace(row, train_error=row.train_error + (row.arm == "residual") * excess)
             for row in rows
         ]
-        records.write_table(path, moved, Record)
+        files.write_table(path, moved, Record)
     assert verdicts(tmp_path)[2] == NOT_REPRODUCED
 
 
 @pytest.mark.parametrize("difference", ["logit_difference_eval", "logit_difference_batch"])
 def test_one_changed_bit_contradicts_exactness(tmp_path, difference):
     measured(tmp_path)
-    path = tmp_path / "end_4" / records.INSERTIONS_TABLE
-    rows = records.read_table(path, Insertion)
-    records.write_table(
+    path = tmp_path / "end_4" / files.INSERTIONS_TABLE
+    rows = files.read_table(path, Insertion)
+    files.write_table(
         path,
         [
             dataclasses.replace(row, **{difference: 1e-7}) if row.arm == "residual" else row
@@ -439,9 +438,9 @@ def test_one_changed_bit_contradicts_exactness(tmp_path, difference):
 
 def test_a_plain_insertion_that_changes_nothing_contradicts_b(tmp_path):
     measured(tmp_path)
-    path = tmp_path / "end_1" / records.INSERTIONS_TABLE
-    rows = records.read_table(path, Insertion)
-    records.write_table(
+    path = tmp_path / "end_1" / files.INSERTIONS_TABLE
+    rows = files.read_table(path, Insertion)
+    files.write_table(
         path, [dataclasses.replace(row, logit_difference_batch=1e-6) for row in rows], Insertion
     )
     assert verdicts(tmp_path)[1] == NOT_REPRODUCED
@@ -463,9 +462,9 @@ def test_plain_children_that_are_worse_whatever_their_number_do_not_reproduce_d(
     measured(tmp_path, harm=0.0, wiggle=0.0)
     for path in tmp_path.glob("*_*/runs.csv"):
         if path.parent.name.startswith(("middle", "end")):
-            rows = records.read_runs(path.parent)
+            rows = files.read_runs(path.parent)
             worse = 0.04 if path.parent.name.endswith("1") else 0.03
-            records.write_table(
+            files.write_table(
                 path,
                 [dataclasses.replace(row, train_error=row.train_error + worse) for row in rows],
                 Record,
@@ -494,10 +493,10 @@ def test_branches_that_end_far_from_zero_contradict_e(tmp_path):
 def test_a_sweep_that_was_interrupted_lacks_something_and_is_no_crash(tmp_path):
     measured(tmp_path)
     decayed(tmp_path)
-    path = tmp_path / "end_8" / records.RUNS_TABLE
-    records.write_table(
+    path = tmp_path / "end_8" / files.RUNS_TABLE
+    files.write_table(
         path,
-        [row for row in records.read_runs(path.parent) if (row.arm, row.depth) != ("plain", 20)],
+        [row for row in files.read_runs(path.parent) if (row.arm, row.depth) != ("plain", 20)],
         Record,
     )
     assert verdicts(tmp_path) == [REPRODUCED, INCONCLUSIVE, REPRODUCED, INCONCLUSIVE, REPRODUCED]
@@ -511,9 +510,9 @@ def test_what_is_missing_is_said_and_the_rest_is_judged(tmp_path):
     found = claims.check(claims.read_family(tmp_path))
     assert (found[4].verdict, found[3].verdict) == (INCONCLUSIVE, REPRODUCED)
     assert "missing" in found[4].seen
-    path = tmp_path / "trained_on" / records.RUNS_TABLE
-    records.write_table(
-        path, [row for row in records.read_runs(path.parent) if row.arm == "plain"], Record
+    path = tmp_path / "trained_on" / files.RUNS_TABLE
+    files.write_table(
+        path, [row for row in files.read_runs(path.parent) if row.arm == "plain"], Record
     )
     assert [claim.verdict for claim in claims.check(claims.read_family(tmp_path))] == [
         INCONCLUSIVE,
@@ -526,7 +525,7 @@ def test_what_is_missing_is_said_and_the_rest_is_judged(tmp_path):
 
 def test_a_record_without_its_insertion_is_refused(tmp_path, capsys):
     measured(tmp_path)
-    (tmp_path / "end_1" / records.INSERTIONS_TABLE).unlink()
+    (tmp_path / "end_1" / files.INSERTIONS_TABLE).unlink()
     assert claims.main([str(tmp_path)]) == 2
     assert "insertions.csv lacks plain-20-seed0" in capsys.readouterr().err
 

@@ -1,6 +1,6 @@
 """Committed rows keep their identity: each row's config_hash follows from the configuration that is recorded beside it.
 
-Where a class lives in the code is no part of that identity (plainres.records.schema.cell_config).
+Where a class lives in the code is no part of that identity (plainres.records.identity).
 """
 
 import json
@@ -8,8 +8,9 @@ import json
 import pytest
 from composing import ROOT, committed
 
-from plainres.records import schema as records
-from plainres.records.schema import RUNS_TABLE, read_table
+from plainres.records import files, schema
+from plainres.records.files import RUNS_TABLE, read_table
+from plainres.records.identity import config_hash
 
 PATHS = sorted((ROOT / "results").rglob(RUNS_TABLE))
 FOLDERS = [path.parent for path in PATHS if "runs" not in path.parts]
@@ -21,9 +22,7 @@ def parent_hash(folder, config, row) -> str | None:
         return None
     table = folder.parent / config["child"]["parent"].rpartition("/")[2] / RUNS_TABLE
     return next(
-        parent.config_hash
-        for parent in read_table(table, records.Record)
-        if parent.cell == row.cell
+        parent.config_hash for parent in read_table(table, schema.Record) if parent.cell == row.cell
     )
 
 
@@ -32,9 +31,9 @@ def parent_hash(folder, config, row) -> str | None:
 )
 def test_every_committed_row_has_the_identity_of_its_recorded_configuration(folder, tmp_path):
     name = folder.relative_to(ROOT)
-    config = json.loads(committed(f"{name}/{records.CONFIG_FILE}"))
+    config = json.loads(committed(f"{name}/{files.CONFIG_FILE}"))
     (tmp_path / RUNS_TABLE).write_text(committed(f"{name}/{RUNS_TABLE}"))
-    rows = records.read_runs(tmp_path)
+    rows = files.read_runs(tmp_path)
     assert rows
     for row in rows:
         model = {
@@ -45,4 +44,4 @@ def test_every_committed_row_has_the_identity_of_its_recorded_configuration(fold
         identity = {**config, "arm": row.arm, "seed": row.seed, "model": model}
         if parent := parent_hash(folder, config, row):
             identity["parent"] = parent
-        assert records.config_hash(identity) == row.config_hash, row.cell
+        assert config_hash(identity) == row.config_hash, row.cell

@@ -20,8 +20,9 @@ from plainres.data.batches import EvaluationBatches, Normaliser
 from plainres.data.images import load
 from plainres.instruments import landscape
 from plainres.networks.resnet import CifarNetwork
-from plainres.records import schema as records
-from plainres.records.schema import Surface, SurfacePoint, read_surfaces, write_surface
+from plainres.records import files
+from plainres.records.files import read_surfaces, write_surface
+from plainres.records.schema import Surface, SurfacePoint
 from plainres.run.cell import Cell, compose_cell
 from plainres.run.train import train_cell
 
@@ -170,7 +171,7 @@ def test_batch_statistics_are_those_of_training_and_leave_the_running_ones_alone
 
 def test_the_centre_is_the_trained_network(results):
     cell = surface_cell(results, *SMALL, "images=null")
-    record = records.read_record(cell.folder)
+    record = files.read_record(cell.folder)
     landscape.measure(cell)
     ((surface, points),) = read_surfaces(cell.protocol_folder)
     assert (points[4].x, points[4].y) == (0, 0)
@@ -182,7 +183,7 @@ def test_the_centre_is_the_trained_network(results):
     )
 
     network = CifarNetwork(8, "zero_pad", width=2, in_channels=1)
-    network.load_state_dict(torch.load(cell.folder / records.WEIGHTS_FILE, weights_only=True))
+    network.load_state_dict(torch.load(cell.folder / files.WEIGHTS_FILE, weights_only=True))
     source = load("digits")
     images = Normaliser(source.train.pixels, "channel")(source.train.pixels.float() / 255)
     with torch.no_grad():

@@ -8,14 +8,8 @@ from made_up import made_up_record
 
 from experiments.judging.verdict import NOT_REPRODUCED, REPRODUCED
 from experiments.large import claims, figures
-from plainres.records.schema import (
-    CURVES_TABLE,
-    DIVERGED,
-    RUNS_TABLE,
-    CurvePoint,
-    Record,
-    write_table,
-)
+from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
+from plainres.records.schema import DIVERGED, CurvePoint, Record
 
 NETWORKS = sorted(path.stem for path in (CONF / "large").glob("*.yaml"))
 

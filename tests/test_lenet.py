@@ -8,7 +8,8 @@ from made_up import made_up_curve, made_up_record
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.lenet import claims, figures
-from plainres.records.schema import CURVES_TABLE, RUNS_TABLE, CurvePoint, Record, write_table
+from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
+from plainres.records.schema import CurvePoint, Record
 
 
 def measured(folder, seeds=1, **errors) -> None:

@@ -10,14 +10,8 @@ from made_up import made_up_record
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.lineage import claims, figures
-from plainres.records.schema import (
-    CONFIG_FILE,
-    DIVERGED,
-    RUNS_TABLE,
-    Record,
-    write_json,
-    write_table,
-)
+from plainres.records.files import CONFIG_FILE, RUNS_TABLE, write_json, write_table
+from plainres.records.schema import DIVERGED, Record
 
 SHIPPED = sorted(path.stem for path in (CONF / "network").glob("*.yaml"))
 ERRORS = {

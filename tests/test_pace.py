@@ -7,14 +7,8 @@ from composing import compose_cell
 from made_up import made_up_record
 
 from experiments.pace import claims, figures
-from plainres.records.schema import (
-    CURVES_TABLE,
-    DIVERGED,
-    RUNS_TABLE,
-    CurvePoint,
-    Record,
-    write_table,
-)
+from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
+from plainres.records.schema import DIVERGED, CurvePoint, Record
 
 
 def curve(record: Record, errors: dict[int, float]) -> list[CurvePoint]:

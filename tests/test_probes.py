@@ -13,7 +13,7 @@ from plainres.instruments import probes
 from plainres.networks.blocks import BasicBlock
 from plainres.networks.classics import googlenet
 from plainres.networks.resnet import CifarNetwork
-from plainres.records import schema as records
+from plainres.records import files, schema
 from plainres.run import train
 
 LOOKING = "+callbacks={probes:{_target_:plainres.instruments.probes.Probes,images:16}}"
@@ -33,8 +33,8 @@ def network(
     return CifarNetwork(depth, shortcut, width=4, in_channels=1, norm=norm, **options)
 
 
-def points_of(cell) -> list[records.ProbePoint]:
-    return records.read_table(cell.folder / records.PROBES_FILE, records.ProbePoint)
+def points_of(cell) -> list[schema.ProbePoint]:
+    return files.read_table(cell.folder / files.PROBES_FILE, schema.ProbePoint)
 
 
 def without_seconds(points) -> list[tuple]:
@@ -319,7 +319,7 @@ def test_a_run_that_is_looked_at_has_the_record_of_one_that_is_not(looked, tmp_p
     assert cell.identity == looked[0].identity
     assert numbers(record) == numbers(looked[1])
     assert curve(cell) == curve(looked[0])
-    assert not (cell.folder / records.PROBES_FILE).exists()
+    assert not (cell.folder / files.PROBES_FILE).exists()
 
 
 def test_looks_in_double_precision_leave_the_same_record(looked, tmp_path):
@@ -396,7 +396,7 @@ def test_other_networks_can_be_looked_at(tmp_path):
 def test_a_diverged_run_keeps_its_looks_so_far(tmp_path):
     cell = compose_cell(tmp_path, *SMOKE, LOOKING, "model=plain", "protocol.learning_rate=1e30")
     record = train.train_cell(cell)
-    assert record.status == records.DIVERGED
+    assert record.status == schema.DIVERGED
     iterations = [point.iteration for point in points_of(cell)]
     assert min(iterations) == 0
     assert max(iterations) <= record.iterations < 24
@@ -405,14 +405,14 @@ def test_a_diverged_run_keeps_its_looks_so_far(tmp_path):
 def test_probes_are_gathered_beside_the_curves(looked, tmp_path, make_record):
     cell, _ = looked
     folder = cell.protocol_folder
-    other = records.ProbePoint("plain", 20, 1, 0, 0, 1.0)
-    stale = records.ProbePoint("residual", 8, 0, 7, 0, 1.0)
-    records.write_table(folder / records.PROBES_TABLE, [stale, other], records.ProbePoint)
-    records.gather(folder)
-    assert records.read_probes(folder) == [other, *points_of(cell)]
-    text = (folder / records.PROBES_TABLE).read_bytes()
-    records.gather(folder)
-    assert (folder / records.PROBES_TABLE).read_bytes() == text
-    records.write_record(tmp_path / "runs" / "plain-20-seed0", make_record())
-    records.gather(tmp_path)
-    assert not (tmp_path / records.PROBES_TABLE).exists()
+    other = schema.ProbePoint("plain", 20, 1, 0, 0, 1.0)
+    stale = schema.ProbePoint("residual", 8, 0, 7, 0, 1.0)
+    files.write_table(folder / files.PROBES_TABLE, [stale, other], schema.ProbePoint)
+    files.gather(folder)
+    assert files.read_probes(folder) == [other, *points_of(cell)]
+    text = (folder / files.PROBES_TABLE).read_bytes()
+    files.gather(folder)
+    assert (folder / files.PROBES_TABLE).read_bytes() == text
+    files.write_record(tmp_path / "runs" / "plain-20-seed0", make_record())
+    files.gather(tmp_path)
+    assert not (tmp_path / files.PROBES_TABLE).exists()

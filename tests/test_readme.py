@@ -9,7 +9,7 @@ from composing import ROOT, committed
 
 from experiments import __main__ as everything
 from experiments.depth.figures import summary
-from plainres.records.schema import RUNS_TABLE, read_runs
+from plainres.records.files import RUNS_TABLE, read_runs
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TABLES = re.findall(r"<!-- table:(\w+) -->\n(.*?)\n<!-- end -->", README, re.DOTALL)

@@ -10,7 +10,8 @@ from copy import deepcopy
 
 import pytest
 
-from plainres.records import schema as records
+from plainres.records import files
+from plainres.records.identity import cell_config, config_differences, config_hash, shared_config
 from plainres.records.schema import CurvePoint, Record
 
 
@@ -44,7 +45,7 @@ def config():
 
 
 def hash_of(config, arm="plain") -> str:
-    return records.config_hash(records.cell_config(config, arm))
+    return config_hash(cell_config(config, arm))
 
 
 def changed(config, path: str, value):
@@ -83,17 +84,17 @@ def changed(config, path: str, value):
 )
 def test_a_record_is_read_as_it_was_written(tmp_path, make_record, values):
     record = make_record(**values)
-    records.write_record(tmp_path / "cell", record)
-    assert records.read_record(tmp_path / "cell") == record
+    files.write_record(tmp_path / "cell", record)
+    assert files.read_record(tmp_path / "cell") == record
 
 
 @pytest.mark.parametrize("content", [None, "", "{", '{"arm": "pla', b"\xff\xfe\x00"])
 def test_no_record_and_a_damaged_one_are_none(tmp_path, content):
     if content is not None:
-        (tmp_path / records.RECORD_FILE).write_bytes(
+        (tmp_path / files.RECORD_FILE).write_bytes(
             content if isinstance(content, bytes) else content.encode()
         )
-    assert records.read_record(tmp_path) is None
+    assert files.read_record(tmp_path) is None
 
 
 # Tables
@@ -108,8 +109,8 @@ def test_a_table_is_read_as_it_was_written(tmp_path, make_record):
             depth=56, data_label='a "label", with\ntwo lines', processor="Ä×–", shortcut=""
         ),
     ]
-    records.write_table(tmp_path / "runs.csv", rows, Record)
-    read = records.read_table(tmp_path / "runs.csv", Record)
+    files.write_table(tmp_path / "runs.csv", rows, Record)
+    read = files.read_table(tmp_path / "runs.csv", Record)
     assert read == rows
     assert [(type(row.depth), type(row.seconds), type(row.clean)) for row in read[:2]] == [
         (int, float, bool),
@@ -125,12 +126,12 @@ def test_floats_have_six_significant_digits(tmp_path, make_record):
         seconds=0.1 + 0.2,
         images_per_second=100.0,
     )
-    records.write_table(tmp_path / "runs.csv", [row], Record)
-    (read,) = records.read_table(tmp_path / "runs.csv", Record)
+    files.write_table(tmp_path / "runs.csv", [row], Record)
+    (read,) = files.read_table(tmp_path / "runs.csv", Record)
     assert (read.train_error, read.train_loss, read.test_loss) == (0.333333, 1234570.0, 1.23457e-7)
     assert (read.seconds, read.images_per_second) == (0.3, 100.0)
     assert ",100," in (tmp_path / "runs.csv").read_text()
-    records.write_table(tmp_path / "again.csv", [read], Record)
+    files.write_table(tmp_path / "again.csv", [read], Record)
     assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "runs.csv").read_bytes()
 
 
@@ -141,16 +142,16 @@ def test_a_curve_is_read_as_it_was_written(tmp_path, make_point):
             iteration=100, test_error=0.5, test_loss=2.25, val_error=0.75, learning_rate=1e-5
         ),
     ]
-    records.write_table(tmp_path / "curves.csv", rows, CurvePoint)
-    assert records.read_curves(tmp_path) == rows
+    files.write_table(tmp_path / "curves.csv", rows, CurvePoint)
+    assert files.read_curves(tmp_path) == rows
     assert (tmp_path / "curves.csv").read_text().splitlines()[1] == "plain,20,0,50,0.25,0.75,0.1,,,"
 
 
 def test_no_table_has_no_rows_and_an_empty_one_has_a_header(tmp_path):
-    assert records.read_runs(tmp_path) == []
-    records.write_table(tmp_path / records.RUNS_TABLE, [], Record)
-    assert records.read_runs(tmp_path) == []
-    assert (tmp_path / records.RUNS_TABLE).read_text() == ",".join(
+    assert files.read_runs(tmp_path) == []
+    files.write_table(tmp_path / files.RUNS_TABLE, [], Record)
+    assert files.read_runs(tmp_path) == []
+    assert (tmp_path / files.RUNS_TABLE).read_text() == ",".join(
         field.name for field in dataclasses.fields(Record)
     ) + "\n"
 
@@ -158,7 +159,7 @@ def test_no_table_has_no_rows_and_an_empty_one_has_a_header(tmp_path):
 def test_columns_in_another_order_and_columns_of_ones_own_do_no_harm(tmp_path):
     header = "note,depth,arm,seed,iteration,train_error,train_loss,learning_rate,test_error,test_loss,val_error"
     (tmp_path / "curves.csv").write_text(f"{header}\nseen,20,plain,0,50,0.25,0.75,0.1,,,\n")
-    assert records.read_curves(tmp_path) == [CurvePoint("plain", 20, 0, 50, 0.25, 0.75, 0.1)]
+    assert files.read_curves(tmp_path) == [CurvePoint("plain", 20, 0, 50, 0.25, 0.75, 0.1)]
 
 
 @pytest.mark.parametrize(
@@ -174,21 +175,21 @@ def test_a_value_that_does_not_fit_is_named_with_file_line_and_column(
     tmp_path, make_point, column, text, message
 ):
     path = tmp_path / "curves.csv"
-    records.write_table(path, [make_point(), make_point(iteration=100)], CurvePoint)
+    files.write_table(path, [make_point(), make_point(iteration=100)], CurvePoint)
     header, first, second = path.read_text().splitlines()
     cells = dict(zip(header.split(","), second.split(","), strict=True)) | {column: text}
     path.write_text("\n".join([header, first, ",".join(cells.values())]) + "\n")
     with pytest.raises(ValueError, match=rf"^{path}, {message}$"):
-        records.read_curves(tmp_path)
+        files.read_curves(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["true", "yes", "1"])
 def test_only_true_and_false_are_truth_values(tmp_path, make_record, text):
     path = tmp_path / "runs.csv"
-    records.write_table(path, [make_record(clean=True)], Record)
+    files.write_table(path, [make_record(clean=True)], Record)
     path.write_text(path.read_text().replace(",True,", f",{text},"))
     with pytest.raises(ValueError, match=rf"line 2, clean: '{text}' is no bool"):
-        records.read_runs(tmp_path)
+        files.read_runs(tmp_path)
 
 
 def test_missing_columns_are_named(tmp_path):
@@ -196,22 +197,22 @@ def test_missing_columns_are_named(tmp_path):
         "arm,depth,seed,iteration,train_error,learning_rate,test_error,test_loss\n"
     )
     with pytest.raises(ValueError, match=r"curves\.csv lacks the columns train_loss$"):
-        records.read_curves(tmp_path)
+        files.read_curves(tmp_path)
     (tmp_path / "curves.csv").write_text("")
     with pytest.raises(ValueError, match=r"curves\.csv lacks the columns arm, depth"):
-        records.read_curves(tmp_path)
+        files.read_curves(tmp_path)
 
 
 def test_a_table_from_before_a_column_with_a_default_is_read(tmp_path, make_record):
     path = tmp_path / "runs.csv"
-    records.write_table(
+    files.write_table(
         path, [make_record(num_multiply_adds=7, kernels="fused", instruction_set="x")], Record
     )
     lines = [line.rsplit(",", 3)[0] for line in path.read_text().splitlines()]
     path.write_text("\n".join(lines) + "\n")
     assert [
         (row.num_multiply_adds, row.kernels, row.instruction_set)
-        for row in records.read_runs(tmp_path)
+        for row in files.read_runs(tmp_path)
     ] == [(None, "", "")]
 
 
@@ -281,9 +282,9 @@ def test_the_order_of_keys_does_not_change_the_hash(config):
 
 
 def test_the_hash_survives_json_and_another_process(config):
-    identity = records.cell_config(config, "plain")
+    identity = cell_config(config, "plain")
     assert json.loads(json.dumps(identity)) == identity
-    code = f"from plainres.records.schema import config_hash; print(config_hash({identity!r}))"
+    code = f"from plainres.records.identity import config_hash; print(config_hash({identity!r}))"
     other = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -291,25 +292,25 @@ def test_the_hash_survives_json_and_another_process(config):
         check=True,
         env=os.environ | {"PYTHONHASHSEED": "7"},
     )
-    assert other.stdout.strip() == records.config_hash(identity)
-    assert len(records.config_hash(identity)) == 12
-    int(records.config_hash(identity), 16)
+    assert other.stdout.strip() == config_hash(identity)
+    assert len(config_hash(identity)) == 12
+    int(config_hash(identity), 16)
 
 
 def test_differences_are_named_from_old_to_new(config):
-    old = records.cell_config(config, "plain")
+    old = cell_config(config, "plain")
     new = changed(changed(config, "protocol.schedule.factor", 0.2), "data.mirror", True)
-    new = records.cell_config(
+    new = cell_config(
         changed(changed(new, "protocol.error_window", 5), "data.image_size", None), "residual"
     )
-    assert records.config_differences(old, new) == [
+    assert config_differences(old, new) == [
         "arm: plain → residual",
         "data.image_size: 8 → None",
         "data.mirror: False → True",
         "protocol.error_window: None → 5",
         "protocol.schedule.factor: 0.1 → 0.2",
     ]
-    assert records.config_differences(old, deepcopy(old)) == []
+    assert config_differences(old, deepcopy(old)) == []
 
 
 # Writing
@@ -317,7 +318,7 @@ def test_differences_are_named_from_old_to_new(config):
 
 def test_text_is_utf8_with_the_line_ends_it_has(tmp_path):
     path = tmp_path / "new" / "folder" / "note.txt"
-    records.write_text(path, "Füße\r\n×\n")
+    files.write_text(path, "Füße\r\n×\n")
     assert path.read_bytes() == "Füße\r\n×\n".encode()
     assert path.stat().st_mode & 0o777 == 0o644
     assert list(path.parent.iterdir()) == [path]
@@ -326,7 +327,7 @@ def test_text_is_utf8_with_the_line_ends_it_has(tmp_path):
 @pytest.mark.parametrize("failing", ["replace", "fsync"])
 def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch, failing):
     path = tmp_path / "note.txt"
-    records.write_text(path, "old")
+    files.write_text(path, "old")
 
     def no_space(*_):
         assert path.read_text() == "old"
@@ -334,23 +335,23 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch, fai
 
     monkeypatch.setattr(os, failing, no_space)
     with pytest.raises(OSError, match="No space left"):
-        records.write_text(path, "new")
+        files.write_text(path, "new")
     assert path.read_text() == "old"
 
 
 def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path, monkeypatch):
     path = tmp_path / "note.json"
-    records.write_json(path, {"state": "old"})
+    files.write_json(path, {"state": "old"})
     seen = []
     replace = os.replace
 
     def watched(source, target):
-        seen.append(records.read_json(path))
+        seen.append(files.read_json(path))
         replace(source, target)
-        seen.append(records.read_json(path))
+        seen.append(files.read_json(path))
 
     monkeypatch.setattr(os, "replace", watched)
-    records.write_json(path, {"state": "new"})
+    files.write_json(path, {"state": "new"})
     assert seen == [{"state": "old"}, {"state": "new"}]
 
 
@@ -360,13 +361,13 @@ def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path, monkeypatch):
 def cell_folder(folder, record, points=()):
     """As a finished run leaves it."""
     inside = folder / "runs" / record.cell
-    records.write_table(inside / records.CURVE_FILE, points, CurvePoint)
-    records.write_record(inside, record)
+    files.write_table(inside / files.CURVE_FILE, points, CurvePoint)
+    files.write_record(inside, record)
     return inside
 
 
 def tables(folder) -> tuple[bytes, bytes]:
-    return (folder / records.RUNS_TABLE).read_bytes(), (folder / records.CURVES_TABLE).read_bytes()
+    return (folder / files.RUNS_TABLE).read_bytes(), (folder / files.CURVES_TABLE).read_bytes()
 
 
 def test_gather_makes_sorted_tables_of_the_cells_folders(tmp_path, make_record, make_point):
@@ -384,7 +385,7 @@ def test_gather_makes_sorted_tables_of_the_cells_folders(tmp_path, make_record, 
             make_record(**where),
             [make_point(**where, iteration=iteration) for iteration in (50, 100, 1000)],
         )
-    rows = records.gather(tmp_path)
+    rows = files.gather(tmp_path)
     assert [row.cell for row in rows] == [
         "plain-8-seed0",
         "plain-20-seed2",
@@ -392,8 +393,8 @@ def test_gather_makes_sorted_tables_of_the_cells_folders(tmp_path, make_record, 
         "plain-110-seed0",
         "residual-8-seed0",
     ]
-    assert records.read_runs(tmp_path) == rows
-    points = records.read_curves(tmp_path)
+    assert files.read_runs(tmp_path) == rows
+    points = files.read_curves(tmp_path)
     assert [(p.depth, p.seed, p.iteration) for p in points[:6]] == [
         (8, 0, i) for i in (50, 100, 1000)
     ] + [(20, 2, i) for i in (50, 100, 1000)]
@@ -408,18 +409,18 @@ def test_gather_replaces_rows_of_a_cell_measured_again_and_keeps_rows_without_fo
         make_record(depth=20, test_error=0.5),
         make_record(depth=20, seed=1, test_error=0.5),
     ]
-    records.write_table(tmp_path / records.RUNS_TABLE, committed, Record)
+    files.write_table(tmp_path / files.RUNS_TABLE, committed, Record)
     old_points = [
         make_point(depth=row.depth, seed=row.seed, iteration=iteration)
         for row in committed
         for iteration in (50, 100)
     ]
-    records.write_table(tmp_path / records.CURVES_TABLE, old_points, CurvePoint)
+    files.write_table(tmp_path / files.CURVES_TABLE, old_points, CurvePoint)
     again = make_record(depth=20, test_error=0.25)
     cell_folder(tmp_path, again, [make_point(iteration=70)])
-    assert records.gather(tmp_path) == [committed[0], again, committed[2]]
-    assert records.read_runs(tmp_path) == [committed[0], again, committed[2]]
-    assert records.read_curves(tmp_path) == [
+    assert files.gather(tmp_path) == [committed[0], again, committed[2]]
+    assert files.read_runs(tmp_path) == [committed[0], again, committed[2]]
+    assert files.read_curves(tmp_path) == [
         *old_points[:2],
         make_point(iteration=70),
         *old_points[4:],
@@ -428,13 +429,13 @@ def test_gather_replaces_rows_of_a_cell_measured_again_and_keeps_rows_without_fo
 
 def test_gather_passes_over_cells_of_another_configuration(tmp_path, make_record, config):
     def identity(iterations: int) -> dict:
-        return records.cell_config(changed(config, "protocol.iterations", iterations), "residual")
+        return cell_config(changed(config, "protocol.iterations", iterations), "residual")
 
-    records.write_json(tmp_path / records.CONFIG_FILE, records.shared_config(identity(500)))
+    files.write_json(tmp_path / files.CONFIG_FILE, shared_config(identity(500)))
     for depth, iterations in ((20, 500), (56, 2000)):
         within = cell_folder(tmp_path, make_record(depth=depth))
-        records.write_json(within / records.CONFIG_FILE, identity(iterations))
-    assert [row.depth for row in records.gather(tmp_path)] == [20]
+        files.write_json(within / files.CONFIG_FILE, identity(iterations))
+    assert [row.depth for row in files.gather(tmp_path)] == [20]
 
 
 def test_gather_again_changes_no_byte(tmp_path, make_record, make_point):
@@ -442,31 +443,31 @@ def test_gather_again_changes_no_byte(tmp_path, make_record, make_point):
         tmp_path, make_record(train_error=1 / 3, seconds=1e6 / 7), [make_point(train_loss=2 / 3)]
     )
     cell_folder(tmp_path, make_record(arm="residual", status="diverged", test_error=None))
-    records.gather(tmp_path)
+    files.gather(tmp_path)
     first = tables(tmp_path)
-    records.gather(tmp_path)
+    files.gather(tmp_path)
     assert tables(tmp_path) == first
     for path in (
         tmp_path / "runs"
     ).iterdir():  # as after a clone: the tables are committed, the folders are not
         for file in path.iterdir():
             file.unlink()
-    records.gather(tmp_path)
+    files.gather(tmp_path)
     assert tables(tmp_path) == first
 
 
 def test_gather_passes_over_unfinished_cells(tmp_path, make_record, make_point):
     cell_folder(tmp_path, make_record())
     unfinished = tmp_path / "runs" / "plain-32-seed0"
-    records.write_table(unfinished / records.CURVE_FILE, [make_point(depth=32)], CurvePoint)
-    records.write_text(unfinished / records.RECORD_FILE, '{"arm": "pl')
-    assert [row.cell for row in records.gather(tmp_path)] == ["plain-20-seed0"]
-    assert records.read_curves(tmp_path) == []
+    files.write_table(unfinished / files.CURVE_FILE, [make_point(depth=32)], CurvePoint)
+    files.write_text(unfinished / files.RECORD_FILE, '{"arm": "pl')
+    assert [row.cell for row in files.gather(tmp_path)] == ["plain-20-seed0"]
+    assert files.read_curves(tmp_path) == []
 
 
 def test_gather_without_cells_writes_nothing(tmp_path):
     (tmp_path / "runs").mkdir()
-    assert records.gather(tmp_path) == []
+    assert files.gather(tmp_path) == []
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
@@ -477,7 +478,7 @@ def test_the_state_of_a_repository(tmp_path, monkeypatch):
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert records.repository_state(tmp_path) == ("unknown", None)
+    assert files.repository_state(tmp_path) == ("unknown", None)
 
     def git(*words):
         author = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
@@ -493,11 +494,11 @@ def test_the_state_of_a_repository(tmp_path, monkeypatch):
     git("add", ".")
     git("commit", "-q", "-m", "one")
     commit = git("rev-parse", "HEAD")
-    assert records.repository_state(tmp_path) == (commit, True)
-    records.write_text(tmp_path / "results" / "depth" / "runs.csv", "a result\n")
-    assert records.repository_state(tmp_path) == (commit, True)
+    assert files.repository_state(tmp_path) == (commit, True)
+    files.write_text(tmp_path / "results" / "depth" / "runs.csv", "a result\n")
+    assert files.repository_state(tmp_path) == (commit, True)
     (tmp_path / "code.py").write_text("2\n")
-    assert records.repository_state(tmp_path) == (commit, False)
+    assert files.repository_state(tmp_path) == (commit, False)
 
 
 @pytest.mark.parametrize("module", ["plainres.records.schema", "plainres.run.cell"])
@@ -514,44 +515,44 @@ def test_reading_records_needs_no_torch(module):
 def test_gather_passes_over_folders_that_were_set_aside(tmp_path, make_record):
     new = make_record(config_hash="new", test_error=0.25)
     cell_folder(tmp_path, new)
-    records.write_record(
+    files.write_record(
         tmp_path / "runs" / f"{new.cell}.old1", make_record(config_hash="old", test_error=0.5)
     )
-    assert records.gather(tmp_path) == [new]
+    assert files.gather(tmp_path) == [new]
 
 
 @pytest.mark.parametrize("kept", [-1, -2, 5, 1])
 def test_a_row_cut_short_is_named(tmp_path, make_record, kept):
     path = tmp_path / "runs.csv"
-    records.write_table(path, [make_record()], Record)
+    files.write_table(path, [make_record()], Record)
     header, row = path.read_text().splitlines()
     path.write_text("\n".join([header, ",".join(row.split(",")[:kept])]) + "\n")
     with pytest.raises(ValueError, match=r"runs\.csv, line 2"):
-        records.read_runs(tmp_path)
+        files.read_runs(tmp_path)
 
 
 @pytest.mark.parametrize("failing", ["replace", "fsync"])
 def test_a_write_that_fails_leaves_no_partial_file(tmp_path, monkeypatch, failing):
     path = tmp_path / "note.txt"
-    records.write_text(path, "old")
+    files.write_text(path, "old")
 
     def no_space(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, failing, no_space)
     with pytest.raises(OSError, match="No space left"):
-        records.write_text(path, "new")
+        files.write_text(path, "new")
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_gather_names_a_record_of_another_version(tmp_path, make_record):
     inside = cell_folder(tmp_path, make_record())
-    values = records.read_json(inside / records.RECORD_FILE)
-    records.write_json(inside / records.RECORD_FILE, values | {"added_later": 1})
-    assert len(records.gather(tmp_path)) == 1
+    values = files.read_json(inside / files.RECORD_FILE)
+    files.write_json(inside / files.RECORD_FILE, values | {"added_later": 1})
+    assert len(files.gather(tmp_path)) == 1
 
 
 def test_a_carriage_return_survives_the_table(tmp_path, make_record):
     row = make_record(data_label="one\rtwo")
-    records.write_table(tmp_path / "runs.csv", [row], Record)
-    assert records.read_runs(tmp_path) == [row]
+    files.write_table(tmp_path / "runs.csv", [row], Record)
+    assert files.read_runs(tmp_path) == [row]

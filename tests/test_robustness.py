@@ -6,14 +6,8 @@ from made_up import made_up_record
 from omegaconf import OmegaConf
 
 from experiments.robustness import claims, figures
-from plainres.records.schema import (
-    CONFIG_FILE,
-    DIVERGED,
-    RUNS_TABLE,
-    Record,
-    read_json,
-    write_table,
-)
+from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_json, write_table
+from plainres.records.schema import DIVERGED, Record
 from plainres.run.cell import claim_tables
 
 SETTINGS = sorted(path.stem for path in (CONF / "setting").glob("*.yaml"))

@@ -11,17 +11,9 @@ from omegaconf import OmegaConf
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.shortcuts import claims, figures
-from plainres.records.schema import (
-    CONFIG_FILE,
-    CURVES_TABLE,
-    DIVERGED,
-    RUNS_TABLE,
-    CurvePoint,
-    Record,
-    config_hash,
-    read_json,
-    write_table,
-)
+from plainres.records.files import CONFIG_FILE, CURVES_TABLE, RUNS_TABLE, read_json, write_table
+from plainres.records.identity import config_hash
+from plainres.records.schema import DIVERGED, CurvePoint, Record
 from plainres.run.cell import claim_tables
 
 # Training error at 20, 56 and 110 layers

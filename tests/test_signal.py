@@ -11,17 +11,8 @@ from matplotlib import pyplot as plt
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.reporting import style as report
 from experiments.signal import claims, figures
-from plainres.records.schema import (
-    DIVERGED,
-    FINISHED,
-    PROBES_TABLE,
-    RUNS_TABLE,
-    ProbePoint,
-    Record,
-    read_probes,
-    read_runs,
-    write_table,
-)
+from plainres.records.files import PROBES_TABLE, RUNS_TABLE, read_probes, read_runs, write_table
+from plainres.records.schema import DIVERGED, FINISHED, ProbePoint, Record
 from plainres.run import train
 
 # Per layer: what the gradient is multiplied by on its way back. As theory has it: it explodes a little in plain networks with batch
@@ -448,7 +439,7 @@ def test_from_cells_to_verdicts(tmp_path):
                     *few,
                 )
                 train.train_cell(cell)
-        train.records.gather(cell.protocol_folder)
+        train.files.gather(cell.protocol_folder)
     (signal,) = claims.read_signals(tmp_path / "signal")
     assert {len(looks) for looks in signal.looks.values()} == {1}
     assert all(claim.criteria for claim in claims.check(signal))

@@ -7,7 +7,8 @@ from made_up import made_up_record
 from experiments.depth import claims, simulation
 from experiments.depth.simulation import AT_MARGIN, MEASURED, NO_EFFECT
 from experiments.judging.verdict import NOT_REPRODUCED, REPRODUCED
-from plainres.records.schema import RUNS_TABLE, Record, write_table
+from plainres.records.files import RUNS_TABLE, write_table
+from plainres.records.schema import Record
 
 PLAIN = {20: 0.03, 32: 0.05, 44: 0.28, 56: 0.48, 110: 0.84}
 RESIDUAL = {20: 0.020, 32: 0.019, 44: 0.018, 56: 0.015, 110: 0.014}

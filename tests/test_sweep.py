@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from composing import ROOT, compose_cell
 
-from plainres.records import schema as records
+from plainres.records import files
+from plainres.records.identity import shared_config
 from plainres.run import sweep
 from plainres.run.sweep import (
     DONE,
@@ -48,7 +49,7 @@ def run(results: Path, *words: str, **environment: str) -> subprocess.CompletedP
 
 
 def numbers(folder: Path) -> dict[str, dict]:
-    rows = records.read_runs(folder)
+    rows = files.read_runs(folder)
     return {
         row.cell: {name: value for name, value in vars(row).items() if name not in OF_THE_RUN}
         for row in rows
@@ -65,7 +66,7 @@ def test_a_sweep_leaves_records_tables_and_a_line_a_cell(undisturbed):
     results, finished = undisturbed
     assert finished.returncode == 0, finished.stderr
     folder = results / "depth" / "smoke"
-    rows = records.read_runs(folder)
+    rows = files.read_runs(folder)
     assert [row.cell for row in rows] == [
         "plain-8-seed0",
         "plain-14-seed0",
@@ -75,16 +76,15 @@ def test_a_sweep_leaves_records_tables_and_a_line_a_cell(undisturbed):
     assert {row.data_label for row in rows} == {"digits"}
     for row in rows:
         assert finished.stdout.count(describe(row).split(",")[0] + ",") == 1
-        assert (folder / "runs" / row.cell / records.RECORD_FILE).exists()
+        assert (folder / "runs" / row.cell / files.RECORD_FILE).exists()
         assert list((folder / "runs" / row.cell).glob("events.out.tfevents.*"))
-    assert len(records.read_curves(folder)) == 4 * 6
+    assert len(files.read_curves(folder)) == 4 * 6
     assert "Traceback" not in finished.stdout + finished.stderr
 
 
 def test_both_arms_start_from_the_same_numbers_of_parameters(undisturbed):
     rows = {
-        row.cell: row.num_parameters
-        for row in records.read_runs(undisturbed[0] / "depth" / "smoke")
+        row.cell: row.num_parameters for row in files.read_runs(undisturbed[0] / "depth" / "smoke")
     }
     assert rows["plain-14-seed0"] == rows["residual-14-seed0"]
 
@@ -147,13 +147,13 @@ def test_cells_of_one_name_in_several_folders_are_several_cells(tmp_path):
     first = run(tmp_path, *words)
     assert first.returncode == 0, first.stderr
     tables = {
-        name: records.read_runs(tmp_path / "robustness" / name) for name in ("baseline", "nesterov")
+        name: files.read_runs(tmp_path / "robustness" / name) for name in ("baseline", "nesterov")
     }
     assert [len(rows) for rows in tables.values()] == [1, 1]
     assert tables["baseline"][0].train_loss != tables["nesterov"][0].train_loss
     for name in tables:
         assert first.stdout.count(f"(digits, {name}, 4 iterations") == 1
-    (tmp_path / "robustness" / "nesterov" / "runs" / "plain-8-seed0" / records.RECORD_FILE).unlink()
+    (tmp_path / "robustness" / "nesterov" / "runs" / "plain-8-seed0" / files.RECORD_FILE).unlink()
     again = run(tmp_path, *words)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("skipped, finished:") == 1
@@ -177,7 +177,7 @@ def test_killed_and_typed_again_it_ends_as_if_undisturbed(
             os.killpg(sweep.pid, signal.SIGTERM)
         else:
             sweep.send_signal(signal.SIGKILL)
-    workers = [records.read_json(path)["pid"] for path in runs.glob("*/progress.json")]
+    workers = [files.read_json(path)["pid"] for path in runs.glob("*/progress.json")]
     wait_for(lambda: not any(alive(pid) for pid in workers))
     assert not list(runs.glob("*/record.json"))
     again = run(tmp_path, *words)
@@ -209,7 +209,7 @@ def test_a_sweep_in_one_process_outlives_the_shell_that_started_it(undisturbed, 
         shell.kill()
     wait_for((cell / "record.json").exists)
     wait_for(
-        lambda: not alive(records.read_json(cell / "progress.json")["pid"])
+        lambda: not alive(files.read_json(cell / "progress.json")["pid"])
     )  # the tables are written after the record
     assert (
         numbers(tmp_path / "depth" / "smoke").items()
@@ -272,7 +272,7 @@ def test_a_cell_that_fails_leaves_the_others_and_a_line(tmp_path):
     ).mkdir()  # nothing can be written there
     ended = run(tmp_path, "-m", "+experiment=depth", "protocol=smoke", "model.depth=8", "jobs=1")
     assert ended.returncode == 1
-    assert [row.cell for row in records.read_runs(tmp_path / "depth" / "smoke")] == [
+    assert [row.cell for row in files.read_runs(tmp_path / "depth" / "smoke")] == [
         "residual-8-seed0"
     ]
     assert len(ended.stderr.splitlines()) == 1
@@ -322,7 +322,7 @@ def test_arms_that_differ_in_more_than_the_shortcut_are_no_one_table(tmp_path):
 def test_a_sweep_needs_no_experiment(tmp_path):
     ended = run(tmp_path, "-m", "protocol=smoke", "model.depth=8", "seed=0,1")
     assert ended.returncode == 0, ended.stderr
-    assert [row.seed for row in records.read_runs(tmp_path / "depth" / "smoke")] == [0, 1]
+    assert [row.seed for row in files.read_runs(tmp_path / "depth" / "smoke")] == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ def test_a_damaged_table_is_refused_before_anything_runs(tmp_path):
     table.parent.mkdir(parents=True)
     table.write_text("<<<<<<< HEAD\n")
     (table.parent / "config.json").write_text(
-        json.dumps(records.shared_config(compose_cell(tmp_path, "protocol=smoke").identity))
+        json.dumps(shared_config(compose_cell(tmp_path, "protocol=smoke").identity))
     )
     refused = run(tmp_path, "-m", *GRID)
     assert refused.returncode == 1
@@ -431,9 +431,7 @@ def test_a_single_run_prints_its_line_and_joins_the_tables(tmp_path):
     ended = run(tmp_path, "protocol=smoke", "model=plain", "model.depth=8")
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith("plain-8-seed0: train_error ")
-    assert [row.cell for row in records.read_runs(tmp_path / "depth" / "smoke")] == [
-        "plain-8-seed0"
-    ]
+    assert [row.cell for row in files.read_runs(tmp_path / "depth" / "smoke")] == ["plain-8-seed0"]
 
 
 def test_watch_tells_waiting_running_failed_and_done_apart_and_estimates_what_is_left(tmp_path):
@@ -450,11 +448,11 @@ def test_watch_tells_waiting_running_failed_and_done_apart_and_estimates_what_is
         "seconds": 6.0,
         "seconds_remaining": 12.0,
     }
-    records.write_json(cells[0].folder / records.PROGRESS_FILE, progress)
-    records.write_text(cells[1].folder / records.FAILURE_FILE, "no space left\n")
-    records.write_json(cells[3].folder / records.PROGRESS_FILE, progress | {"iteration": 18})
+    files.write_json(cells[0].folder / files.PROGRESS_FILE, progress)
+    files.write_text(cells[1].folder / files.FAILURE_FILE, "no space left\n")
+    files.write_json(cells[3].folder / files.PROGRESS_FILE, progress | {"iteration": 18})
     os.utime(
-        cells[3].folder / records.PROGRESS_FILE, (now - 3600, now - 3600)
+        cells[3].folder / files.PROGRESS_FILE, (now - 3600, now - 3600)
     )  # of an earlier sweep: it waits, and will continue
     watch = Watch(cells, jobs=1, since=now - 60)
     states = watch.states()
@@ -481,7 +479,7 @@ def test_what_is_left_goes_by_the_pace_of_the_same_network(tmp_path):
             "seconds": 1.0,
             "seconds_remaining": seconds,
         }
-        records.write_json(cell.folder / records.PROGRESS_FILE, progress)
+        files.write_json(cell.folder / files.PROGRESS_FILE, progress)
     watch = Watch(cells, jobs=1, since=time.time() - 60)
     assert watch.seconds_remaining(watch.states()) == pytest.approx((6 + 12) * (1 + 2 * 14 / 8))
     alone = Watch(

@@ -5,7 +5,8 @@ from made_up import made_up_record
 
 from experiments.judging.pairs import read_folders, require_same_images
 from experiments.lineage import claims as lineage
-from plainres.records.schema import RUNS_TABLE, Record, write_table
+from plainres.records.files import RUNS_TABLE, write_table
+from plainres.records.schema import Record
 
 
 def measured(folder, **images) -> None:

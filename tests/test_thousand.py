@@ -8,15 +8,9 @@ from made_up import made_up_curve, made_up_record
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.thousand import claims, figures
-from plainres.records.schema import (
-    CURVES_TABLE,
-    DIVERGED,
-    RUNS_TABLE,
-    CurvePoint,
-    Record,
-    config_differences,
-    write_table,
-)
+from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
+from plainres.records.identity import config_differences
+from plainres.records.schema import DIVERGED, CurvePoint, Record
 from plainres.run.cell import claim_tables
 from plainres.run.train import train_cell
 

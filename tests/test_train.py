@@ -20,8 +20,9 @@ from plainres.data import images as data
 from plainres.data.batches import Normaliser
 from plainres.networks import blocks
 from plainres.networks.resnet import CifarNetwork, imagenet_weights_file
-from plainres.records import schema as records
-from plainres.records.schema import CHECKPOINT_FILE
+from plainres.records import files, schema
+from plainres.records.files import CHECKPOINT_FILE
+from plainres.records.identity import config_hash
 from plainres.run import train
 from plainres.training import machine
 from plainres.training.module import Classifier
@@ -31,14 +32,14 @@ SMOKE = ("protocol=smoke", "model.depth=8", "threads=1")
 OF_THE_RUN = ("seconds", "images_per_second", "peak_memory_mib", "finished_at")
 
 
-def numbers(record: records.Record) -> dict:
+def numbers(record: schema.Record) -> dict:
     return {
         name: value for name, value in dataclasses.asdict(record).items() if name not in OF_THE_RUN
     }
 
 
 def curve(cell) -> str:
-    return (cell.folder / records.CURVE_FILE).read_text()
+    return (cell.folder / files.CURVE_FILE).read_text()
 
 
 class InterruptionError(Exception):
@@ -64,7 +65,7 @@ def interrupt_at(monkeypatch, iteration: int) -> None:
 
 def test_a_record_says_what_was_measured_and_where(undisturbed):
     cell, record = undisturbed
-    assert record == records.read_record(cell.folder)
+    assert record == files.read_record(cell.folder)
     assert (record.arm, record.depth, record.seed, record.shortcut) == (
         "residual",
         8,
@@ -72,12 +73,12 @@ def test_a_record_says_what_was_measured_and_where(undisturbed):
         "zero_pad",
     )
     assert (record.protocol, record.data_label, record.num_classes) == ("smoke", "digits", 10)
-    assert record.status == records.FINISHED
+    assert record.status == schema.FINISHED
     assert record.iterations == 24
     assert record.error_window == 12
     stem, first, second, third, head = 64 * 18, 2 * 64 * 36, 16 * (72 + 144), 4 * (288 + 576), 80
     assert record.num_multiply_adds == stem + first + second + third + head
-    assert record.config_hash == records.config_hash(cell.identity)
+    assert record.config_hash == config_hash(cell.identity)
     assert record.torch == torch.__version__
     assert (record.precision, record.kernels) == ("32-true", "library")
     assert record.instruction_set.startswith(
@@ -87,7 +88,7 @@ def test_a_record_says_what_was_measured_and_where(undisturbed):
     assert record.peak_memory_mib > 0
     for name in ("train_error", "train_error_eval", "test_error"):
         assert 0 < getattr(record, name) < 1
-    points = records.read_table(cell.folder / records.CURVE_FILE, records.CurvePoint)
+    points = files.read_table(cell.folder / files.CURVE_FILE, schema.CurvePoint)
     assert [point.iteration for point in points] == [4, 8, 12, 16, 20, 24]
     assert [point.iteration for point in points if point.test_error is not None] == [8, 16, 24]
     assert points[-1].train_error == pytest.approx(record.train_error, rel=1e-5)
@@ -142,7 +143,7 @@ def test_other_networks_train_through_the_same_path(tmp_path, model, depth, size
     record = train.train_cell(cell)
     assert (record.cell, record.status, record.iterations) == (
         f"{model}-{depth}-seed0",
-        records.FINISHED,
+        schema.FINISHED,
         4,
     )
 
@@ -188,7 +189,7 @@ def test_an_interrupted_run_ends_with_the_record_of_an_undisturbed_one(
         interrupt_at(patched, iteration)
         with pytest.raises(InterruptionError):
             train.train_cell(cell)
-    assert records.read_record(cell.folder) is None
+    assert files.read_record(cell.folder) is None
     steps = []
     with monkeypatch.context() as patched:
         step = Classifier.training_step
@@ -221,8 +222,8 @@ def test_auxiliary_heads_train_by_their_weight(tmp_path):
         )
         cell = compose_cell(tmp_path / str(weight), "protocol=smoke", *words)
         record = train.train_cell(cell)
-        assert (record.status, record.iterations) == (records.FINISHED, 2)
-        trained[weight] = torch.load(cell.folder / records.WEIGHTS_FILE, weights_only=True)
+        assert (record.status, record.iterations) == (schema.FINISHED, 2)
+        trained[weight] = torch.load(cell.folder / files.WEIGHTS_FILE, weights_only=True)
     for name in ("aux1.fc2.bias", "aux2.fc2.bias"):
         assert not torch.equal(trained[0][name], trained[0.3][name])
 
@@ -351,7 +352,7 @@ def test_another_configuration_is_refused_and_force_keeps_the_old_folder(undistu
         train.train_cell(compose_cell(tmp_path / "undisturbed", *overrides))
     new = train.train_cell(compose_cell(tmp_path / "undisturbed", *overrides, "force=true"))
     assert new.config_hash != record.config_hash
-    assert records.read_record(old.folder.with_name(f"{old.folder.name}.old1")) == record
+    assert files.read_record(old.folder.with_name(f"{old.folder.name}.old1")) == record
 
 
 def test_what_hydra_made_for_a_forced_run_stays_with_it(undisturbed, tmp_path):
@@ -367,13 +368,13 @@ def test_what_hydra_made_for_a_forced_run_stays_with_it(undisturbed, tmp_path):
 def test_a_start_that_measured_nothing_does_not_keep_the_folder(tmp_path):
     with pytest.raises(ValueError, match="batch"):
         train.train_cell(compose_cell(tmp_path, *SMOKE, "protocol.batch_size=5000"))
-    assert train.train_cell(compose_cell(tmp_path, *SMOKE)).status == records.FINISHED
+    assert train.train_cell(compose_cell(tmp_path, *SMOKE)).status == schema.FINISHED
 
 
 def test_a_run_whose_loss_is_not_finite_ends_as_a_diverged_record(tmp_path):
     cell = compose_cell(tmp_path, *SMOKE, "model=plain", "protocol.learning_rate=1e30")
     record = train.train_cell(cell)
-    assert record.status == records.DIVERGED
+    assert record.status == schema.DIVERGED
     assert record.iterations < 24
     assert (record.train_error, record.train_error_eval, record.test_error, record.train_loss) == (
         None,
@@ -415,7 +416,7 @@ def test_event_files_hold_curves_by_arm_hyper_parameters_and_the_layout(undistur
 
 
 def test_progress_is_there_for_the_display(undisturbed):
-    progress = json.loads((undisturbed[0].folder / records.PROGRESS_FILE).read_text())
+    progress = json.loads((undisturbed[0].folder / files.PROGRESS_FILE).read_text())
     assert (progress["iteration"], progress["iterations"]) == (24, 24)
     assert progress["seconds_remaining"] == 0
 
@@ -544,11 +545,11 @@ def test_final_weights_stay_where_they_are_wanted_and_give_the_errors_of_the_rec
     undisturbed, tmp_path
 ):
     cell, record = undisturbed
-    assert not (cell.folder / records.WEIGHTS_FILE).exists()
+    assert not (cell.folder / files.WEIGHTS_FILE).exists()
     wanted = compose_cell(tmp_path / "undisturbed", *SMOKE, "keep_weights=true")
     assert wanted.finished() is None, "finished, but without weights"
     assert numbers(train.train_cell(wanted)) == numbers(record)
-    weights = torch.load(cell.folder / records.WEIGHTS_FILE, weights_only=True)
+    weights = torch.load(cell.folder / files.WEIGHTS_FILE, weights_only=True)
     assert wanted.finished() is not None
     source = data.load(
         "digits"
@@ -586,7 +587,7 @@ def test_pictures_of_ones_own_fine_tune_what_torchvision_trained(tmp_path, hub):
     source = ("data=image_folder", f"data.root={tmp_path / 'pictures'}", "data.label=mine")
     model = ("model=residual_imagenet", "model.depth=18", "model.weights=imagenet")
     record = train.train_cell(compose_cell(tmp_path, "protocol=finetune", *few, *source, *model))
-    assert (record.num_classes, record.data_label, record.status) == (2, "mine", records.FINISHED)
+    assert (record.num_classes, record.data_label, record.status) == (2, "mine", schema.FINISHED)
     path.unlink()
     with pytest.raises(ValueError, match=r"model\.weights=null trains from scratch"):
         train.train_cell(

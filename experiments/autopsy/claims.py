@@ -21,16 +21,9 @@ from experiments.judging import verdict
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting.text import columns
-from plainres.records.schema import (
-    CONFIG_FILE,
-    RUNS_TABLE,
-    CurvePoint,
-    Record,
-    config_differences,
-    read_curves,
-    read_json,
-    read_runs,
-)
+from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_curves, read_json, read_runs
+from plainres.records.identity import config_differences
+from plainres.records.schema import CurvePoint, Record
 
 REMEDIED = ("quick", "cpu")  # protocols for which conf/rescue says what a remedy is
 BASES = (*REMEDIED, "cpu16", "cpu32", "paper")

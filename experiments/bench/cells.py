@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from experiments.bench.window import LEAST_ITERATIONS, WARM_ITERATIONS, Process, Window
-from plainres.records.schema import CHECKPOINT_FILE
+from plainres.records.files import CHECKPOINT_FILE
 from plainres.run.cell import compose_cell
 from plainres.run.train import train_cell
 from plainres.training.machine import peak_memory_mib

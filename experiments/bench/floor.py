@@ -16,7 +16,8 @@ from pathlib import Path
 
 from experiments.depth.claims import ARMS, DEPTHS
 from experiments.reporting.text import columns
-from plainres.records.schema import Record, read_runs
+from plainres.records.files import read_runs
+from plainres.records.schema import Record
 
 BATCH_SIZE, ITERATIONS = 128, 64_000  # He et al. 2015, section 4.2
 WIDTHS_AND_SIZES = ((16, 32), (32, 16), (64, 8))  # channels and pixels a side of each stage

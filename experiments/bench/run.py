@@ -19,7 +19,7 @@ from experiments.bench.measure import FAILED, Request
 from experiments.bench.parts import PARTS, Choices, Job
 from experiments.bench.tables import Row, number, table_path, write_rows
 from plainres.records.errors import give_up
-from plainres.records.schema import read_json, repository_state
+from plainres.records.files import read_json, repository_state
 from plainres.run.cell import ROOT
 from plainres.run.sweep import duration
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from plainres.records.schema import read_table, write_table
+from plainres.records.files import read_table, write_table
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ from experiments.judging import verdict
 from experiments.judging.inference import Criterion, page_trend
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting.text import columns, seeds_of
-from plainres.records.schema import DIVERGED, Record, cell_name, read_runs
+from plainres.records.files import read_runs
+from plainres.records.identity import cell_name
+from plainres.records.schema import DIVERGED, Record
 
 ARMS = ("plain", "residual")
 DEPTHS = (20, 32, 44, 56, 110)

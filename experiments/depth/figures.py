@@ -33,7 +33,8 @@ from experiments.depth.simulation import Rate, power_table, read_power
 from experiments.judging import verdict
 from experiments.judging.verdict import Claim
 from experiments.reporting.style import label_of, markdown, measured_on, publish, regenerate
-from plainres.records.schema import DIVERGED, CurvePoint, Record, read_curves, read_runs
+from plainres.records.files import read_curves, read_runs
+from plainres.records.schema import DIVERGED, CurvePoint, Record
 
 # Okabe and Ito's palette, told apart in every common colour blindness; the markers repeat what the colours say.
 DEPTH_STYLES = {

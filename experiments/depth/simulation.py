@@ -17,7 +17,7 @@ import numpy as np
 from experiments.depth.claims import ARMS, MARGIN, Grid, check, complete_part, grid_of
 from experiments.judging.verdict import VERDICTS
 from experiments.reporting.text import columns
-from plainres.records.schema import read_runs, read_table, write_table
+from plainres.records.files import read_runs, read_table, write_table
 
 POWER_TABLE = "power.csv"
 SIMULATIONS = 2000

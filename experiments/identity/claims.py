@@ -19,18 +19,16 @@ from experiments.judging.inference import Criterion, page_trend
 from experiments.judging.pairs import require_same_images
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting.text import columns, tell
-from plainres.records.schema import (
+from plainres.records.files import (
     BRANCHES_TABLE,
     CONFIG_FILE,
     INSERTIONS_TABLE,
     RUNS_TABLE,
-    BranchSize,
-    Insertion,
-    Record,
     read_json,
     read_runs,
     read_table,
 )
+from plainres.records.schema import BranchSize, Insertion, Record
 
 PARENT, TRAINED_ON, DECAY = "parent", "trained_on", "decay_"
 CHANGED = 0.01  # of the logits' size: what rounding never reaches

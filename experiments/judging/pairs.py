@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from plainres.records.schema import RUNS_TABLE, Record, read_runs
+from plainres.records.files import RUNS_TABLE, read_runs
+from plainres.records.schema import Record
 
 
 def read_folders(folder: Path, target: str) -> dict[str, list[Record]]:

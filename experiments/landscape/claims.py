@@ -18,7 +18,8 @@ from experiments.judging import verdict
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting.text import columns, tell
-from plainres.records.schema import Surface, SurfacePoint, read_surfaces
+from plainres.records.files import read_surfaces
+from plainres.records.schema import Surface, SurfacePoint
 
 PLAIN, RESIDUAL = ("plain", 56), ("residual", 56)
 STATISTICS = {"running": "running statistics, as in Li et al.", "batch": "statistics of each batch"}

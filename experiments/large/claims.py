@@ -14,7 +14,8 @@ from experiments.judging.inference import Criterion
 from experiments.judging.pairs import read_folders
 from experiments.judging.verdict import NOT_REPRODUCED, Claim
 from experiments.reporting.text import columns, tell
-from plainres.records.schema import DIVERGED, CurvePoint, Record, read_curves
+from plainres.records.files import read_curves
+from plainres.records.schema import DIVERGED, CurvePoint, Record
 
 LAST = 5  # iterations whose mean loss is the last one: dropout makes single ones scatter
 

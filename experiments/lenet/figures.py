@@ -17,7 +17,8 @@ from experiments.reporting.style import (
     publish,
     regenerate,
 )
-from plainres.records.schema import CurvePoint, Record, read_curves
+from plainres.records.files import read_curves
+from plainres.records.schema import CurvePoint, Record
 
 COLOURS = {MODERN: "#0072B2", OLD: "#D55E00"}  # Okabe and Ito
 NAMES = {FASHION: "Fashion-MNIST", DIGITS: "digits"}

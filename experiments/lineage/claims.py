@@ -16,7 +16,9 @@ from experiments.judging.inference import Criterion
 from experiments.judging.pairs import read_folders, require_same_images
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, Claim
 from experiments.reporting.text import columns, tell
-from plainres.records.schema import CONFIG_FILE, Record, config_differences, read_json
+from plainres.records.files import CONFIG_FILE, read_json
+from plainres.records.identity import config_differences
+from plainres.records.schema import Record
 
 # Folder → name and year, in the order of their papers
 NETWORKS = {

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from experiments.judging.pairs import read_folders, require_same_images
 from experiments.reporting.text import columns, tell
-from plainres.records.schema import CurvePoint, Record, read_curves
+from plainres.records.files import read_curves
+from plainres.records.schema import CurvePoint, Record
 
 TARGETS = (0.30, 0.25)
 DEEPER, SHALLOWER = 110, 20

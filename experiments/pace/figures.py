@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 
 from experiments.pace.claims import TARGETS, Pace, read_paces, summary, table
 from experiments.reporting.style import label_with, markdown, measured_on, publish, regenerate
-from plainres.records.schema import CurvePoint, Record, read_curves
+from plainres.records.files import read_curves
+from plainres.records.schema import CurvePoint, Record
 
 COLOURS = (
     "#0072B2",

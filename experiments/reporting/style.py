@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from experiments.judging import verdict
 from experiments.judging.verdict import Claim
 from experiments.reporting.text import seeds_of
-from plainres.records.schema import Record, write_text
+from plainres.records.files import write_text
+from plainres.records.schema import Record
 
 STYLE: Any = {
     "axes.grid": True,

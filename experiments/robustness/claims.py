@@ -13,7 +13,9 @@ from pathlib import Path
 from experiments.depth.claims import MARGIN, counted
 from experiments.judging.pairs import read_folders, require_same_images
 from experiments.reporting.text import columns, tell
-from plainres.records.schema import CONFIG_FILE, Record, config_differences, read_json
+from plainres.records.files import CONFIG_FILE, read_json
+from plainres.records.identity import config_differences
+from plainres.records.schema import Record
 
 BASELINE = "baseline"
 SHALLOW, DEEP = 20, 56

@@ -16,7 +16,8 @@ from experiments.judging import verdict
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting.text import columns
-from plainres.records.schema import CONFIG_FILE, Record, read_json, read_runs
+from plainres.records.files import CONFIG_FILE, read_json, read_runs
+from plainres.records.schema import Record
 
 # Arm → name, in the order in which tables have them
 ARMS = {

@@ -22,7 +22,8 @@ from experiments.shortcuts.claims import (
     read_shortcuts,
     table,
 )
-from plainres.records.schema import CurvePoint, Record, read_curves
+from plainres.records.files import read_curves
+from plainres.records.schema import CurvePoint, Record
 
 # Okabe and Ito's palette; the markers repeat what the colours say
 STYLES = {

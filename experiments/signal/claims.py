@@ -19,14 +19,8 @@ from experiments.judging import verdict
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting.text import columns, tell
-from plainres.records.schema import (
-    FINISHED,
-    PROBES_TABLE,
-    ProbePoint,
-    Record,
-    read_probes,
-    read_runs,
-)
+from plainres.records.files import PROBES_TABLE, read_probes, read_runs
+from plainres.records.schema import FINISHED, ProbePoint, Record
 
 SCALES = ("start", "start32", "start32_pytorch", "quick", "cpu")
 NORMS = ("batch", "none")

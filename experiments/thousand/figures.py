@@ -20,7 +20,8 @@ from experiments.thousand.claims import (
     read_thousand,
     training_table,
 )
-from plainres.records.schema import CurvePoint, Record, read_curves
+from plainres.records.files import read_curves
+from plainres.records.schema import CurvePoint, Record
 
 # Okabe and Ito's palette; the lines' styles repeat what the colours say
 STYLES = {

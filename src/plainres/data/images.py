@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from plainres.records.schema import atomic
+from plainres.records.files import atomic
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".zip")
 DIGITS_TRAINING = 1408  # 11 batches of 128; the other 389 of the 1,797 are the test set

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from plainres.networks.blocks import BasicBlock
 from plainres.networks.resnet import CifarNetwork
-from plainres.records import schema as records
+from plainres.records import files
 from plainres.records.schema import BranchSize
 from plainres.training.grafting import STAGES, InsertedBlock
 from plainres.training.runlog import RunLog
@@ -58,8 +58,8 @@ class BranchSizes(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if self.rows:
-            records.write_table(
-                Path(trainer.default_root_dir) / records.BRANCH_FILE, self.rows, BranchSize
+            files.write_table(
+                Path(trainer.default_root_dir) / files.BRANCH_FILE, self.rows, BranchSize
             )
 
     def _watch(self, network: nn.Module) -> None:

@@ -29,8 +29,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from plainres.data.batches import Batch, EvaluationBatches, Normaliser
-from plainres.records import schema as records
+from plainres.records import files, schema
 from plainres.records.errors import give_up, run_command
+from plainres.records.identity import config_differences, config_hash
 from plainres.records.schema import Surface, SurfacePoint
 from plainres.run.cell import CONF, ROOT, Cell
 from plainres.run.train import load_source
@@ -177,9 +178,9 @@ def measure(cell: Cell) -> str:
             cell.refusal()
             or f"{cell.folder} holds no trained network; make sweep-landscape trains it and keeps its weights"
         )
-    if record.status != records.FINISHED:
+    if record.status != schema.FINISHED:
         raise ValueError(f"{cell.folder} diverged: it has no surface")
-    state = torch.load(cell.folder / records.WEIGHTS_FILE, map_location="cpu", weights_only=True)
+    state = torch.load(cell.folder / files.WEIGHTS_FILE, map_location="cpu", weights_only=True)
     source = load_source(config)
     if source.fingerprint != record.data_fingerprint:
         raise ValueError(
@@ -204,7 +205,7 @@ def measure(cell: Cell) -> str:
     centre = [parameter.detach().clone() for parameter in network.parameters()]
     generator = torch.Generator().manual_seed(config.direction_seed)
     across, up = random_direction(centre, generator), random_direction(centre, generator)
-    commit, clean = records.repository_state(ROOT)
+    commit, clean = files.repository_state(ROOT)
     surface = Surface(
         arm=cell.arm,
         depth=config.model.depth,
@@ -226,11 +227,9 @@ def measure(cell: Cell) -> str:
         **settings,
     )
     path = cell.protocol_folder / f"{surface.name}.json"
-    old = records.read_json(path)
+    old = files.read_json(path)
     if old is not None and not config.force:
-        differences = records.config_differences(
-            {name: old.get(name) for name in settings}, settings
-        )
+        differences = config_differences({name: old.get(name) for name in settings}, settings)
         if differences:
             raise ValueError(
                 f"{path} was measured otherwise ({'; '.join(differences)}); FORCE=1 (force=true) replaces it, "
@@ -244,9 +243,9 @@ def measure(cell: Cell) -> str:
         EvaluationBatches(source.train.pixels[chosen], source.train.labels[chosen], normaliser)
     )
     plane = Plane(network, centre, across, up, batches, config.statistics)
-    rows = cell.folder / "surfaces" / records.config_hash({**settings, "weights": weights})
+    rows = cell.folder / "surfaces" / config_hash({**settings, "weights": weights})
     _measure_rows(plane, at, rows, config.jobs, surface.name)
-    found = [records.read_json(_row_file(rows, place)) for place in range(len(at))]
+    found = [files.read_json(_row_file(rows, place)) for place in range(len(at))]
     points = [
         SurfacePoint(x, y, loss, error)
         for y, row in zip(at, found, strict=True)
@@ -256,7 +255,7 @@ def measure(cell: Cell) -> str:
     surface = replace(
         surface, seconds=round(sum(row["seconds"] for row in found), 3), finished_at=ended
     )
-    written = records.write_surface(cell.protocol_folder, surface, points)
+    written = files.write_surface(cell.protocol_folder, surface, points)
     middle = points[len(points) // 2]
     return (
         f"{written}: loss {middle.loss:.4g}, error {middle.error:.2%} at the centre, loss up to {max(point.loss for point in points):.4g} "
@@ -265,9 +264,7 @@ def measure(cell: Cell) -> str:
 
 
 def _measure_rows(plane: Plane, at: Sequence[float], folder: Path, jobs: int, name: str) -> None:
-    left = [
-        place for place in range(len(at)) if records.read_json(_row_file(folder, place)) is None
-    ]
+    left = [place for place in range(len(at)) if files.read_json(_row_file(folder, place)) is None]
     work = Parallel(n_jobs=jobs, return_as="generator_unordered")(
         delayed(_measure_row)(plane, at, at[place], _row_file(folder, place)) for place in left
     )
@@ -282,7 +279,7 @@ def _measure_row(plane: Plane, at: Sequence[float], y: float, path: Path) -> Non
     torch.set_flush_denormal(True)
     started = time.monotonic()
     points = [plane.at(x, y) for x in at]
-    records.write_json(path, {"y": y, "seconds": time.monotonic() - started, "points": points})
+    files.write_json(path, {"y": y, "seconds": time.monotonic() - started, "points": points})
 
 
 def _row_file(folder: Path, place: int) -> Path:

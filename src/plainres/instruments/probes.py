@@ -23,7 +23,7 @@ from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from plainres.data.batches import evenly_spaced
-from plainres.records import schema as records
+from plainres.records import files
 from plainres.records.schema import ProbePoint
 from plainres.training.runlog import RunLog
 from plainres.training.update import heads
@@ -261,8 +261,8 @@ class Probes(pl.Callback):
         self._look_if_due(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        records.write_table(
-            Path(trainer.default_root_dir) / records.PROBES_FILE, self.points, ProbePoint
+        files.write_table(
+            Path(trainer.default_root_dir) / files.PROBES_FILE, self.points, ProbePoint
         )
 
     def _look_if_due(self, trainer: pl.Trainer, pl_module: Any) -> None:

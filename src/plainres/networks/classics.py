@@ -3,6 +3,8 @@
 All take a number of classes and of input channels, and give logits. What torchvision has is torchvision's.
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import vgg as torchvision_vgg
@@ -245,14 +247,14 @@ def _with_channels(network: nn.Module, name: str, in_channels: int, std: float) 
     old = network.get_submodule(name)
     assert isinstance(old, nn.Conv2d)
     if in_channels != old.in_channels:
-        new = nn.Conv2d(
+        shape: tuple[Any, Any, Any, Any, Any] = (
             in_channels,
             old.out_channels,
             old.kernel_size,
             old.stride,
             old.padding,
-            bias=old.bias is not None,
-        )  # type: ignore[arg-type]
+        )
+        new = nn.Conv2d(*shape, bias=old.bias is not None)
         nn.init.trunc_normal_(new.weight, std=std)
         parent, _, last = name.rpartition(".")
         setattr(network.get_submodule(parent), last, new)

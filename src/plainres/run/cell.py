@@ -15,7 +15,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from plainres.networks.depth import check_depth
-from plainres.records import schema as records
+from plainres.records import files, schema
+from plainres.records.identity import (
+    cell_config,
+    cell_name,
+    config_differences,
+    config_hash,
+    shared_config,
+)
 from plainres.training.schedule import Schedule
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -36,7 +43,7 @@ class Cell:
 
     @cached_property
     def name(self) -> str:
-        return records.cell_name(self.arm, self.config.model.depth, self.config.seed)
+        return cell_name(self.arm, self.config.model.depth, self.config.seed)
 
     @cached_property
     def protocol_folder(self) -> Path:
@@ -54,9 +61,7 @@ class Cell:
         """
         container = OmegaConf.to_container(self.config, resolve=True)
         assert isinstance(container, dict)
-        identity = records.cell_config(
-            {str(key): value for key, value in container.items()}, self.arm
-        )
+        identity = cell_config({str(key): value for key, value in container.items()}, self.arm)
         return (
             identity if self.parent_folder is None else {**identity, "parent": self._parent_hash()}
         )
@@ -78,8 +83,8 @@ class Cell:
     @property
     def parent_diverged(self) -> bool:
         """Whether the parent is a diverged run, so that this cell cannot be: a sweep passes it over."""
-        record = None if self.parent_folder is None else records.read_record(self.parent_folder)
-        return record is not None and record.status == records.DIVERGED
+        record = None if self.parent_folder is None else files.read_record(self.parent_folder)
+        return record is not None and record.status == schema.DIVERGED
 
     def _parent_hash(self) -> str:
         """The config_hash of the parent's record, so that a child belongs to one configuration of it.
@@ -88,13 +93,13 @@ class Cell:
             ValueError: there is no finished parent with weights; names the command that trains it.
         """
         assert self.parent_folder is not None
-        record = records.read_record(self.parent_folder)
-        if record is None or not (self.parent_folder / records.WEIGHTS_FILE).exists():
+        record = files.read_record(self.parent_folder)
+        if record is None or not (self.parent_folder / files.WEIGHTS_FILE).exists():
             raise ValueError(
                 f"{self.parent_folder} holds no trained network with its weights; make sweep-{self.config.slug} trains it first "
                 f"(python -m plainres.run.train -m +experiment={self.config.slug} generation=parent)"
             )
-        if record.status == records.DIVERGED:
+        if record.status == schema.DIVERGED:
             raise ValueError(f"{self.parent_folder} diverged: nothing can be inserted into it")
         return record.config_hash
 
@@ -155,37 +160,35 @@ class Cell:
             )
         _ = self.schedule  # raises ValueError for numbers that fit no run
 
-    def finished(self) -> records.Record | None:
+    def finished(self) -> schema.Record | None:
         """The record of this very configuration, if there is one; with `missing`, a row of runs.csv counts too.
 
         With `keep_weights` a cell without weights is not finished.
         """
-        record = records.read_record(self.folder)
-        if self.config.keep_weights and not (self.folder / records.WEIGHTS_FILE).exists():
+        record = files.read_record(self.folder)
+        if self.config.keep_weights and not (self.folder / files.WEIGHTS_FILE).exists():
             return None
         if record is None and self.config.missing:
             record = next(
-                (row for row in records.read_runs(self.protocol_folder) if row.cell == self.name),
+                (row for row in files.read_runs(self.protocol_folder) if row.cell == self.name),
                 None,
             )
-        return (
-            record if record and record.config_hash == records.config_hash(self.identity) else None
-        )
+        return record if record and record.config_hash == config_hash(self.identity) else None
 
     def refusal(self) -> str | None:
         """One line where something was measured in the cell's folder under another configuration, else None."""
-        old = records.read_json(self.folder / records.CONFIG_FILE)
+        old = files.read_json(self.folder / files.CONFIG_FILE)
         if old == self.identity or not any(
-            (self.folder / name).exists() for name in (records.RECORD_FILE, records.CHECKPOINT_FILE)
+            (self.folder / name).exists() for name in (files.RECORD_FILE, files.CHECKPOINT_FILE)
         ):
             return None
         if old is not None:
-            differences = "; ".join(records.config_differences(old, self.identity))
+            differences = "; ".join(config_differences(old, self.identity))
         else:
-            record = records.read_record(self.folder)
-            if record is None or record.config_hash == records.config_hash(self.identity):
+            record = files.read_record(self.folder)
+            if record is None or record.config_hash == config_hash(self.identity):
                 return None
-            differences = f"its {records.CONFIG_FILE} is damaged or gone"
+            differences = f"its {files.CONFIG_FILE} is damaged or gone"
         return (
             f"{self.folder} was measured under another configuration ({differences}); "
             "FORCE=1 (force=true) sets it aside, NAME=… (protocol.name=…) measures beside it"
@@ -206,7 +209,7 @@ class Cell:
                     self.folder.mkdir(exist_ok=True)
                     (aside / name).rename(self.folder / name)
             LOG.info("%s set aside as %s", self.folder, aside)
-        records.write_json(self.folder / records.CONFIG_FILE, self.identity)
+        files.write_json(self.folder / files.CONFIG_FILE, self.identity)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -258,28 +261,28 @@ def claim_tables(cells: Sequence[Cell]) -> str | None:
     Raises:
         ValueError: the cells do not share a configuration; names what differs.
     """
-    folder, shared = cells[0].protocol_folder, records.shared_config(cells[0].identity)
-    others = (records.INSERTIONS_TABLE, records.BRANCHES_TABLE, records.PROBES_TABLE)
-    tables = (records.RUNS_TABLE, records.CURVES_TABLE, *others, "power.csv", records.CONFIG_FILE)
+    folder, shared = cells[0].protocol_folder, shared_config(cells[0].identity)
+    others = (files.INSERTIONS_TABLE, files.BRANCHES_TABLE, files.PROBES_TABLE)
+    tables = (files.RUNS_TABLE, files.CURVES_TABLE, *others, "power.csv", files.CONFIG_FILE)
     for cell in cells[1:]:
-        if unlike := records.config_differences(shared, records.shared_config(cell.identity)):
+        if unlike := config_differences(shared, shared_config(cell.identity)):
             raise ValueError(
                 f"cells of {folder} differ in more than arm, depth and seed ({'; '.join(unlike)}); NAME=… for each"
             )
-    old = records.read_json(folder / records.CONFIG_FILE)
+    old = files.read_json(folder / files.CONFIG_FILE)
     line = None
-    if (folder / records.RUNS_TABLE).exists() and old != shared:
+    if (folder / files.RUNS_TABLE).exists() and old != shared:
         differences = (
-            "; ".join(records.config_differences(old, shared))
+            "; ".join(config_differences(old, shared))
             if old
-            else f"there is no {records.CONFIG_FILE}"
+            else f"there is no {files.CONFIG_FILE}"
         )
-        aside = set_aside(folder / records.RUNS_TABLE, folder / "earlier")
+        aside = set_aside(folder / files.RUNS_TABLE, folder / "earlier")
         for name in tables[1:]:
             if (folder / name).exists():
                 (folder / name).rename(aside / name)
         line = f"the tables in {folder} are of another configuration ({differences}): set aside as {aside}"
-    records.write_json(folder / records.CONFIG_FILE, shared)
+    files.write_json(folder / files.CONFIG_FILE, shared)
     return line
 
 

@@ -22,7 +22,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from plainres.records import schema as records
+from plainres.records import files, schema
 from plainres.records.errors import give_up
 from plainres.run.cell import Cell, claim_tables
 
@@ -100,12 +100,12 @@ class Watch:
             state.status, state.iteration, state.text = DONE, record.iterations, describe(record)
             self._finished[cell.folder] = state
             return state
-        failure = cell.folder / records.FAILURE_FILE
+        failure = cell.folder / files.FAILURE_FILE
         if _newer(failure, self.since):
             state.status, state.text = FAILED, failure.read_text(encoding="utf-8").strip()
             return state
-        progress_file = cell.folder / records.PROGRESS_FILE
-        progress = records.read_json(progress_file)
+        progress_file = cell.folder / files.PROGRESS_FILE
+        progress = files.read_json(progress_file)
         if progress:
             state.iteration, state.train_error = progress["iteration"], progress["train_error"]
             if _newer(progress_file, self.since):
@@ -229,7 +229,7 @@ class Sweep(Callback):
 
     def _gather(self) -> None:
         for folder in self._protocol_folders():
-            records.gather(folder)
+            files.gather(folder)
 
     def _failures(self) -> list[str]:
         """A line for each failed cell."""
@@ -278,9 +278,9 @@ class Sweep(Callback):
         """One lasting line for each cell that has ended, or lost its checkpoint, since the last call."""
         assert self._watch is not None
         for cell in self._watch.cells:
-            damaged = cell.folder / records.DAMAGED_CHECKPOINT_FILE
+            damaged = cell.folder / files.DAMAGED_CHECKPOINT_FILE
             if damaged not in reported and _newer(damaged, self._watch.since):
-                self.console.print(f"{cell.name}: {records.DAMAGED}", markup=False, highlight=False)
+                self.console.print(f"{cell.name}: {files.DAMAGED}", markup=False, highlight=False)
                 reported.add(damaged)
         new = [
             state
@@ -313,9 +313,9 @@ class Sweep(Callback):
         )
 
 
-def describe(record: records.Record) -> str:
+def describe(record: schema.Record) -> str:
     """A finished cell as one line."""
-    if record.status == records.DIVERGED:
+    if record.status == schema.DIVERGED:
         return f"{record.cell}: diverged at iteration {record.iterations} ({record.data_label})"
     return (
         f"{record.cell}: train_error {record.train_error:.2%}, test_error {record.test_error:.2%} "

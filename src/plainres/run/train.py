@@ -18,8 +18,9 @@ from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from plainres.records import schema as records
+from plainres.records import files, schema
 from plainres.records.errors import give_up, one_line, run_command
+from plainres.records.identity import config_hash
 from plainres.run.cell import CONF, ROOT, Cell, claim_tables
 from plainres.run.sweep import describe
 
@@ -35,7 +36,7 @@ FITTED_BATCHES = 20  # training batches that an inserted block's statistics are 
 ERROR_IMAGES = 4000  # training images for the errors before a child is trained
 
 
-def train_cell(cell: Cell) -> records.Record:
+def train_cell(cell: Cell) -> schema.Record:
     """Trains one cell from where it stands and writes its record; returns a finished cell's record as it is.
 
     Raises:
@@ -49,7 +50,7 @@ def train_cell(cell: Cell) -> records.Record:
         return _fit(cell)
 
 
-def _fit(cell: Cell) -> records.Record:
+def _fit(cell: Cell) -> schema.Record:
     import pytorch_lightning as pl
     import torch
     from pytorch_lightning.loggers import TensorBoardLogger
@@ -69,13 +70,13 @@ def _fit(cell: Cell) -> records.Record:
     machine.keep_freed_memory()
     _quiet_lightning()
     accelerator, device = machine.pick_device(config.accelerator)
-    commit, clean = records.repository_state(ROOT)
+    commit, clean = files.repository_state(ROOT)
 
     source = load_source(config)
-    identity = cell.identity
+    described = cell.identity
     augmentation = Augmentation(
         **{
-            **identity["protocol"]["augmentation"],
+            **described["protocol"]["augmentation"],
             "mirror": protocol.augmentation.mirror and config.data.mirror,
         }
     )
@@ -193,7 +194,7 @@ def _fit(cell: Cell) -> records.Record:
             data.Images(pixels, labels), protocol.evaluation_images, normaliser, device
         )
         train_error_eval = _evaluate(trainer, module, [train_eval])[f"{module.evaluated[0]}_error"]
-    record = records.Record(
+    record = schema.Record(
         arm=cell.arm,
         depth=depth,
         seed=seed,
@@ -202,7 +203,7 @@ def _fit(cell: Cell) -> records.Record:
         protocol=protocol.name,
         data_label=config.data.label,
         num_classes=source.num_classes,
-        status=records.DIVERGED if diverged else records.FINISHED,
+        status=schema.DIVERGED if diverged else schema.FINISHED,
         train_error=train_error,
         train_error_eval=train_error_eval,
         train_loss=train_loss,
@@ -217,7 +218,7 @@ def _fit(cell: Cell) -> records.Record:
         precision=precision,
         processor=machine.processor_name(device),
         threads=threads,
-        config_hash=records.config_hash(identity),
+        config_hash=config_hash(described),
         data_fingerprint=source.fingerprint,
         commit=commit,
         clean=clean,
@@ -230,12 +231,12 @@ def _fit(cell: Cell) -> records.Record:
         instruction_set=machine.instruction_set(device),
     )
     runlog.write_summary(logger, record)
-    records.write_table(folder / records.CURVE_FILE, runlog.curve, records.CurvePoint)
+    files.write_table(folder / files.CURVE_FILE, runlog.curve, schema.CurvePoint)
     if config.keep_weights:
-        with records.atomic(folder / records.WEIGHTS_FILE) as part:
+        with files.atomic(folder / files.WEIGHTS_FILE) as part:
             torch.save(network.state_dict(), part)
-    records.write_record(folder, record)  # last: from here on the cell is finished
-    for spent in (records.CHECKPOINT_FILE, records.FAILURE_FILE):
+    files.write_record(folder, record)  # last: from here on the cell is finished
+    for spent in (files.CHECKPOINT_FILE, files.FAILURE_FILE):
         (folder / spent).unlink(missing_ok=True)
     return record
 
@@ -252,7 +253,7 @@ def _child(cell: Cell, network: Any, test: Any, train: Any, stream: Any, normali
 
     assert cell.parent_folder is not None
     child, device = cell.config.child, next(network.parameters()).device
-    weights = surgery.load_parent(network, cell.parent_folder / records.WEIGHTS_FILE)
+    weights = surgery.load_parent(network, cell.parent_folder / files.WEIGHTS_FILE)
     batches = [stream.batch(step) for step in range(min(FITTED_BATCHES, stream.stop))]
     initialisation = surgery.resolve(child.initialisation, cell.config.model.shortcut)
     grown = surgery.insert(
@@ -268,7 +269,7 @@ def _child(cell: Cell, network: Any, test: Any, train: Any, stream: Any, normali
         _evaluated(test, None, normaliser, device),
     )
     changed = surgery.effect(network, grown, every, some, batches)
-    row = records.Insertion(
+    row = schema.Insertion(
         arm=cell.arm,
         depth=cell.config.model.depth,
         seed=cell.config.seed,
@@ -279,7 +280,7 @@ def _child(cell: Cell, network: Any, test: Any, train: Any, stream: Any, normali
         parent_weights=weights,
         **asdict(changed),
     )
-    records.write_table(cell.folder / records.INSERTION_FILE, [row], records.Insertion)
+    files.write_table(cell.folder / files.INSERTION_FILE, [row], schema.Insertion)
     return grown.train()
 
 
@@ -346,7 +347,7 @@ def _checkpoint(
 
     from plainres.training.runlog import RunLog
 
-    path, aside = folder / records.CHECKPOINT_FILE, folder / records.DAMAGED_CHECKPOINT_FILE
+    path, aside = folder / files.CHECKPOINT_FILE, folder / files.DAMAGED_CHECKPOINT_FILE
     if not path.exists():
         return None, 0, chunk, precision
     try:
@@ -356,7 +357,7 @@ def _checkpoint(
     except Exception as error:
         path.replace(aside)
         aside.touch()
-        line = f"{folder.name}: {records.DAMAGED} ({type(error).__name__})"
+        line = f"{folder.name}: {files.DAMAGED} ({type(error).__name__})"
         LOG.warning(line)
         if not _in_sweep():
             print(line, file=sys.stderr)
@@ -421,7 +422,7 @@ def _task(config: DictConfig) -> None:
         print(f"{describe(train_cell(cell))}: {cell.folder}")
         if line := claim_tables([cell]):
             print(line)
-        records.gather(cell.protocol_folder)
+        files.gather(cell.protocol_folder)
     except (ValueError, OSError) as error:
         give_up([error])
 
@@ -444,7 +445,7 @@ def _train_in_sweep(cell: Cell) -> None:
             if known
             else f"{type(error).__name__}: {one_line(error)}; traceback in {cell.folder}/train.log"
         )
-        records.write_text(cell.folder / records.FAILURE_FILE, text + "\n")
+        files.write_text(cell.folder / files.FAILURE_FILE, text + "\n")
 
 
 def main() -> None:

@@ -11,8 +11,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from plainres.records import schema as records
-from plainres.records.schema import CHECKPOINT_FILE, CurvePoint, Record
+from plainres.records import files
+from plainres.records.files import CHECKPOINT_FILE
+from plainres.records.schema import CurvePoint, Record
 
 PROGRESS_SECONDS = 1.0
 
@@ -202,7 +203,7 @@ class RunLog(pl.Callback):
             "seconds": self.seconds,
             "seconds_remaining": remaining,
         }
-        records.write_json(self.folder / records.PROGRESS_FILE, progress)
+        files.write_json(self.folder / files.PROGRESS_FILE, progress)
 
 
 def generator_states() -> list[torch.Tensor]:
