@@ -14,11 +14,12 @@ from made_up import made_up_record
 from experiments.identity import claims, figures
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from plainres.data.batches import Normaliser
+from plainres.instruments.branch_norms import BranchNorm
 from plainres.records import files
 from plainres.records.identity import config_differences, config_hash
-from plainres.records.schema import BranchSize, Insertion, Record
+from plainres.records.schema import Record
 from plainres.run import train
-from plainres.training.grafting import insert
+from plainres.training.grafting import Insertion, insert
 from plainres.training.module import Classifier
 
 SHORT = ("+experiment=identity", "scale=smoke", "model.depth=14", "threads=1")
@@ -228,7 +229,7 @@ def test_branches_are_measured_and_change_no_number(parents):
     blind = cell(parents, "generation=decay", "protocol.name=smoke/looked", "callbacks=null")
     assert looked.identity == blind.identity
     record = train.train_cell(looked)
-    rows = files.read_table(looked.folder / files.BRANCH_FILE, BranchSize)
+    rows = files.read_table(looked.folder / files.BRANCH_FILE, BranchNorm)
     assert sorted({row.iteration for row in rows}) == [0, 8, 16, 24]
     assert len(rows) == 4 * (2 + 6 + 2)
     assert {(row.stage, row.block) for row in rows if row.inserted} == {
@@ -247,7 +248,7 @@ def test_a_zero_branch_has_size_0_at_first_and_the_ratio_is_that_of_the_norms(pa
     train.train_cell(chosen)
     rows = [
         row
-        for row in files.read_table(chosen.folder / files.BRANCH_FILE, BranchSize)
+        for row in files.read_table(chosen.folder / files.BRANCH_FILE, BranchNorm)
         if row.inserted
     ]
     assert [(row.iteration, row.stage, row.block) for row in rows] == [(0, 2, 1), (12, 2, 1)]
@@ -278,11 +279,11 @@ def test_tables_are_gathered_beside_runs(parents):
         insertion(chosen)
     ]
     assert (
-        len(files.read_table(chosen.protocol_folder / files.BRANCHES_TABLE, BranchSize)) == 2 * 10
+        len(files.read_table(chosen.protocol_folder / files.BRANCHES_TABLE, BranchNorm)) == 2 * 10
     )
     files.gather(chosen.protocol_folder)
     assert (
-        len(files.read_table(chosen.protocol_folder / files.BRANCHES_TABLE, BranchSize)) == 2 * 10
+        len(files.read_table(chosen.protocol_folder / files.BRANCHES_TABLE, BranchNorm)) == 2 * 10
     )
     files.gather(cell(parents, "generation=parent").protocol_folder)
     assert not (parents / "identity" / "smoke" / "parent" / files.INSERTIONS_TABLE).exists()
@@ -293,17 +294,14 @@ def test_tables_are_gathered_beside_runs(parents):
 
 def made_up_insertion(
     arm: str, depth: int, seed: int, blocks: int, position: str, **changes
-) -> Insertion:
+) -> claims.Insertion:
     plain = arm == "plain"
     values = {
         "arm": arm,
         "depth": depth,
         "seed": seed,
         "blocks": blocks,
-        "stage": 2,
         "position": position,
-        "initialisation": "dirac" if plain else "zero_branch",
-        "parent_weights": "0123456789ab",
         "logit_difference_eval": 1e-6 if plain else 0.0,
         "logit_difference_batch": 0.4 * blocks if plain else 0.0,
         "logit_size": 2.0,
@@ -312,7 +310,7 @@ def made_up_insertion(
         "error_batch": 0.05 if plain else 0.03,
         "parent_error_batch": 0.03,
     }
-    return Insertion(**(values | changes))
+    return claims.Insertion(**(values | changes))
 
 
 def measured(
@@ -343,7 +341,7 @@ def measured(
             insertions.append(made_up_insertion(arm, depth, seed, number, position, **changes))
         files.write_table(folder / name / files.RUNS_TABLE, rows, Record)
         if name != "parent":
-            files.write_table(folder / name / files.INSERTIONS_TABLE, insertions, Insertion)
+            files.write_table(folder / name / claims.INSERTIONS_TABLE, insertions, claims.Insertion)
 
     write("parent", lambda arm: 0.01, 0)
     write("trained_on", lambda arm: 0.0, 0)
@@ -362,18 +360,13 @@ def decayed(
         rows = [
             made_up_record(seed=seed, protocol=f"quick/decay_{decay:g}") for seed in range(seeds)
         ]
-        insertions = [
-            made_up_insertion("residual", 20, seed, 4, "middle", initialisation="he")
-            for seed in range(seeds)
-        ]
+        insertions = [made_up_insertion("residual", 20, seed, 4, "middle") for seed in range(seeds)]
         branches = [
-            BranchSize(
+            claims.BranchNorm(
                 "residual",
                 20,
                 seed,
                 iteration,
-                2,
-                block,
                 block > 0,
                 (ratio if block else beside) * (1 + 0.01 * seed) + 0.001 * block,
             )
@@ -386,8 +379,8 @@ def decayed(
             for block in range(5)
         ]
         files.write_table(within / files.RUNS_TABLE, rows, Record)
-        files.write_table(within / files.INSERTIONS_TABLE, insertions, Insertion)
-        files.write_table(within / files.BRANCHES_TABLE, branches, BranchSize)
+        files.write_table(within / claims.INSERTIONS_TABLE, insertions, claims.Insertion)
+        files.write_table(within / claims.BRANCHES_TABLE, branches, claims.BranchNorm)
         files.write_json(within / files.CONFIG_FILE, {"protocol": {"weight_decay": decay}})
 
 
@@ -422,15 +415,15 @@ def test_harm_at_one_position_is_not_made_good_by_another(tmp_path, seeds):
 @pytest.mark.parametrize("difference", ["logit_difference_eval", "logit_difference_batch"])
 def test_one_changed_bit_contradicts_exactness(tmp_path, difference):
     measured(tmp_path)
-    path = tmp_path / "end_4" / files.INSERTIONS_TABLE
-    rows = files.read_table(path, Insertion)
+    path = tmp_path / "end_4" / claims.INSERTIONS_TABLE
+    rows = files.read_table(path, claims.Insertion)
     files.write_table(
         path,
         [
             dataclasses.replace(row, **{difference: 1e-7}) if row.arm == "residual" else row
             for row in rows
         ],
-        Insertion,
+        claims.Insertion,
     )
     assert verdicts(tmp_path)[0] == NOT_REPRODUCED
     assert "2 of 16" in claims.check(claims.read_family(tmp_path))[0].seen
@@ -438,10 +431,12 @@ def test_one_changed_bit_contradicts_exactness(tmp_path, difference):
 
 def test_a_plain_insertion_that_changes_nothing_contradicts_b(tmp_path):
     measured(tmp_path)
-    path = tmp_path / "end_1" / files.INSERTIONS_TABLE
-    rows = files.read_table(path, Insertion)
+    path = tmp_path / "end_1" / claims.INSERTIONS_TABLE
+    rows = files.read_table(path, claims.Insertion)
     files.write_table(
-        path, [dataclasses.replace(row, logit_difference_batch=1e-6) for row in rows], Insertion
+        path,
+        [dataclasses.replace(row, logit_difference_batch=1e-6) for row in rows],
+        claims.Insertion,
     )
     assert verdicts(tmp_path)[1] == NOT_REPRODUCED
 
@@ -525,7 +520,7 @@ def test_what_is_missing_is_said_and_the_rest_is_judged(tmp_path):
 
 def test_a_record_without_its_insertion_is_refused(tmp_path, capsys):
     measured(tmp_path)
-    (tmp_path / "end_1" / files.INSERTIONS_TABLE).unlink()
+    (tmp_path / "end_1" / claims.INSERTIONS_TABLE).unlink()
     assert claims.main([str(tmp_path)]) == 2
     assert "insertions.csv lacks plain-20-seed0" in capsys.readouterr().err
 

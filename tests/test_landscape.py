@@ -21,8 +21,6 @@ from plainres.data.images import load
 from plainres.instruments import landscape
 from plainres.networks.resnet import CifarNetwork
 from plainres.records import files
-from plainres.records.files import read_surfaces, write_surface
-from plainres.records.schema import Surface, SurfacePoint
 from plainres.run.cell import Cell, compose_cell
 from plainres.run.train import train_cell
 
@@ -52,6 +50,13 @@ def results(trained):
     for path in [*folder.glob("surface-*"), *folder.glob("runs/*/surfaces/*/*")]:
         path.unlink()
     return trained
+
+
+def only_surface(folder) -> tuple[landscape.Surface, list[landscape.SurfacePoint]]:
+    """The one surface that was measured in a folder, and its points."""
+    (path,) = folder.glob("surface-*.json")
+    points = files.read_table(path.with_suffix(".csv"), landscape.SurfacePoint)
+    return landscape.Surface(**files.read_json(path)), points
 
 
 def network_and_batches(statistics_from_training: bool = True):
@@ -173,7 +178,7 @@ def test_the_centre_is_the_trained_network(results):
     cell = surface_cell(results, *SMALL, "images=null")
     record = files.read_record(cell.folder)
     landscape.measure(cell)
-    ((surface, points),) = read_surfaces(cell.protocol_folder)
+    surface, points = only_surface(cell.protocol_folder)
     assert (points[4].x, points[4].y) == (0, 0)
     assert points[4].error == pytest.approx(record.train_error_eval, abs=1e-6)
     assert (surface.images, surface.config_hash, surface.data_fingerprint) == (
@@ -221,7 +226,7 @@ def test_rows_over_processes_give_the_same_numbers(results):
     found = []
     for jobs in (1, 2):
         landscape.measure(surface_cell(results, *SMALL, f"jobs={jobs}"))
-        found.append(read_surfaces(results / "landscape" / "smoke")[0][1])
+        found.append(only_surface(results / "landscape" / "smoke")[1])
         for path in [
             *results.glob("landscape/smoke/surface-*"),
             *results.glob("landscape/smoke/runs/*/surfaces/*/*"),
@@ -235,7 +240,7 @@ def test_a_surface_that_was_measured_otherwise_is_refused_and_force_replaces_it(
     with pytest.raises(ValueError, match=r"points: 3 → 5.*FORCE=1"):
         landscape.measure(surface_cell(results, *SMALL, "points=5"))
     landscape.measure(surface_cell(results, *SMALL, "points=5", "force=true"))
-    assert read_surfaces(results / "landscape" / "smoke")[0][0].points == 5
+    assert only_surface(results / "landscape" / "smoke")[0].points == 5
 
 
 @pytest.mark.parametrize(
@@ -323,12 +328,16 @@ def made_up_surface(folder, arm="residual", function=None, **changes) -> None:
         "torch": "2.9.0",
         "finished_at": "2026-01-01T00:00:00Z",
     }
-    surface = Surface(**(values | changes))
+    surface = landscape.Surface(**(values | changes))
     at = landscape.coordinates(surface.points, surface.radius)
-    write_surface(
+    landscape.write_surface(
         folder,
         surface,
-        [SurfacePoint(x, y, function(x, y), min(1.0, function(x, y) / 3)) for y in at for x in at],
+        [
+            landscape.SurfacePoint(x, y, function(x, y), min(1.0, function(x, y) / 3))
+            for y in at
+            for x in at
+        ],
     )
 
 

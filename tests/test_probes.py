@@ -33,8 +33,8 @@ def network(
     return CifarNetwork(depth, shortcut, width=4, in_channels=1, norm=norm, **options)
 
 
-def points_of(cell) -> list[schema.ProbePoint]:
-    return files.read_table(cell.folder / files.PROBES_FILE, schema.ProbePoint)
+def points_of(cell) -> list[probes.ProbePoint]:
+    return files.read_table(cell.folder / files.PROBES_FILE, probes.ProbePoint)
 
 
 def without_seconds(points) -> list[tuple]:
@@ -405,11 +405,14 @@ def test_a_diverged_run_keeps_its_looks_so_far(tmp_path):
 def test_probes_are_gathered_beside_the_curves(looked, tmp_path, make_record):
     cell, _ = looked
     folder = cell.protocol_folder
-    other = schema.ProbePoint("plain", 20, 1, 0, 0, 1.0)
-    stale = schema.ProbePoint("residual", 8, 0, 7, 0, 1.0)
-    files.write_table(folder / files.PROBES_TABLE, [stale, other], schema.ProbePoint)
+    other = probes.ProbePoint("plain", 20, 1, 0, 0, 1.0)
+    stale = probes.ProbePoint("residual", 8, 0, 7, 0, 1.0)
+    files.write_table(folder / files.PROBES_TABLE, [stale, other], probes.ProbePoint)
     files.gather(folder)
-    assert files.read_probes(folder) == [other, *points_of(cell)]
+    assert files.read_table(folder / files.PROBES_TABLE, probes.ProbePoint) == [
+        other,
+        *points_of(cell),
+    ]
     text = (folder / files.PROBES_TABLE).read_bytes()
     files.gather(folder)
     assert (folder / files.PROBES_TABLE).read_bytes() == text

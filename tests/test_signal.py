@@ -11,8 +11,9 @@ from matplotlib import pyplot as plt
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.reporting import style as report
 from experiments.signal import claims, figures
-from plainres.records.files import PROBES_TABLE, RUNS_TABLE, read_probes, read_runs, write_table
-from plainres.records.schema import DIVERGED, FINISHED, ProbePoint, Record
+from experiments.signal.claims import PROBES_TABLE, ProbePoint
+from plainres.records.files import RUNS_TABLE, read_runs, read_table, write_table
+from plainres.records.schema import DIVERGED, FINISHED, Record
 from plainres.run import train
 
 # Per layer: what the gradient is multiplied by on its way back. As theory has it: it explodes a little in plain networks with batch
@@ -99,7 +100,10 @@ def measured(
 
 def changed(folder, wanted, **values) -> None:
     """Gives those points of a table that are wanted other values."""
-    points = [replace(point, **values) if wanted(point) else point for point in read_probes(folder)]
+    points = [
+        replace(point, **values) if wanted(point) else point
+        for point in read_table(folder / PROBES_TABLE, ProbePoint)
+    ]
     write_table(folder / PROBES_TABLE, points, ProbePoint)
 
 

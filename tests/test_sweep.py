@@ -15,6 +15,7 @@ from composing import ROOT, compose_cell
 
 from plainres.records import files
 from plainres.records.identity import shared_config
+from plainres.records.schema import describe, duration
 from plainres.run import sweep
 from plainres.run.sweep import (
     DONE,
@@ -23,8 +24,6 @@ from plainres.run.sweep import (
     WAITING,
     State,
     Watch,
-    describe,
-    duration,
     picture,
 )
 

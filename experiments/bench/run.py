@@ -20,8 +20,8 @@ from experiments.bench.parts import PARTS, Choices, Job
 from experiments.bench.tables import Row, number, table_path, write_rows
 from plainres.records.errors import give_up
 from plainres.records.files import read_json, repository_state
+from plainres.records.schema import duration
 from plainres.run.cell import ROOT
-from plainres.run.sweep import duration
 
 RESULTS = ROOT / "results" / "bench"
 BUSY = 0.25  # load per core above which other work disturbs

@@ -19,17 +19,10 @@ from experiments.judging.inference import Criterion, page_trend
 from experiments.judging.pairs import require_same_images
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting.text import columns, tell
-from plainres.records.files import (
-    BRANCHES_TABLE,
-    CONFIG_FILE,
-    INSERTIONS_TABLE,
-    RUNS_TABLE,
-    read_json,
-    read_runs,
-    read_table,
-)
-from plainres.records.schema import BranchSize, Insertion, Record
+from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_json, read_runs, read_table
+from plainres.records.schema import Record
 
+INSERTIONS_TABLE, BRANCHES_TABLE = "insertions.csv", "branches.csv"
 PARENT, TRAINED_ON, DECAY = "parent", "trained_on", "decay_"
 CHANGED = 0.01  # of the logits' size: what rounding never reaches
 SMALL = 0.1  # ‖F(x)‖ / ‖x‖ of a block that is nearly the identity
@@ -43,6 +36,36 @@ STATEMENTS = (
 
 
 @dataclass(frozen=True)
+class Insertion:
+    """What is read of a row of insertions.csv (plainres.training.grafting.Insertion)."""
+
+    arm: str
+    depth: int
+    seed: int
+    blocks: int
+    position: str
+    logit_difference_eval: float
+    logit_difference_batch: float
+    logit_size: float
+    error_eval: float
+    parent_error_eval: float
+    error_batch: float
+    parent_error_batch: float
+
+
+@dataclass(frozen=True)
+class BranchNorm:
+    """What is read of a row of branches.csv (plainres.instruments.branch_norms.BranchNorm)."""
+
+    arm: str
+    depth: int
+    seed: int
+    iteration: int
+    inserted: bool
+    ratio: float
+
+
+@dataclass(frozen=True)
 class Child:
     """One cell that continued a parent.
 
@@ -53,7 +76,7 @@ class Child:
     record: Record
     insertion: Insertion
     weight_decay: float
-    branches: tuple[BranchSize, ...] = ()
+    branches: tuple[BranchNorm, ...] = ()
 
     def ratio(self, iteration: int, inserted: bool = True) -> float:
         """Mean ‖F(x)‖ / ‖x‖ of the inserted blocks, or of the others, at a look."""
@@ -135,7 +158,7 @@ def read_family(folder: Path) -> Family:
             (row.arm, row.depth, row.seed): row
             for row in read_table(within / INSERTIONS_TABLE, Insertion)
         }
-        branches = read_table(within / BRANCHES_TABLE, BranchSize)
+        branches = read_table(within / BRANCHES_TABLE, BranchNorm)
         decay = float(
             ((read_json(within / CONFIG_FILE) or {}).get("protocol") or {}).get("weight_decay", 0)
         )

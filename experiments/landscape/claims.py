@@ -9,7 +9,7 @@ import math
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,7 @@ from experiments.judging import verdict
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting.text import columns, tell
-from plainres.records.files import read_surfaces
-from plainres.records.schema import Surface, SurfacePoint
+from plainres.records.files import read_json, read_table
 
 PLAIN, RESIDUAL = ("plain", 56), ("residual", 56)
 STATISTICS = {"running": "running statistics, as in Li et al.", "batch": "statistics of each batch"}
@@ -33,6 +32,37 @@ SHARED = (
     "radius",
     "images",
 )  # what surfaces that are compared have in common
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What is read of a surface-*.json (plainres.instruments.landscape.Surface)."""
+
+    arm: str
+    depth: int
+    seed: int
+    protocol: str
+    data_label: str
+    num_classes: int
+    direction_seed: int
+    statistics: str
+    images: int
+    points: int
+    radius: float
+    cosine: float
+    seconds: float
+    processor: str
+    commit: str
+    clean: bool | None
+    torch: str
+
+
+@dataclass(frozen=True)
+class SurfacePoint:
+    """What is read of a row of a surface's CSV file (plainres.instruments.landscape)."""
+
+    loss: float
+    error: float
 
 
 @dataclass(frozen=True)
@@ -133,7 +163,7 @@ def read_looks(folder: Path) -> list[Look]:
     Raises:
         ValueError: there are none, one is damaged, or they differ in what surfaces that are compared must share.
     """
-    looks = [_look(surface, points) for surface, points in read_surfaces(folder)]
+    looks = [_read_look(path) for path in sorted(folder.glob("surface-*.json"))]
     if not looks:
         raise ValueError(f"no surfaces in {folder}; make sweep-landscape measures them")
     for name in SHARED:
@@ -153,7 +183,17 @@ def read_looks(folder: Path) -> list[Look]:
     )
 
 
-def _look(surface: Surface, points: Sequence[SurfacePoint]) -> Look:
+def _read_look(path: Path) -> Look:
+    """The surface that `path` describes, with its points from the CSV file beside it."""
+    values, names = read_json(path) or {}, [field.name for field in fields(Surface)]
+    if lacking := sorted(set(names) - set(values)):
+        raise ValueError(f"{path} lacks {', '.join(lacking)}")
+    surface = Surface(**{name: values[name] for name in names})
+    points = read_table(path.with_suffix(".csv"), SurfacePoint)
+    if len(points) != surface.points**2:
+        raise ValueError(
+            f"{path.with_suffix('.csv')} has {len(points)} points instead of {surface.points**2}"
+        )
     shape = (surface.points, surface.points)
     losses, errors = (
         np.array([getattr(point, name) for point in points]).reshape(shape)

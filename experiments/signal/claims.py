@@ -19,9 +19,10 @@ from experiments.judging import verdict
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting.text import columns, tell
-from plainres.records.files import PROBES_TABLE, read_probes, read_runs
-from plainres.records.schema import FINISHED, ProbePoint, Record
+from plainres.records.files import read_runs, read_table
+from plainres.records.schema import FINISHED, Record
 
+PROBES_TABLE = "probes.csv"
 SCALES = ("start", "start32", "start32_pytorch", "quick", "cpu")
 NORMS = ("batch", "none")
 ARMS = ("plain", "residual")
@@ -36,6 +37,24 @@ BEHIND_STEM = 2
 _powers = partial(Criterion, unit="powers of ten")
 _percent = partial(Criterion, unit="%")
 _number = partial(Criterion, unit="")  # standard deviations and correlations
+
+
+@dataclass(frozen=True)
+class ProbePoint:
+    """A row of probes.csv (plainres.instruments.probes.ProbePoint)."""
+
+    arm: str
+    depth: int
+    seed: int
+    iteration: int
+    layer: int
+    response: float | None
+    weight_gradient: float | None = None
+    response_gradient: float | None = None
+    dead: float | None = None
+    correlation: float | None = None
+    seconds: float | None = None
+
 
 Look = Sequence[ProbePoint]  # one look at one network: the image, then layer after layer
 Measure = Callable[[Look], float | None]
@@ -185,9 +204,10 @@ def read_signals(folder: Path) -> list[Signal]:
             if (folder / f"{scale}-{norm}" / PROBES_TABLE).exists()
         }
         records = {norm: read_runs(path) for norm, path in folders.items()}
-        signals.append(
-            Signal(scale, records, {norm: read_probes(path) for norm, path in folders.items()})
-        )
+        points = {
+            norm: read_table(path / PROBES_TABLE, ProbePoint) for norm, path in folders.items()
+        }
+        signals.append(Signal(scale, records, points))
     return signals
 
 

@@ -20,6 +20,7 @@ from experiments.signal.claims import (
     ARMS,
     NORMS,
     Measure,
+    ProbePoint,
     Signal,
     Wanted,
     check,
@@ -32,7 +33,7 @@ from experiments.signal.claims import (
     read_signals,
     table,
 )
-from plainres.records.schema import FINISHED, ProbePoint
+from plainres.records.schema import FINISHED
 
 NORM_NAMES = {"batch": "with batch normalisation", "none": "without"}
 ARM_LINES: Any = {"plain": "--", "residual": "-"}

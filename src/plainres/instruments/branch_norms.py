@@ -1,7 +1,7 @@
 """How large a residual block's branch is beside its shortcut, along a run: a callback that only looks."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,28 @@ from torch import Tensor, nn
 from plainres.networks.blocks import BasicBlock
 from plainres.networks.resnet import CifarNetwork
 from plainres.records import files
-from plainres.records.schema import BranchSize
 from plainres.training.grafting import STAGES, InsertedBlock
 from plainres.training.runlog import RunLog
 
 
-class BranchSizes(pl.Callback):
+@dataclass(frozen=True)
+class BranchNorm:
+    """One row of branches.csv: ‖F(x)‖ / ‖x‖ of one residual block over all evaluated images, evaluation mode.
+
+    `stage` from 1, `block` within it from 0; `inserted` blocks were not there when the network was first trained.
+    """
+
+    arm: str
+    depth: int
+    seed: int
+    iteration: int
+    stage: int
+    block: int
+    inserted: bool
+    ratio: float
+
+
+class BranchNorms(pl.Callback):
     """Writes ‖F(x)‖ / ‖x‖ of every BasicBlock with a shortcut, before the first iteration and at every evaluation of the run.
 
     F(x) is what the last batch normalisation gives, x what the shortcut gives. Both norms are taken over all evaluated images (the test
@@ -26,7 +42,7 @@ class BranchSizes(pl.Callback):
     """
 
     def __init__(self) -> None:
-        self.rows: list[BranchSize] = []
+        self.rows: list[BranchNorm] = []
         self._squares: dict[nn.Module, Tensor] = {}  # of what a module gave, summed over all images
         self._handles: list[Any] = []
 
@@ -34,7 +50,7 @@ class BranchSizes(pl.Callback):
         return {"rows": [asdict(row) for row in self.rows]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows = [BranchSize(**row) for row in state_dict["rows"]]
+        self.rows = [BranchNorm(**row) for row in state_dict["rows"]]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if pl_module.iteration > 0:
@@ -59,7 +75,7 @@ class BranchSizes(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if self.rows:
             files.write_table(
-                Path(trainer.default_root_dir) / files.BRANCH_FILE, self.rows, BranchSize
+                Path(trainer.default_root_dir) / files.BRANCH_FILE, self.rows, BranchNorm
             )
 
     def _watch(self, network: nn.Module) -> None:
@@ -87,7 +103,7 @@ class BranchSizes(pl.Callback):
             ratio = math.sqrt(float(self._squares[block.bn2] / self._squares[block.downsample]))
             cell = (runlog.arm, runlog.depth, runlog.seed)
             self.rows.append(
-                BranchSize(
+                BranchNorm(
                     *cell,
                     pl_module.iteration,
                     stage,

@@ -15,7 +15,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,7 @@ from torch.nn import functional
 from plainres.data.batches import Batch, EvaluationBatches, Normaliser
 from plainres.records import files, schema
 from plainres.records.errors import give_up, run_command
-from plainres.records.identity import config_differences, config_hash
-from plainres.records.schema import Surface, SurfacePoint
+from plainres.records.identity import cell_name, config_differences, config_hash
 from plainres.run.cell import CONF, ROOT, Cell
 from plainres.run.train import load_source
 from plainres.training import machine
@@ -41,6 +40,61 @@ STATISTICS = ("running", "batch")
 _IMAGES_SEED = (
     2015  # which images are looked at must depend neither on the network nor on the directions
 )
+
+
+@dataclass(frozen=True)
+class SurfacePoint:
+    """One row of a surface table: the loss at centre + x·first direction + y·second direction; nats per image, a fraction in [0, 1]."""
+
+    x: float
+    y: float
+    loss: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A trained network's loss on a plane of weights, and where it comes from; its points lie in a CSV beside it.
+
+    Args:
+        direction_seed: of the pair of directions.
+        statistics: what batch normalisation took at every point, one of plainres.instruments.landscape's.
+        images: training images that every point is evaluated on.
+        points: a side of the grid, which reaches from -radius to radius; at 1 a filter moves by its own norm.
+        cosine: between the two directions, all weights as one vector.
+        weights: hash of the network's weights.
+        seconds: of one core, over all points.
+    """
+
+    arm: str
+    depth: int
+    seed: int
+    protocol: str
+    data_label: str
+    num_classes: int
+    direction_seed: int
+    statistics: str
+    images: int
+    points: int
+    radius: float
+    cosine: float
+    config_hash: str
+    weights: str
+    data_fingerprint: str
+    seconds: float
+    precision: str
+    processor: str
+    commit: str
+    clean: bool | None
+    python: str
+    torch: str
+    finished_at: str
+
+    @property
+    def name(self) -> str:
+        """Of its two files."""
+        cell = cell_name(self.arm, self.depth, self.seed)
+        return f"surface-{cell}-directions{self.direction_seed}-{self.statistics}"
 
 
 @dataclass(frozen=True)
@@ -159,6 +213,14 @@ def fixed_images(count: int, wanted: int | None) -> Tensor:
     )
 
 
+def write_surface(folder: Path, surface: Surface, points: Sequence[SurfacePoint]) -> Path:
+    """Writes both files of a surface, its points first; returns the path of the latter."""
+    path = folder / f"{surface.name}.csv"
+    files.write_table(path, points, SurfacePoint)
+    files.write_json(path.with_suffix(".json"), asdict(surface))
+    return path
+
+
 def measure(cell: Cell) -> str:
     """Measures what is missing of a cell's surface and writes its table; returns a line that says what there is.
 
@@ -255,7 +317,7 @@ def measure(cell: Cell) -> str:
     surface = replace(
         surface, seconds=round(sum(row["seconds"] for row in found), 3), finished_at=ended
     )
-    written = files.write_surface(cell.protocol_folder, surface, points)
+    written = write_surface(cell.protocol_folder, surface, points)
     middle = points[len(points) // 2]
     return (
         f"{written}: loss {middle.loss:.4g}, error {middle.error:.2%} at the centre, loss up to {max(point.loss for point in points):.4g} "

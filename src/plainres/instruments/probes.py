@@ -24,7 +24,6 @@ from torch.utils.hooks import RemovableHandle
 
 from plainres.data.batches import evenly_spaced
 from plainres.records import files
-from plainres.records.schema import ProbePoint
 from plainres.training.runlog import RunLog
 from plainres.training.update import heads
 
@@ -49,8 +48,36 @@ class _Layer:
 
 
 @dataclass(frozen=True)
+class ProbePoint:
+    """One row of probes.csv: what plainres.instruments.probes saw in one layer after `iteration` updates. A value that is not finite is left out.
+
+    Args:
+        layer: convolutions of the main path, from 1; 0 is the image.
+        response: standard deviation over images, channels and positions of the layer's response, after batch normalisation where there
+            is one, before the shortcut's addition and ReLU (the paper's Figure 7).
+        weight_gradient: Euclidean norm of the loss's gradient with respect to the layer's weights.
+        response_gradient: the same with respect to the convolution's output, over all images; in layer 0 to the images.
+        dead: fraction of the channels behind the layer's ReLU that are zero at every position of every image.
+        correlation: in layer 0: how alike gradients at neighbouring inputs are (plainres.instruments.probes.neighbours_correlation).
+        seconds: in layer 0: what this look cost.
+    """
+
+    arm: str
+    depth: int
+    seed: int
+    iteration: int
+    layer: int
+    response: float | None
+    weight_gradient: float | None = None
+    response_gradient: float | None = None
+    dead: float | None = None
+    correlation: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class Look:
-    """What one look at a network saw; the fields of a layer are those of plainres.records.schema.ProbePoint.
+    """What one look at a network saw; the fields of a layer are those of ProbePoint.
 
     Args:
         layers: (response, weight_gradient, response_gradient, dead) of each convolution of the main path, in the order of the forward pass.

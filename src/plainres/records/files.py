@@ -12,20 +12,12 @@ from pathlib import Path
 from typing import IO, Any, get_type_hints
 
 from plainres.records.identity import cell_name, shared_config
-from plainres.records.schema import (
-    BranchSize,
-    CurvePoint,
-    Insertion,
-    ProbePoint,
-    Record,
-    Surface,
-    SurfacePoint,
-)
+from plainres.records.schema import BranchSize, CurvePoint, Insertion, ProbePoint, Record
 
 RECORD_FILE = "record.json"
 CONFIG_FILE = "config.json"
 CURVE_FILE = "curve.csv"
-INSERTION_FILE = "insertion.csv"
+INSERTION_FILE = "insertions.csv"
 BRANCH_FILE = "branches.csv"
 PROBES_FILE = "probes.csv"
 PROGRESS_FILE = "progress.json"
@@ -149,40 +141,6 @@ def read_runs(folder: Path) -> list[Record]:
 def read_curves(folder: Path) -> list[CurvePoint]:
     """The points in a results folder's curves.csv."""
     return read_table(folder / CURVES_TABLE, CurvePoint)
-
-
-def read_probes(folder: Path) -> list[ProbePoint]:
-    """The points in a results folder's probes.csv."""
-    return read_table(folder / PROBES_TABLE, ProbePoint)
-
-
-def write_surface(folder: Path, surface: Surface, points: Sequence[SurfacePoint]) -> Path:
-    """Writes both files of a surface, its points first; returns the path of the latter."""
-    path = folder / f"{surface.name}.csv"
-    write_table(path, points, SurfacePoint)
-    write_json(path.with_suffix(".json"), asdict(surface))
-    return path
-
-
-def read_surfaces(folder: Path) -> list[tuple[Surface, list[SurfacePoint]]]:
-    """The surfaces of a results folder with their points, by name of their files.
-
-    Raises:
-        ValueError: a file is damaged, or the points are not as many as the surface says; names it.
-    """
-    found = []
-    for path in sorted(folder.glob("surface-*.json")):
-        values = read_json(path) or {}
-        if lacking := sorted(_required(Surface) - set(values)):
-            raise ValueError(f"{path} lacks {', '.join(lacking)}")
-        surface = Surface(**{field.name: values[field.name] for field in fields(Surface)})
-        points = read_table(path.with_suffix(".csv"), SurfacePoint)
-        if len(points) != surface.points**2:
-            raise ValueError(
-                f"{path.with_suffix('.csv')} has {len(points)} points instead of {surface.points**2}"
-            )
-        found.append((surface, points))
-    return found
 
 
 def gather(folder: Path) -> list[Record]:

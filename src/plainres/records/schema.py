@@ -147,56 +147,21 @@ class ProbePoint:
     seconds: float | None = None
 
 
-@dataclass(frozen=True)
-class SurfacePoint:
-    """One row of a surface table: the loss at centre + x·first direction + y·second direction; nats per image, a fraction in [0, 1]."""
+def describe(record: Record) -> str:
+    """A finished cell as one line."""
+    if record.status == DIVERGED:
+        return f"{record.cell}: diverged at iteration {record.iterations} ({record.data_label})"
+    return (
+        f"{record.cell}: train_error {record.train_error:.2%}, "
+        f"test_error {record.test_error:.2%} ({record.data_label}, {record.protocol}, "
+        f"{record.iterations} iterations, {duration(record.seconds)})"
+    )
 
-    x: float
-    y: float
-    loss: float
-    error: float
 
-
-@dataclass(frozen=True)
-class Surface:
-    """A trained network's loss on a plane of weights, and where it comes from; its points lie in a CSV beside it.
-
-    Args:
-        direction_seed: of the pair of directions.
-        statistics: what batch normalisation took at every point, one of plainres.instruments.landscape's.
-        images: training images that every point is evaluated on.
-        points: a side of the grid, which reaches from -radius to radius; at 1 a filter moves by its own norm.
-        cosine: between the two directions, all weights as one vector.
-        weights: hash of the network's weights.
-        seconds: of one core, over all points.
-    """
-
-    arm: str
-    depth: int
-    seed: int
-    protocol: str
-    data_label: str
-    num_classes: int
-    direction_seed: int
-    statistics: str
-    images: int
-    points: int
-    radius: float
-    cosine: float
-    config_hash: str
-    weights: str
-    data_fingerprint: str
-    seconds: float
-    precision: str
-    processor: str
-    commit: str
-    clean: bool | None
-    python: str
-    torch: str
-    finished_at: str
-
-    @property
-    def name(self) -> str:
-        """Of its two files."""
-        cell = cell_name(self.arm, self.depth, self.seed)
-        return f"surface-{cell}-directions{self.direction_seed}-{self.statistics}"
+def duration(seconds: float | None) -> str:
+    """Seconds as h:mm:ss or m:ss; `?:??` where they are unknown."""
+    if seconds is None:
+        return "?:??"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

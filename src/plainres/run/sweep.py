@@ -22,8 +22,9 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from plainres.records import files, schema
+from plainres.records import files
 from plainres.records.errors import give_up
+from plainres.records.schema import describe, duration
 from plainres.run.cell import Cell, claim_tables
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
@@ -311,25 +312,6 @@ class Sweep(Callback):
         return (
             f"{where}: {', '.join(parts)}; {duration(self._watch.seconds_remaining(states))} left"
         )
-
-
-def describe(record: schema.Record) -> str:
-    """A finished cell as one line."""
-    if record.status == schema.DIVERGED:
-        return f"{record.cell}: diverged at iteration {record.iterations} ({record.data_label})"
-    return (
-        f"{record.cell}: train_error {record.train_error:.2%}, test_error {record.test_error:.2%} "
-        f"({record.data_label}, {record.protocol}, {record.iterations} iterations, {duration(record.seconds)})"
-    )
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds as h:mm:ss or m:ss; `?:??` where they are unknown."""
-    if seconds is None:
-        return "?:??"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def picture(states: Sequence[State], headline: str, width: int) -> Group:

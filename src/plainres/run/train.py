@@ -21,8 +21,8 @@ from omegaconf import DictConfig
 from plainres.records import files, schema
 from plainres.records.errors import give_up, one_line, run_command
 from plainres.records.identity import config_hash
+from plainres.records.schema import describe
 from plainres.run.cell import CONF, ROOT, Cell, claim_tables
-from plainres.run.sweep import describe
 
 if (
     TYPE_CHECKING
@@ -269,7 +269,7 @@ def _child(cell: Cell, network: Any, test: Any, train: Any, stream: Any, normali
         _evaluated(test, None, normaliser, device),
     )
     changed = surgery.effect(network, grown, every, some, batches)
-    row = schema.Insertion(
+    row = surgery.Insertion(
         arm=cell.arm,
         depth=cell.config.model.depth,
         seed=cell.config.seed,
@@ -280,7 +280,7 @@ def _child(cell: Cell, network: Any, test: Any, train: Any, stream: Any, normali
         parent_weights=weights,
         **asdict(changed),
     )
-    files.write_table(cell.folder / files.INSERTION_FILE, [row], schema.Insertion)
+    files.write_table(cell.folder / files.INSERTION_FILE, [row], surgery.Insertion)
     return grown.train()
 
 

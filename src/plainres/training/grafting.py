@@ -38,6 +38,33 @@ class InsertedBlock(BasicBlock):
 
 
 @dataclass(frozen=True)
+class Insertion:
+    """One row of insertions.csv: what the blocks put into a trained network changed before the child was trained.
+
+    Arm, depth and seed are those of the parent, `blocks` is how many were inserted (0: none, the parent is trained on), `parent_weights`
+    twelve hexadecimal digits of the parent's weights file. Logit differences are the largest of child and parent, `logit_size` is the
+    mean size of the parent's logits, errors are fractions. `_eval`: evaluation mode, test images for the logits and unaugmented training
+    images for the errors. `_batch`: training mode, each batch normalised by its own statistics, over augmented training batches.
+    """
+
+    arm: str
+    depth: int
+    seed: int
+    blocks: int
+    stage: int
+    position: str
+    initialisation: str
+    parent_weights: str
+    logit_difference_eval: float
+    logit_difference_batch: float
+    logit_size: float
+    error_eval: float
+    parent_error_eval: float
+    error_batch: float
+    parent_error_batch: float
+
+
+@dataclass(frozen=True)
 class Effect:
     """What an insertion changes before any training: the networks' largest difference in a logit, and their errors as fractions.
 
