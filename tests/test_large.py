@@ -7,7 +7,7 @@ from composing import CONF, compose_cell
 from made_up import made_up_record
 
 from experiments.judging.verdict import NOT_REPRODUCED, REPRODUCED
-from experiments.large import claims, figures
+from experiments.large.claims import QUESTION
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
 from plainres.records.schema import DIVERGED, CurvePoint, Record
 
@@ -50,22 +50,18 @@ def test_a_loss_that_falls_and_one_that_does_not(tmp_path):
     measured(
         tmp_path, "bursts", [0.7, 0.6, 0.6, 0.6, 0.6, 0.1, 0.1], status=DIVERGED, train_error=None
     )
-    found = {
-        claim.statement.split(":")[0]: claim.verdict
-        for claim in claims.check(claims.read_large(tmp_path))
-    }
-    assert found == {"falls": REPRODUCED, "rises": NOT_REPRODUCED, "bursts": NOT_REPRODUCED}
-    assert claims.main([str(tmp_path)]) == 1
+    (runs,) = QUESTION.read(tmp_path)
+    verdicts = {c.statement.split(":")[0]: c.verdict for c in QUESTION.claims(runs)}
+    assert verdicts == {"falls": REPRODUCED, "rises": NOT_REPRODUCED, "bursts": NOT_REPRODUCED}
 
 
 def test_figure_and_readme_are_the_same_twice(tmp_path):
     measured(tmp_path, "falls", [0.7, 0.9, 0.6, 0.6, 0.6, 0.5, 0.1, 0.2, 0.3, 0.1])
-    first = {path: path.read_bytes() for path in figures.make(tmp_path)}
-    assert {path: path.read_bytes() for path in figures.make(tmp_path)} == first
+    first = {path: path.read_bytes() for path in QUESTION.write(tmp_path)}
+    assert {path: path.read_bytes() for path in QUESTION.write(tmp_path)} == first
     assert "digits · one batch, 10 updates · 1 seed" in (tmp_path / "README.md").read_text()
 
 
-@pytest.mark.parametrize("command", [claims.main, figures.main])
-def test_nothing_measured_is_one_line(tmp_path, capsys, command):
-    assert command([str(tmp_path)]) != 0
-    assert capsys.readouterr().err.count("\n") == 1
+def test_nothing_measured_is_one_line(tmp_path):
+    with pytest.raises(ValueError, match=r"no records in .*; make sweep-large measures them"):
+        QUESTION.read(tmp_path)

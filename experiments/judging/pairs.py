@@ -1,37 +1,130 @@
-"""Tables of several results folders that belong to one question."""
+"""Differences within seeds: which seeds two or more networks share, or what is missing.
 
-from collections.abc import Mapping, Sequence
+Networks of one seed share batches and, where shapes allow, initial weights. So a difference is
+taken between runs of one seed, and a claim is judged over the seeds that all its networks have.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from experiments.judging import verdict
+from experiments.judging.errors import error_or_chance
+from experiments.judging.inference import POINTS, Criterion
+from experiments.judging.verdict import INCONCLUSIVE, Claim
 from plainres.records.files import RUNS_TABLE, read_runs
 from plainres.records.schema import Record
 
+LOCAL = "local"  # results/local holds what this machine measured, laid out as results
 
-def read_folders(folder: Path, target: str) -> dict[str, list[Record]]:
-    """The records of each folder below `folder` that has some, by its name.
+Series = Mapping[int, float]  # seed → value
+
+
+def errors_by_seed(
+    records: Iterable[Record], arm: str, depth: int, measure: str = "train_error"
+) -> dict[int, float]:
+    """The errors of one network as a series; a diverged run counts as chance."""
+    return {
+        record.seed: error_or_chance(record, measure)
+        for record in records
+        if (record.arm, record.depth) == (arm, depth)
+    }
+
+
+def shared_seeds(series: Mapping[str, Series]) -> list[int]:
+    """The seeds that all series have, ascending."""
+    return sorted(set.intersection(*(set(values) for values in series.values())))
+
+
+def what_is_missing(series: Mapping[str, Series]) -> str:
+    """Names the empty series, or says which seeds each one has where they share none."""
+    if empty := [name for name, values in series.items() if not values]:
+        return f"missing: {', '.join(empty)}"
+    seeds = "; ".join(f"{name}: {', '.join(map(str, sorted(v)))}" for name, v in series.items())
+    return f"missing: a seed that all have ({seeds})"
+
+
+def difference(
+    series: Mapping[str, Series],
+    larger: str,
+    smaller: str,
+    bound: float = 0.0,
+    above: bool = True,
+    unit: str = POINTS,
+) -> Criterion:
+    """The criterion "`larger` - `smaller` lies above (or below) `bound`" over the shared seeds.
 
     Args:
-        target: of the Makefile, which measures them.
+        series: by name; the seeds that all of them share are compared.
+    """
+    values = tuple(series[larger][s] - series[smaller][s] for s in shared_seeds(series))
+    return Criterion(f"{larger} - {smaller}", values, bound, above, unit)
+
+
+def judge(
+    statement: str,
+    series: Mapping[str, Series],
+    criteria: Callable[[Sequence[int]], Sequence[Criterion]],
+    summary: Callable[[Sequence[Criterion]], str] | None = None,
+) -> Claim:
+    """A claim over the seeds that all series share; inconclusive where they share none.
+
+    Args:
+        criteria: makes the criteria from the shared seeds.
+        summary: what was measured, as a sentence; None: the mean of each criterion.
+    """
+    seeds = shared_seeds(series)
+    if not seeds:
+        return Claim(statement, INCONCLUSIVE, what_is_missing(series))
+    judged = criteria(seeds)
+    return verdict.judge(statement, judged, (summary or means)(judged))
+
+
+def means(criteria: Sequence[Criterion]) -> str:
+    """The mean of each criterion, by name."""
+    return ", ".join(f"{c.name}: {verdict.amount(c.mean, c.unit)}" for c in criteria)
+
+
+def read_folders(folder: Path, target: str) -> dict[str, list[Record]]:
+    """The records of each folder below `folder` that has a table, by the folder's name.
+
+    Args:
+        target: the Makefile's target that measures them, for the message.
 
     Raises:
-        ValueError: there are none, or a table is damaged.
+        ValueError: there are no records, or a table is damaged.
     """
-    found = {
-        path.parent.name: read_runs(path.parent) for path in sorted(folder.glob(f"*/{RUNS_TABLE}"))
-    }
-    if not any(found.values()):
+    tables = sorted(folder.glob(f"*/{RUNS_TABLE}"))
+    records = {path.parent.name: read_runs(path.parent) for path in tables}
+    if not any(records.values()):
         raise ValueError(f"no records in {folder}; make {target} measures them")
-    return found
+    return records
 
 
-def require_same_images(found: Mapping[str, Sequence[Record]]) -> None:
-    """Raises ValueError where folders were measured on different images, and so cannot be compared; names two of them."""
+def borrowed_folder(folder: Path, slug: str, other: str, name: str) -> Path:
+    """The folder of question `other` from which a folder of question `slug` borrows records.
+
+    In results/local that is what was measured on this machine, or else the committed folder.
+
+    Args:
+        folder: `<results>/<slug>` or a folder below it.
+        name: of the other question's folder, as a protocol's.
+    """
+    own = next(path for path in [folder, *folder.parents] if path.name == slug)
+    results = own.parent
+    beside = results / other / name
+    if results.name == LOCAL and not (beside / RUNS_TABLE).exists():
+        return results.parent / other / name
+    return beside
+
+
+def require_same_images(records: Mapping[str, Sequence[Record]]) -> None:
+    """Raises ValueError where folders hold runs on different images; names two of them."""
     first: tuple[str, Record] | None = None
-    for name, records in found.items():
-        for record in records:
-            first = first or (name, record)
-            if record.data_fingerprint != first[1].data_fingerprint:
+    for name, rows in records.items():
+        for row in rows:
+            first = first or (name, row)
+            if row.data_fingerprint != first[1].data_fingerprint:
                 raise ValueError(
-                    f"{first[0]} was measured on {first[1].data_label} and {name} on other images ({record.data_label}): "
-                    "they cannot be compared"
+                    f"{first[0]} was measured on {first[1].data_label} and {name} on other images "
+                    f"({row.data_label}): they cannot be compared"
                 )

@@ -1,23 +1,25 @@
-"""Do the large networks train at their own size? `python -m experiments.large.claims results/large`.
+"""Do the large networks train at their own size?
 
-Each folder below results/large is one network, which made some updates on one fixed batch; its curve holds the loss before each of them.
+Each folder below results/large is one network, which made some updates on one fixed batch; its
+curve holds the loss before each of them.
 """
 
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from experiments.judging import verdict
 from experiments.judging.inference import Criterion
 from experiments.judging.pairs import read_folders
 from experiments.judging.verdict import NOT_REPRODUCED, Claim
-from experiments.reporting.text import columns, tell
+from experiments.reporting.markdown import label_with
+from experiments.reporting.question import Drawing, Question, Table
 from plainres.records.files import read_curves
 from plainres.records.schema import DIVERGED, CurvePoint, Record
 
-LAST = 5  # iterations whose mean loss is the last one: dropout makes single ones scatter
+LAST = 5  # iterations whose mean loss is the last one: with dropout single ones scatter
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Run:
 
     @property
     def first(self) -> float:
-        """Loss before the first update. Not a mean of several: some networks leap up first, and would look as if they had begun there."""
+        """Loss before the first update; no mean of several, because some networks leap up first."""
         return self.losses[0]
 
     @property
@@ -45,93 +47,94 @@ class Run:
 Runs = Mapping[str, Sequence[Run]]  # network → its cells
 
 
-def read_large(folder: Path) -> dict[str, list[Run]]:
+def read(folder: Path) -> list[Runs]:
     """The cells by network, the fewest multiply-adds first.
 
     Raises:
         ValueError: there are no records, or a table is damaged.
     """
-    found = {}
+    runs = {}
     for network, records in read_folders(folder, "sweep-large").items():
         curves = read_curves(folder / network)
-        found[network] = [Run(record, _losses(record, curves)) for record in records]
-    return dict(sorted(found.items(), key=lambda item: item[1][0].record.num_multiply_adds or 0))
+        runs[network] = [Run(record, _losses(record, curves)) for record in records]
+    return [dict(sorted(runs.items(), key=lambda item: item[1][0].record.num_multiply_adds or 0))]
 
 
 def _losses(record: Record, curves: Sequence[CurvePoint]) -> tuple[float, ...]:
+    cell = (record.arm, record.depth, record.seed)
     return tuple(
-        point.train_loss
-        for point in curves
-        if (point.arm, point.depth, point.seed) == (record.arm, record.depth, record.seed)
+        point.train_loss for point in curves if (point.arm, point.depth, point.seed) == cell
     )
 
 
+def records_of(runs: Runs) -> list[Record]:
+    """The records of all networks."""
+    return [run.record for cells in runs.values() for run in cells]
+
+
+def label_of(runs: Runs) -> str:
+    """Data label, what all networks share, and number of seeds."""
+    records = records_of(runs)
+    updates = max(record.iterations for record in records)
+    return label_with(records, f"one batch, {updates} updates")
+
+
 def check(runs: Runs) -> list[Claim]:
-    """One claim a network: the loss of its fixed batch falls. Each is judged alone; one cell that diverged contradicts it."""
+    """One claim per network, each judged alone: the loss of its fixed batch falls."""
     claims = []
     for network, cells in runs.items():
         statement = f"{network}: the loss of a fixed batch falls"
         if diverged := [f"seed {run.record.seed}" for run in cells if run.diverged]:
             claims.append(Claim(statement, NOT_REPRODUCED, f"diverged: {', '.join(diverged)}"))
             continue
-        fall = Criterion(
-            "first - last loss", tuple(run.first - run.last for run in cells), unit="nats"
-        )
-        seen = f"{statistics.fmean(run.first for run in cells):.3f} → {statistics.fmean(run.last for run in cells):.3f} nats"
-        claims += verdict.corrected([verdict.judge(statement, [fall], seen)])
+        falls = tuple(run.first - run.last for run in cells)
+        first, last = (statistics.fmean(getattr(r, name) for r in cells) for name in _ENDS)
+        criterion = Criterion("first - last loss", falls, unit="nats")
+        summary = f"{first:.3f} → {last:.3f} nats"
+        claims += verdict.corrected([verdict.judge(statement, [criterion], summary)])
     return claims
 
 
-def table(runs: Runs) -> list[list[str]]:
-    """One line a cell under a row of headings."""
-    lines = [
-        [
-            "network",
-            "seed",
-            "parameters",
-            "multiply-adds",
-            "first loss",
-            "last loss",
-            "seconds/iteration",
-            "MiB",
-            "threads",
-        ]
-    ]
+_ENDS = ("first", "last")
+
+
+def table(runs: Runs) -> Table:
+    """One line per cell."""
+    heads = ["network", "seed", "parameters", "multiply-adds", "first loss", "last loss"]
+    rows = [[*heads, "seconds/iteration", "MiB", "threads"]]
     for network, cells in runs.items():
         for run in cells:
             record = run.record
             work = "–" if record.num_multiply_adds is None else f"{record.num_multiply_adds:,}"
-            losses = ["–", DIVERGED] if run.diverged else [f"{run.first:.3f}", f"{run.last:.3f}"]
-            numbers = [
-                *losses,
-                f"{record.seconds / record.iterations:.2f}",
-                f"{record.peak_memory_mib:,.0f}",
-            ]
-            lines.append(
-                [
-                    network,
-                    str(record.seed),
-                    f"{record.num_parameters:,}",
-                    work,
-                    *numbers,
-                    str(record.threads),
-                ]
-            )
-    return lines
-
-
-def _report(folder: Path) -> tuple[list[str], int]:
-    runs = read_large(folder)
-    claims = check(runs)
-    return [*columns(table(runs)), "", *verdict.lines(claims)], verdict.status(claims)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints table and verdicts; 1 when a loss does not fall, 2 and one line where there is nothing to judge."""
-    return tell(
-        _report, "Whether the large networks train at their own size.", "results/large", arguments
+            losses = ["–", DIVERGED]
+            if not run.diverged:
+                losses = [f"{run.first:.3f}", f"{run.last:.3f}"]
+            pace = f"{record.seconds / record.iterations:.2f}"
+            size = [f"{record.num_parameters:,}", work]
+            machine = [pace, f"{record.peak_memory_mib:,.0f}", str(record.threads)]
+            rows.append([network, str(record.seed), *size, *losses, *machine])
+    note = (
+        "First loss: before the first update. Last loss: mean of the last five iterations. Nats "
+        "per image. Multiply-adds: forward pass of one image."
     )
+    return Table("", rows, [note])
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def drawings(runs: Runs) -> list[Drawing]:
+    """The losses against iteration."""
+    from experiments.large.figures import losses_figure
+
+    return [Drawing("losses", "loss against iteration", partial(losses_figure, runs))]
+
+
+QUESTION = Question(
+    slug="large",
+    title="Large networks: do they train at their own size?",
+    read=read,
+    label=label_of,
+    records=records_of,
+    claims=check,
+    tables=lambda runs: [table(runs)],
+    drawings=drawings,
+    levels=2,
+)

@@ -1,7 +1,5 @@
-"""What every generated report is made with: figures and tables that are the same bytes for the same numbers."""
+"""The style of figures: the same numbers give the same bytes. Palettes and axes exist once, here."""
 
-import argparse
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +8,11 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from experiments.judging import verdict
-from experiments.judging.verdict import Claim
-from experiments.reporting.text import seeds_of
 from plainres.records.files import write_text
-from plainres.records.schema import Record
 
 STYLE: Any = {
     "axes.grid": True,
@@ -29,6 +25,43 @@ STYLE: Any = {
     "svg.fonttype": "path",
     "svg.hashsalt": "plainres",
 }
+
+# Okabe and Ito's palette, told apart in every common colour blindness; markers repeat the colours
+DEPTH_STYLES = {
+    8: ("#999999", "v"),
+    14: ("#F0E442", "^"),
+    20: ("#56B4E9", "o"),
+    32: ("#009E73", "s"),
+    44: ("#E69F00", "D"),
+    56: ("#D55E00", "P"),
+    110: ("#000000", "X"),
+}
+OTHER_DEPTH_STYLE = ("#CC79A7", "*")
+ARM_STYLES = {"plain": ("#D55E00", "o", "-"), "residual": ("#0072B2", "s", "-")}
+PERCENT_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+
+
+def logarithmic_percent(axis: Axes, lowest: float, floor: float = 0.01) -> None:
+    """A logarithmic y axis for errors in per cent, from a little below `lowest` to 110.
+
+    Args:
+        floor: the axis never starts below this.
+    """
+    bottom = max(floor, lowest / 1.5)
+    axis.set_yscale("log")
+    axis.set_ylim(bottom, 110)
+    axis.set_yticks([tick for tick in PERCENT_TICKS if tick >= bottom])
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_ylabel("error (%), logarithmic")
+
+
+def depth_axis(axis: Axes, depths: Sequence[int]) -> None:
+    """A logarithmic x axis with a tick at each depth."""
+    axis.set_xlabel("depth (weighted layers)")
+    axis.set_xscale("log")
+    axis.set_xticks(list(depths), [str(depth) for depth in depths])
+    axis.xaxis.set_minor_locator(NullLocator())
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
@@ -60,76 +93,3 @@ def publish(folder: Path, figures: Mapping[str, Callable[[], Figure]], readme: s
     path = folder / "README.md"
     write_text(path, readme)
     return [*written, path]
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table; the first row is its heading."""
-    head, *body = ("| " + " | ".join(row) + " |" for row in rows)
-    return [head, "|" + " --- |" * len(rows[0]), *body]
-
-
-def judged(claims: Sequence[Claim]) -> list[str]:
-    """Verdicts as a Markdown table; where there are several seeds, folded away below it what they rest on."""
-    lines = markdown(verdict.rows(claims))
-    if verdict.rests_on_several(claims):
-        lines += [
-            "",
-            "<details><summary>Intervals and p values</summary>",
-            "",
-            *markdown(verdict.details(claims)),
-            "",
-            "</details>",
-        ]
-    return lines
-
-
-def label_of(records: Sequence[Record]) -> str:
-    """Data label, protocol and number of seeds: what every figure says."""
-    labels = ", ".join(sorted({row.data_label for row in records}))
-    protocols = ", ".join(sorted({row.protocol for row in records}))
-    return f"{labels} · protocol {protocols} · {seeds_of(records)}"
-
-
-def label_with(records: Sequence[Record], shared: str) -> str:
-    """Data label, what all records share in the words of their question, and number of seeds."""
-    labels = ", ".join(sorted({record.data_label for record in records}))
-    return f"{labels} · {shared} · {seeds_of(records)}"
-
-
-def measured_on(records: Sequence[Record]) -> str:
-    """Commits, machines and versions as a sentence."""
-    commits = sorted(
-        {row.commit[:12] + ("" if row.clean else " (tree not clean)") for row in records}
-    )
-    machines = sorted(
-        {f"{row.processor}, {row.precision}{_kernels(row)}, torch {row.torch}" for row in records}
-    )
-    return f"Measured at commit {', '.join(commits)} on {'; '.join(machines)}."
-
-
-def _kernels(row: Record) -> str:
-    return "" if row.kernels in ("", "library") else f", {row.kernels} kernels"
-
-
-def regenerate(
-    make: Callable[[Path], list[Path]], what: str, arguments: Sequence[str] | None = None
-) -> int:
-    """A command that makes the reports of the folders it is given; 1 and one line where one has no usable tables.
-
-    Args:
-        make: writes a folder's figures and README and returns what it wrote; ValueError says what is wrong with the folder.
-        what: the kind of folder, for the command's help.
-        arguments: None for those of the process.
-    """
-    parser = argparse.ArgumentParser(
-        description="Figures and README of results folders, from their committed tables."
-    )
-    parser.add_argument("folders", type=Path, nargs="+", help=what)
-    for folder in parser.parse_args(arguments).folders:
-        try:
-            written = make(folder)
-        except ValueError as error:
-            print(f"plainres: {error}", file=sys.stderr)
-            return 1
-        print("\n".join(map(str, written)))
-    return 0

@@ -1,9 +1,6 @@
-"""What verdicts are told with in a terminal. Imports nothing heavy, so that they come at once."""
+"""Terminal output of verdicts. Imports nothing slow, so that they appear at once."""
 
-import argparse
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from plainres.records.schema import Record
 
@@ -29,28 +26,3 @@ def seeds_of(records: Sequence[Record]) -> str:
         seeds.setdefault((record.protocol, record.arm, record.depth), set()).add(record.seed)
     fewest, most = (pick(map(len, seeds.values())) for pick in (min, max))
     return f"{most} seed{'s' * (most != 1)}" if fewest == most else f"{fewest} to {most} seeds"
-
-
-def tell(
-    report: Callable[[Path], tuple[list[str], int]],
-    question: str,
-    what: str,
-    arguments: Sequence[str] | None = None,
-) -> int:
-    """A command that prints what is known of one folder; 2 and one line where that is nothing.
-
-    Args:
-        report: a folder's lines and the status to end with; ValueError says what is wrong with the folder.
-        question: for the command's help.
-        what: the kind of folder, for the command's help.
-        arguments: None for those of the process.
-    """
-    parser = argparse.ArgumentParser(description=question)
-    parser.add_argument("folder", type=Path, help=what)
-    try:
-        lines, status = report(parser.parse_args(arguments).folder)
-    except ValueError as error:
-        print(f"plainres: {error}", file=sys.stderr)
-        return 2
-    print("\n".join(lines))
-    return status

@@ -1,0 +1,57 @@
+"""Markdown of generated reports: tables, verdicts, labels, provenance."""
+
+from collections.abc import Sequence
+
+from experiments.judging import verdict
+from experiments.judging.verdict import Claim
+from experiments.reporting.text import seeds_of
+from plainres.records.schema import Record
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table; the first row is its heading."""
+    head, *body = ("| " + " | ".join(row) + " |" for row in rows)
+    return [head, "|" + " --- |" * len(rows[0]), *body]
+
+
+def judged(claims: Sequence[Claim]) -> list[str]:
+    """Verdicts as a Markdown table; with several seeds, what they rest on folded below it."""
+    lines = markdown(verdict.rows(claims))
+    if verdict.rests_on_several(claims):
+        lines += [
+            "",
+            "<details><summary>Intervals and p values</summary>",
+            "",
+            *markdown(verdict.details(claims)),
+            "",
+            "</details>",
+        ]
+    return lines
+
+
+def label_of(records: Sequence[Record]) -> str:
+    """Data label, protocol and number of seeds: what every figure says."""
+    labels = ", ".join(sorted({row.data_label for row in records}))
+    protocols = ", ".join(sorted({row.protocol for row in records}))
+    return f"{labels} · protocol {protocols} · {seeds_of(records)}"
+
+
+def label_with(records: Sequence[Record], shared: str) -> str:
+    """Data label, what all records share in the words of their question, and number of seeds."""
+    labels = ", ".join(sorted({record.data_label for record in records}))
+    return f"{labels} · {shared} · {seeds_of(records)}"
+
+
+def measured_on(records: Sequence[Record]) -> str:
+    """Commits, machines and versions as a sentence."""
+    commits = sorted(
+        {row.commit[:12] + ("" if row.clean else " (tree not clean)") for row in records}
+    )
+    machines = sorted(
+        {f"{row.processor}, {row.precision}{_kernels(row)}, torch {row.torch}" for row in records}
+    )
+    return f"Measured at commit {', '.join(commits)} on {'; '.join(machines)}."
+
+
+def _kernels(row: Record) -> str:
+    return "" if row.kernels in ("", "library") else f", {row.kernels} kernels"

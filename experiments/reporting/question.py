@@ -1,0 +1,186 @@
+"""One question of the suite as one object: what it reads, claims, tables, figures and notes.
+
+The README of a results folder, the text in a terminal, the JSON and the scoreboard all come from
+it. A new question is a folder experiments/<slug> whose claims.py has one `QUESTION`.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from string import ascii_lowercase
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from experiments.judging import verdict
+from experiments.judging.verdict import NOT_REPRODUCED, Claim
+from experiments.reporting.markdown import judged, markdown, measured_on
+from experiments.reporting.text import columns
+from plainres.records.schema import Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EXPERIMENTS = Path(__file__).parents[1]
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its heading.
+
+    Args:
+        title: the heading above it; "" for none.
+        rows: texts; the first row is the headings.
+        notes: sentences below it.
+        terminal: `check` prints it too; else it stands in the README and under --verbose alone.
+    """
+
+    title: str
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+    terminal: bool = True
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of a results folder: figures/<name>.png and .svg.
+
+    Args:
+        alt: what the figure shows, for a reader who cannot see it.
+        draw: makes the figure, in the reports' style.
+    """
+
+    name: str
+    alt: str
+    draw: Callable[[], "Figure"]
+
+
+@dataclass(frozen=True)
+class Question(Generic[Part]):
+    """A question, and how it is answered from the tables of a results folder.
+
+    A folder holds one part or several that are judged apart (protocols, scales). Everything below
+    is a function of one part.
+
+    Args:
+        slug: joins conf/experiment, experiments, results and the command.
+        title: the question as a heading.
+        read: results folder → its parts; ValueError says what is missing or damaged.
+        label: data label, protocol and number of seeds.
+        records: the records that the part rests on.
+        claims: with their verdicts.
+        tables, drawings, notes: what is shown; notes are paragraphs below the tables.
+        where: glob pattern of a table below results/<slug>.
+        levels: how many folders above that table the one lies that `read` takes.
+    """
+
+    slug: str
+    title: str
+    read: Callable[[Path], Sequence[Part]]
+    label: Callable[[Part], str]
+    records: Callable[[Part], Sequence[Record]]
+    claims: Callable[[Part], Sequence[Claim]] = lambda part: ()
+    tables: Callable[[Part], Sequence[Table]] = lambda part: ()
+    drawings: Callable[[Part], Sequence[Drawing]] = lambda part: ()
+    notes: Callable[[Part], Sequence[str]] = lambda part: ()
+    where: str = "*/runs.csv"
+    levels: int = 1
+
+    def folders(self, results: Path) -> list[Path]:
+        """The folders below `results` that have tables of this question."""
+        paths = (results / self.slug).glob(self.where)
+        return sorted({path.parents[self.levels - 1] for path in paths})
+
+    def text(self, folder: Path, verbose: bool = False) -> str:
+        """What `check` prints: label, tables and verdicts of each part.
+
+        Raises:
+            ValueError: the folder has no usable tables.
+        """
+        return "\n\n\n".join(self._part_text(part, verbose) for part in self.read(folder))
+
+    def _part_text(self, part: Part, verbose: bool) -> str:
+        claims = self.claims(part)
+        lines = [self.label(part), ""]
+        for table in self.tables(part):
+            if table.terminal or verbose:
+                lines += [table.title, ""] if table.title else []
+                lines += [*columns(table.rows, left=True), *table.notes, ""]
+        lines += verdict.lines(claims)
+        if verbose and verdict.rests_on_several(claims):
+            lines += ["", *columns(verdict.details(claims), left=True)]
+        return "\n".join(lines).rstrip()
+
+    def scores(self, folder: Path) -> list[dict[str, Any]]:
+        """One entry per claim for the scoreboard and for JSON: verdict, effect, interval, n, p."""
+        return [
+            _score(self.slug, folder, self.label(part), letter, claim)
+            for part in self.read(folder)
+            for letter, claim in zip(ascii_lowercase, self.claims(part), strict=False)
+        ]
+
+    def readme(self, folder: Path) -> str:
+        """The generated README.md of a results folder."""
+        card = os.path.relpath(EXPERIMENTS / self.slug / "README.md", folder)
+        asked = f"[experiments/{self.slug}]({Path(card).as_posix()})"
+        parts = self.read(folder)
+        lines = [f"# {self.title}", "", f"Generated by `make figures`. The question: {asked}."]
+        for part in parts:
+            heading = self.label(part)
+            lines += ["", f"## {heading}" if len(parts) > 1 else f"{heading}."]
+            lines += self._part_readme(part)
+        return "\n".join(lines) + "\n"
+
+    def _part_readme(self, part: Part) -> list[str]:
+        lines: list[str] = []
+        if claims := self.claims(part):
+            lines += ["", *judged(claims)]
+        for drawing in self.drawings(part):
+            lines += ["", f"![{drawing.alt}](figures/{drawing.name}.png)"]
+        for table in self.tables(part):
+            lines += ["", f"**{table.title}**"] if table.title else []
+            lines += ["", *markdown(table.rows)]
+            for note in table.notes:
+                lines += ["", note]
+        for note in self.notes(part):
+            lines += ["", note]
+        return [*lines, "", measured_on(self.records(part))]
+
+    def write(self, folder: Path) -> list[Path]:
+        """Writes figures and README.md of a results folder; returns what it wrote.
+
+        Raises:
+            ValueError: the folder has no usable tables.
+        """
+        from experiments.reporting.style import publish
+
+        drawings = [drawing for part in self.read(folder) for drawing in self.drawings(part)]
+        return publish(folder, {each.name: each.draw for each in drawings}, self.readme(folder))
+
+
+def _score(slug: str, folder: Path, label: str, letter: str, claim: Claim) -> dict[str, Any]:
+    weakest = claim.weakest
+    return {
+        "question": slug,
+        "folder": folder.as_posix(),
+        "label": label,
+        "claim": letter,
+        "statement": claim.statement,
+        "verdict": claim.words,
+        "contradicted": claim.verdict == NOT_REPRODUCED,
+        "headline": claim.headline,
+        "criterion": None if weakest is None else weakest.name,
+        "effect": None if weakest is None else weakest.mean,
+        "interval": None if weakest is None else weakest.interval,
+        "unit": None if weakest is None else weakest.unit,
+        "n": claim.num_seeds,
+        "p": claim.p,
+    }
+
+
+def questions() -> Mapping[str, Question]:
+    """Every question of experiments/, by slug: each folder whose claims.py has a `QUESTION`."""
+    slugs = sorted(path.parent.name for path in EXPERIMENTS.glob("*/claims.py"))
+    return {slug: import_module(f"experiments.{slug}.claims").QUESTION for slug in slugs}
