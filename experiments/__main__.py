@@ -1,80 +1,500 @@
-"""Every question that has committed tables: `python -m experiments.__main__ figures` (or `check`), with slugs for some of them alone."""
+# PYTHON_ARGCOMPLETE_OK
+"""The command: `plainres <verb> [question] [options]`, or `python -m experiments`.
+
+An option can also be written as the Makefile writes it: `PROTOCOL=cpu` is `--protocol cpu`, and
+`FORCE=1` is `--force`. Any other word with an equals sign is a Hydra override.
+"""
 
 import argparse
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
 import sys
-from collections.abc import Sequence
-from importlib import import_module
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
-RESULTS = Path("results")
-# Slug → where its tables lie below results/slug, and how many folders further up the one that its commands take
-TABLES = {
-    "depth": ("*/runs.csv", 1),
-    "robustness": ("baseline/runs.csv", 2),
-    "pace": ("*/runs.csv", 2),
-    "lineage": ("*/runs.csv", 2),
-    "lenet": ("*/runs.csv", 2),
-    "large": ("*/runs.csv", 2),
-    "identity": ("*/*/runs.csv", 2),
-    "signal": ("*/probes.csv", 2),
-    "shortcuts": ("*/runs.csv", 1),
-    "autopsy": ("*/runs.csv", 2),
-    "thousand": ("*/runs.csv", 2),
-    "landscape": ("*/surface-*.csv", 1),
-    "bench": ("*.csv", 1),
+from experiments import grid
+from experiments.grid import Command, Sweep
+
+COMMITTED = Path("results")
+LOCAL = COMMITTED / "local"
+BENCH = "bench"  # measures speed: figures, no claims
+VARIABLE = re.compile(r"([A-Z]+)=(.*)", re.DOTALL)
+OVERRIDE = re.compile(r"(\+\+?|~)?[A-Za-z_][\w./@-]*=|~\w")
+
+
+class Parser(argparse.ArgumentParser):
+    """Ends with one line on stderr and status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        give_up(f"{message}; see {self.prog} --help", 2)
+
+
+def give_up(reason: object, status: int = 1) -> NoReturn:
+    """Ends the process with one line on stderr."""
+    print(f"plainres: {reason}", file=sys.stderr)
+    sys.exit(status)
+
+
+# Option → what it says; FLAGS are on or off
+OPTIONS = {
+    "protocol": "one of conf/protocol (default: quick)",
+    "seeds": "as 0,1,2 (default: 0)",
+    "depths": "weighted layers, as 20,56 (default: the question's)",
+    "arms": "networks of conf/model, as plain,residual (default: the question's)",
+    "variants": "settings, networks, remedies or scales, as conf/variants names them",
+    "name": "of the results folder (default: the protocol's, or the label)",
+    "surface": "Hydra overrides of plainres.instruments.landscape, in quotes",
+    "jobs": "cells at the same time (default: one per core)",
+    "margin": "points that count as no difference (check depth; default: 0.5)",
+    "model": "of conf/model (default: residual)",
+    "depth": "weighted layers of the network",
+    "picture": "a PNG that shows how height and width shrink",
+    "root": "folder or archive with train/<class>/ and test/<class>/",
+    "label": "what tables and figures call the pictures",
+    "weights": "imagenet or null (default: imagenet if they are on this machine)",
+    "example": "a new folder: writes example pictures into it first",
+    "results": "question and folder, as depth/quick",
+    "parts": "of the benchmark, as columns,startup (default: all)",
+    "rounds": "of the benchmark",
+    "seconds": "per measurement of the benchmark",
 }
-WHY = ("identity", "signal", "shortcuts", "autopsy", "thousand", "landscape")
-NO_CLAIMS = ("bench",)
+FLAGS = {
+    "shallow": "8 and 14 layers too",
+    "force": "set aside what was measured under another configuration",
+    "missing": "skip the cells that the committed table has",
+    "show": "print the commands and run nothing",
+    "local": "what this machine measured, instead of what is committed",
+    "verbose": "intervals, p values, other measures of training",
+    "json": "as JSON",
+    "strict": "status 1 if a claim is contradicted",
+    "all": "every network, into results/local/networks",
+    "thousand": "with the networks of a thousand layers",
+}
+AS_TYPED = ("surface", "root", "label", "picture", "example", "results")  # may hold spaces
 
 
-def folders(slug: str, results: Path = RESULTS) -> list[Path]:
-    """The folders of a slug that have tables; its commands take one of them."""
-    pattern, up = TABLES[slug]
-    return sorted({path.parents[up - 1] for path in (results / slug).glob(pattern)})
+@dataclass(frozen=True)
+class Verb:
+    """A subcommand.
+
+    Args:
+        questions: how many it takes, as argparse's nargs; None: exactly one; "0": none.
+        options: names of OPTIONS and FLAGS, with spaces between.
+    """
+
+    run: Callable[[argparse.Namespace], int]
+    text: str
+    questions: str | None
+    options: str
+
+
+def verbs() -> dict[str, Verb]:
+    """The subcommands by name."""
+    network = "depth weights seeds name jobs force"
+    grid_options = "protocol seeds depths arms variants name surface shallow jobs force missing"
+    judged = "protocol name local depths seeds margin verbose json strict"
+    text = "train what a question asks for, then figures and verdicts"
+    return {
+        "sweep": Verb(sweep, text, None, f"{grid_options} show"),
+        "check": Verb(check, "print verdicts: all, or one question in detail", "?", judged),
+        "figures": Verb(figures, "draw figures and write results READMEs again", "*", "local"),
+        "publish": Verb(publish, "move your cells into the committed tables", "0", "results"),
+        "power": Verb(
+            power, "how often depth's verdicts are right, simulated", "0", "protocol local"
+        ),
+        "inspect": Verb(inspect, "a network layer by layer", "0", "model depth picture all"),
+        "own-images": Verb(
+            own_images, "fine-tune a network on your pictures", "0", f"root label example {network}"
+        ),
+        "bench": Verb(bench, "what training costs", "0", "parts rounds seconds thousand"),
+    }
+
+
+def parser() -> Parser:
+    """The command line: one subcommand per verb."""
+    root = Parser(prog="plainres", description=(__doc__ or "").split("\n\n")[1])
+    added = root.add_subparsers(dest="verb", metavar="verb", required=True, parser_class=Parser)
+    for name, verb in verbs().items():
+        description = f"{verb.text[0].upper()}{verb.text[1:]}."
+        made = added.add_parser(name, help=verb.text, description=description)
+        if verb.questions != "0":
+            listed = ", ".join(grid.SLUGS)
+            made.add_argument("question", nargs=verb.questions, metavar="question", help=listed)
+        if name == "publish":
+            made.add_argument("place", nargs="?", metavar="question/folder", help="as depth/quick")
+        for option in verb.options.split():
+            if option in FLAGS:
+                made.add_argument(f"--{option}", action="store_true", help=FLAGS[option])
+            else:
+                made.add_argument(f"--{option}", help=OPTIONS[option])
+    return root
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the figures or the claims of each; the worst of their statuses."""
-    parser = argparse.ArgumentParser(
-        description="Figures or verdicts of every question that has committed tables."
-    )
-    parser.add_argument("what", choices=("figures", "check"))
-    parser.add_argument(
-        "slugs",
-        nargs="*",
-        metavar="slug",
-        help=f"of {', '.join(TABLES)} (default: all); why: {', '.join(WHY)}",
-    )
-    parser.add_argument("--results", type=Path, default=RESULTS, help="default: results")
-    options = parser.parse_args(arguments)
-    slugs = [
-        slug for name in options.slugs for slug in (WHY if name == "why" else (name,))
-    ] or list(TABLES)
-    if unknown := [slug for slug in slugs if slug not in TABLES]:
-        print(
-            f"plainres: {unknown[0]!r} is no question; legal: {', '.join(TABLES)}, why",
-            file=sys.stderr,
-        )
-        return 2
-    worst, done = 0, 0
-    for slug in slugs:
-        if options.what == "check" and slug in NO_CLAIMS:
+    """Runs a verb; returns the status to end with."""
+    root = parser()
+    if arguments is None:
+        _complete(root)
+    words, overrides = _split(sys.argv[1:] if arguments is None else arguments)
+    options = root.parse_args(words)
+    if overrides and options.verb not in ("sweep", "inspect", "own-images"):
+        give_up(f"{options.verb} takes no {overrides[0]}", 2)
+    slugs = getattr(options, "question", None)
+    for slug in [slugs] if isinstance(slugs, str) else slugs or []:
+        if slug not in grid.SLUGS and (slug, options.verb) != (BENCH, "figures"):
+            give_up(f"no question {slug!r}; choose {', '.join(grid.SLUGS)}", 2)
+    options.overrides = overrides
+    try:
+        return verbs()[options.verb].run(options)
+    except (ValueError, OSError) as error:
+        give_up(" ".join(str(error).split()), 2)
+
+
+def _complete(root: Parser) -> None:
+    """Completion in a shell, for whoever has argcomplete."""
+    try:
+        import argcomplete
+    except ImportError:
+        return
+    argcomplete.autocomplete(root)
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words of the command line, and the Hydra overrides among them.
+
+    `NAME=value` becomes an option; an empty value, and 0 for a flag, become nothing, as in make.
+    """
+    words: list[str] = []
+    overrides: list[str] = []
+    verb = next((word for word in arguments if word in verbs()), "")
+    legal = verbs()[verb].options.split() if verb else [*OPTIONS, *FLAGS]
+    for argument in arguments:
+        variable = VARIABLE.fullmatch(argument)
+        if not variable:
+            (overrides if OVERRIDE.match(argument) else words).append(argument)
             continue
-        for folder in folders(slug, options.results):
-            done += 1
-            if options.what == "check":
-                print(f"\n== {folder}\n")
-            module = import_module(
-                f"experiments.{slug}.{'claims' if options.what == 'check' else 'figures'}"
-            )
-            worst = max(worst, module.main([str(folder)]))
-    if not done:
-        print(
-            f"plainres: no tables in {options.results} for {', '.join(slugs)}; make help lists what measures them",
-            file=sys.stderr,
+        name, value = variable[1].lower(), variable[2].strip()
+        if name == "args":
+            overrides += shlex.split(value)
+        elif name == "python":  # of the Makefile
+            continue
+        elif name not in legal:
+            names = ", ".join(each.upper() for each in [*legal, "args"])
+            give_up(f"unknown variable {variable[1]}; {verb or 'plainres'} takes {names}", 2)
+        elif name in FLAGS:
+            words += [f"--{name}"] if value not in ("", "0") else []
+        elif value:
+            words.append(f"--{name}={value if name in AS_TYPED else ','.join(value.split())}")
+    return words, overrides
+
+
+def sweep(options: argparse.Namespace) -> int:
+    """Trains what is not yet trained; then figures, verdicts, and the committed reference."""
+    slug = options.question
+    legal = (*grid.takes(slug), "seeds", "depths", "jobs", "force", "missing")
+    asked = {name: value for name, value in vars(options).items() if name in _SWEEP and value}
+    for name in asked:
+        if name not in legal:
+            names = ", ".join(each.upper() for each in legal)
+            give_up(f"sweep {slug} takes no {name.upper()}; it takes {names}, and overrides", 2)
+    wanted = Sweep(slug, **asked, overrides=options.overrides)
+    commands = grid.commands(wanted)
+    if options.show:
+        print("\n".join(_shown(command) for command in commands))
+        return 0
+    for command in commands:
+        if status := run(command):
+            return status
+    return _report(slug, options)
+
+
+_SWEEP = (
+    *("protocol", "seeds", "depths", "arms", "variants", "name", "surface"),
+    *("shallow", "jobs", "force", "missing"),
+)
+
+
+def _report(slug: str, options: argparse.Namespace) -> int:
+    """Figures and verdicts of what was just measured."""
+    from experiments.reporting.question import question
+    from experiments.reporting.reference import compare
+
+    results = _results_dir(options.overrides)
+    asked = question(slug)
+    name = options.name or options.protocol or "quick"
+    folders = [folder for folder in asked.folders(results) if folder.name in (name, slug)]
+    if not folders:
+        return 0
+    for folder in folders:
+        asked.write(folder)
+        print(f"\n{asked.text(folder)}\n")
+        if results != COMMITTED:
+            print("\n".join(compare(folder, COMMITTED / folder.relative_to(results))))
+        print(f"figures and tables: {folder / 'README.md'}")
+    return 0
+
+
+def _results_dir(overrides: Sequence[str]) -> Path:
+    named = [word.partition("=")[2] for word in overrides if word.startswith("results_dir=")]
+    return Path(named[-1]) if named else LOCAL
+
+
+def run(command: Command) -> int:
+    """Prints and runs one command; a signal to stop reaches it, and it is waited for."""
+    print(_shown(command), flush=True)
+    words = [sys.executable, "-m", command.module, *command.words]
+    with (
+        subprocess.Popen(words, env={**os.environ, **command.environment}) as process,
+        _passed_on(process),
+    ):
+        while True:
+            try:
+                return _status(process.wait())
+            except KeyboardInterrupt:  # the terminal sent it to the process too
+                continue
+
+
+@contextmanager
+def _passed_on(process: subprocess.Popen) -> Iterator[None]:
+    names = (signal.SIGTERM, signal.SIGHUP)
+    before = {name: signal.signal(name, lambda n, _: process.send_signal(n)) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def _status(returned: int) -> int:
+    return 128 - returned if returned < 0 else returned
+
+
+def _shown(command: Command) -> str:
+    variables = [f"{name}={value}" for name, value in command.environment.items()]
+    python = Path(sys.executable)
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    return shlex.join([*variables, str(python), "-m", command.module, *command.words])
+
+
+def check(options: argparse.Namespace) -> int:
+    """Verdicts; status 2 where a table is unusable, and with --strict 1 for a contradiction."""
+    from experiments.reporting.question import question, questions
+
+    results = LOCAL if options.local else COMMITTED
+    if not options.question:
+        return _scoreboard(list(questions().values()), results, options)
+    asked = question(options.question)
+    extra = _extra(asked, options)
+    folders = _folders(asked, results, options.name or options.protocol)
+    scores = [score for folder in folders for score in asked.scores(folder, **extra)]
+    if options.json:
+        print(json.dumps(scores, indent=1, ensure_ascii=False))
+    else:
+        texts = [
+            f"== {folder}\n\n{asked.text(folder, options.verbose, **extra)}" for folder in folders
+        ]
+        print("\n\n\n".join(texts))
+    return _strict(scores, options)
+
+
+def _extra(asked: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """The options that the question's `read` takes."""
+    names = ("depths", "seeds", "margin", "protocol")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    for name in set(given) - set(asked.options) - {"protocol"}:
+        give_up(f"check {asked.slug} takes no {name.upper()}", 2)
+    return {name: value for name, value in given.items() if name in asked.options}
+
+
+def _folders(asked: Any, results: Path, name: str | None) -> list[Path]:
+    """The folders of a question, or the one of that name.
+
+    Raises:
+        ValueError: there is none; names what is there and what measures it.
+    """
+    folders = chosen = asked.folders(results)
+    if asked.levels == 1 and name:
+        chosen = [folder for folder in folders if folder.name == name]
+    if not chosen:
+        there = ", ".join(folder.name for folder in folders) or "nothing"
+        raise ValueError(
+            f"no tables in {results / asked.slug / (name or '')}; measured: {there}; "
+            f"make sweep-{asked.slug} measures them"
         )
+    return chosen
+
+
+def _scoreboard(asked: Sequence[Any], results: Path, options: argparse.Namespace) -> int:
+    scores, unusable = [], []
+    for each in asked:
+        for folder in each.folders(results):
+            try:
+                scores += each.scores(folder)
+            except ValueError as error:
+                unusable.append(f"{folder}: {error}")
+    if options.json:
+        print(json.dumps(scores, indent=1, ensure_ascii=False))
+    elif scores:
+        heading = None
+        for score in scores:
+            place = f"{score['folder']} · {score['label']}"
+            if place != heading:
+                print(f"\n{place}" if heading else place)
+                heading = place
+            numbers = f" · {score['headline']}" if score["headline"] else ""
+            print(f"  ({score['claim']}) {score['verdict']} · {score['statement']}{numbers}")
+        counts = Counter(score["verdict"] for score in scores)
+        print(f"\n{len(scores)} claims: {', '.join(f'{n} {word}' for word, n in counts.items())}")
+    for line in unusable:
+        print(f"plainres: {line}", file=sys.stderr)
+    if unusable or not scores:
+        if not scores and not unusable:
+            raise ValueError(f"no tables in {results}; make sweep-depth measures the first")
         return 2
-    return worst
+    return _strict(scores, options)
+
+
+def _strict(scores: Sequence[dict[str, Any]], options: argparse.Namespace) -> int:
+    return int(options.strict and any(score["contradicted"] for score in scores))
+
+
+def figures(options: argparse.Namespace) -> int:
+    """Every figure and results README again."""
+    from experiments.reporting.question import question
+
+    results = LOCAL if options.local else COMMITTED
+    written = 0
+    for slug in options.question or [*grid.SLUGS, BENCH]:
+        if slug == BENCH:
+            from experiments.bench import figures as of_bench
+
+            paths = of_bench.make(results / BENCH) if (results / BENCH).exists() else []
+        else:
+            asked = question(slug)
+            paths = [path for folder in asked.folders(results) for path in asked.write(folder)]
+        written += len(paths)
+        print("\n".join(map(str, paths)), end="\n" if paths else "")
+    if not written:
+        raise ValueError(f"no tables in {results}; plainres --help lists what measures them")
+    return 0
+
+
+def publish(options: argparse.Namespace) -> int:
+    """Finished cells of this machine into the committed tables, then their figures."""
+    from plainres.run.publish import publish as move
+
+    from experiments.reporting.question import question
+
+    place = options.place or options.results or ""
+    slug, _, name = place.partition("/")
+    if slug not in grid.SLUGS or not name:
+        raise ValueError(f"{place!r} is not <question>/<folder>, as depth/quick")
+    print("\n".join(move(LOCAL, COMMITTED, place)))
+    asked = question(slug)
+    for folder in asked.folders(COMMITTED):
+        if folder == COMMITTED / slug or (COMMITTED / slug / name).is_relative_to(folder):
+            asked.write(folder)
+    return 0
+
+
+def power(options: argparse.Namespace) -> int:
+    """Simulated sweeps; leaves power.csv beside the records."""
+    from experiments.depth import simulation
+
+    results = LOCAL if options.local else COMMITTED
+    print(simulation.power(results / "depth" / (options.protocol or "quick")))
+    return 0
+
+
+def inspect(options: argparse.Namespace) -> int:
+    """A network layer by layer, or all of them into files."""
+    if options.all:
+        return _inspect_all()
+    words = [f"model={options.model or 'residual'}"]
+    words += [f"model.depth={options.depth}"] if options.depth else []
+    words += [f"picture={options.picture}"] if options.picture else []
+    return run(Command("plainres.instruments.inspect", [*words, *options.overrides]))
+
+
+def _inspect_all() -> int:
+    folder = LOCAL / "networks"
+    folder.mkdir(parents=True, exist_ok=True)
+    for model in (
+        *("lenet5", "alexnet", "vgg", "googlenet", "inception_v3", "residual", "se"),
+        *("plain_imagenet", "residual_imagenet", "se_imagenet", "lenet5 model.era=1998"),
+    ):
+        name = re.sub(r" .*=", "_", model)
+        picture = folder / f"{name}.png"
+        words = ["-m", "plainres.instruments.inspect", *f"model={model}".split()]
+        with (folder / f"{name}.txt").open("w", encoding="utf-8") as file:
+            finished = subprocess.run(
+                [sys.executable, *words, f"picture={picture}"], stdout=file, check=False
+            )
+        if finished.returncode:
+            return finished.returncode
+        print(folder / f"{name}.txt", picture)
+    return 0
+
+
+def own_images(options: argparse.Namespace) -> int:
+    """Fine-tunes on a person's own pictures, or on the example's."""
+    root, label = options.root, options.label
+    if options.example:
+        from plainres.data.example_images import write
+
+        number = write(Path(options.example))
+        print(f"{options.example}: {number} pictures")
+        root, label = root or options.example, label or "photographs"
+    if not root or not label:
+        raise ValueError(
+            "own-images needs ROOT=<folder or archive with train/<class>/ and test/<class>/> and "
+            "LABEL=<name>; EXAMPLE=<new folder> writes pictures to try it with"
+        )
+    depth, seeds = options.depth or "18", options.seeds or "0"
+    weights = options.weights or _weights_here(depth)
+    start = "from scratch (WEIGHTS=imagenet downloads weights)"
+    if weights != "null":
+        start = f"from torchvision's weights: {weights}"
+    print(start)
+    several = "," in seeds
+    words = [
+        *(["-m"] if several else []),
+        *("slug=own", "protocol=finetune", f'folder="{options.name or label}"'),
+        *("data=image_folder", f'data.root="{root}"', f'data.label="{label}"'),
+        *("model=residual_imagenet", f"model.depth={depth}", f"model.weights={weights}"),
+        *(f"seed={seeds}", "keep_weights=true"),
+        *(["force=true"] if options.force else []),
+        *([f"jobs={options.jobs}"] if options.jobs else []),
+    ]
+    return run(Command("plainres.run.train", [*words, *options.overrides]))
+
+
+def _weights_here(depth: str) -> str:
+    """`imagenet` where torchvision's weights are already on this machine, else `null`."""
+    from plainres.networks.resnet import imagenet_weights_file
+
+    try:
+        return "imagenet" if imagenet_weights_file(int(depth)).exists() else "null"
+    except (KeyError, ValueError):  # no such depth: training says so
+        return "null"
+
+
+def bench(options: argparse.Namespace) -> int:
+    """The benchmark."""
+    from experiments.bench.run import main as measure
+
+    values = {name: getattr(options, name) for name in ("parts", "rounds", "seconds")}
+    words = [word for name, value in values.items() if value for word in (f"--{name}", str(value))]
+    return measure([*words, *(["--thousand"] if options.thousand else [])])
 
 
 if __name__ == "__main__":

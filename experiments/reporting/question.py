@@ -180,7 +180,12 @@ def _score(slug: str, folder: Path, label: str, letter: str, claim: Claim) -> di
     }
 
 
+def question(slug: str) -> Question:
+    """The question of experiments/<slug>."""
+    return import_module(f"experiments.{slug}.claims").QUESTION
+
+
 def questions() -> Mapping[str, Question]:
-    """Every question of experiments/, by slug: each folder whose claims.py has a `QUESTION`."""
+    """Every question, by slug: each folder of experiments/ that has a claims.py."""
     slugs = sorted(path.parent.name for path in EXPERIMENTS.glob("*/claims.py"))
-    return {slug: import_module(f"experiments.{slug}.claims").QUESTION for slug in slugs}
+    return {slug: question(slug) for slug in slugs}

@@ -1,0 +1,3 @@
+"""One sweep over arms and depths."""
+
+TAKES = ("protocol", "arms", "name", "shallow")

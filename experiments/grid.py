@@ -1,0 +1,90 @@
+"""A sweep as commands: what `plainres sweep <question>` runs, one plain Hydra command after another.
+
+Most questions are one sweep of conf/experiment/<slug>.yaml. experiments/<slug>/grid.py says which
+options the question takes (`TAKES`), and has a `commands` function where its parts are unlike.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+DEPTHS = (110, 56, 44, 32, 20)  # deepest first, so that cells that run side by side end together
+SHALLOW = (14, 8)
+SLUGS = sorted(path.parent.name for path in Path(__file__).parent.glob("*/claims.py"))
+
+
+@dataclass(frozen=True)
+class Command:
+    """One process: `python -m <module> <words>`, with variables added to its environment."""
+
+    module: str
+    words: Sequence[str]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a person asked for; lists as written, such as `20,56`. None: the question's own.
+
+    Args:
+        variants: of the question's variants (settings, networks, remedies, scales).
+        name: of the results folder.
+        surface: Hydra overrides of plainres.instruments.landscape.
+        overrides: any Hydra overrides, passed on last.
+    """
+
+    slug: str
+    protocol: str = "quick"
+    seeds: str = "0"
+    depths: str | None = None
+    arms: str | None = None
+    variants: str | None = None
+    name: str | None = None
+    surface: str | None = None
+    shallow: bool = False
+    jobs: int | None = None
+    force: bool = False
+    missing: bool = False
+    overrides: Sequence[str] = ()
+
+    @property
+    def shared(self) -> list[str]:
+        """The overrides that every cell of the sweep gets."""
+        depths = self.depths
+        if self.shallow:
+            depths = ",".join([depths or ",".join(map(str, DEPTHS)), *map(str, SHALLOW)])
+        words = [f"seed={self.seeds}"]
+        words += [f"model.depth={depths}"] if depths else []
+        words += [f"jobs={self.jobs}"] if self.jobs else []
+        words += ["force=true"] if self.force else []
+        words += ["missing=true"] if self.missing else []
+        return [*words, *self.overrides]
+
+    def train(self, *words: str) -> Command:
+        """A sweep of this question's grid with further overrides."""
+        grid = ["-m", f"+experiment={self.slug}"]
+        return Command("plainres.run.train", [*grid, *words, *self.shared])
+
+
+def takes(slug: str) -> tuple[str, ...]:
+    """The options of a sweep that a question takes beside those that all take."""
+    return getattr(_module(slug), "TAKES", ("protocol", "arms", "name"))
+
+
+def commands(sweep: Sweep) -> list[Command]:
+    """The commands of a sweep, in their order."""
+    own = getattr(_module(sweep.slug), "commands", None)
+    if own is not None:
+        return own(sweep)
+    words = [f"protocol={sweep.protocol}"] if "protocol" in takes(sweep.slug) else []
+    words += [f"model={sweep.arms}"] if sweep.arms else []
+    words += [f"folder={sweep.name}"] if sweep.name else []
+    return [sweep.train(*words)]
+
+
+def _module(slug: str) -> Any:
+    name = f"experiments.{slug}.grid"
+    return import_module(name) if find_spec(name) else None

@@ -1,0 +1,3 @@
+"""One sweep of the question's own grid."""
+
+TAKES = ()

@@ -1,0 +1,26 @@
+"""Residual networks of 110 to 1,202 layers beside plain-56, then their memory.
+
+Each cell of memory is a process of its own, because the peak is the process's. Without the
+threshold, glibc keeps what was freed, and its gaps count.
+"""
+
+from experiments.grid import Command, Sweep
+
+TAKES = ("protocol",)
+
+MEMORY_DEPTHS = (110, 302, 602, 1202)
+ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+
+
+def commands(sweep: Sweep) -> list[Command]:
+    scale = f"thousand={sweep.protocol}"
+    trained = [sweep.train(scale)]
+    if not sweep.depths:
+        trained.append(sweep.train(scale, "model=plain", "model.depth=56"))
+    common = ["force=true"] if sweep.force else []
+    common += [word for word in sweep.overrides if word.startswith("results_dir=")]
+    for depth in MEMORY_DEPTHS:
+        for part in ("stored", "recomputed"):
+            words = ["+experiment=thousand", f"thousand={part}", f"model.depth={depth}", *common]
+            trained.append(Command("plainres.run.train", words, ENVIRONMENT))
+    return trained
