@@ -45,7 +45,7 @@ class Sweep:
     name: str | None = None
     surface: str | None = None
     shallow: bool = False
-    jobs: int | None = None
+    jobs: str | None = None
     force: bool = False
     missing: bool = False
     overrides: Sequence[str] = ()
