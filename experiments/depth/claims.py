@@ -1,26 +1,27 @@
-"""The claims of section 4.2 as predicates over records: `python -m experiments.depth.claims results/depth/quick`.
+"""Does training error rise with depth in plain networks, and fall with shortcuts? Section 4.2.
 
-Verdicts rest on running training error. With several seeds the unit is the seed: both arms of a seed share initial weights and
-batches, so differences are taken within a seed. How a verdict follows from them: experiments.judging.verdict. A diverged run counts as guessing:
-error 1 - 1 / classes.
+Verdicts rest on running training error. With several seeds the unit is the seed: both arms of a
+seed share initial weights and batches, so differences are taken within a seed.
 """
 
-import argparse
-import math
+import csv
 import statistics
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
 from experiments.judging import verdict
-from experiments.judging.inference import Criterion, page_trend
+from experiments.judging.errors import MARGIN, error_or_chance
+from experiments.judging.inference import POINTS, Criterion, page_trend
+from experiments.judging.pairs import means
 from experiments.judging.verdict import INCONCLUSIVE, Claim
-from experiments.reporting.text import columns, seeds_of
-from plainres.records.files import read_runs
+from experiments.reporting import markdown
+from experiments.reporting.question import Drawing, Question, Table
+from plainres.records.files import read_curves, read_runs
 from plainres.records.identity import cell_name
-from plainres.records.schema import DIVERGED, Record
+from plainres.records.schema import DIVERGED, CurvePoint, Record
 
 ARMS = ("plain", "residual")
 DEPTHS = (20, 32, 44, 56, 110)
@@ -30,7 +31,10 @@ MEASURES = {
     "train_error_eval": "training error in evaluation mode",
     "train_loss": "training loss",
 }
-MARGIN = 0.005  # half a point: a rise smaller than that is called no rise
+UNITS = {
+    "train_error_eval": "%, unaugmented training images",
+    "train_loss": "nats per image, running",
+}
 FLOOR = 0.001  # a tenth of a point of training error leaves no room to fall
 STATEMENTS = (
     "plain: training error rises with depth",
@@ -38,39 +42,48 @@ STATEMENTS = (
     "residual: training error falls with depth",
     "residual ≤ plain at every depth, and the gap widens with depth",
 )
+PUBLISHED = Path(__file__).with_name("published.csv")
+# Published errors are of 64,000 iterations on CIFAR-10 at 32×32
+COMPARABLE_DATA = ("CIFAR-10", "CIFAR-10 (JPEG copy)")
+COMPARABLE_PROTOCOLS = ("paper",)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """One measure of training by arm, depth and seed; `missing` names the cells that are not there.
+    """One measure of training by arm, depth and seed.
 
-    `measure` is one of MEASURES: errors are fractions, losses nats per image.
+    Args:
+        errors: (arm, depth, seed) → value; errors are fractions, losses nats per image.
+        missing: names of the cells without a record.
+        diverged: names of the cells that diverged; their errors are those of chance.
+        measure: one of MEASURES.
     """
 
     errors: dict[tuple[str, int, int], float]
     depths: tuple[int, ...]
     seeds: tuple[int, ...]
-    missing: tuple[str, ...]
-    diverged: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    diverged: tuple[str, ...] = ()
     measure: str = "train_error"
 
     @property
-    def where(self) -> str:
+    def extent(self) -> str:
         """Depths and seeds for a reader."""
-        return f"{', '.join(map(str, self.depths))} layers, seed{'s' * (len(self.seeds) != 1)} {', '.join(map(str, self.seeds))}"
+        seeds = f"seed{'s' * (len(self.seeds) != 1)} {', '.join(map(str, self.seeds))}"
+        return f"{', '.join(map(str, self.depths))} layers, {seeds}"
 
     @property
     def contrasts(self) -> tuple[tuple[int, int], ...]:
-        """The two contrasts of the design where the depths are there, else shallowest against deepest."""
-        there = tuple(pair for pair in CONTRASTS if set(pair) <= set(self.depths))
-        return there or ((self.depths[0], self.depths[-1]),)
+        """The design's two contrasts where the depths are present, else shallowest and deepest."""
+        present = tuple(pair for pair in CONTRASTS if set(pair) <= set(self.depths))
+        return present or ((self.depths[0], self.depths[-1]),)
 
     def of(self, arm: str) -> list[list[float]]:
-        """One row a seed, one column a depth."""
+        """One row per seed, one column per depth."""
         return [[self.errors[arm, depth, seed] for depth in self.depths] for seed in self.seeds]
 
     def gap(self) -> list[list[float]]:
-        """plain - residual, one row a seed, one column a depth."""
+        """plain - residual, one row per seed, one column per depth."""
         pairs = zip(self.of("plain"), self.of("residual"), strict=True)
         return [[p - r for p, r in zip(plain, residual, strict=True)] for plain, residual in pairs]
 
@@ -81,40 +94,38 @@ def grid_of(
     seeds: Sequence[int] | None = None,
     measure: str = "train_error",
 ) -> Grid:
-    """The cells the claims are about.
+    """The cells that the claims are about.
 
     Args:
-        records: any order; depths and seeds outside the grid are passed over.
-        depths: None for 20, 32, 44, 56, 110, or all that there are where fewer than two of these are.
+        records: any order; depths and seeds outside the grid are ignored.
+        depths: None for 20, 32, 44, 56, 110, or for all depths where fewer than two of these exist.
         seeds: None for every seed that any of the grid's cells has.
         measure: one of MEASURES.
     """
     if not depths:
-        there_are = sorted({row.depth for row in records if row.arm in ARMS})
-        depths = DEPTHS if len(set(there_are) & set(DEPTHS)) > 1 or not there_are else there_are
+        present = sorted({row.depth for row in records if row.arm in ARMS})
+        depths = DEPTHS if len(set(present) & set(DEPTHS)) > 1 or not present else present
     depths = tuple(sorted(depths))
-    chosen = {
-        (row.arm, row.depth, row.seed): row
-        for row in records
-        if row.arm in ARMS and row.depth in depths
-    }
-    seeds = tuple(sorted(seeds if seeds is not None else {seed for _, _, seed in chosen}))
-    wanted = [(arm, depth, seed) for arm in ARMS for depth in depths for seed in seeds]
-    there = {key: chosen[key] for key in wanted if key in chosen}
+    rows = {(r.arm, r.depth, r.seed): r for r in records if r.arm in ARMS and r.depth in depths}
+    seeds = tuple(sorted({seed for _, _, seed in rows} if seeds is None else seeds))
+    cells = [(arm, depth, seed) for arm in ARMS for depth in depths for seed in seeds]
     return Grid(
-        errors={key: counted(row, measure) for key, row in there.items()},
+        errors={cell: error_or_chance(rows[cell], measure) for cell in cells if cell in rows},
         depths=depths,
         seeds=seeds,
-        missing=tuple(cell_name(*key) for key in wanted if key not in chosen),
-        diverged=tuple(row.cell for row in there.values() if row.status == DIVERGED),
+        missing=tuple(cell_name(*cell) for cell in cells if cell not in rows),
+        diverged=tuple(
+            cell_name(*cell) for cell in cells if cell in rows and rows[cell].status == DIVERGED
+        ),
         measure=measure,
     )
 
 
 def complete_part(records: Sequence[Record], grid: Grid) -> Grid:
-    """The largest part of the grid, some depths of some seeds, without a missing cell; the grid itself where no two depths are complete.
+    """The largest part of the grid, some depths of some seeds, without a missing cell.
 
-    Of two parts with as many cells it is the one of more seeds.
+    Of two parts with as many cells it is the one of more seeds. The grid itself where no two
+    depths are complete.
     """
     best = grid
     cells = 0
@@ -131,52 +142,49 @@ def complete_part(records: Sequence[Record], grid: Grid) -> Grid:
     return best
 
 
-def counted(record: Record, measure: str = "train_error") -> float:
-    """The record's value of a measure, or that of guessing for a diverged run."""
-    value: float | None = getattr(record, measure)
-    if value is not None:
-        return value
-    return math.log(record.num_classes) if measure == "train_loss" else 1 - 1 / record.num_classes
-
-
 def check(grid: Grid, margin: float = MARGIN) -> list[Claim]:
     """The four claims with their verdicts, in the order (a) to (d).
 
     Args:
-        margin: a difference of less than that is none, for "does not rise" and "residual ≤ plain"; in the unit of the grid's measure.
+        margin: a smaller difference is none, for "does not rise" and "residual ≤ plain"; in the
+            unit of the grid's measure.
     """
-    if grid.missing or not grid.seeds or len(grid.depths) < 2:
-        return [Claim(statement, INCONCLUSIVE, _lacking(grid)) for statement in STATEMENTS]
+    if missing := _what_is_missing(grid):
+        return [Claim(statement, INCONCLUSIVE, missing) for statement in STATEMENTS]
     plain, residual, gap = grid.of("plain"), grid.of("residual"), grid.gap()
-    no_worse = tuple(
-        Criterion(f"plain - residual at {depth}", tuple(row[place] for row in gap), bound=-margin)
+    rises = _changes(grid, plain)
+    does_not_rise = _changes(grid, residual, margin, above=False)
+    falls = _changes(grid, residual, above=False)
+    no_worse = [
+        Criterion(
+            f"plain - residual at {depth}",
+            tuple(row[place] for row in gap),
+            bound=-margin,
+            unit=_unit(grid),
+        )
         for place, depth in enumerate(grid.depths)
-    )
+    ]
+    widens = _changes(grid, gap, prefix="gap ")
+    falling = page_trend(residual, falling=True)
     claims = [
-        _judged(grid, STATEMENTS[0], _changes(grid, plain), page_trend(plain)),
-        _judged(grid, STATEMENTS[1], _changes(grid, residual, margin, above=False)),
-        _judged(
-            grid,
-            STATEMENTS[2],
-            _changes(grid, residual, above=False),
-            page_trend(residual, falling=True),
-        ),
-        _judged(grid, STATEMENTS[3], (*no_worse, *_changes(grid, gap, of="gap ")), page_trend(gap)),
+        verdict.judge(STATEMENTS[0], rises, means(rises), page_trend(plain)),
+        verdict.judge(STATEMENTS[1], does_not_rise, means(does_not_rise)),
+        verdict.judge(STATEMENTS[2], falls, means(falls), falling),
+        verdict.judge(STATEMENTS[3], [*no_worse, *widens], means(widens), page_trend(gap)),
     ]
     highest = max(max(row) for row in residual)
     if grid.measure != "train_loss" and highest <= FLOOR:
-        claims[2] = Claim(
-            STATEMENTS[2],
-            INCONCLUSIVE,
-            f"lies on the floor: at most {highest:.2%} training error at every depth leaves no room to fall",
-        )
+        summary = f"on the floor: at most {highest:.2%} error at every depth leaves no room to fall"
+        claims[2] = Claim(STATEMENTS[2], INCONCLUSIVE, summary)
     return verdict.corrected(claims)
 
 
-def _lacking(grid: Grid) -> str:
+def _what_is_missing(grid: Grid) -> str:
     if grid.missing:
         return f"missing cells: {', '.join(grid.missing)}"
-    return "one depth: a change needs two" if grid.seeds else "no cells"
+    if not grid.seeds:
+        return "no cells"
+    return "" if len(grid.depths) > 1 else "one depth: a change needs two"
 
 
 def _changes(
@@ -184,175 +192,211 @@ def _changes(
     rows: Sequence[Sequence[float]],
     bound: float = 0.0,
     above: bool = True,
-    of: str = "",
-) -> tuple[Criterion, ...]:
-    """One criterion a contrast: how much `rows` (one a seed, one column a depth) change from the shallower to the deeper network."""
+    prefix: str = "",
+) -> list[Criterion]:
+    """One criterion per contrast: the change from the shallower to the deeper network.
+
+    Args:
+        rows: one row per seed, one column per depth.
+    """
     criteria = []
     for shallower, deeper in grid.contrasts:
         first, last = grid.depths.index(shallower), grid.depths.index(deeper)
-        criteria.append(
-            Criterion(
-                f"{of}{shallower} → {deeper}",
-                tuple(row[last] - row[first] for row in rows),
-                bound,
-                above,
-            )
-        )
-    return tuple(criteria)
+        values = tuple(row[last] - row[first] for row in rows)
+        name = f"{prefix}{shallower} → {deeper}"
+        criteria.append(Criterion(name, values, bound, above, _unit(grid)))
+    return criteria
 
 
-def _judged(
-    grid: Grid, statement: str, criteria: tuple[Criterion, ...], trend: float | None = None
-) -> Claim:
-    changes = ", ".join(
-        _change_text(criterion, grid) for criterion in criteria if "→" in criterion.name
-    )
-    return verdict.judge(statement, criteria, changes, trend)
-
-
-def _change_text(criterion: Criterion, grid: Grid) -> str:
-    return f"{criterion.name}: {_amount(criterion.mean, grid.measure)}"
-
-
-def _amount(value: float, measure: str) -> str:
-    return f"{value:+.3f} nats" if measure == "train_loss" else verdict.points(value)
-
-
-def table(grid: Grid) -> list[list[str]]:
-    """Mean by arm and depth, ± standard deviation over seeds, errors in per cent; first row and column are headings."""
-    scale, digits = (1, 3) if grid.measure == "train_loss" else (100, 2)
-    rows = [["", *map(str, grid.depths)]]
-    for arm in ARMS:
-        cells = []
-        for depth in grid.depths:
-            values = [
-                scale * grid.errors[arm, depth, seed]
-                for seed in grid.seeds
-                if (arm, depth, seed) in grid.errors
-            ]
-            spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.fmean(values):.{digits}f}{spread}" if values else "–")
-        rows.append([arm, *cells])
-    return rows
-
-
-def heading(records: Sequence[Record], grid: Grid) -> str:
-    """What the numbers are numbers of: data, protocol, seeds, definition of the error."""
-    labels = ", ".join(sorted({row.data_label for row in records}))
-    protocols = ", ".join(sorted({row.protocol for row in records}))
-    windows = "/".join(str(window) for window in sorted({row.error_window for row in records}))
-    judged = [row for row in records if (row.arm, row.depth, row.seed) in grid.errors]
-    seeds = seeds_of(judged) if judged else "no seed"
-    return f"{labels}, protocol {protocols}, {seeds}; running training error in %, last {windows} iterations"
+def _unit(grid: Grid) -> str:
+    return "nats" if grid.measure == "train_loss" else POINTS
 
 
 def disagreements(records: Sequence[Record], grid: Grid, margin: float = MARGIN) -> list[str]:
-    """One line for each claim that another measure of training judges otherwise than running error does."""
+    """One line per claim on which another measure of training gives another verdict."""
     lines = []
-    judged = check(grid, margin)
-    for measure, name in list(MEASURES.items())[1:]:
-        for claim, other in zip(
-            judged, check(grid_of(records, grid.depths, grid.seeds, measure), margin), strict=True
-        ):
+    claims = check(grid, margin)
+    for measure in UNITS:
+        others = check(grid_of(records, grid.depths, grid.seeds, measure), margin)
+        for claim, other in zip(claims, others, strict=True):
             if claim.verdict != other.verdict:
+                p = "" if other.p is None else f"; {verdict.p_text(other.p)}{other.reason}"
                 lines.append(
-                    f"{claim.statement}: {other.verdict} by {name} ({other.seen}), {claim.verdict} by running error"
+                    f"{claim.statement}: {other.words} by {MEASURES[measure]} ({other.summary}{p}), "
+                    f"{claim.words} by running training error"
                 )
     return lines
 
 
-def report(
-    records: Sequence[Record],
-    grid: Grid,
-    claims: Sequence[Claim],
-    margin: float = MARGIN,
-    verbose: bool = False,
-) -> str:
-    """The text that `make check-depth` prints; with `verbose` also what the verdicts rest on.
+@dataclass(frozen=True)
+class Sweep:
+    """The tables of one results folder, and which of its cells are judged.
 
     Args:
-        grid: everything that was asked for.
-        claims: those on its complete part.
+        grid: every cell that was asked for.
+        margin: a difference, a fraction, that counts as none.
     """
-    lines = [heading(records, grid), "", *columns(table(grid)), ""]
-    part = complete_part(records, grid)
-    if grid.diverged:
-        lines += [f"diverged, counted as guessing: {', '.join(grid.diverged)}", ""]
-    if grid.missing and not part.missing:
-        lines += [f"{_lacking(grid)}; judged where none is: {part.where}", ""]
-    lines += verdict.lines(claims)
-    if not verbose or part.missing:
-        return "\n".join(lines)
-    lines += ["", *columns(verdict.details(claims)), ""]
-    lines += [
-        f"margin {100 * margin:g} points ({margin:g} nats); p: Student's one-sided t over seeds"
-    ]
-    for measure, name in list(MEASURES.items())[1:]:
-        lines += ["", f"{name}, {'nats per image' if measure == 'train_loss' else '%'}"]
-        lines += columns(table(grid_of(records, grid.depths, grid.seeds, measure)))
-    lines += [
-        "",
-        *(
-            disagreements(records, part, margin)
-            or ["all measures of training agree on all verdicts"]
-        ),
-    ]
-    return "\n".join(lines)
+
+    folder: Path
+    records: list[Record]
+    grid: Grid
+    margin: float = MARGIN
+
+    @property
+    def judged(self) -> Grid:
+        """The largest part of the grid without a missing cell."""
+        return complete_part(self.records, self.grid)
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.replace(" ", "").split(",") if part)
+def read(
+    folder: Path,
+    depths: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+    margin: float = MARGIN,
+) -> list[Sweep]:
+    """The sweep of one results folder.
 
+    Args:
+        depths, seeds: of the grid; as in `grid_of`.
+        margin: a difference, a fraction, that counts as none.
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the report; 0 when nothing is contradicted, 1 when a claim is not reproduced, 2 when there is nothing to judge."""
-    parser = argparse.ArgumentParser(
-        description="Verdicts on the depth experiment from committed records."
-    )
-    parser.add_argument("folder", type=Path, help="results/depth/<protocol>")
-    parser.add_argument(
-        "--depths",
-        type=_numbers,
-        default=None,
-        help="depths of the grid, as 20,56 (default: 20,32,44,56,110)",
-    )
-    parser.add_argument(
-        "--seeds",
-        type=_numbers,
-        default=None,
-        help="seeds of the grid, as 0,1,2 (default: those in the table)",
-    )
-    parser.add_argument(
-        "--margin",
-        type=float,
-        default=100 * MARGIN,
-        help="points that count as no difference (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--verbose",
-        action="store_true",
-        help="also intervals, p values, and other measures of training",
-    )
-    options = parser.parse_args(arguments)
-    try:
-        records = read_runs(options.folder)
-    except ValueError as error:
-        print(f"plainres: {error}", file=sys.stderr)
-        return 2
+    Raises:
+        ValueError: there are no records, or a table is damaged.
+    """
+    records = read_runs(folder)
     if not records:
-        print(
-            f"plainres: no records in {options.folder}; make sweep-depth PROTOCOL={options.folder.name} measures them",
-            file=sys.stderr,
-        )
-        return 2
-    grid, margin = (
-        grid_of(records, options.depths or None, options.seeds or None),
-        options.margin / 100,
+        target = f"make sweep-depth PROTOCOL={folder.name}"
+        raise ValueError(f"no records in {folder}; {target} measures them")
+    return [Sweep(folder, records, grid_of(records, depths or None, seeds or None), margin)]
+
+
+def label_of(sweep: Sweep) -> str:
+    """Data label, protocol and number of seeds of the cells of the grid."""
+    cells = sweep.grid.errors
+    judged = [row for row in sweep.records if (row.arm, row.depth, row.seed) in cells]
+    return markdown.label_of(judged or sweep.records)
+
+
+def table(grid: Grid) -> list[list[str]]:
+    """Mean ± standard deviation over seeds by arm and depth; errors in per cent."""
+    scale, digits = (1, 3) if grid.measure == "train_loss" else (100, 2)
+    rows = [["", *map(str, grid.depths)]]
+    for arm in ARMS:
+        row = [arm]
+        for depth in grid.depths:
+            cells = [(arm, depth, seed) for seed in grid.seeds]
+            values = [scale * grid.errors[cell] for cell in cells if cell in grid.errors]
+            spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+            row.append(f"{statistics.fmean(values):.{digits}f}{spread}" if values else "–")
+        rows.append(row)
+    return rows
+
+
+def tables(sweep: Sweep) -> list[Table]:
+    """Running training error; then, for the README and --verbose, all else."""
+    from experiments.depth.simulation import power_table, read_power  # it imports the claims
+
+    grid, judged, records = sweep.grid, sweep.judged, sweep.records
+    windows = "/".join(map(str, sorted({row.error_window for row in records})))
+    notes = []
+    if grid.diverged:
+        notes.append(f"Diverged, counted as chance: {', '.join(grid.diverged)}.")
+    if grid.missing and not judged.missing:
+        missing = f"Missing cells: {', '.join(grid.missing)}."
+        notes.append(f"{missing} The verdicts are on the complete part: {judged.extent}.")
+    shown = [Table(f"Running training error in %, last {windows} iterations", table(grid), notes)]
+    for measure, unit in UNITS.items():
+        rows = table(grid_of(records, grid.depths, grid.seeds, measure))
+        title = f"{MEASURES[measure].capitalize()} ({unit})"
+        notes = []
+        if measure == list(UNITS)[-1] and not judged.missing:
+            notes = disagreements(records, judged, sweep.margin)
+            notes = notes or ["All measures of training agree on every verdict."]
+            margin = f"{100 * sweep.margin:g} points ({sweep.margin:g} nats)"
+            notes.append(f"A difference below {margin} counts as none.")
+        shown.append(Table(title, rows, notes, terminal=False))
+    if power := read_power(sweep.folder):
+        title = f"How often a verdict is given, in {power[0].simulations:,} simulated sweeps each"
+        note = "`reproduced` in front, `not reproduced` in brackets. `make power` simulates."
+        shown.append(Table(title, power_table(power), [note], terminal=False))
+    note = (
+        "Errors in %. Evaluation mode: on unaugmented training images. Test error: of the final "
+        "weights; it selects nothing."
     )
-    claims = check(complete_part(records, grid), margin)
-    print(report(records, grid, claims, margin, options.verbose))
-    return verdict.status(claims)
+    return [*shown, Table("Every cell", _cells(records), [note], terminal=False)]
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _cells(records: Sequence[Record]) -> list[list[str]]:
+    measures = ["training error", "evaluation mode", "training loss", "test error"]
+    machine = ["parameters", "iterations", "precision", "minutes", "MiB"]
+    rows = [["arm", "depth", "seed", "status", *measures, *machine]]
+    for row in records:
+        errors = [
+            "–" if error is None else f"{100 * error:.2f}"
+            for error in (row.train_error, row.train_error_eval, row.test_error)
+        ]
+        errors.insert(2, "–" if row.train_loss is None else f"{row.train_loss:.3f}")
+        size = [f"{row.num_parameters:,}", f"{row.iterations:,}", row.precision]
+        cost = [f"{row.seconds / 60:.1f}", f"{row.peak_memory_mib:.0f}"]
+        rows.append([row.arm, str(row.depth), str(row.seed), row.status, *errors, *size, *cost])
+    return rows
+
+
+def published_for(records: Sequence[Record]) -> list[dict[str, str]]:
+    """The rows of published.csv where the records are comparable with them, else none."""
+    for row in records:
+        if row.protocol not in COMPARABLE_PROTOCOLS or row.data_label not in COMPARABLE_DATA:
+            return []
+    with PUBLISHED.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def drawings(sweep: Sweep) -> list[Drawing]:
+    """Error against depth, and against iteration as the paper's Figure 6."""
+    from experiments.depth.figures import curves_figure, depth_figure
+
+    records = sweep.records
+    by_depth = partial(depth_figure, records, published_for(records))
+    by_iteration: list[CurvePoint] = read_curves(sweep.folder)
+    return [
+        Drawing("error_by_depth", "error against depth", by_depth),
+        Drawing("curves", "error against iteration", partial(curves_figure, records, by_iteration)),
+    ]
+
+
+def notes(sweep: Sweep) -> list[str]:
+    """What the verdicts rest on."""
+    sentences = [
+        "The verdicts rest on running training error: training mode, augmented batches. Differences "
+        "are taken within seeds."
+    ]
+    if len(sweep.judged.seeds) > 1:
+        sentences.append(
+            "Each criterion is a one-sided Student's t test over seeds. All criteria of a claim "
+            "must hold. Holm's correction is over the four claims."
+        )
+    if published_for(sweep.records):
+        sentences.append("Published errors in the first figure are of the original CIFAR-10.")
+    return sentences
+
+
+def summary(records: Sequence[Record]) -> str:
+    """Mean training error by arm and depth, and the verdicts, as the main README shows them."""
+    grid = grid_of(records)
+    judged = complete_part(records, grid)
+    extent = f" ({judged.extent})" if grid.missing and not judged.missing else ""
+    verdicts = [f"- {claim.statement}: **{claim.words}**{extent}" for claim in check(judged)]
+    return "\n".join([*markdown.markdown(table(grid)), "", *verdicts])
+
+
+QUESTION = Question(
+    slug="depth",
+    title="Depth: does training error rise with depth, and do shortcuts cure it?",
+    read=read,
+    label=label_of,
+    records=lambda sweep: sweep.records,
+    claims=lambda sweep: check(sweep.judged, sweep.margin),
+    tables=tables,
+    drawings=drawings,
+    notes=notes,
+)

@@ -1,18 +1,20 @@
-"""Do degradation and its cure hang on our choices? `python -m experiments.robustness.claims results/robustness`.
+"""Does the finding depend on our choices?
 
-Each folder below results/robustness is the baseline with one choice changed; its config.json says which. Judged on running training
-error, means over seeds; with one seed these are directions.
+Each folder below results/robustness is the baseline with one choice changed; its config.json says
+which. Judged on running training error, means over seeds. The settings are counted, not tested.
 """
 
 import statistics
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from experiments.depth.claims import MARGIN, counted
+from experiments.judging.errors import MARGIN, error_or_chance
 from experiments.judging.pairs import read_folders, require_same_images
-from experiments.reporting.text import columns, tell
+from experiments.reporting.markdown import label_with
+from experiments.reporting.question import Drawing, Question, Table
 from plainres.records.files import CONFIG_FILE, read_json
 from plainres.records.identity import config_differences
 from plainres.records.schema import Record
@@ -20,182 +22,180 @@ from plainres.records.schema import Record
 BASELINE = "baseline"
 SHALLOW, DEEP = 20, 56
 NOT_A_CHOICE = ("protocol.name",)
+# What a choice brings with it
 FOLLOWS = {
-    "protocol.batch_size": ("protocol.iterations", "protocol.schedule.warmup_iterations")
-}  # what a choice brings with it
+    "protocol.batch_size": ("protocol.iterations", "protocol.schedule.warmup_iterations"),
+}
 
 
 @dataclass(frozen=True)
-class Row:
-    """One setting: running training errors as fractions by (arm, depth), None where the cell is missing.
+class Setting:
+    """One setting of the experiment.
 
     Args:
-        name: of the setting.
         change: what differs from the baseline.
-        cured_by: the arm with shortcuts.
+        errors: (arm, depth) → running training error as a fraction, mean over seeds.
+        shortcut_arm: the arm with shortcuts.
     """
 
     name: str
     change: str
     errors: dict[tuple[str, int], float]
-    cured_by: str = "residual"
+    shortcut_arm: str = "residual"
+
+    @property
+    def cells(self) -> list[tuple[str, int]]:
+        """Arm and depth of the four networks that are compared."""
+        return [(arm, depth) for arm in ("plain", self.shortcut_arm) for depth in (SHALLOW, DEEP)]
 
     @property
     def missing(self) -> list[str]:
-        """Cells that are not there, by arm and depth."""
-        wanted = [(arm, depth) for arm in ("plain", self.cured_by) for depth in (SHALLOW, DEEP)]
-        return [f"{arm}-{depth}" for arm, depth in wanted if (arm, depth) not in self.errors]
+        """Networks without a record."""
+        return [f"{arm}-{depth}" for arm, depth in self.cells if (arm, depth) not in self.errors]
 
     def rise(self, arm: str) -> float | None:
-        """Error of the deep network minus that of the shallow one, as a fraction; None where one is missing."""
+        """Error of the deep network minus that of the shallow one; None where one is missing."""
         if (arm, SHALLOW) not in self.errors or (arm, DEEP) not in self.errors:
             return None
         return self.errors[arm, DEEP] - self.errors[arm, SHALLOW]
 
     @property
     def degrades(self) -> bool | None:
-        """The plain network's error rises by more than half a point; None where cells are missing."""
+        """The plain network's error rises by more than the margin."""
         rise = self.rise("plain")
         return None if rise is None else rise > MARGIN
 
     @property
     def smaller(self) -> bool | None:
         """With shortcuts the error rises by less, and the deep network's is lower."""
-        plain, cured = self.rise("plain"), self.rise(self.cured_by)
-        if plain is None or cured is None:
+        plain, residual = self.rise("plain"), self.rise(self.shortcut_arm)
+        if plain is None or residual is None:
             return None
-        return cured < plain and self.errors[self.cured_by, DEEP] < self.errors["plain", DEEP]
+        lower = self.errors[self.shortcut_arm, DEEP] < self.errors["plain", DEEP]
+        return residual < plain and lower
 
     @property
     def gone(self) -> bool | None:
-        """With shortcuts the error does not rise by more than half a point."""
-        rise = self.rise(self.cured_by)
+        """With shortcuts the error does not rise by more than the margin."""
+        rise = self.rise(self.shortcut_arm)
         return None if rise is None else rise <= MARGIN
 
 
-def read_rows(folder: Path) -> tuple[list[Row], list[Record]]:
-    """One row a setting, the baseline first, and all records.
+@dataclass(frozen=True)
+class Settings:
+    """All settings, the baseline first, and the records of each folder."""
+
+    settings: list[Setting]
+    records_by_folder: Mapping[str, Sequence[Record]]
+
+    @property
+    def records(self) -> list[Record]:
+        """The records of all folders."""
+        return [record for records in self.records_by_folder.values() for record in records]
+
+
+def read(folder: Path) -> list[Settings]:
+    """The settings below `folder`.
 
     Raises:
-        ValueError: there is no baseline, a table is damaged, or settings were measured on different images.
+        ValueError: there is no baseline, a table is damaged, or settings were measured on different
+            images.
     """
-    found = read_folders(folder, "sweep-robustness")
-    if BASELINE not in found:
+    records = read_folders(folder, "sweep-robustness")
+    if BASELINE not in records:
         raise ValueError(f"no records in {folder / BASELINE}; make sweep-robustness measures them")
-    require_same_images(found)
-    baseline = read_json(folder / BASELINE / CONFIG_FILE) or {}
-    rows = [Row(BASELINE, "–", _errors(found[BASELINE]))]
-    if any(record.arm == "projection" for record in found[BASELINE]):
-        rows.append(
-            Row(
-                "projection",
-                "shortcut: zero_pad → projection",
-                _errors(found[BASELINE]),
-                cured_by="projection",
-            )
-        )
-    for name, records in found.items():
+    require_same_images(records)
+    configs = {name: read_json(folder / name / CONFIG_FILE) or {} for name in records}
+    errors = {name: _mean_errors(rows) for name, rows in records.items()}
+    settings = [Setting(BASELINE, "–", errors[BASELINE])]
+    if any(record.arm == "projection" for record in records[BASELINE]):
+        change = "shortcut: zero_pad → projection"
+        settings.append(Setting("projection", change, errors[BASELINE], "projection"))
+    for name in records:
         if name != BASELINE:
-            rows.append(
-                Row(
-                    name,
-                    _change(baseline, read_json(folder / name / CONFIG_FILE) or {}),
-                    _errors(records),
-                )
-            )
-    return rows, [record for records in found.values() for record in records]
+            change = change_of(configs[BASELINE], configs[name])
+            settings.append(Setting(name, change, errors[name]))
+    return [Settings(settings, records)]
 
 
-def _errors(records: Sequence[Record]) -> dict[tuple[str, int], float]:
-    cells = dict.fromkeys((record.arm, record.depth) for record in records)
-    return {
-        cell: statistics.fmean(
-            counted(record) for record in records if (record.arm, record.depth) == cell
-        )
-        for cell in cells
+def _mean_errors(records: Sequence[Record]) -> dict[tuple[str, int], float]:
+    errors: dict[tuple[str, int], list[float]] = {}
+    for record in records:
+        errors.setdefault((record.arm, record.depth), []).append(error_or_chance(record))
+    return {cell: statistics.fmean(values) for cell, values in errors.items()}
+
+
+def change_of(baseline: dict[str, Any], setting: dict[str, Any]) -> str:
+    """The choice in which a configuration differs from the baseline's, as `name: old → new`."""
+    lines = {line.split(":")[0]: line for line in config_differences(baseline, setting)}
+    ignored = [*NOT_A_CHOICE, *(name for key in FOLLOWS if key in lines for name in FOLLOWS[key])]
+    return "; ".join(line for name, line in lines.items() if name not in ignored) or "nothing"
+
+
+def label_of(part: Settings) -> str:
+    """Data label, what a setting is a change of, and number of seeds."""
+    iterations = max(record.iterations for record in part.records_by_folder[BASELINE])
+    return label_with(part.records, f"cpu protocol, {iterations:,} iterations")
+
+
+def counts(settings: Sequence[Setting]) -> list[str]:
+    """In how many settings each part of the finding holds, and where it does not."""
+    margin = f"{100 * MARGIN:g} points"
+    parts = {
+        "degrades": f"plain-{DEEP} lies more than {margin} above plain-{SHALLOW}",
+        "smaller": "with shortcuts the rise is smaller, and the deep network better",
+        "gone": f"with shortcuts there is no rise of more than {margin}",
     }
-
-
-def _change(baseline: dict, setting: dict) -> str:
-    differences = {line.split(":")[0]: line for line in config_differences(baseline, setting)}
-    followers = [
-        name for chosen, brought in FOLLOWS.items() if chosen in differences for name in brought
-    ]
-    return (
-        "; ".join(
-            line for name, line in differences.items() if name not in (*NOT_A_CHOICE, *followers)
-        )
-        or "nothing"
-    )
-
-
-def summary(rows: Sequence[Row]) -> str:
-    """In how many settings each part of the finding is seen, and where not."""
     sentences = []
-    for text, name in (
-        (f"plain-{DEEP} lies more than {100 * MARGIN:g} points above plain-{SHALLOW}", "degrades"),
-        ("with shortcuts the rise is smaller and the deep network better", "smaller"),
-        (f"with shortcuts there is no rise of more than {100 * MARGIN:g} points", "gone"),
-    ):
-        judged = {row.name: getattr(row, name) for row in rows if getattr(row, name) is not None}
-        without = [setting for setting, seen in judged.items() if not seen]
-        line = f"{text}: in {len(judged) - len(without)} of {len(judged)} settings"
-        sentences.append(f"{line}, not in {', '.join(without)}" if without else line)
-    if missing := [f"{row.name}/{cell}" for row in rows for cell in row.missing]:
-        sentences.append(f"missing cells: {', '.join(missing)}")
-    return "\n".join(f"- {sentence}" for sentence in sentences)
+    for name, text in parts.items():
+        holds = {setting.name: getattr(setting, name) for setting in settings}
+        judged = [setting for setting, value in holds.items() if value is not None]
+        without = [setting for setting in judged if not holds[setting]]
+        exceptions = f", not in {', '.join(without)}" if without else ""
+        count = f"in {len(judged) - len(without)} of {len(judged)} settings"
+        sentences.append(f"*{name}*: {text}: {count}{exceptions}.")
+    if missing := [f"{setting.name}/{cell}" for setting in settings for cell in setting.missing]:
+        sentences.append(f"Missing cells: {', '.join(missing)}.")
+    return sentences
 
 
-def table(rows: Sequence[Row]) -> list[list[str]]:
-    """One line a setting, errors in per cent, rises in points; under a row of headings."""
-    lines = [
-        [
-            "setting",
-            "change",
-            "plain 20",
-            "plain 56",
-            "residual 20",
-            "residual 56",
-            "degrades",
-            "smaller",
-            "gone",
-        ]
-    ]
-    for row in rows:
-        errors = [
-            row.errors.get((arm, depth))
-            for arm in ("plain", row.cured_by)
-            for depth in (SHALLOW, DEEP)
-        ]
-        seen = [
-            {True: "yes", False: "no", None: "–"}[value]
-            for value in (row.degrades, row.smaller, row.gone)
-        ]
-        lines.append(
-            [
-                row.name,
-                row.change,
-                *("–" if error is None else f"{100 * error:.2f}" for error in errors),
-                *seen,
-            ]
-        )
-    return lines
+def table(settings: Sequence[Setting]) -> Table:
+    """One line per setting, errors in per cent."""
+    heads = ["setting", "change", "plain 20", "plain 56", "residual 20", "residual 56"]
+    rows = [[*heads, "degrades", "smaller", "gone"]]
+    words = {True: "yes", False: "no", None: "–"}
+    for each in settings:
+        errors = [each.errors.get(cell) for cell in each.cells]
+        cells = ["–" if error is None else f"{100 * error:.2f}" for error in errors]
+        judged = [words[value] for value in (each.degrades, each.smaller, each.gone)]
+        rows.append([each.name, each.change, *cells, *judged])
+    return Table("Running training error in %", rows, counts(settings))
 
 
-def _report(folder: Path) -> tuple[list[str], int]:
-    rows, _ = read_rows(folder)
-    return [*columns(table(rows), left=True), "", summary(rows)], 0
+def notes(part: Settings) -> list[str]:
+    """What the row `projection` is."""
+    if any(setting.name == "projection" for setting in part.settings):
+        return ["In the row `projection` the residual networks have option B."]
+    return []
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints table and summary; 2 and one line where there is nothing to judge."""
-    return tell(
-        _report,
-        "Whether degradation and its cure hang on one choice.",
-        "results/robustness",
-        arguments,
-    )
+def drawings(part: Settings) -> list[Drawing]:
+    """The rises of all settings."""
+    from experiments.robustness.figures import rises_figure
+
+    alt = f"error of {SHALLOW} and {DEEP} layers by setting"
+    return [Drawing("rises", alt, partial(rises_figure, part))]
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+QUESTION = Question(
+    slug="robustness",
+    title="Robustness: does the finding depend on our choices?",
+    read=read,
+    label=label_of,
+    records=lambda part: part.records,
+    tables=lambda part: [table(part.settings)],
+    drawings=drawings,
+    notes=notes,
+    where=f"{BASELINE}/runs.csv",
+    levels=2,
+)
