@@ -98,7 +98,7 @@ def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]])
         depth_axis(axis, sorted(ticks))
     logarithmic_percent(axes[0], lowest)
     if published:
-        handles = {}
+        handles: dict[Any, Any] = {}
         for axis in axes:
             lines, labels = axis.get_legend_handles_labels()
             handles |= dict(zip(labels, lines, strict=True))

@@ -108,8 +108,8 @@ def simulated_rates(grid: Grid, simulations: int) -> list[Rate]:
         for seeds in SEEDS:
             counters = simulate(truth, seeds, simulations, generator)
             for letter, counter in zip("abcd", counters, strict=True):
-                shares = [counter[verdict] / simulations for verdict in VERDICTS]
-                rows.append(Rate(scenario, seeds, letter, *shares, simulations))
+                yes, no, unclear = (counter[verdict] / simulations for verdict in VERDICTS)
+                rows.append(Rate(scenario, seeds, letter, yes, no, unclear, simulations))
     return rows
 
 

@@ -143,7 +143,7 @@ def counts(settings: Sequence[Setting]) -> list[str]:
     margin = f"{100 * MARGIN:g} points"
     parts = {
         "degrades": f"plain-{DEEP} lies more than {margin} above plain-{SHALLOW}",
-        "smaller": "with shortcuts the rise is smaller, and the deep network better",
+        "smaller": "with shortcuts the rise is smaller and the deep network better",
         "gone": f"with shortcuts there is no rise of more than {margin}",
     }
     sentences = []
@@ -153,7 +153,7 @@ def counts(settings: Sequence[Setting]) -> list[str]:
         without = [setting for setting in judged if not holds[setting]]
         exceptions = f", not in {', '.join(without)}" if without else ""
         count = f"in {len(judged) - len(without)} of {len(judged)} settings"
-        sentences.append(f"*{name}*: {text}: {count}{exceptions}.")
+        sentences.append(f"{name.capitalize()}: {text} {count}{exceptions}.")
     if missing := [f"{setting.name}/{cell}" for setting in settings for cell in setting.missing]:
         sentences.append(f"Missing cells: {', '.join(missing)}.")
     return sentences
