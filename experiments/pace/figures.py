@@ -11,7 +11,17 @@ from matplotlib.lines import Line2D
 from experiments.pace.claims import TARGETS, Pace, label_of
 
 # Okabe and Ito's palette
-COLOURS = "#0072B2 #D55E00 #009E73 #E69F00 #56B4E9 #CC79A7 #000000 #999999 #F0E442".split()
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#E69F00",
+    "#56B4E9",
+    "#CC79A7",
+    "#000000",
+    "#999999",
+    "#F0E442",
+)
 STROKES = ("-", "--", ":", "-.")
 
 
