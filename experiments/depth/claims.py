@@ -248,26 +248,32 @@ class Sweep:
         return complete_part(self.records, self.grid)
 
 
-def read(
-    folder: Path,
-    depths: Sequence[int] | None = None,
-    seeds: Sequence[int] | None = None,
-    margin: float = MARGIN,
-) -> list[Sweep]:
-    """The sweep of one results folder.
+def read(folder: Path, depths: str = "", seeds: str = "", margin: str = "") -> list[Sweep]:
+    """The sweep of one results folder. The options are as typed.
 
     Args:
-        depths, seeds: of the grid; as in `grid_of`.
-        margin: a difference, a fraction, that counts as none.
+        depths, seeds: of the grid, as 20,56; "" as in `grid_of`.
+        margin: percentage points that count as no difference; "" for MARGIN.
 
     Raises:
-        ValueError: there are no records, or a table is damaged.
+        ValueError: there are no records, a table is damaged, or an option is no number.
     """
     records = read_runs(folder)
     if not records:
         target = f"make sweep-depth PROTOCOL={folder.name}"
         raise ValueError(f"no records in {folder}; {target} measures them")
-    return [Sweep(folder, records, grid_of(records, depths or None, seeds or None), margin)]
+    grid = grid_of(records, _integers("DEPTHS", depths), _integers("SEEDS", seeds))
+    try:
+        return [Sweep(folder, records, grid, float(margin) / 100 if margin else MARGIN)]
+    except ValueError:
+        raise ValueError(f"MARGIN={margin} is no number of percentage points, as 0.5") from None
+
+
+def _integers(name: str, text: str) -> list[int] | None:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()] or None
+    except ValueError:
+        raise ValueError(f"{name}={text} is no list of whole numbers, as 20,56") from None
 
 
 def label_of(sweep: Sweep) -> str:
@@ -399,4 +405,5 @@ QUESTION = Question(
     tables=tables,
     drawings=drawings,
     notes=notes,
+    options=("depths", "seeds", "margin"),
 )

@@ -74,11 +74,12 @@ class Question(Generic[Part]):
         tables, drawings, notes: what is shown; notes are paragraphs below the tables.
         where: glob pattern of a table below results/<slug>.
         levels: how many folders above that table the one lies that `read` takes.
+        options: of `check`, as "protocol", that `read` takes by name besides the folder.
     """
 
     slug: str
     title: str
-    read: Callable[[Path], Sequence[Part]]
+    read: Callable[..., Sequence[Part]]
     label: Callable[[Part], str]
     records: Callable[[Part], Sequence[Record]]
     claims: Callable[[Part], Sequence[Claim]] = lambda part: ()
@@ -87,19 +88,24 @@ class Question(Generic[Part]):
     notes: Callable[[Part], Sequence[str]] = lambda part: ()
     where: str = "*/runs.csv"
     levels: int = 1
+    options: Sequence[str] = ()
 
     def folders(self, results: Path) -> list[Path]:
         """The folders below `results` that have tables of this question."""
         paths = (results / self.slug).glob(self.where)
         return sorted({path.parents[self.levels - 1] for path in paths})
 
-    def text(self, folder: Path, verbose: bool = False) -> str:
+    def text(self, folder: Path, verbose: bool = False, **options: Any) -> str:
         """What `check` prints: label, tables and verdicts of each part.
+
+        Args:
+            options: of `check`, handed to `read`.
 
         Raises:
             ValueError: the folder has no usable tables.
         """
-        return "\n\n\n".join(self._part_text(part, verbose) for part in self.read(folder))
+        parts = self.read(folder, **options)
+        return "\n\n\n".join(self._part_text(part, verbose) for part in parts)
 
     def _part_text(self, part: Part, verbose: bool) -> str:
         claims = self.claims(part)
@@ -113,11 +119,11 @@ class Question(Generic[Part]):
             lines += ["", *columns(verdict.details(claims), left=True)]
         return "\n".join(lines).rstrip()
 
-    def scores(self, folder: Path) -> list[dict[str, Any]]:
+    def scores(self, folder: Path, **options: Any) -> list[dict[str, Any]]:
         """One entry per claim for the scoreboard and for JSON: verdict, effect, interval, n, p."""
         return [
             _score(self.slug, folder, self.label(part), letter, claim)
-            for part in self.read(folder)
+            for part in self.read(folder, **options)
             for letter, claim in zip(ascii_lowercase, self.claims(part), strict=False)
         ]
 
