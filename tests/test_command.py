@@ -1,0 +1,208 @@
+"""The command: what a person types, what runs, what is printed, and how it ends."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from composing import CONF, ROOT, compose_cell
+from made_up import made_up_curve, made_up_record
+
+from experiments import __main__ as command
+from experiments import grid
+from experiments.grid import Command, Sweep
+from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
+from plainres.records.schema import CurvePoint, Record
+
+
+def tables(folder, **changes) -> None:
+    rows = [made_up_record(**changes)]
+    write_table(folder / RUNS_TABLE, rows, Record)
+    write_table(folder / CURVES_TABLE, made_up_curve(rows[0]), CurvePoint)
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """An empty `results` in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "results"
+
+
+def ended(capsys, *words: str) -> tuple[int, str]:
+    """The status and the error line of a command that cannot be done."""
+    with pytest.raises(SystemExit) as stopped:
+        command.main(words)
+    line = capsys.readouterr().err
+    assert line.startswith("plainres: ")
+    assert line.count("\n") == 1
+    return stopped.value.code, line
+
+
+def test_every_question_has_a_grid_and_a_configuration():
+    assert set(grid.SLUGS) == {path.stem for path in (CONF / "experiment").glob("*.yaml")}
+
+
+@pytest.mark.parametrize("slug", grid.SLUGS)
+def test_every_command_of_a_sweep_composes_into_a_cell_of_its_question(tmp_path, slug):
+    commands = grid.commands(Sweep(slug, protocol="quick"))
+    for each in commands:
+        if each.module == "plainres.run.train":
+            words = [re.sub(r",.*", "", word) for word in each.words if word != "-m"]
+            assert compose_cell(tmp_path, *words).config.slug == slug
+    assert commands[0].module == "plainres.run.train"
+
+
+def test_variables_of_make_and_options_are_the_same_command(capsys):
+    written = ("sweep", "depth", "PROTOCOL=cpu", "SEEDS=0 1", "JOBS=2", "MISSING=1", "FORCE=0")
+    typed = ("sweep", "depth", "--protocol", "cpu", "--seeds=0,1", "--jobs", "2", "--missing")
+    shown = []
+    for words in (written, typed):
+        assert command.main([*words, "--show", "protocol.batch_size=64"]) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    assert shown[0].endswith(
+        "plainres.run.train -m +experiment=depth protocol=cpu seed=0,1 jobs=2 missing=true "
+        "protocol.batch_size=64\n"
+    )
+
+
+def test_args_are_overrides_as_a_shell_splits_them(capsys):
+    command.main(["sweep", "depth", "SHOW=1", "ARGS=data.root='/a b' model.depth=20"])
+    assert capsys.readouterr().out.endswith("seed=0 'data.root=/a b' model.depth=20\n")
+
+
+def test_shallow_networks_come_last(capsys):
+    command.main(["sweep", "depth", "SHOW=1", "SHALLOW=1"])
+    assert "model.depth=110,56,44,32,20,14,8" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("sweep", "depth", "PROTOCL=cpu"), "unknown variable PROTOCL; sweep takes PROTOCOL, SEED"),
+        (("sweep", "pace", "PROTOCOL=cpu"), "sweep pace takes no PROTOCOL; it takes SEEDS"),
+        (("sweep", "depht"), "no question 'depht'; choose autopsy, depth"),
+        (("check", "shortcuts", "MARGIN=1"), "check shortcuts takes no MARGIN"),
+        (("check", "seed=1"), "check takes no seed=1"),
+        (("check",), "no tables in results; make sweep-depth measures"),
+        (("check", "depth", "PROTOCOL=cpu"), "no tables in results/depth/cpu"),
+        (("figures", "depht"), "no question 'depht'"),
+        (("publish", "depth"), "'depth' is not <question>/<folder>, as depth/quick"),
+        (("own-images", "LABEL=x"), "own-images needs ROOT="),
+        (("inspekt",), "invalid choice: 'inspekt'"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(results, capsys, words, said):
+    status, line = ended(capsys, *words)
+    assert status == 2
+    assert said in line
+
+
+def test_the_first_command_that_fails_ends_the_sweep(monkeypatch, capsys):
+    commands = [Command("json.tool", ["no-such-file"]), Command("this", [])]
+    monkeypatch.setattr(grid, "commands", lambda sweep: commands)
+    assert command.main(["sweep", "depth"]) != 0
+    out = capsys.readouterr().out
+    assert "-m json.tool no-such-file" in out
+    assert "-m this" not in out
+
+
+def test_a_signal_to_stop_reaches_the_process_and_its_status_is_the_commands(tmp_path):
+    (tmp_path / "waiting.py").write_text(
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+        "print('ready', flush=True)\ntime.sleep(60)\n"
+    )
+    code = (
+        f"import sys; sys.path[:0] = [{str(ROOT)!r}]\n"
+        "from experiments.__main__ import run\nfrom experiments.grid import Command\n"
+        f"sys.exit(run(Command('waiting', [], {{'PYTHONPATH': {str(tmp_path)!r}}})))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert "waiting" in process.stdout.readline()
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 7
+
+
+def test_the_scoreboard_has_one_line_per_claim(results, capsys):
+    tables(results / "depth" / "quick")
+    tables(results / "lineage" / "plain20", arm="plain")
+    assert command.main(["check"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    claims = [line for line in lines if re.match(r"  \([a-z]\) ", line)]
+    assert lines[-1].startswith(f"{len(claims)} claims: ")
+    assert any("results/depth/quick · digits" in line for line in lines)
+    assert command.main(["check", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == len(claims)
+
+
+def test_a_contradiction_is_a_status_only_where_it_is_asked_for(results):
+    tables(results / "lineage" / "alexnet", test_error=0.4)
+    tables(results / "lineage" / "lenet5", test_error=0.3)
+    assert command.main(["check"]) == command.main(["check", "lineage"]) == 0
+    assert command.main(["check", "STRICT=1"]) == command.main(["check", "lineage", "STRICT=1"]) == 1
+
+
+def test_an_unusable_table_is_named_and_the_others_are_shown(results, capsys):
+    tables(results / "depth" / "quick")
+    (results / "depth" / "cpu").mkdir()
+    (results / "depth" / "cpu" / RUNS_TABLE).write_text("arm,depth\nplain,20\n")
+    assert command.main(["check"]) == 2
+    shown = capsys.readouterr()
+    assert "results/depth/quick" in shown.out
+    assert "results/depth/cpu" in shown.err
+    assert shown.err.count("\n") == 1
+
+
+def test_a_sweep_ends_with_figures_and_verdicts_of_its_own_cells(results, monkeypatch, capsys):
+    def trained(each: Command) -> int:
+        tables(results / "local" / "depth" / "quick")
+        return 0
+
+    monkeypatch.setattr(command, "run", trained)
+    assert command.main(["sweep", "depth"]) == 0
+    assert "results/local/depth/quick/README.md" in capsys.readouterr().out
+    assert (results / "local" / "depth" / "quick" / "figures" / "curves.png").exists()
+    assert not (results / "depth").exists()
+    assert command.main(["check", "depth", "--local"]) == 0
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="no make")
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("sweep-depth", ["PROTOCOL=cpu", "ARGS=data.root='/a b'"]),
+        ("check-depth", ["VERBOSE=1"]),
+        ("check", []),
+        ("figures", []),
+        ("inspect", ["MODEL=alexnet"]),
+        ("own-images", ["ROOT=/a b", "LABEL=mine"]),
+        ("bench", ["PARTS=startup"]),
+        ("power", ["PROTOCOL=cpu"]),
+        ("publish", ["RESULTS=depth/quick"]),
+    ],
+)
+def test_make_hands_its_variables_on(target, words):
+    made = subprocess.run(
+        ["make", "--dry-run", target, *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    last = made.stdout.splitlines()[-1]
+    assert f"-m experiments {target.replace('-', ' ', 1) if 'own' not in target else target}" in last
+    for word in words:
+        assert word.partition("=")[0] in last
+
+
+def test_the_makefile_is_thin():
+    assert len((ROOT / "Makefile").read_text(encoding="utf-8").splitlines()) <= 80
