@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import argcomplete
+
 from experiments import grid
 from experiments.grid import Command, Sweep
 
@@ -75,7 +77,7 @@ FLAGS = {
     "verbose": "intervals, p values, other measures of training",
     "json": "as JSON",
     "strict": "status 1 if a claim is contradicted",
-    "all": "every network, into results/local/networks",
+    "all": "every network, into results/networks",
     "thousand": "with the networks of a thousand layers",
 }
 AS_TYPED = ("surface", "root", "label", "picture", "example", "results")  # may hold spaces
@@ -120,7 +122,9 @@ def verbs() -> dict[str, Verb]:
 
 def parser() -> Parser:
     """The command line: one subcommand per verb."""
-    root = Parser(prog="plainres", description=(__doc__ or "").split("\n\n")[1])
+    completion = 'completion in bash: eval "$(register-python-argcomplete plainres)"'
+    description = (__doc__ or "").split("\n\n")[1]
+    root = Parser(prog="plainres", description=description, epilog=completion)
     added = root.add_subparsers(dest="verb", metavar="verb", required=True, parser_class=Parser)
     for name, verb in verbs().items():
         description = f"{verb.text[0].upper()}{verb.text[1:]}."
@@ -141,8 +145,7 @@ def parser() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a verb; returns the status to end with."""
     root = parser()
-    if arguments is None:
-        _complete(root)
+    argcomplete.autocomplete(root)
     words, overrides = _split(sys.argv[1:] if arguments is None else arguments)
     options = root.parse_args(words)
     if overrides and options.verb not in ("sweep", "inspect", "own-images"):
@@ -156,15 +159,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return verbs()[options.verb].run(options)
     except (ValueError, OSError) as error:
         give_up(" ".join(str(error).split()), 2)
-
-
-def _complete(root: Parser) -> None:
-    """Completion in a shell, for whoever has argcomplete."""
-    try:
-        import argcomplete
-    except ImportError:
-        return
-    argcomplete.autocomplete(root)
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -426,7 +420,7 @@ def inspect(options: argparse.Namespace) -> int:
 
 
 def _inspect_all() -> int:
-    folder = LOCAL / "networks"
+    folder = COMMITTED / "networks"
     folder.mkdir(parents=True, exist_ok=True)
     for model in (
         *("lenet5", "alexnet", "vgg", "googlenet", "inception_v3", "residual", "se"),
