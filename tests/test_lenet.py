@@ -7,7 +7,7 @@ from composing import compose_cell
 from made_up import made_up_curve, made_up_record
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from experiments.lenet import claims, figures
+from experiments.lenet.claims import QUESTION
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
 from plainres.records.schema import CurvePoint, Record
 
@@ -28,7 +28,8 @@ def measured(folder, seeds=1, **errors) -> None:
 
 
 def verdicts(folder) -> list[str]:
-    return [claim.verdict for claim in claims.check(claims.read_cells(folder))]
+    (runs,) = QUESTION.read(folder)
+    return [claim.verdict for claim in QUESTION.claims(runs)]
 
 
 @pytest.mark.parametrize("data", ["fashion_mnist", "digits"])
@@ -56,21 +57,13 @@ def test_claims_follow_the_errors(tmp_path):
 
 def test_what_is_missing_is_named(tmp_path):
     measured(tmp_path, digits_in_modern=0.02)
-    found = claims.check(claims.read_cells(tmp_path))
-    assert [claim.verdict for claim in found] == [INCONCLUSIVE] * 2
-    assert "fashion_mnist-modern" in found[0].seen
+    (runs,) = QUESTION.read(tmp_path)
+    claims = QUESTION.claims(runs)
+    assert [claim.verdict for claim in claims] == [INCONCLUSIVE] * 2
+    assert claims[0].summary == "missing: fashion_mnist-modern"
+    assert claims[1].summary == "missing: fashion_mnist-1998, fashion_mnist-modern"
 
 
-def test_figure_and_readme_are_the_same_twice(tmp_path):
-    measured(
-        tmp_path, fashion_mnist_in_modern=0.095, fashion_mnist_in_1998=0.11, digits_in_1998=0.02
-    )
-    first = {path: path.read_bytes() for path in figures.make(tmp_path)}
-    assert {path: path.read_bytes() for path in figures.make(tmp_path)} == first
-    assert "32×32, 2,000 iterations · 1 seed" in (tmp_path / "README.md").read_text()
-
-
-@pytest.mark.parametrize("command", [claims.main, figures.main])
-def test_nothing_measured_is_one_line(tmp_path, capsys, command):
-    assert command([str(tmp_path)]) != 0
-    assert capsys.readouterr().err.count("\n") == 1
+def test_the_report_says_what_all_cells_share(tmp_path):
+    measured(tmp_path, digits_in_1998=0.02)
+    assert QUESTION.text(tmp_path).startswith("digits · 32×32, 2,000 iterations · 1 seed\n")

@@ -9,7 +9,8 @@ from composing import CONF, compose_cell
 from made_up import made_up_record
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from experiments.lineage import claims, figures
+from experiments.lineage import figures
+from experiments.lineage.claims import NETWORKS, QUESTION, STEPS, Lineage, name_of
 from plainres.records.files import CONFIG_FILE, RUNS_TABLE, write_json, write_table
 from plainres.records.schema import DIVERGED, Record
 
@@ -45,13 +46,18 @@ def measured(folder, errors=ERRORS, seeds=1) -> None:
         write_table(folder / network / RUNS_TABLE, rows, Record)
 
 
+def read(folder) -> Lineage:
+    (lineage,) = QUESTION.read(folder)
+    return lineage
+
+
 def verdicts(folder) -> list[str]:
-    return [claim.verdict for claim in claims.check(claims.read_lineage(folder))]
+    return [claim.verdict for claim in QUESTION.claims(read(folder))]
 
 
 def test_every_network_that_the_claims_name_is_shipped():
-    assert set(claims.NETWORKS) == set(SHIPPED)
-    assert {name for step in claims.STEPS for name in (step.better, step.worse)} <= set(SHIPPED)
+    assert set(NETWORKS) == set(SHIPPED)
+    assert {name for step in STEPS for name in (step.better, step.worse)} <= set(SHIPPED)
 
 
 @pytest.mark.parametrize("network", SHIPPED)
@@ -71,14 +77,14 @@ def test_cells_differ_in_nothing_but_the_network(tmp_path, network):
 
 def test_the_order_of_history_is_reproduced(tmp_path):
     measured(tmp_path)
-    assert verdicts(tmp_path) == [REPRODUCED] * len(claims.STEPS)
+    assert verdicts(tmp_path) == [REPRODUCED] * len(STEPS)
 
 
 def test_several_seeds_are_tested_together(tmp_path):
     measured(tmp_path, seeds=3)
-    found = claims.check(claims.read_lineage(tmp_path))
-    assert [claim.verdict for claim in found] == [REPRODUCED] * len(claims.STEPS)
-    assert all(claim.p is not None for claim in found)
+    claims = QUESTION.claims(read(tmp_path))
+    assert [claim.verdict for claim in claims] == [REPRODUCED] * len(STEPS)
+    assert all(claim.p is not None for claim in claims)
 
 
 def test_a_step_backwards_is_contradicted(tmp_path):
@@ -92,31 +98,29 @@ def test_residual_networks_may_tie_within_the_margin(tmp_path, error, verdict):
     assert verdicts(tmp_path)[6] == verdict
 
 
-def test_a_missing_network_is_named_and_a_diverged_one_guesses(tmp_path):
+def test_a_missing_network_is_named_and_a_diverged_one_is_at_chance(tmp_path):
     measured(tmp_path, {name: error for name, error in ERRORS.items() if name != "alexnet"})
     write_table(
         tmp_path / "plain56" / RUNS_TABLE,
         [made_up_record(status=DIVERGED, train_error=None, test_error=None)],
         Record,
     )
-    found = claims.check(claims.read_lineage(tmp_path))
-    assert (found[0].verdict, found[0].seen) == (INCONCLUSIVE, "missing: alexnet")
-    assert found[5].verdict == REPRODUCED
-    assert found[5].criteria[0].mean == pytest.approx(0.9 - 0.24)
+    claims = QUESTION.claims(read(tmp_path))
+    assert (claims[0].verdict, claims[0].summary) == (
+        INCONCLUSIVE,
+        "missing: AlexNet, half width",
+    )
+    assert claims[5].verdict == REPRODUCED
+    assert claims[5].criteria[0].mean == pytest.approx(0.9 - 0.24)
 
 
 @pytest.mark.parametrize("network", ["vgg19", "lenet5", "residual20"])
 def test_nothing_follows_from_a_network_that_did_not_learn(tmp_path, network):
     measured(tmp_path, {**ERRORS, network: 0.89})
-    told = [
-        claim.seen
-        for claim in claims.check(claims.read_lineage(tmp_path))
-        if claim.verdict == INCONCLUSIVE
-    ]
-    assert told
-    assert all(seen.startswith(f"{claims.name_of(network)} did not learn") for seen in told)
-    steps = [step for step in claims.STEPS if network in (step.better, step.worse)]
-    assert len(told) == len(steps)
+    summaries = [c.summary for c in QUESTION.claims(read(tmp_path)) if c.verdict == INCONCLUSIVE]
+    assert summaries
+    assert all(text.startswith(f"{name_of(network)} did not learn") for text in summaries)
+    assert len(summaries) == sum(network in (step.better, step.worse) for step in STEPS)
 
 
 def test_fewer_parameters_are_a_condition(tmp_path, monkeypatch):
@@ -143,21 +147,14 @@ def test_networks_that_were_trained_otherwise_are_not_compared(tmp_path):
         ValueError,
         match=r"alexnet and lenet5 were not trained alike \(protocol.iterations: 20 → 3000\)",
     ):
-        claims.read_lineage(tmp_path)
+        read(tmp_path)
 
 
 def test_a_network_of_ones_own_joins_the_table(tmp_path):
     measured(tmp_path, {**ERRORS, "mine": 0.1})
-    assert claims.table(claims.read_lineage(tmp_path))[-1][:2] == ["mine", "–"]
-
-
-def test_figure_and_readme_are_the_same_twice_and_say_what_they_show(tmp_path):
-    measured(tmp_path)
-    first = {path: path.read_bytes() for path in figures.make(tmp_path)}
-    assert {path: path.read_bytes() for path in figures.make(tmp_path)} == first
-    assert (
-        "digits · one protocol, 2,000 iterations · 1 seed" in (tmp_path / "README.md").read_text()
-    )
+    (table,) = QUESTION.tables(read(tmp_path))
+    assert table.rows[-1][:2] == ["mine", "–"]
+    assert QUESTION.text(tmp_path).startswith("digits · one protocol, 2,000 iterations · 1 seed\n")
 
 
 def test_labels_keep_their_order_and_their_distance():
@@ -167,17 +164,3 @@ def test_labels_keep_their_order_and_their_distance():
     ordered = sorted(placed)
     assert all(above - below >= 2.0 - 1e-9 for below, above in pairwise(ordered))
     assert max(abs(new - old) for new, old in zip(placed, heights, strict=True)) < 4
-
-
-@pytest.mark.parametrize("command", [claims.main, figures.main])
-def test_nothing_measured_is_one_line(tmp_path, capsys, command):
-    assert command([str(tmp_path)]) != 0
-    assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_the_status_of_a_check_says_whether_a_claim_is_contradicted(tmp_path, capsys):
-    measured(tmp_path)
-    assert claims.main([str(tmp_path)]) == 0
-    measured(tmp_path, {"alexnet": 0.8})
-    assert claims.main([str(tmp_path)]) == 1
-    assert "AlexNet" in capsys.readouterr().out

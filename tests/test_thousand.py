@@ -6,8 +6,8 @@ import torch
 from composing import CONF, compose_cell
 from made_up import made_up_curve, made_up_record
 
-from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from experiments.thousand import claims, figures
+from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
+from experiments.thousand.claims import QUESTION, SAME_NUMBERS, Part
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
 from plainres.records.identity import config_differences
 from plainres.records.schema import DIVERGED, CurvePoint, Record
@@ -62,11 +62,16 @@ def measured(folder, memory=MEMORY, **changes) -> None:
         write_table(folder / name / RUNS_TABLE, rows, Record)
 
 
-def verdicts(folder) -> list[str]:
-    return [
-        claim.verdict
-        for claim in claims.check_training(claims.read_thousand(folder).trained["quick"])
-    ]
+def part_of(folder, name: str = "quick") -> Part:
+    return next(part for part in QUESTION.read(folder) if part.name == name)
+
+
+def judged(folder, name: str = "quick") -> list[Claim]:
+    return list(QUESTION.claims(part_of(folder, name)))
+
+
+def verdicts(folder, name: str = "quick") -> list[str]:
+    return [claim.verdict for claim in judged(folder, name)]
 
 
 def cell_of(folder, part: str, *overrides: str):
@@ -142,8 +147,8 @@ def test_checkpointing_changes_no_number_of_a_run(tmp_path):
         "threads=1",
     )
     one, other = (train_cell(cell_of(tmp_path, part, *short)) for part in ("stored", "recomputed"))
-    assert [getattr(one, name) for name in claims.SAME_NUMBERS] == [
-        getattr(other, name) for name in claims.SAME_NUMBERS
+    assert [getattr(one, name) for name in SAME_NUMBERS] == [
+        getattr(other, name) for name in SAME_NUMBERS
     ]
 
 
@@ -151,9 +156,8 @@ def test_deep_networks_below_plain_56_are_reproduced(tmp_path):
     trained(tmp_path)
     assert verdicts(tmp_path) == [REPRODUCED] * 4
     trained(tmp_path, seeds=3)
-    found = claims.check_training(claims.read_thousand(tmp_path).trained["quick"])
-    assert [claim.verdict for claim in found] == [REPRODUCED] * 4
-    assert all(claim.p is not None for claim in found)
+    assert verdicts(tmp_path) == [REPRODUCED] * 4
+    assert all(claim.p is not None for claim in judged(tmp_path))
 
 
 @pytest.mark.parametrize(("error", "verdict"), [(0.054, REPRODUCED), (0.056, NOT_REPRODUCED)])
@@ -165,9 +169,9 @@ def test_1202_layers_may_tie_with_110_within_the_margin(tmp_path, error, verdict
 @pytest.mark.parametrize("error", [0.1, 0.5])
 def test_1202_layers_are_not_held_against_110_that_are_not_yet_trained(tmp_path, error):
     trained(tmp_path, {**ERRORS, ("residual", 110): 0.3, ("residual", 1202): error})
-    found = claims.check_training(claims.read_thousand(tmp_path).trained["quick"])[-1]
-    assert found.verdict == INCONCLUSIVE
-    assert "residual-110 still errs on 30.0%" in found.seen
+    claim = judged(tmp_path)[-1]
+    assert claim.verdict == INCONCLUSIVE
+    assert "residual-110 still errs on 30.0%" in claim.summary
 
 
 def test_a_network_that_does_not_train_contradicts_and_a_missing_one_is_named(tmp_path):
@@ -176,66 +180,44 @@ def test_a_network_that_does_not_train_contradicts_and_a_missing_one_is_named(tm
         made_up_record(depth=602, status=DIVERGED, train_error=None),
     ]
     write_table(tmp_path / "quick" / RUNS_TABLE, rows, Record)
-    found = claims.check_training(claims.read_thousand(tmp_path).trained["quick"])
-    assert [claim.verdict for claim in found] == [
-        INCONCLUSIVE,
-        NOT_REPRODUCED,
-        INCONCLUSIVE,
-        INCONCLUSIVE,
-    ]
-    assert found[0].seen == "missing: residual-302"
-    assert found[1].criteria[0].mean == pytest.approx(0.5 - 0.9)
+    assert verdicts(tmp_path) == [INCONCLUSIVE, NOT_REPRODUCED, INCONCLUSIVE, INCONCLUSIVE]
+    claims = judged(tmp_path)
+    assert claims[0].summary == "missing: residual-302"
+    assert claims[1].criteria[0].mean == pytest.approx(0.5 - 0.9)
 
 
 @pytest.mark.parametrize(("with_", "verdict"), [(2999.0, REPRODUCED), (3001.0, NOT_REPRODUCED)])
 def test_memory_is_judged_at_1202_layers(tmp_path, with_, verdict):
     measured(tmp_path, {**MEMORY, 1202: (6000.0, with_)})
-    found = claims.check_memory(claims.read_thousand(tmp_path))
-    assert [claim.verdict for claim in found] == [verdict, REPRODUCED]
-    assert "in 4 of 4 pairs" in found[1].seen
+    assert verdicts(tmp_path, "memory") == [verdict, REPRODUCED]
+    assert "in 4 of 4 pairs" in judged(tmp_path, "memory")[1].summary
 
 
 def test_another_number_with_checkpointing_is_seen(tmp_path):
     measured(tmp_path, train_loss=0.0501)
-    assert claims.check_memory(claims.read_thousand(tmp_path))[1].verdict == NOT_REPRODUCED
+    assert verdicts(tmp_path, "memory")[1] == NOT_REPRODUCED
 
 
-def test_figures_and_readme_are_the_same_twice_and_say_what_they_show(tmp_path):
+def test_each_protocol_and_the_memory_are_reported_apart(tmp_path):
     trained(tmp_path, seeds=2)
+    assert QUESTION.text(tmp_path).startswith(
+        "Training: digits · protocol quick, 500 iterations · 2 seeds\n"
+    )
+    assert [part.name for part in QUESTION.read(tmp_path)] == ["quick"]
+    trained(tmp_path, name="slow")
     measured(tmp_path)
-    first = {path: path.read_bytes() for path in figures.make(tmp_path)}
-    assert {path.name for path in first} == {
-        "curves_quick.png",
-        "curves_quick.svg",
-        "memory.png",
-        "memory.svg",
-        "README.md",
-    }
-    assert {path: path.read_bytes() for path in figures.make(tmp_path)} == first
-    text = (tmp_path / "README.md").read_text()
-    assert "Training: digits · protocol quick, 500 iterations · 2 seeds" in text
-    assert "Memory: digits · protocol recomputed, stored, 3 iterations · 1 seed" in text
-    assert "| residual-1202 | 0 | 6,000 | 1,500 | 0.25 |" in text
+    assert [part.name for part in QUESTION.read(tmp_path)] == ["quick", "slow", "memory"]
+    text = QUESTION.text(tmp_path, only="memory")
+    assert text.startswith("Memory: digits · protocol recomputed, stored, 3 iterations · 1 seed\n")
+    (table,) = QUESTION.tables(part_of(tmp_path, "memory"))
+    assert table.rows[-1][:5] == ["residual-1202", "0", "6,000", "1,500", "0.25"]
+    with pytest.raises(ValueError, match="has no 'fast'; choose quick, slow, memory"):
+        QUESTION.text(tmp_path, only="fast")
 
 
-def test_training_alone_is_reported_without_memory(tmp_path, capsys):
-    trained(tmp_path)
-    assert {path.name for path in figures.make(tmp_path)} == {
-        "curves_quick.png",
-        "curves_quick.svg",
-        "README.md",
-    }
-    assert claims.main([str(tmp_path)]) == 0
-    assert "missing: residual-1202 in stored and recomputed" in capsys.readouterr().out
-
-
-def test_the_status_of_a_check_says_whether_a_claim_is_contradicted(tmp_path, capsys):
-    trained(tmp_path, {**ERRORS, ("residual", 302): 0.8})
-    assert claims.main([str(tmp_path)]) == 1
-    assert "POINTS AGAINST IT   residual-302" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("command", [claims.main, figures.main])
-def test_nothing_measured_is_one_line(tmp_path, capsys, command):
-    assert command([str(tmp_path)]) != 0
-    assert capsys.readouterr().err.count("\n") == 1
+def test_cells_that_only_one_side_has_are_named(tmp_path):
+    measured(tmp_path)
+    (tmp_path / "recomputed" / RUNS_TABLE).unlink()
+    claims = judged(tmp_path, "memory")
+    assert claims[0].summary == "missing: residual-1202 in stored and recomputed"
+    assert [claim.verdict for claim in claims] == [INCONCLUSIVE] * 2

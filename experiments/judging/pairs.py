@@ -4,6 +4,7 @@ Networks of one seed share batches and, where shapes allow, initial weights. So 
 taken between runs of one seed, and a claim is judged over the seeds that all its networks have.
 """
 
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -82,6 +83,17 @@ def judge(
 def means(criteria: Sequence[Criterion]) -> str:
     """The mean of each criterion, by name."""
     return ", ".join(f"{c.name}: {verdict.amount(c.mean, c.unit)}" for c in criteria)
+
+
+def mean_errors(series: Mapping[str, Series], measure: str) -> str:
+    """`training error 70.87 % (plain-56), 8.38 % (residual-302)`: means over the shared seeds.
+
+    Args:
+        measure: what the values are, for a reader.
+    """
+    seeds = shared_seeds(series)
+    means = {n: statistics.fmean(values[s] for s in seeds) for n, values in series.items()}
+    return f"{measure} " + ", ".join(f"{100 * mean:.2f} % ({n})" for n, mean in means.items())
 
 
 def read_folders(folder: Path, target: str) -> dict[str, list[Record]]:

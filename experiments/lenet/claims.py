@@ -1,116 +1,119 @@
-"""How well LeNet-5 does today: `python -m experiments.lenet.claims results/lenet`.
+"""How well does LeNet-5 do today?
 
-Each folder below results/lenet is one data set and era. How a verdict follows from differences within seeds: experiments.judging.verdict.
+Each folder below results/lenet is one data set and one variant of the network.
 """
 
-import statistics
-import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from experiments.judging import verdict
+from experiments.judging.errors import error_or_chance
 from experiments.judging.inference import Criterion
-from experiments.judging.pairs import read_folders
-from experiments.judging.verdict import INCONCLUSIVE, Claim
-from experiments.reporting.text import columns, tell
-from plainres.records.schema import Record
+from experiments.judging.pairs import difference, judge, mean_errors, read_folders
+from experiments.judging.verdict import Claim
+from experiments.reporting.markdown import label_with
+from experiments.reporting.question import Drawing, Question, Table
+from plainres.records.files import read_curves
+from plainres.records.schema import CurvePoint, Record
 
 FASHION, DIGITS = "fashion_mnist", "digits"
 MODERN, OLD = "modern", "1998"
-ROUND_FIGURE = 0.10  # networks with two convolutions err on 6.8 to 12.4 % in the README of github.com/zalandoresearch/fashion-mnist
+# Networks with two convolutions err on 6.8 to 12.4 % in the list of the data set's README
+# (github.com/zalandoresearch/fashion-mnist)
+ROUND_FIGURE = 0.10
 STATEMENTS = (
     "LeNet-5 with ReLU and max pooling errs on at most 10 % of Fashion-MNIST's test images",
     "with tanh and average pooling it errs more, on the same images",
 )
 
-Cells = Mapping[str, Sequence[Record]]  # folder → its records
+
+@dataclass(frozen=True)
+class Runs:
+    """Records and curves by folder, which is named <data>-<variant>."""
+
+    records: Mapping[str, Sequence[Record]]
+    curves: Mapping[str, Sequence[CurvePoint]]
 
 
-def read_cells(folder: Path) -> dict[str, list[Record]]:
-    """The records by folder.
+def read(folder: Path) -> list[Runs]:
+    """All cells, as one part.
 
     Raises:
         ValueError: there are no records, or a table is damaged.
     """
-    return read_folders(folder, "sweep-lenet")
+    records = read_folders(folder, "sweep-lenet")
+    return [Runs(records, {name: read_curves(folder / name) for name in records})]
 
 
-def errors_by_seed(cells: Cells, data: str, era: str) -> dict[int, float]:
-    """Test error by seed, as a fraction; that of guessing for a diverged run."""
-    records = cells.get(f"{data}-{era}", ())
-    return {
-        r.seed: 1 - 1 / r.num_classes if r.test_error is None else r.test_error for r in records
+def records_of(runs: Runs) -> list[Record]:
+    """The records of all folders."""
+    return [record for records in runs.records.values() for record in records]
+
+
+def label_of(runs: Runs) -> str:
+    """Data labels, what all cells share, and number of seeds."""
+    records = records_of(runs)
+    return label_with(records, f"32×32, {max(r.iterations for r in records):,} iterations")
+
+
+def check(runs: Runs) -> list[Claim]:
+    """The claims in the order of STATEMENTS, on test error; corrected together."""
+    old, modern = f"{FASHION}-{OLD}", f"{FASHION}-{MODERN}"
+    both = {
+        name: {r.seed: error_or_chance(r, "test_error") for r in runs.records.get(name, ())}
+        for name in (old, modern)
     }
+    alone = {modern: both[modern]}
 
+    def below(seeds: Sequence[int]) -> list[Criterion]:
+        values = tuple(ROUND_FIGURE - both[modern][seed] for seed in seeds)
+        return [Criterion("10 % - test error", values)]
 
-def check(cells: Cells) -> list[Claim]:
-    """The two claims, in the order of STATEMENTS."""
-    modern, old = (errors_by_seed(cells, FASHION, era) for era in (MODERN, OLD))
-    claims = []
-    if modern:
-        below = Criterion(
-            "10 % - test error", tuple(ROUND_FIGURE - modern[seed] for seed in sorted(modern))
-        )
-        claims.append(
-            verdict.judge(
-                STATEMENTS[0],
-                [below],
-                f"test error {100 * statistics.fmean(modern.values()):.2f} %",
-            )
-        )
-    else:
-        claims.append(Claim(STATEMENTS[0], INCONCLUSIVE, f"missing: {FASHION}-{MODERN}"))
-    if seeds := sorted(modern.keys() & old.keys()):
-        more = Criterion("1998 - modern", tuple(old[seed] - modern[seed] for seed in seeds))
-        claims.append(
-            verdict.judge(STATEMENTS[1], [more], f"{more.name}: {verdict.points(more.mean)}")
-        )
-    else:
-        claims.append(
-            Claim(
-                STATEMENTS[1],
-                INCONCLUSIVE,
-                f"missing: {FASHION}-{OLD} and {FASHION}-{MODERN} of one seed",
-            )
-        )
-    return verdict.corrected(claims)
+    def more(seeds: Sequence[int]) -> list[Criterion]:
+        return [difference(both, old, modern)]
 
-
-def table(cells: Cells) -> list[list[str]]:
-    """One line a cell under a row of headings; errors in per cent."""
-    lines = [
+    return verdict.corrected(
         [
-            "data and era",
-            "seed",
-            "parameters",
-            "training error",
-            "in evaluation mode",
-            "test error",
-            "iterations",
-            "seconds",
+            judge(STATEMENTS[0], alone, below, lambda _: mean_errors(alone, "test error")),
+            judge(STATEMENTS[1], both, more, lambda _: mean_errors(both, "test error")),
         ]
-    ]
-    for name, records in cells.items():
-        for record in records:
-            measured = (record.train_error, record.train_error_eval, record.test_error)
-            errors = [
-                record.status if value is None else f"{100 * value:.2f}" for value in measured
-            ]
-            rest = [f"{record.iterations:,}", f"{record.seconds:.0f}"]
-            lines.append([name, str(record.seed), f"{record.num_parameters:,}", *errors, *rest])
-    return lines
+    )
 
 
-def _report(folder: Path) -> tuple[list[str], int]:
-    cells = read_cells(folder)
-    claims = check(cells)
-    return [*columns(table(cells)), "", *verdict.lines(claims)], verdict.status(claims)
+def table(runs: Runs) -> Table:
+    """One line per cell."""
+    heads = ["training error", "in evaluation mode", "test error", "iterations", "seconds"]
+    rows = [["data and variant", "seed", "parameters", *heads]]
+    for name, records in runs.records.items():
+        for row in records:
+            measured = (row.train_error, row.train_error_eval, row.test_error)
+            errors = [row.status if value is None else f"{100 * value:.2f}" for value in measured]
+            cost = [f"{row.iterations:,}", f"{row.seconds:.0f}"]
+            rows.append([name, str(row.seed), f"{row.num_parameters:,}", *errors, *cost])
+    note = (
+        "Errors in %. Training error: running, on augmented images. In evaluation mode: the same "
+        "network on unaugmented training images. Test error: final weights."
+    )
+    return Table("", rows, [note])
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints table and verdicts; 1 when a claim is not reproduced, 2 and one line where there is nothing to judge."""
-    return tell(_report, "How well LeNet-5 does today.", "results/lenet", arguments)
+def drawings(runs: Runs) -> list[Drawing]:
+    """The errors against iteration."""
+    from experiments.lenet.figures import curves_figure
+
+    return [Drawing("curves", "error against iteration", partial(curves_figure, runs))]
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+QUESTION = Question(
+    slug="lenet",
+    title="LeNet-5: how well does it do today?",
+    read=read,
+    label=label_of,
+    records=records_of,
+    claims=check,
+    tables=lambda runs: [table(runs)],
+    drawings=drawings,
+    levels=2,
+)

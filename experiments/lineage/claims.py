@@ -1,21 +1,28 @@
-"""What each network of the lineage brought, on the same images: `python -m experiments.lineage.claims results/lineage`.
+"""What did each network of the lineage bring, on the same images?
 
-Each folder below results/lineage is one network. Differences are taken within seeds, which share batches; how a verdict follows from
-them: experiments.judging.verdict.
+Each folder below results/lineage is one network.
 """
 
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 from experiments.judging import verdict
-from experiments.judging.inference import Criterion
-from experiments.judging.pairs import read_folders, require_same_images
+from experiments.judging.errors import MARGIN, error_or_chance, error_removed
+from experiments.judging.pairs import (
+    difference,
+    judge,
+    mean_errors,
+    read_folders,
+    require_same_images,
+    shared_seeds,
+)
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, Claim
-from experiments.reporting.text import columns, tell
+from experiments.reporting.markdown import label_with
+from experiments.reporting.question import Drawing, Question, Table
 from plainres.records.files import CONFIG_FILE, read_json
 from plainres.records.identity import config_differences
 from plainres.records.schema import Record
@@ -35,8 +42,9 @@ NETWORKS = {
     "residual56": ("residual-56", 2015),
     "se20": ("SE-residual-20", 2017),
 }
-MARGIN = 0.005  # half a point: less than that is no difference
-LEARNED = 0.05  # of the errors of guessing undone: a network that undid fewer has not learned
+VGG = ("vgg11", "vgg13", "vgg16", "vgg19")
+MEASURES = {"test_error": "test error", "train_error": "training error"}
+LEARNED = 0.05  # of the error at chance removed: a network that removed less has not learned
 OWN = ("model.", "protocol.name")  # what networks may differ in
 
 Lineage = Mapping[str, Sequence[Record]]  # folder → its records
@@ -47,7 +55,7 @@ class Step:
     """The error of `worse` minus that of `better` lies above `bound`.
 
     Args:
-        measure: a field of Record, a fraction.
+        measure: one of MEASURES, a fraction.
         smaller: `better` must have fewer parameters too.
         may_fail: whether `worse` may be a network that has not learned.
     """
@@ -87,24 +95,37 @@ STEPS = (
 )
 
 
-def read_lineage(folder: Path) -> dict[str, list[Record]]:
+def read(folder: Path) -> list[Lineage]:
     """The records of each network, in the order of the papers, networks of one's own last.
 
     Raises:
-        ValueError: there are no records, a table is damaged, or networks were trained on different images or by different protocols.
+        ValueError: there are no records, a table is damaged, or networks were trained on different
+            images or by different protocols.
     """
-    found = read_folders(folder, "sweep-lineage")
-    require_same_images(found)
-    configs = {name: config for name in found if (config := read_json(folder / name / CONFIG_FILE))}
+    lineage = read_folders(folder, "sweep-lineage")
+    require_same_images(lineage)
+    configs = {name: read_json(folder / name / CONFIG_FILE) for name in lineage}
+    configs = {name: config for name, config in configs.items() if config}
     for (one, config), (other, another) in pairwise(configs.items()):
-        if unlike := [
-            line for line in config_differences(config, another) if not line.startswith(OWN)
-        ]:
+        changes = config_differences(config, another)
+        if unlike := [line for line in changes if not line.startswith(OWN)]:
             raise ValueError(
-                f"{one} and {other} were not trained alike ({'; '.join(unlike)}): they cannot be compared"
+                f"{one} and {other} were not trained alike ({'; '.join(unlike)}): "
+                "they cannot be compared"
             )
-    order = [*NETWORKS, *found]
-    return dict(sorted(found.items(), key=lambda item: order.index(item[0])))
+    order = [*NETWORKS, *lineage]
+    return [dict(sorted(lineage.items(), key=lambda item: order.index(item[0])))]
+
+
+def records_of(lineage: Lineage) -> list[Record]:
+    """The records of all networks."""
+    return [record for records in lineage.values() for record in records]
+
+
+def label_of(lineage: Lineage) -> str:
+    """Data label, what all networks share, and number of seeds."""
+    records = records_of(lineage)
+    return label_with(records, f"one protocol, {max(r.iterations for r in records):,} iterations")
 
 
 def name_of(network: str) -> str:
@@ -112,117 +133,95 @@ def name_of(network: str) -> str:
     return NETWORKS[network][0] if network in NETWORKS else network
 
 
-def error(record: Record, measure: str) -> float:
-    """The record's value of a measure; that of guessing for a diverged run."""
-    value: float | None = getattr(record, measure)
-    return 1 - 1 / record.num_classes if value is None else value
+def mean_error(records: Sequence[Record], measure: str) -> float:
+    """Mean error over seeds in per cent; a diverged run counts as chance."""
+    return 100 * statistics.fmean(error_or_chance(record, measure) for record in records)
 
 
 def check(lineage: Lineage) -> list[Claim]:
-    """The steps as claims, in the order of STEPS; corrected together where there are several seeds."""
-    claims = []
-    for step in STEPS:
-        by_seed = [
-            {record.seed: record for record in lineage.get(name, ())}
-            for name in (step.better, step.worse)
-        ]
-        seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
-        if not seeds:
-            missing = [
-                name
-                for name, records in zip((step.better, step.worse), by_seed, strict=True)
-                if not records
-            ]
-            claims.append(
-                Claim(
-                    step.statement,
-                    INCONCLUSIVE,
-                    f"missing: {', '.join(missing) or 'a seed that both have'}",
-                )
-            )
-            continue
-        pairs = [(by_seed[0][seed], by_seed[1][seed]) for seed in seeds]
-        if untaught := [name_of(name) for name in _untaught(step, pairs)]:
-            claims.append(
-                Claim(
-                    step.statement,
-                    INCONCLUSIVE,
-                    f"{' and '.join(untaught)} did not learn: undid less than {LEARNED:.0%} of errors",
-                )
-            )
-            continue
-        differences = tuple(
-            error(worse, step.measure) - error(better, step.measure) for better, worse in pairs
+    """The steps as claims, in the order of STEPS; corrected together."""
+    return verdict.corrected([_judged(lineage, step) for step in STEPS])
+
+
+def _judged(lineage: Lineage, step: Step) -> Claim:
+    worse, better = name_of(step.worse), name_of(step.better)
+    rows = {
+        worse: {record.seed: record for record in lineage.get(step.worse, ())},
+        better: {record.seed: record for record in lineage.get(step.better, ())},
+    }
+    series = {
+        name: {seed: error_or_chance(record, step.measure) for seed, record in by_seed.items()}
+        for name, by_seed in rows.items()
+    }
+    claim = judge(
+        step.statement,
+        series,
+        lambda _: [difference(series, worse, better, step.bound)],
+        lambda _: mean_errors(series, MEASURES[step.measure]),
+    )
+    if not claim.criteria:
+        return claim
+    seeds = shared_seeds(series)
+    failed = [name for name in rows if not all(_learned(rows[name][seed]) for seed in seeds)]
+    if failed and not (step.may_fail and failed == [worse]):
+        summary = (
+            f"{' and '.join(failed)} did not learn: "
+            f"less than {LEARNED:.0%} of the error at chance removed"
         )
-        criterion = Criterion(
-            f"{name_of(step.worse)} - {name_of(step.better)}", differences, step.bound
-        )
-        claim = verdict.judge(
-            step.statement,
-            [criterion],
-            f"{criterion.name}: {verdict.points(criterion.mean)} of {step.measure}",
-        )
-        if step.smaller:
-            fewer, more = (record.num_parameters for record in pairs[0])
-            claim = replace(claim, seen=f"{claim.seen} ({fewer:,} against {more:,} parameters)")
-            if fewer >= more:
-                claim = Claim(step.statement, NOT_REPRODUCED, claim.seen)
-        claims.append(claim)
-    return verdict.corrected(claims)
+        return Claim(step.statement, INCONCLUSIVE, summary)
+    if step.smaller:
+        fewer, more = (rows[name][seeds[0]].num_parameters for name in (better, worse))
+        summary = f"{claim.summary}; {fewer:,} against {more:,} parameters"
+        if fewer >= more:
+            return Claim(step.statement, NOT_REPRODUCED, summary)
+        claim = replace(claim, summary=summary)
+    return claim
 
 
-def _untaught(step: Step, pairs: Sequence[tuple[Record, Record]]) -> list[str]:
-    """Which of a step's networks did not learn, though it must have for a comparison to say something."""
-    found = []
-    for place, name in enumerate((step.better, step.worse)):
-        records = [pair[place] for pair in pairs]
-        if any(
-            error(record, "train_error") > (1 - LEARNED) * (1 - 1 / record.num_classes)
-            for record in records
-        ):
-            found.append(name)
-    return [] if step.may_fail and found == [step.worse] else found
+def _learned(record: Record) -> bool:
+    return error_removed(error_or_chance(record), record.num_classes) >= LEARNED
 
 
-def table(lineage: Lineage) -> list[list[str]]:
-    """One line a network under a row of headings; means over seeds, errors in per cent."""
-    heads = ["training error", "in evaluation mode", "test error"]
-    lines = [
-        ["network", "year", "parameters", "multiply-adds", *heads, "seconds/iteration", "seeds"]
-    ]
+def table(lineage: Lineage) -> Table:
+    """One line per network; means over seeds, errors in per cent."""
+    heads = ["training error", "in evaluation mode", "test error", "seconds/iteration", "seeds"]
+    rows = [["network", "year", "parameters", "multiply-adds", *heads]]
     for network, records in lineage.items():
         first = records[0]
-        errors = [
-            f"{100 * statistics.fmean(error(record, measure) for record in records):.2f}"
-            for measure in ("train_error", "train_error_eval", "test_error")
-        ]
-        work = "–" if first.num_multiply_adds is None else f"{first.num_multiply_adds:,}"
-        pace = statistics.fmean(record.seconds / record.iterations for record in records)
         year = str(NETWORKS[network][1]) if network in NETWORKS else "–"
-        lines.append(
-            [
-                name_of(network),
-                year,
-                f"{first.num_parameters:,}",
-                work,
-                *errors,
-                f"{pace:.3f}",
-                str(len(records)),
-            ]
-        )
-    return lines
+        work = "–" if first.num_multiply_adds is None else f"{first.num_multiply_adds:,}"
+        measures = ("train_error", "train_error_eval", "test_error")
+        errors = [f"{mean_error(records, measure):.2f}" for measure in measures]
+        pace = statistics.fmean(record.seconds / record.iterations for record in records)
+        size = [f"{first.num_parameters:,}", work]
+        rows.append([name_of(network), year, *size, *errors, f"{pace:.3f}", str(len(records))])
+    note = (
+        "Errors in %, means over seeds. Training error: running (training mode, augmented images, "
+        "in AlexNet with dropout). In evaluation mode: the same network on unaugmented training "
+        "images. Test error: final weights. Multiply-adds: forward pass of one image."
+    )
+    return Table("", rows, [note])
 
 
-def _report(folder: Path) -> tuple[list[str], int]:
-    lineage = read_lineage(folder)
-    claims = check(lineage)
-    return [*columns(table(lineage)), "", *verdict.lines(claims)], verdict.status(claims)
+def drawings(lineage: Lineage) -> list[Drawing]:
+    """Error against size and work; error of VGG against depth where there are several depths."""
+    from experiments.lineage.figures import error_figure, vgg_figure
+
+    alt = "error against parameters and multiply-adds"
+    shown = [Drawing("error", alt, partial(error_figure, lineage))]
+    if sum(network in lineage for network in VGG) > 1:
+        shown.append(Drawing("vgg", "VGG: error against depth", partial(vgg_figure, lineage)))
+    return shown
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints table and verdicts; 1 when a claim is not reproduced, 2 and one line where there is nothing to judge."""
-    return tell(_report, "What each network of the lineage brought.", "results/lineage", arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+QUESTION = Question(
+    slug="lineage",
+    title="Lineage: what did each network bring?",
+    read=read,
+    label=label_of,
+    records=records_of,
+    claims=check,
+    tables=lambda lineage: [table(lineage)],
+    drawings=drawings,
+    levels=2,
+)

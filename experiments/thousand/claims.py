@@ -1,237 +1,228 @@
-"""Do 302, 602 and 1,202 layers train, and at what memory? `python -m experiments.thousand.claims results/thousand`.
+"""Do residual networks of 302, 602 and 1,202 layers train, and at what memory?
 
-Folders below results/thousand: one for each protocol that networks were trained under, and `stored` and `recomputed`, which measure
-memory. How a verdict follows from differences within seeds: experiments.judging.verdict.
+Folders below results/thousand: one for each protocol that networks were trained under, and
+`stored` and `recomputed`, which measure memory without and with checkpointing of activations.
 """
 
 import statistics
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from experiments.depth.claims import MARGIN, counted
 from experiments.judging import verdict
+from experiments.judging.errors import MARGIN
 from experiments.judging.inference import Criterion
-from experiments.judging.pairs import read_folders
+from experiments.judging.pairs import difference, errors_by_seed, judge, mean_errors, read_folders
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
-from experiments.reporting.text import columns, seeds_of, tell
-from plainres.records.schema import Record
+from experiments.reporting.markdown import label_with
+from experiments.reporting.question import Drawing, Question, Table
+from plainres.records.files import read_curves
+from plainres.records.schema import CurvePoint, Record
 
 DEPTHS = (302, 602, 1202)
 DEEPEST, SHALLOWER = 1202, 110
 PLAIN = ("plain", 56)
-TRAINED = 0.1  # training error of a network of 110 layers that has been trained; the paper: below 0.1 %, of 1,202 too
-STORED, RECOMPUTED = "stored", "recomputed"
-SAME_NUMBERS = (
-    "train_error",
-    "train_loss",
-    "test_error",
-)  # losses in evaluation mode need not be finite after so few iterations
+# Training error of a network of 110 layers that has been trained; the paper: below 0.1 %, of 1,202
+# layers too
+TRAINED = 0.1
+STORED, RECOMPUTED, MEMORY = "stored", "recomputed", "memory"
+# Losses in evaluation mode need not be finite after so few iterations
+SAME_NUMBERS = ("train_error", "train_loss", "test_error")
+HALVES = (
+    f"residual-{DEEPEST}: with checkpointing of activations the peak of memory is below half of "
+    "that without"
+)
+SAME = "checkpointing changes no number"
 
 
 @dataclass(frozen=True)
-class Thousand:
-    """What was measured.
+class DeepRuns:
+    """Networks that were trained under one protocol, with their curves."""
 
-    Args:
-        trained: protocol → its records.
-        stored, recomputed: records of memory without and with checkpointing of activations.
-    """
-
-    trained: dict[str, list[Record]]
-    stored: list[Record]
-    recomputed: list[Record]
+    name: str
+    records: Sequence[Record]
+    curves: Sequence[CurvePoint]
 
 
-def read_thousand(folder: Path) -> Thousand:
-    """The records of all folders.
+@dataclass(frozen=True)
+class MemoryRuns:
+    """A few iterations without (`stored`) and with checkpointing of activations (`recomputed`)."""
+
+    stored: Sequence[Record]
+    recomputed: Sequence[Record]
+    name: str = MEMORY
+
+    @property
+    def records(self) -> list[Record]:
+        """Of both."""
+        return [*self.stored, *self.recomputed]
+
+    @property
+    def pairs(self) -> list[tuple[Record, Record]]:
+        """Cells that were measured without and with checkpointing, the shallowest first."""
+        recomputed = {record.cell: record for record in self.recomputed}
+        stored = sorted(self.stored, key=lambda row: (row.depth, row.seed, row.arm))
+        return [(row, recomputed[row.cell]) for row in stored if row.cell in recomputed]
+
+
+Part = DeepRuns | MemoryRuns
+
+
+def read(folder: Path) -> list[Part]:
+    """Each protocol that networks were trained under, and the measurement of memory if any.
 
     Raises:
         ValueError: there are no records, or a table is damaged.
     """
-    found = read_folders(folder, "sweep-thousand")
-    stored, recomputed = (found.pop(name, []) for name in (STORED, RECOMPUTED))
-    return Thousand(found, stored, recomputed)
+    records = read_folders(folder, "sweep-thousand")
+    memory = MemoryRuns(records.pop(STORED, []), records.pop(RECOMPUTED, []))
+    trained = [DeepRuns(name, rows, read_curves(folder / name)) for name, rows in records.items()]
+    return [*trained, *([memory] if memory.records else [])]
 
 
-def label_of(records: Sequence[Record]) -> str:
+def label_of(part: Part) -> str:
     """Data label, protocol with its iterations, and number of seeds."""
-    labels = ", ".join(sorted({record.data_label for record in records}))
-    protocols = ", ".join(sorted({record.protocol for record in records}))
-    return f"{labels} · protocol {protocols}, {max(r.iterations for r in records):,} iterations · {seeds_of(records)}"
+    name = f"{RECOMPUTED}, {STORED}" if isinstance(part, MemoryRuns) else part.name
+    iterations = max(record.iterations for record in part.records)
+    return label_with(part.records, f"protocol {name}, {iterations:,} iterations")
 
 
-def check_training(records: Sequence[Record]) -> list[Claim]:
-    """The claims on training error under one protocol; corrected together where there are several seeds."""
-    asked = [
-        (
-            f"residual-{depth}: training error below that of plain-56 at the same iterations",
-            PLAIN,
-            ("residual", depth),
-            0.0,
-        )
-        for depth in DEPTHS
-    ]
-    asked.append(
-        (
-            f"residual-{DEEPEST}: training error not above that of residual-{SHALLOWER}",
-            ("residual", SHALLOWER),
-            ("residual", DEEPEST),
-            -MARGIN,
-        )
-    )
-    claims = [_compared(records, *question) for question in asked]
-    shallower = [counted(row) for row in records if (row.arm, row.depth) == ("residual", SHALLOWER)]
-    if claims[-1].criteria and max(shallower) > TRAINED:
-        untrained = f"residual-{SHALLOWER} still errs on {max(shallower):.1%}: so early the deeper network is behind, not worse"
-        claims[-1] = Claim(claims[-1].statement, INCONCLUSIVE, f"{claims[-1].seen}; {untrained}")
+def heading(part: Part) -> str:
+    """What was measured, and `label_of`."""
+    return f"{'Memory' if isinstance(part, MemoryRuns) else 'Training'}: {label_of(part)}"
+
+
+def check(part: Part) -> list[Claim]:
+    """The claims about training or about memory; corrected together."""
+    claims = check_memory(part) if isinstance(part, MemoryRuns) else check_training(part)
     return verdict.corrected(claims)
 
 
+def check_training(runs: DeepRuns) -> list[Claim]:
+    """Each deep network against plain-56, and the deepest against 110 layers; training error."""
+    claims = []
+    for depth in DEPTHS:
+        statement = (
+            f"residual-{depth}: training error below that of plain-56 at the same iterations"
+        )
+        claims.append(_compared(runs, statement, PLAIN, depth, 0.0))
+    statement = f"residual-{DEEPEST}: training error not above that of residual-{SHALLOWER}"
+    last = _compared(runs, statement, ("residual", SHALLOWER), DEEPEST, -MARGIN)
+    shallower = errors_by_seed(runs.records, "residual", SHALLOWER).values()
+    if last.criteria and max(shallower) > TRAINED:
+        untrained = (
+            f"residual-{SHALLOWER} still errs on {max(shallower):.1%}, so it is too early to "
+            "compare the deeper network with it"
+        )
+        last = Claim(statement, INCONCLUSIVE, f"{last.summary}; {untrained}")
+    return [*claims, last]
+
+
 def _compared(
-    records: Sequence[Record],
-    statement: str,
-    other: tuple[str, int],
-    deep: tuple[str, int],
-    bound: float,
+    runs: DeepRuns, statement: str, other: tuple[str, int], depth: int, bound: float
 ) -> Claim:
-    errors = [
-        {row.seed: counted(row) for row in records if (row.arm, row.depth) == cell}
-        for cell in (other, deep)
-    ]
-    names = ["-".join(map(str, cell)) for cell in (other, deep)]
-    seeds = sorted(errors[0].keys() & errors[1].keys())
-    if not seeds:
-        missing = [name for name, found in zip(names, errors, strict=True) if not found]
-        return Claim(
-            statement, INCONCLUSIVE, f"missing: {', '.join(missing) or 'a seed that both have'}"
-        )
-    criterion = Criterion(
-        f"{names[0]} - {names[1]}",
-        tuple(errors[0][seed] - errors[1][seed] for seed in seeds),
-        bound=bound,
-    )
-    return verdict.judge(
-        statement, [criterion], f"{criterion.name}: {verdict.points(criterion.mean)}"
+    """The error of the other network minus that of residual-`depth` lies above the bound."""
+    deep, shallow = f"residual-{depth}", f"{other[0]}-{other[1]}"
+    series = {
+        shallow: errors_by_seed(runs.records, *other),
+        deep: errors_by_seed(runs.records, "residual", depth),
+    }
+    return judge(
+        statement,
+        series,
+        lambda _: [difference(series, shallow, deep, bound)],
+        lambda _: mean_errors(series, "training error"),
     )
 
 
-def check_memory(thousand: Thousand) -> list[Claim]:
-    """The claims on checkpointing: it more than halves the memory of 1,202 layers, and changes no number."""
-    pairs = _pairs(thousand)
-    halves = f"residual-{DEEPEST}: with checkpointing of activations the peak of memory is below half of that without"
-    same = "checkpointing changes no number"
-    deepest = [(stored, recomputed) for stored, recomputed in pairs if stored.depth == DEEPEST]
-    if deepest:
-        saved = Criterion(
-            "half of memory without - memory with",
-            tuple(stored.peak_memory_mib / 2 - again.peak_memory_mib for stored, again in deepest),
-            unit="MiB",
+def check_memory(runs: MemoryRuns) -> list[Claim]:
+    """Checkpointing more than halves the memory of 1,202 layers, and changes no number."""
+    pairs = runs.pairs
+    halves = Claim(
+        HALVES, INCONCLUSIVE, f"missing: residual-{DEEPEST} in {STORED} and {RECOMPUTED}"
+    )
+    if deepest := [pair for pair in pairs if pair[0].depth == DEEPEST]:
+        without, with_it = (
+            [row.peak_memory_mib for row in rows] for rows in zip(*deepest, strict=True)
         )
-        means = [
-            statistics.fmean(pair[place].peak_memory_mib for pair in deepest) for place in (0, 1)
-        ]
-        first = verdict.judge(halves, [saved], f"{means[0]:,.0f} → {means[1]:,.0f} MiB")
-    else:
-        first = Claim(
-            halves, INCONCLUSIVE, f"missing: residual-{DEEPEST} in {STORED} and {RECOMPUTED}"
-        )
+        saved = tuple(a / 2 - b for a, b in zip(without, with_it, strict=True))
+        criterion = Criterion("half of memory without - memory with", saved, unit="MiB")
+        means = [f"{statistics.fmean(values):,.0f}" for values in (without, with_it)]
+        halves = verdict.judge(HALVES, [criterion], f"{' → '.join(means)} MiB")
+    same = Claim(SAME, INCONCLUSIVE, f"missing: cells that {STORED} and {RECOMPUTED} share")
     if pairs:
-        differing = [
-            stored.cell
-            for stored, again in pairs
-            if any(getattr(stored, n) != getattr(again, n) for n in SAME_NUMBERS)
-        ]
-        seen = f"{', '.join(SAME_NUMBERS)} to six digits the same in {len(pairs) - len(differing)} of {len(pairs)} pairs of cells"
-        second = Claim(same, NOT_REPRODUCED if differing else REPRODUCED, seen)
-    else:
-        second = Claim(same, INCONCLUSIVE, f"missing: cells that {STORED} and {RECOMPUTED} share")
-    return verdict.corrected([first, second])
-
-
-def _pairs(thousand: Thousand) -> list[tuple[Record, Record]]:
-    """Cells that are there without and with checkpointing, the shallowest first."""
-    again = {(row.arm, row.depth, row.seed): row for row in thousand.recomputed}
-    there = sorted(
-        (row.depth, row.seed, row.arm)
-        for row in thousand.stored
-        if (row.arm, row.depth, row.seed) in again
-    )
-    stored = {(row.arm, row.depth, row.seed): row for row in thousand.stored}
-    return [(stored[arm, depth, seed], again[arm, depth, seed]) for depth, seed, arm in there]
-
-
-def training_table(records: Sequence[Record]) -> list[list[str]]:
-    """One line a cell under a row of headings; errors in per cent."""
-    heads = ["training error", "in evaluation mode", "training loss", "test error"]
-    lines = [["network", "seed", "parameters", *heads, "seconds/iteration", "MiB"]]
-    for row in sorted(records, key=lambda row: (row.arm, row.depth, row.seed)):
-        errors = [_percent(row.train_error), _percent(row.train_error_eval)]
-        loss = "–" if row.train_loss is None else f"{row.train_loss:.3f}"
-        pace = f"{row.seconds / row.iterations:.2f}"
-        network = f"{row.arm}-{row.depth}" + (
-            "" if row.train_error is not None else f" ({row.status})"
+        equal = [all(getattr(a, n) == getattr(b, n) for n in SAME_NUMBERS) for a, b in pairs]
+        summary = (
+            f"{', '.join(SAME_NUMBERS)} to six digits the same in {sum(equal)} of {len(pairs)} "
+            "pairs of cells (counted, not tested)"
         )
-        numbers = [*errors, loss, _percent(row.test_error), pace, f"{row.peak_memory_mib:,.0f}"]
-        lines.append([network, str(row.seed), f"{row.num_parameters:,}", *numbers])
-    return lines
+        same = replace(same, verdict=REPRODUCED if all(equal) else NOT_REPRODUCED, summary=summary)
+    return [halves, same]
 
 
-def memory_table(thousand: Thousand) -> list[list[str]]:
-    """One line a pair of cells under a row of headings."""
-    lines = [
-        [
-            "network",
-            "seed",
-            "MiB without",
-            "MiB with",
-            "with / without",
-            "seconds/iteration without",
-            "with",
-        ]
-    ]
-    for stored, again in _pairs(thousand):
-        memory = [f"{row.peak_memory_mib:,.0f}" for row in (stored, again)]
-        pace = [f"{row.seconds / row.iterations:.2f}" for row in (stored, again)]
-        share = f"{again.peak_memory_mib / stored.peak_memory_mib:.2f}"
-        lines.append([f"{stored.arm}-{stored.depth}", str(stored.seed), *memory, share, *pace])
-    return lines
+def table(part: Part) -> Table:
+    """One line per cell, or per pair of cells for memory; errors in per cent."""
+    return _memory_table(part) if isinstance(part, MemoryRuns) else _training_table(part)
+
+
+def _training_table(runs: DeepRuns) -> Table:
+    heads = ["training error", "in evaluation mode", "training loss", "test error"]
+    rows = [["network", "seed", "parameters", *heads, "seconds/iteration", "MiB"]]
+    for row in sorted(runs.records, key=lambda row: (row.arm, row.depth, row.seed)):
+        network = f"{row.arm}-{row.depth}"
+        network += "" if row.train_error is not None else f" ({row.status})"
+        errors = [_percent(error) for error in (row.train_error, row.train_error_eval)]
+        loss = "–" if row.train_loss is None else f"{row.train_loss:.3f}"
+        cost = [f"{row.seconds / row.iterations:.2f}", f"{row.peak_memory_mib:,.0f}"]
+        numbers = [*errors, loss, _percent(row.test_error), *cost]
+        rows.append([network, str(row.seed), f"{row.num_parameters:,}", *numbers])
+    note = (
+        "Errors in %. Training error: running (training mode, augmented images). Test errors are "
+        "shown and not judged."
+    )
+    return Table("", rows, [note])
 
 
 def _percent(error: float | None) -> str:
     return "–" if error is None else f"{100 * error:.2f}"
 
 
-def _report(folder: Path) -> tuple[list[str], int]:
-    thousand = read_thousand(folder)
-    lines, judged = [], []
-    for records in thousand.trained.values():
-        claims = check_training(records)
-        lines += [
-            f"Training: {label_of(records)}",
-            "",
-            *columns(training_table(records)),
-            "",
-            *verdict.lines(claims),
-            "",
-        ]
-        judged += claims
-    claims = check_memory(thousand)
-    if memory := [*thousand.stored, *thousand.recomputed]:
-        lines += [f"Memory: {label_of(memory)}", "", *columns(memory_table(thousand)), ""]
-    return [*lines, *verdict.lines(claims)], verdict.status([*judged, *claims])
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints tables and verdicts; 1 when a claim is not reproduced, 2 and one line where there is nothing to judge."""
-    return tell(
-        _report,
-        "Whether a thousand layers train, and at what memory.",
-        "results/thousand",
-        arguments,
+def _memory_table(runs: MemoryRuns) -> Table:
+    heads = ["MiB without", "MiB with", "with / without", "seconds/iteration without", "with"]
+    rows = [["network", "seed", *heads]]
+    for pair in runs.pairs:
+        stored, recomputed = pair
+        memory = [f"{row.peak_memory_mib:,.0f}" for row in pair]
+        pace = [f"{row.seconds / row.iterations:.2f}" for row in pair]
+        share = f"{recomputed.peak_memory_mib / stored.peak_memory_mib:.2f}"
+        rows.append([f"{stored.arm}-{stored.depth}", str(stored.seed), *memory, share, *pace])
+    note = (
+        "Peak of the whole process, one process per cell, without and with checkpointing of "
+        "activations. Seconds include evaluation."
     )
+    return Table("", rows, [note])
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def drawings(part: Part) -> list[Drawing]:
+    """Training error against iteration, or memory against depth."""
+    from experiments.thousand.figures import curves_figure, memory_figure
+
+    if isinstance(part, MemoryRuns):
+        return [Drawing(MEMORY, "memory against depth", partial(memory_figure, part))]
+    alt = f"running training error against iteration, {part.name}"
+    return [Drawing(f"curves_{part.name}", alt, partial(curves_figure, part))]
+
+
+QUESTION = Question(
+    slug="thousand",
+    title="A thousand layers: do they train, and at what memory?",
+    read=read,
+    label=heading,
+    name=lambda part: part.name,
+    records=lambda part: part.records,
+    claims=check,
+    tables=lambda part: [table(part)],
+    drawings=drawings,
+    levels=2,
+)
