@@ -207,12 +207,10 @@ def test_each_protocol_and_the_memory_are_reported_apart(tmp_path):
     trained(tmp_path, name="slow")
     measured(tmp_path)
     assert [part.name for part in QUESTION.read(tmp_path)] == ["quick", "slow", "memory"]
-    text = QUESTION.text(tmp_path, only="memory")
-    assert text.startswith("Memory: digits · protocol recomputed, stored, 3 iterations · 1 seed\n")
+    label = QUESTION.label(part_of(tmp_path, "memory"))
+    assert label == "Memory: digits · protocol recomputed, stored, 3 iterations · 1 seed"
     (table,) = QUESTION.tables(part_of(tmp_path, "memory"))
     assert table.rows[-1][:5] == ["residual-1202", "0", "6,000", "1,500", "0.25"]
-    with pytest.raises(ValueError, match="has no 'fast'; choose quick, slow, memory"):
-        QUESTION.text(tmp_path, only="fast")
 
 
 def test_cells_that_only_one_side_has_are_named(tmp_path):

@@ -219,7 +219,6 @@ QUESTION = Question(
     title="A thousand layers: do they train, and at what memory?",
     read=read,
     label=heading,
-    name=lambda part: part.name,
     records=lambda part: part.records,
     claims=check,
     tables=lambda part: [table(part)],
