@@ -1,4 +1,4 @@
-"""The autopsy on made-up curves and tables: kinds of run, rates of convergence, remedies and what they cost."""
+"""The autopsy on made-up curves and tables: run status, rates of convergence, remedies, costs."""
 
 import math
 from dataclasses import replace
@@ -9,13 +9,15 @@ from made_up import made_up_record
 from matplotlib import pyplot as plt
 from omegaconf import OmegaConf
 
-from experiments.autopsy import claims, convergence, figures, kinds
-from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
+from experiments.autopsy import claims, convergence, figures, run_status
+from experiments.autopsy.claims import QUESTION
+from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, read_curves, read_runs, write_table
 from plainres.records.schema import DIVERGED, CurvePoint, Record
 from plainres.run.cell import claim_tables
 
 RESCUES = sorted(path.stem for path in (CONF / "rescue").glob("*.yaml"))
+REMEDIED = ("quick", "cpu")  # protocols for which conf says what a remedy is
 DEPTHS = (20, 32, 44, 56, 110)
 UNTREATED = {0: 0.83, 1: 0.85, 2: 0.84}
 
@@ -46,36 +48,36 @@ def falling(rate: float, arm="plain", depth=20, seed=0, iterations=2000) -> list
     ]
 
 
-# Kinds of run
+# Run status
 
 
 @pytest.mark.parametrize(
-    ("errors", "kind"),
+    ("errors", "status"),
     [
-        ((0.9, 0.89, 0.9, 0.91), kinds.AT_CHANCE),
-        ((0.9, 0.86, 0.86, 0.86), kinds.AT_CHANCE),
-        ((0.9, 0.84, 0.835, 0.832), kinds.PLATEAU),
-        ((0.9, 0.5, 0.8, 0.85), kinds.LOST),
-        ((0.3, 0.02, 0.5, 0.6), kinds.LOST),
-        ((0.9, 0.5, 0.65, 0.66), kinds.PLATEAU),
-        ((0.7, 0.6, 0.59, 0.58), kinds.PLATEAU),
-        ((0.7, 0.6, 0.55, 0.5), kinds.LEARNING),
-        ((0.3, 0.02, 0.02, 0.02), kinds.LEARNING),
-        ((0.9, 0.85, 0.5, 0.2), kinds.LATE),
-        ((0.9, 0.89, 0.8, 0.7), kinds.LATE),
+        ((0.9, 0.89, 0.9, 0.91), run_status.AT_CHANCE),
+        ((0.9, 0.86, 0.86, 0.86), run_status.AT_CHANCE),
+        ((0.9, 0.84, 0.835, 0.832), run_status.PLATEAU),
+        ((0.9, 0.5, 0.8, 0.85), run_status.LOST),
+        ((0.3, 0.02, 0.5, 0.6), run_status.LOST),
+        ((0.9, 0.5, 0.65, 0.66), run_status.PLATEAU),
+        ((0.7, 0.6, 0.59, 0.58), run_status.PLATEAU),
+        ((0.7, 0.6, 0.55, 0.5), run_status.LEARNING),
+        ((0.3, 0.02, 0.02, 0.02), run_status.LEARNING),
+        ((0.9, 0.85, 0.5, 0.2), run_status.LATE),
+        ((0.9, 0.89, 0.8, 0.7), run_status.LATE),
     ],
 )
-def test_kinds_of_run(errors, kind):
-    assert kinds.classify(curve(*errors), 10) == kind
-    assert kinds.classify(curve(*errors)[::-1], 10) == kind
+def test_run_status(errors, status):
+    assert run_status.run_status(curve(*errors), 10) == status
+    assert run_status.run_status(curve(*errors)[::-1], 10) == status
 
 
-def test_guessing_is_measured_by_the_number_of_classes():
-    assert kinds.classify(curve(0.5, 0.49, 0.5, 0.49), 2) == kinds.AT_CHANCE
-    assert kinds.classify(curve(0.5, 0.49, 0.5, 0.49), 10) == kinds.PLATEAU
+def test_chance_depends_on_the_number_of_classes():
+    assert run_status.run_status(curve(0.5, 0.49, 0.5, 0.49), 2) == run_status.AT_CHANCE
+    assert run_status.run_status(curve(0.5, 0.49, 0.5, 0.49), 10) == run_status.PLATEAU
 
 
-def test_the_kinds_of_every_seed_stand_with_how_much_they_undid():
+def test_the_status_of_every_seed_stands_with_the_error_that_was_removed():
     records = [
         made_up_record(arm="plain", depth=depth, seed=seed)
         for depth, seed in ((20, 0), (110, 0), (110, 1))
@@ -86,7 +88,7 @@ def test_the_kinds_of_every_seed_stand_with_how_much_they_undid():
         *curve(0.9, 0.882, 0.891, 0.9),
         *curve(0.9, 0.81, 0.81, 0.81, seed=1),
     ]
-    assert kinds.table(records, curves) == [
+    assert run_status.status_rows(records, curves) == [
         ["arm", "seed", "20", "110"],
         ["plain", "0", "learning (90.0)", "at chance (2.0)"],
         ["plain", "1", "–", "plateau (10.0)"],
@@ -95,9 +97,9 @@ def test_the_kinds_of_every_seed_stand_with_how_much_they_undid():
 
 
 def test_a_diverged_run_needs_no_curve_and_another_does():
-    assert kinds.classify([], 10, diverged=True) == DIVERGED
+    assert run_status.run_status([], 10, diverged=True) == DIVERGED
     with pytest.raises(ValueError, match="without a curve"):
-        kinds.classify([], 10)
+        run_status.run_status([], 10)
 
 
 # Rates of convergence
@@ -117,10 +119,10 @@ def test_the_rate_is_that_of_the_loss_after_the_warm_up():
     ],
 )
 def test_the_law_that_made_the_rates_is_found(law, exponential):
-    found = convergence.fit({depth: law(depth) for depth in DEPTHS})
-    assert (found.preference > 10) == exponential
-    assert (found.preference < -10) == (not exponential)
-    line = found.exponential if exponential else found.power
+    lines = convergence.fit({depth: law(depth) for depth in DEPTHS})
+    assert (lines.preference > 10) == exponential
+    assert (lines.preference < -10) == (not exponential)
+    line = lines.exponential if exponential else lines.power
     assert line.slope == pytest.approx(-0.05 if exponential else -2.0)
     assert line.rate(56) == pytest.approx(law(56))
 
@@ -134,9 +136,8 @@ def test_a_depth_where_one_loss_rises_is_left_out_of_all_seeds_and_both_arms():
     rates = {("plain", 0): falls | {110: -0.01}, ("plain", 1): falls, ("residual", 0): falls}
     for arm, seed in rates:
         assert list(convergence.fits_of(rates, arm)[seed].rates) == [20, 32, 44, 56]
-    assert (
-        "left out: 110 layers, where a network learned nothing" in convergence.check(rates)[0].seen
-    )
+    left_out = "left out: 110 layers, where a network learned nothing"
+    assert left_out in convergence.check(rates)[0].summary
 
 
 def curves_by(law, seeds=1, residual=0.001) -> list[CurvePoint]:
@@ -165,26 +166,25 @@ def curves_by(law, seeds=1, residual=0.001) -> list[CurvePoint]:
 )
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_the_conjecture_is_judged(law, verdict, seeds):
-    found = convergence.check(convergence.rates_of(curves_by(law, seeds), {}))
-    assert found[0].verdict == verdict
+    law_claim, _ = convergence.check(convergence.rates_of(curves_by(law, seeds), {}))
+    assert law_claim.verdict == verdict
 
 
 def test_a_tie_of_the_laws_and_missing_depths_are_inconclusive():
     tie = {
         depth: math.sqrt(0.003 * math.exp(-0.02 * depth) * 0.03 * depth**-1.0) for depth in DEPTHS
     }
-    found = convergence.check({("plain", 0): tie})
-    assert abs(found[0].criteria[1].mean) < convergence.CLEAR
-    assert found[0].verdict == INCONCLUSIVE
+    law_claim, shortcuts_claim = convergence.check({("plain", 0): tie})
+    assert abs(law_claim.criteria[1].mean) < convergence.CLEAR
+    assert law_claim.verdict == INCONCLUSIVE
+    assert shortcuts_claim.verdict == INCONCLUSIVE, "no residual networks"
     assert [claim.verdict for claim in convergence.check({})] == [INCONCLUSIVE] * 2
-    assert found[1].verdict == INCONCLUSIVE, "no residual networks"
 
 
 def test_with_shortcuts_the_rate_falls_by_less():
-    found = convergence.check(
-        convergence.rates_of(curves_by(lambda depth: 0.005 * math.exp(-0.05 * depth), seeds=3), {})
-    )
-    assert found[1].verdict == REPRODUCED
+    curves = curves_by(lambda depth: 0.005 * math.exp(-0.05 * depth), seeds=3)
+    _, shortcuts_claim = convergence.check(convergence.rates_of(curves, {}))
+    assert shortcuts_claim.verdict == REPRODUCED
 
 
 def settling(at_chance: float, seeds=2) -> dict[tuple[str, int], dict[int, float]]:
@@ -202,31 +202,25 @@ def settling(at_chance: float, seeds=2) -> dict[tuple[str, int], dict[int, float
     }
 
 
-def test_a_network_at_chance_moves_no_verdict_and_what_it_would_do_is_told():
-    found = {
-        at_chance: convergence.check(settling(at_chance), without=(110,))
-        for at_chance in (1e-6, 1e-9)
-    }
-    assert [claim.criteria for claim in found[1e-6]] == [claim.criteria for claim in found[1e-9]]
-    assert all(
-        "left out: 110 layers, where a network learned nothing (with them" in claim.seen
-        for claim in found[1e-6]
-    )
-    assert found[1e-6][0].seen != found[1e-9][0].seen
-    assert found[1e-6][0].verdict == INCONCLUSIVE, (
-        "four depths are too few to be tested without the deepest"
-    )
+def test_a_network_at_chance_changes_no_verdict_and_its_effect_is_reported():
+    one, other = (convergence.check(settling(rate), without=(110,)) for rate in (1e-6, 1e-9))
+    assert [claim.criteria for claim in one] == [claim.criteria for claim in other]
+    left_out = "left out: 110 layers, where a network learned nothing (with them"
+    assert all(left_out in claim.summary for claim in one)
+    assert one[0].summary != other[0].summary
+    assert one[0].verdict == INCONCLUSIVE, "four depths are too few without the deepest"
+    assert "n = 2, not tested" in one[0].headline
     fits = convergence.fits_of(settling(1e-6), "plain", without=(110,))
-    assert [list(found.rates) for found in fits.values()] == [[20, 32, 44, 56]] * 2, (
+    assert [list(lines.rates) for lines in fits.values()] == [[20, 32, 44, 56]] * 2, (
         "the seed that learned too"
     )
 
 
-def test_who_is_at_chance_or_diverged_has_no_rate():
+def test_a_network_that_is_at_chance_or_diverged_has_no_rate():
     runs = {
-        ("plain", 20, 0): kinds.LEARNING,
-        ("plain", 110, 1): kinds.AT_CHANCE,
-        ("plain", 110, 0): kinds.PLATEAU,
+        ("plain", 20, 0): run_status.LEARNING,
+        ("plain", 110, 1): run_status.AT_CHANCE,
+        ("plain", 110, 0): run_status.PLATEAU,
     }
     assert convergence.unmeasured(runs) == (110,)
     assert convergence.unmeasured(runs | {("residual", 56, 0): DIVERGED}) == (56, 110)
@@ -236,13 +230,13 @@ def test_who_is_at_chance_or_diverged_has_no_rate():
 def test_slopes_over_other_depths_are_not_held_against_each_other():
     rates = settling(1e-4, seeds=1)
     del rates["residual", 0][20]
-    assert convergence.check(rates)[1].seen == "missing: 4 depths of both arms"
+    assert convergence.check(rates)[1].summary == "missing: 4 depths of both arms"
 
 
 # Remedies
 
 
-@pytest.mark.parametrize("base", claims.REMEDIED)
+@pytest.mark.parametrize("base", REMEDIED)
 @pytest.mark.parametrize("rescue", RESCUES)
 def test_a_remedy_changes_one_choice_and_measures_in_its_own_folder(tmp_path, rescue, base):
     treated = compose_cell(
@@ -333,6 +327,19 @@ def treated(tmp_path, rescue: str, error: float = 0.2, seeds=(0,), **changes) ->
     write_table(cell.protocol_folder / CURVES_TABLE, curves, CurvePoint)
 
 
+def read(folder, protocol: str = "quick") -> claims.ProtocolRuns:
+    (runs,) = QUESTION.read(folder, protocol=protocol)
+    return runs
+
+
+def judged(folder) -> list[Claim]:
+    return claims.check_remedies(read(folder))
+
+
+def remedy_rows(runs: claims.ProtocolRuns) -> dict[str, list[str]]:
+    return {row[0]: row[1:] for row in claims.remedies_table(runs).rows}
+
+
 @pytest.fixture
 def folder(tmp_path):
     untreated(tmp_path)
@@ -341,25 +348,23 @@ def folder(tmp_path):
     return tmp_path / "autopsy"
 
 
-def test_what_helps_and_what_does_not_is_told(folder, tmp_path):
+def test_what_helps_and_what_does_not(folder, tmp_path):
     treated(tmp_path, "clipping", error=0.80)
     treated(tmp_path, "longer", error=0.001)
-    found = claims.check(claims.read_case(folder, "quick"))
-    verdicts = [claim.verdict for claim in found]
+    first, *_ = judged(folder)
+    verdicts = [claim.verdict for claim in judged(folder)]
     assert verdicts[0] == REPRODUCED
-    assert found[0].p is not None, "three seeds"
-    assert found[0].seen.startswith("84.00 %: plateau")
+    assert first.p is not None, "three seeds"
+    assert first.summary == "training error 84.00 %; run status: plateau"
     assert dict(zip(claims.REMEDIES, verdicts[1:7], strict=True)) == {
         name: NOT_REPRODUCED if name == "clipping" else REPRODUCED for name in claims.REMEDIES
     }
     assert verdicts[7:] == [NOT_REPRODUCED, NOT_REPRODUCED]
 
 
-def test_seeds_are_held_against_the_same_seed_untreated(folder, tmp_path):
+def test_seeds_are_compared_with_the_same_seed_untreated(folder, tmp_path):
     treated(tmp_path, "dirac", seeds=(1, 2, 5))
-    claim = claims.check(claims.read_case(folder, "quick"))[
-        1 + list(claims.REMEDIES).index("dirac")
-    ]
+    claim = judged(folder)[1 + list(claims.REMEDIES).index("dirac")]
     assert claim.criteria[0].values == pytest.approx((0.85 - 0.201, 0.84 - 0.202))
     assert claim.verdict == REPRODUCED
 
@@ -367,10 +372,10 @@ def test_seeds_are_held_against_the_same_seed_untreated(folder, tmp_path):
 def test_missing_remedies_are_named_and_the_rest_is_judged(tmp_path):
     untreated(tmp_path)
     treated(tmp_path, "dirac")
-    found = claims.check(claims.read_case(tmp_path / "autopsy", "quick"))
-    assert found[1].seen == "missing: a learning rate of 0.01"
-    assert found[4].verdict == REPRODUCED
-    assert (found[8].verdict, found[8].seen) == (
+    judgements = judged(tmp_path / "autopsy")
+    assert judgements[1].summary == "missing: a learning rate of 0.01"
+    assert judgements[4].verdict == REPRODUCED
+    assert (judgements[8].verdict, judgements[8].summary) == (
         INCONCLUSIVE,
         "missing: learning_rate, clipping, warmup, batch, longer",
     )
@@ -378,7 +383,7 @@ def test_missing_remedies_are_named_and_the_rest_is_judged(tmp_path):
 
 def test_the_table_says_what_a_remedy_changes_brings_and_costs(folder, tmp_path):
     treated(tmp_path, "batch", seconds=83.0, images_per_second=2000 * 128 / 83.0)
-    rows = {row[0]: row[1:] for row in claims.table(claims.read_case(folder, "quick"))}
+    rows = remedy_rows(read(folder))
     assert rows["untreated"][:3] == ["–", "3× plateau", "84.00"]
     assert rows["a smaller batch"][0] == "protocol.batch_size: 128 → 32"
     assert rows["a smaller batch"][1:3] == ["learning", "20.00"]
@@ -388,37 +393,32 @@ def test_the_table_says_what_a_remedy_changes_brings_and_costs(folder, tmp_path)
     assert rows["residual-110, untreated"][2] == "2.00"
 
 
-def test_seconds_of_another_processor_or_precision_are_no_price(folder, tmp_path):
+def test_seconds_of_another_processor_or_precision_are_not_compared(folder, tmp_path):
     treated(tmp_path, "batch", processor="a slower one", seconds=830.0)
     treated(tmp_path, "dirac", precision="bf16-mixed", seconds=830.0)
-    case = claims.read_case(folder, "quick")
-    rows = {row[0]: row[8:10] for row in claims.table(case)}
+    runs = read(folder)
+    rows = {name: row[7:9] for name, row in remedy_rows(runs).items()}
     assert rows["a smaller batch"] == rows["Dirac initialisation"] == ["–", "–"]
     assert rows["untreated"] == ["0.021 (× 1)", "42 (× 1)"]
-    assert "a slower one, 32-true: a smaller batch" in claims.prices_told(case)
-    assert "a processor, 2 GHz, bf16-mixed: Dirac initialisation" in claims.prices_told(case)
+    assert "a slower one, 32-true: a smaller batch" in claims.machines_note(runs)
+    assert "a processor, 2 GHz, bf16-mixed: Dirac initialisation" in claims.machines_note(runs)
 
 
-@pytest.mark.parametrize(("same_cell", "price"), [(True, "90 (× 3)"), (False, "–")])
-def test_an_untreated_network_of_the_experiment_on_shortcuts_serves_for_the_price(
-    folder, tmp_path, same_cell, price
+@pytest.mark.parametrize(("same_cell", "seconds"), [(True, "90 (× 3)"), (False, "–")])
+def test_an_untreated_network_of_the_experiment_on_shortcuts_serves_for_the_ratio(
+    folder, tmp_path, same_cell, seconds
 ):
     treated(tmp_path, "batch", processor="another one", seconds=90.0)
-    ours = claims.read_case(folder, "quick").untreated.records[0]
+    ours = read(folder).untreated.records[0]
     config_hash = ours.config_hash if same_cell else "of another configuration"
-    there = tmp_path / "shortcuts" / "quick" / RUNS_TABLE
-    there.parent.mkdir(parents=True)
-    write_table(
-        there,
-        [replace(ours, processor="another one", seconds=30.0, config_hash=config_hash)],
-        Record,
-    )
-    case = claims.read_case(folder, "quick")
-    assert {row[0]: row[9] for row in claims.table(case)}["a smaller batch"] == price
-    assert len(case.untreated.records) == len(UNTREATED), "its error is not judged"
+    again = replace(ours, processor="another one", seconds=30.0, config_hash=config_hash)
+    write_table(tmp_path / "shortcuts" / "quick" / RUNS_TABLE, [again], Record)
+    runs = read(folder)
+    assert remedy_rows(runs)["a smaller batch"][8] == seconds
+    assert len(runs.untreated.records) == len(UNTREATED), "its error is not judged"
 
 
-def test_seconds_are_held_against_rows_of_the_same_machine_alone():
+def test_seconds_are_compared_with_rows_of_the_same_machine_alone():
     untreated = [
         made_up_record(seconds=seconds, processor=name)
         for seconds, name in ((40.0, "slow"), (10.0, "fast"), (30.0, "fast"))
@@ -427,11 +427,11 @@ def test_seconds_are_held_against_rows_of_the_same_machine_alone():
         made_up_record(seconds=seconds, processor=name)
         for seconds, name in ((80.0, "slow"), (1000.0, "another"), (900.0, "another"))
     ]
-    assert claims.price(rows, untreated) == ("0.040 (× 2)", "80 (× 2)")
-    assert claims.price(untreated, untreated) == ("0.010 (× 1)", "20 (× 1)")
+    assert claims.seconds_of(rows, untreated) == ("0.040 (× 2)", "80 (× 2)")
+    assert claims.seconds_of(untreated, untreated) == ("0.010 (× 1)", "20 (× 1)")
 
 
-def test_a_diverged_remedy_counts_as_guessing(folder, tmp_path):
+def test_a_diverged_remedy_counts_as_chance(folder, tmp_path):
     treated(tmp_path, "warmup", status=DIVERGED)
     path = folder / "quick-warmup"
     write_table(
@@ -440,33 +440,25 @@ def test_a_diverged_remedy_counts_as_guessing(folder, tmp_path):
         Record,
     )
     write_table(path / CURVES_TABLE, [], CurvePoint)
-    case = claims.read_case(folder, "quick")
-    assert case.treated["warmup"].kinds == [DIVERGED]
-    assert claims.check(case)[3].verdict == NOT_REPRODUCED
+    assert read(folder).remedies["warmup"].statuses == [DIVERGED]
+    assert judged(folder)[3].verdict == NOT_REPRODUCED
 
 
-def test_other_images_are_refused_in_one_line(folder, tmp_path, capsys):
+def test_other_images_are_refused(folder, tmp_path):
     treated(tmp_path, "dirac", data_fingerprint="other", data_label="faces")
-    assert claims.main([str(folder)]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "is of faces" in error
+    with pytest.raises(ValueError, match=r"quick-dirac on other images \(faces\)"):
+        read(folder)
 
 
-def test_figures_and_readme_are_the_same_twice_and_say_what_they_show(folder):
-    first = {path: path.read_bytes() for path in figures.make(folder)}
-    assert {path.name for path in first} >= {
-        "quick_errors.png",
-        "quick_curves.svg",
-        "quick_convergence.png",
-        "README.md",
-    }
-    assert {path: path.read_bytes() for path in figures.make(folder)} == first
-    text = (folder / "README.md").read_text()
+def test_the_report_says_what_it_shows(folder):
+    text = QUESTION.readme(folder)
     assert "digits · protocol quick · 3 seeds untreated, 1 treated" in text
-    assert "## Rates of convergence: digits · protocol quick · 3 seeds" in text
-    assert "**digits · protocol quick · 3 seeds**" in text
     assert "plateau (7.8)" in text
+    assert {drawing.name for drawing in QUESTION.drawings(read(folder))} == {
+        "quick_errors",
+        "quick_curves",
+        "quick_convergence",
+    }
 
 
 def test_lines_are_drawn_over_the_depths_that_were_fitted(folder):
@@ -485,7 +477,7 @@ def test_lines_are_drawn_over_the_depths_that_were_fitted(folder):
         for point in read_curves(path)
     ]
     write_table(path / CURVES_TABLE, points, CurvePoint)
-    figure = figures.convergence_figure(claims.read_case(folder, "quick"))
+    figure = figures.convergence_figure(read(folder))
     lines = figure.axes[1].get_lines()
     drawn = [line.get_xdata() for line in lines if line.get_linestyle() != "None"]
     assert len(drawn) == 6, "two laws, three seeds"
@@ -495,38 +487,44 @@ def test_lines_are_drawn_over_the_depths_that_were_fitted(folder):
     plt.close(figure)
 
 
-def test_a_schedule_that_differs_between_depths_has_no_rates(folder, tmp_path, capsys):
+def test_a_schedule_that_differs_between_depths_has_no_rates(folder, tmp_path):
     untreated(tmp_path, protocol="paper")
-    case = claims.read_case(folder, "paper")
-    assert claims.check_rates(case) == []
-    figure = figures.convergence_figure(case)
+    runs = read(folder, "paper")
+    assert claims.check_rates(runs) == []
+    figure = figures.convergence_figure(runs)
     assert len(figure.axes) == 1
     plt.close(figure)
-    claims.main([str(folder), "--base", "paper"])
-    assert "No rates of convergence under paper" in capsys.readouterr().out
-    text = figures.readme([case])
-    assert "## Convergence: digits · protocol paper · 3 seeds" in text
-    assert "a layer" not in text
+    text = QUESTION.text(folder, protocol="paper")
+    assert "No rates of convergence under paper" in text
+    assert "per layer" not in text
 
 
-@pytest.mark.parametrize("base", claims.BASES)
-def test_every_protocol_of_the_depth_experiment_can_be_checked(tmp_path, capsys, base):
-    untreated(tmp_path, protocol=base)
-    assert claims.main([str(tmp_path / "autopsy"), "--base", base]) == 0
-    out = capsys.readouterr().out
-    assert f"digits · protocol {base} · 3 seeds" in out
-    assert "plateau (7.8)" in out
+@pytest.mark.parametrize("protocol", claims.PROTOCOLS)
+def test_every_protocol_of_the_depth_experiment_can_be_checked(tmp_path, protocol):
+    untreated(tmp_path, protocol=protocol)
+    text = QUESTION.text(tmp_path / "autopsy", protocol=protocol)
+    assert f"digits · protocol {protocol} · 3 seeds\n" in text
+    assert "3× plateau" in text
+    assert "plateau (7.8)" in text
+    assert "Iterations until the running training loss was at most 1.73 nats" in text
+    first, *_ = QUESTION.claims(read(tmp_path / "autopsy", protocol))
+    assert first.verdict == REPRODUCED
 
 
-@pytest.mark.parametrize("command", [claims.main, figures.main])
-def test_nothing_measured_is_one_line(tmp_path, capsys, command):
-    assert command([str(tmp_path / "autopsy")]) != 0
-    assert capsys.readouterr().err.count("\n") == 1
+def test_protocols_are_parts_and_an_unmeasured_one_is_named(folder, tmp_path):
+    untreated(tmp_path, protocol="cpu")
+    assert [runs.protocol for runs in QUESTION.read(folder)] == ["quick", "cpu"]
+    with pytest.raises(ValueError, match="make sweep-depth PROTOCOL=paper DEPTHS=110 ARMS=plain"):
+        QUESTION.read(folder, protocol="paper")
+    with pytest.raises(ValueError, match="choose quick, cpu"):
+        QUESTION.read(folder, protocol="smoke")
 
 
-def test_a_check_needs_no_remedies_for_the_conjecture(tmp_path, capsys):
-    untreated(tmp_path)
-    assert claims.main([str(tmp_path / "autopsy"), "--verbose"]) == 0
-    out = capsys.readouterr().out
-    assert "3× plateau" in out
-    assert "Iterations to 1.73 nats" in out
+def test_a_local_folder_borrows_the_committed_depth_records(folder, tmp_path):
+    local = tmp_path / "local" / "autopsy"
+    local.mkdir(parents=True)
+    (folder / "quick-dirac").rename(local / "quick-dirac")
+    untreated(tmp_path, protocol="cpu")
+    (runs,) = QUESTION.read(local)
+    assert list(runs.remedies) == ["dirac"]
+    assert len(runs.untreated.records) == len(UNTREATED)

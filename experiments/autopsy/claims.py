@@ -1,32 +1,39 @@
-"""What ails plain-110, and what rescues it? `python -m experiments.autopsy.claims results/autopsy --base quick`.
+"""Why does plain-110 fail, and which remedy helps, at what cost?
 
-Each folder results/autopsy/<base>-<remedy> is plain-110 under the protocol <base> with one choice changed. The untreated network,
-plain-20 and residual-110 are those of results/depth/<base>. Differences are taken within seeds.
+Each folder results/autopsy/<protocol>-<remedy> is plain-110 under a protocol with one choice
+changed. The untreated network, plain-20 and residual-110 are those of the depth experiment.
 """
 
-import argparse
 import math
 import statistics
-import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 from experiments.autopsy import convergence
-from experiments.autopsy.kinds import KINDS, LEARNED, Run, kinds_of
-from experiments.autopsy.kinds import table as kinds_table
-from experiments.depth.claims import MARGIN, counted
+from experiments.autopsy.run_status import HALF, STATUSES, Run, status_rows, statuses_of
 from experiments.judging import verdict
+from experiments.judging.errors import MARGIN, chance_error, error_or_chance
 from experiments.judging.inference import Criterion
-from experiments.judging.verdict import INCONCLUSIVE, Claim
-from experiments.reporting.text import columns
+from experiments.judging.pairs import (
+    Series,
+    borrowed_folder,
+    difference,
+    errors_by_seed,
+    judge,
+    mean_errors,
+    require_same_images,
+)
+from experiments.judging.verdict import Claim
+from experiments.reporting.question import Drawing, Question, Table
 from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_curves, read_json, read_runs
 from plainres.records.identity import config_differences
 from plainres.records.schema import CurvePoint, Record
 
-REMEDIED = ("quick", "cpu")  # protocols for which conf/rescue says what a remedy is
-BASES = (*REMEDIED, "cpu16", "cpu32", "paper")
+PROTOCOLS = ("quick", "cpu", "cpu16", "cpu32", "paper")
 DEPTH, SHALLOW = 110, 20
 UNTREATED = "untreated"
 # Folder → what is done, in the order in which tables have it
@@ -52,7 +59,7 @@ RESCUED = 0.10  # ten points below the untreated network's error
 
 
 @dataclass(frozen=True)
-class Treated:
+class RemedyRuns:
     """plain-110 with one choice changed, or untreated: records and curves of its seeds.
 
     Args:
@@ -62,346 +69,322 @@ class Treated:
 
     name: str
     change: str
-    records: tuple[Record, ...]
-    curves: tuple[CurvePoint, ...]
+    records: Sequence[Record]
+    curves: Sequence[CurvePoint]
+
+    @property
+    def title(self) -> str:
+        """The name for a reader."""
+        return REMEDIES.get(self.name, self.name)
 
     @property
     def errors(self) -> dict[int, float]:
         """Running training error, a fraction, by seed."""
-        return {record.seed: counted(record) for record in self.records}
+        return errors_by_seed(self.records, "plain", DEPTH)
 
     @property
-    def kinds(self) -> list[str]:
-        """Kind of run of each record."""
-        return list(kinds_of(self.records, self.curves).values())
+    def statuses(self) -> list[str]:
+        """The status of each run."""
+        return list(statuses_of(self.records, self.curves).values())
 
 
 @dataclass(frozen=True)
-class Case:
-    """Everything about plain-110 under one protocol.
+class ProtocolRuns:
+    """What was measured of plain-110 under one protocol, and the depth experiment's networks.
 
     Args:
-        references: records of plain-20 and residual-110.
-        timed: records of untreated plain-110 wherever it was measured, which seconds are held against.
-        depth_records: of all networks of the depth experiment, and their curves.
+        references: records of plain-20 and residual-110, by name.
+        timed: untreated plain-110 wherever it was measured, which seconds are compared with.
+        depth_records, depth_curves: of all networks of the depth experiment.
     """
 
-    base: str
-    untreated: Treated
-    treated: dict[str, Treated]
+    protocol: str
+    untreated: RemedyRuns
+    remedies: dict[str, RemedyRuns]
     references: dict[str, list[Record]]
     timed: list[Record]
-    depth_records: list[Record] = field(repr=False)
-    depth_curves: list[CurvePoint] = field(repr=False)
+    depth_records: list[Record]
+    depth_curves: list[CurvePoint]
 
-    @property
-    def depth_kinds(self) -> dict[Run, str]:
-        """Kind of every run of the depth experiment."""
-        return kinds_of(self.depth_records, self.depth_curves)
+    @cached_property
+    def depth_statuses(self) -> dict[Run, str]:
+        """The status of every run of the depth experiment."""
+        return statuses_of(self.depth_records, self.depth_curves)
 
     @property
     def easy_loss(self) -> float:
-        """What "iterations to" counts, nats per image."""
+        """The loss to which iterations are counted, nats per image."""
         return convergence.EASY * math.log(self.untreated.records[0].num_classes)
 
     @property
-    def records(self) -> list[Record]:
-        """Of plain-110, untreated and treated."""
-        return [
-            *self.untreated.records,
-            *(record for treated in self.treated.values() for record in treated.records),
-        ]
+    def all_runs(self) -> list[RemedyRuns]:
+        """Untreated first, then the remedies."""
+        return [self.untreated, *self.remedies.values()]
 
 
-def read_case(folder: Path, base: str) -> Case:
-    """The untreated networks of the depth experiment and what was measured of each remedy.
+def read(folder: Path, protocol: str = "") -> list[ProtocolRuns]:
+    """The protocols under which plain-110 was measured or remedies were tried.
+
+    Args:
+        protocol: read this one alone.
 
     Raises:
-        ValueError: there is no untreated network, a remedy was tried on other images, or a table is damaged.
+        ValueError: there are no records, there is no untreated network, a remedy was tried on other
+            images, or a table is damaged.
     """
-    depth = folder.parent / "depth" / base
+    if protocol and protocol not in PROTOCOLS:
+        raise ValueError(f"{protocol!r} has no plain-{DEPTH}; choose {', '.join(PROTOCOLS)}")
+    names = [protocol] if protocol else [name for name in PROTOCOLS if _is_measured(folder, name)]
+    if not names:
+        raise ValueError(f"no records in {folder}; make sweep-autopsy measures them")
+    return [_read_protocol(folder, name) for name in names]
+
+
+def _is_measured(folder: Path, protocol: str) -> bool:
+    depth_records = read_runs(folder.parent / "depth" / protocol)
+    return bool(_plain(depth_records)) or any(folder.glob(f"{protocol}-*/{RUNS_TABLE}"))
+
+
+def _read_protocol(folder: Path, protocol: str) -> ProtocolRuns:
+    depth, shortcuts = (
+        borrowed_folder(folder, "autopsy", slug, protocol) for slug in ("depth", "shortcuts")
+    )
     records, curves = read_runs(depth), read_curves(depth)
     config = read_json(depth / CONFIG_FILE) or {}
-
-    def only(arm: str, layers: int) -> list[Record]:
-        return [record for record in records if (record.arm, record.depth) == (arm, layers)]
-
-    if not only("plain", DEPTH):
+    untreated = RemedyRuns(UNTREATED, "–", _plain(records), _plain(curves))
+    if not untreated.records:
         raise ValueError(
-            f"no plain-{DEPTH} in {depth}; make sweep-depth PROTOCOL={base} DEPTHS={DEPTH} ARMS=plain measures it"
+            f"no plain-{DEPTH} in {depth}; "
+            f"make sweep-depth PROTOCOL={protocol} DEPTHS={DEPTH} ARMS=plain measures it"
         )
-    untreated = Treated(UNTREATED, "–", tuple(only("plain", DEPTH)), _of_the_patient(curves))
-    images = {record.data_fingerprint for record in untreated.records}
-    treated = {}
-    for path in sorted(folder.glob(f"{base}-*/{RUNS_TABLE}")):
-        name = path.parent.name.removeprefix(f"{base}-")
-        rows = tuple(
-            record
-            for record in read_runs(path.parent)
-            if (record.arm, record.depth) == ("plain", DEPTH)
-        )
-        if others := sorted(
-            {record.data_label for record in rows if record.data_fingerprint not in images}
-        ):
-            known = ", ".join(sorted({record.data_label for record in untreated.records}))
-            raise ValueError(
-                f"{path.parent} is of {', '.join(others)}, {depth} of other images ({known}): they cannot be compared"
-            )
+    remedies = {}
+    for path in sorted(folder.glob(f"{protocol}-*/{RUNS_TABLE}")):
+        name = path.parent.name.removeprefix(f"{protocol}-")
         change = _change(config, read_json(path.parent / CONFIG_FILE) or {})
-        treated[name] = Treated(name, change, rows, _of_the_patient(read_curves(path.parent)))
-    order = [*REMEDIES, *treated]
-    treated = {name: treated[name] for name in sorted(treated, key=order.index)}
-    references = {
-        f"plain-{SHALLOW}": only("plain", SHALLOW),
-        f"residual-{DEPTH}": only("residual", DEPTH),
-    }
-    return Case(
-        base,
+        rows, points = _plain(read_runs(path.parent)), _plain(read_curves(path.parent))
+        remedies[name] = RemedyRuns(name, change, rows, points)
+        require_same_images({f"depth/{protocol}": untreated.records, path.parent.name: rows})
+    order = [*REMEDIES, *remedies]
+    references = {f"plain-{SHALLOW}": ("plain", SHALLOW), f"residual-{DEPTH}": ("residual", DEPTH)}
+    # The experiment on shortcuts measured the same cells itself, perhaps on another processor
+    hashes = {record.config_hash for record in untreated.records}
+    again = [record for record in read_runs(shortcuts) if record.config_hash in hashes]
+    return ProtocolRuns(
+        protocol,
         untreated,
-        treated,
-        references,
-        _timed(folder.parent / "shortcuts" / base, untreated.records),
+        {name: remedies[name] for name in sorted(remedies, key=order.index)},
+        {
+            name: [record for record in records if (record.arm, record.depth) == network]
+            for name, network in references.items()
+        },
+        [*untreated.records, *again],
         records,
         curves,
     )
 
 
-def _timed(shortcuts: Path, untreated: Sequence[Record]) -> list[Record]:
-    """The untreated networks, and the same cells where the experiment on shortcuts measured them for itself, maybe on another processor."""
-    hashes = {record.config_hash for record in untreated}
-    return [
-        *untreated,
-        *(record for record in read_runs(shortcuts) if record.config_hash in hashes),
-    ]
-
-
-def bases(folder: Path) -> list[str]:
-    """The protocols under which the depth experiment measured plain-110, or remedies were tried."""
-    depth = folder.parent / "depth"
-
-    def measured(base: str) -> bool:
-        return any((row.arm, row.depth) == ("plain", DEPTH) for row in read_runs(depth / base))
-
-    return [base for base in BASES if measured(base) or any(folder.glob(f"{base}-*/{RUNS_TABLE}"))]
-
-
-def _of_the_patient(curves: Sequence[CurvePoint]) -> tuple[CurvePoint, ...]:
-    return tuple(point for point in curves if (point.arm, point.depth) == ("plain", DEPTH))
+def _plain(rows: Sequence[Any]) -> list[Any]:
+    """The rows of plain-110."""
+    return [row for row in rows if (row.arm, row.depth) == ("plain", DEPTH)]
 
 
 def _change(untreated: dict, treated: dict) -> str:
-    differences = {line.split(":")[0]: line for line in config_differences(untreated, treated)}
-    followers = [
-        name for chosen, brought in FOLLOWS.items() if chosen in differences for name in brought
-    ]
-    return (
-        "; ".join(
-            line for name, line in differences.items() if name not in (*NOT_A_CHOICE, *followers)
-        )
-        or "nothing"
-    )
+    """What was chosen differently, without what follows from the choice."""
+    changes = {line.split(":")[0]: line for line in config_differences(untreated, treated)}
+    ignored = {*NOT_A_CHOICE, *(name for choice in changes for name in FOLLOWS.get(choice, ()))}
+    return "; ".join(line for name, line in changes.items() if name not in ignored) or "nothing"
 
 
-def check_rates(case: Case) -> list[Claim]:
-    """The claims about rates of convergence; none where rates do not compare."""
-    if case.base in convergence.UNRATED:
-        return []
-    kinds = case.depth_kinds
-    return convergence.check(
-        convergence.rates_of(case.depth_curves, kinds), convergence.unmeasured(kinds)
-    )
+def records_of(runs: ProtocolRuns) -> list[Record]:
+    """The depth experiment's records and those of the remedies."""
+    treated = (record for remedy in runs.remedies.values() for record in remedy.records)
+    return [*runs.depth_records, *treated]
 
 
-def check(case: Case) -> list[Claim]:
-    """That the untreated network does not train; what each remedy does; what none does. Those with several seeds corrected together."""
-    untreated = case.untreated.errors
+def label_of(runs: ProtocolRuns) -> str:
+    """Data label, protocol, and number of seeds, untreated and treated."""
+    rows = [record for remedy in runs.all_runs for record in remedy.records]
+    labels = ", ".join(sorted({record.data_label for record in rows}))
+    untreated = len(runs.untreated.records)
+    seeds = f"{untreated} seed{'s' * (untreated != 1)}"
+    if runs.remedies:
+        counts = sorted({len(remedy.records) for remedy in runs.remedies.values()})
+        treated = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        seeds += f" untreated, {treated} treated"
+    return f"{labels} · protocol {runs.protocol} · {seeds}"
+
+
+def check(runs: ProtocolRuns) -> list[Claim]:
+    """The claims about remedies, and those about rates where rates compare."""
+    return [*check_remedies(runs), *check_rates(runs)]
+
+
+def check_remedies(runs: ProtocolRuns) -> list[Claim]:
+    """The untreated network fails; what each remedy does; what none does. Corrected together.
+
+    Where no remedy was tried, only the first.
+    """
+    errors = runs.untreated.errors
+    criterion = Criterion("training error", tuple(errors.values()), PAPERS_ERROR)
     statement = f"plain-{DEPTH} ends above {100 * PAPERS_ERROR:g} % training error"
-    criterion = Criterion("training error", tuple(untreated.values()), PAPERS_ERROR)
-    kinds = ", ".join(dict.fromkeys(case.untreated.kinds))
-    claims = [verdict.judge(statement, [criterion], f"{100 * criterion.mean:.2f} %: {kinds}")]
-    for name, title in REMEDIES.items():
-        statement = f"with {title} plain-{DEPTH} learns: at least {100 * RESCUED:g} points less training error"
-        claims.append(_lowered(statement, untreated, case.treated.get(name), title))
-    shallow, residual = (
-        {record.seed: counted(record) for record in rows} for rows in case.references.values()
-    )
+    summary = f"training error {100 * criterion.mean:.2f} %{_statuses(runs.untreated)}"
+    claims = [verdict.judge(statement, [criterion], summary)]
+    claims += [_helps(runs, name) for name in REMEDIES]
     statement = (
         f"three times the iterations do not cure it: it stays above plain-{SHALLOW} of one time"
     )
-    claims.append(_above(statement, case, ["longer"], shallow, f"plain-{SHALLOW}"))
+    claims.append(_stays_above(runs, statement, ["longer"], f"plain-{SHALLOW}"))
     statement = f"no remedy brings it down to residual-{DEPTH}"
-    claims.append(_above(statement, case, list(REMEDIES), residual, f"residual-{DEPTH}"))
-    return verdict.corrected(claims)
+    claims.append(_stays_above(runs, statement, list(REMEDIES), f"residual-{DEPTH}"))
+    claims = verdict.corrected(claims)
+    return claims if runs.remedies else claims[:1]
 
 
-def _lowered(
-    statement: str, untreated: dict[int, float], treated: Treated | None, title: str
-) -> Claim:
-    errors = treated.errors if treated else {}
-    seeds = sorted(untreated.keys() & errors.keys())
-    if not treated:
-        return Claim(statement, INCONCLUSIVE, f"missing: {title}")
-    if not seeds:
-        one, other = (", ".join(map(str, sorted(found))) for found in (errors, untreated))
-        return Claim(
-            statement,
-            INCONCLUSIVE,
-            f"missing: a seed that both have (treated {one}; untreated {other})",
-        )
-    criterion = Criterion(
-        "untreated - treated", tuple(untreated[seed] - errors[seed] for seed in seeds), RESCUED
+def _statuses(runs: RemedyRuns) -> str:
+    return f"; run status: {', '.join(dict.fromkeys(runs.statuses))}"
+
+
+def _helps(runs: ProtocolRuns, name: str) -> Claim:
+    """With the remedy the error is at least ten points lower."""
+    title, remedy = REMEDIES[name], runs.remedies.get(name)
+    series: dict[str, Series] = {
+        UNTREATED: runs.untreated.errors,
+        title: remedy.errors if remedy else {},
+    }
+    return judge(
+        f"with {title} plain-{DEPTH} learns: at least {100 * RESCUED:g} points less training error",
+        series,
+        lambda _: [difference(series, UNTREATED, title, RESCUED)],
+        lambda _: mean_errors(series, "training error") + (_statuses(remedy) if remedy else ""),
     )
-    seen = f"{criterion.name}: {verdict.points(criterion.mean)}; {', '.join(dict.fromkeys(treated.kinds))}"
-    return verdict.judge(statement, [criterion], seen)
 
 
-def _above(
-    statement: str, case: Case, names: Sequence[str], reference: dict[int, float], name: str
-) -> Claim:
-    """Each of the remedies ends above a reference by more than the margin."""
-    missing = [remedy for remedy in names if remedy not in case.treated]
-    seeds = set(reference)
-    for remedy in names:
-        seeds &= case.treated[remedy].errors.keys() if remedy in case.treated else set()
-    if missing or not seeds:
-        return Claim(
-            statement,
-            INCONCLUSIVE,
-            f"missing: {', '.join(missing) or f'a seed that all have, {name} too'}",
-        )
-    criteria = []
-    for remedy in names:
-        errors = case.treated[remedy].errors
-        criteria.append(
-            Criterion(
-                f"{remedy} - {name}",
-                tuple(errors[seed] - reference[seed] for seed in sorted(seeds)),
-                MARGIN,
-            )
-        )
-    least = min(criteria, key=lambda criterion: criterion.mean)
-    return verdict.judge(
+def _stays_above(runs: ProtocolRuns, statement: str, names: Sequence[str], reference: str) -> Claim:
+    """With each of the remedies the error is higher than the reference's, by the margin."""
+    series: dict[str, Series] = {
+        name: runs.remedies[name].errors if name in runs.remedies else {} for name in names
+    }
+    series[reference] = {row.seed: error_or_chance(row) for row in runs.references[reference]}
+    return judge(
         statement,
-        criteria,
-        f"{least.name}: {verdict.points(least.mean)}{', the least' if len(criteria) > 1 else ''}",
+        series,
+        lambda _: sorted(  # the lowest first: the verdict hangs on it
+            (difference(series, name, reference, MARGIN) for name in names),
+            key=lambda criterion: criterion.mean,
+        ),
+        lambda _: mean_errors(series, "training error"),
     )
 
 
-def table(case: Case) -> list[list[str]]:
-    """One line a remedy under a row of headings: what it brings and what it costs; errors in per cent, means over seeds.
+def check_rates(runs: ProtocolRuns) -> list[Claim]:
+    """The claims about rates of convergence; none where rates do not compare."""
+    if runs.protocol in convergence.UNRATED:
+        return []
+    rates = convergence.rates_of(runs.depth_curves, runs.depth_statuses)
+    return convergence.check(rates, convergence.unmeasured(runs.depth_statuses))
 
-    Seconds are told where processor and precision are those of an untreated network, and held against it; where the depth experiment
-    has none of them, one that the experiment on shortcuts measured will do.
+
+def remedies_table(runs: ProtocolRuns) -> Table:
+    """One line per remedy: what it brings and what it costs; errors in per cent, means over seeds.
+
+    Seconds are shown where processor and precision are those of an untreated network, and compared
+    with it; one that the experiment on shortcuts measured serves too.
     """
-    heads = [
-        "training error",
-        "test error",
-        "learned after",
-        "iterations",
-        "images",
-        "seconds/iteration",
-        "seconds",
-        "seeds",
-    ]
-    lines = [["", "change", "kind of run", *heads]]
-    first = case.untreated.records[0]
-    for treated in (case.untreated, *case.treated.values()):
-        for_all = treated.records
-        if not for_all:
-            continue
-        images = (
-            for_all[0].images_per_second
-            * for_all[0].seconds
-            / (first.images_per_second * first.seconds)
-        )
-        counts = treated.kinds
-        kinds = ", ".join(
-            f"{counts.count(kind)}× {kind}" if len(counts) > 1 else kind
-            for kind in KINDS
-            if kind in counts
-        )
-        lines.append(
-            [
-                REMEDIES.get(treated.name, treated.name),
-                treated.change,
-                kinds,
-                *(
-                    f"{100 * statistics.fmean(counted(row, measure) for row in for_all):.2f}"
-                    for measure in ("train_error", "test_error")
-                ),
-                _learned_after(treated),
-                f"{max(record.iterations for record in for_all):,}",
-                f"× {images:.2g}",
-                *price(for_all, case.timed),
-                str(len(for_all)),
+    heads = ["training error", "test error", "learned after", "iterations", "images"]
+    rows = [["", "change", "run status", *heads, "seconds/iteration", "seconds", "seeds"]]
+    images = _images(runs.untreated.records[0])
+    for remedy in runs.all_runs:
+        if remedy.records:
+            cost = [
+                _learned_after(remedy),
+                f"{max(record.iterations for record in remedy.records):,}",
+                f"× {_images(remedy.records[0]) / images:.2g}",
             ]
+            what = [remedy.title, remedy.change, _counted_statuses(remedy.statuses)]
+            rows.append([*what, *_errors(remedy.records), *cost])
+            rows[-1] += [*seconds_of(remedy.records, runs.timed), str(len(remedy.records))]
+    for name, records in runs.references.items():
+        if records:
+            cost = ["–", f"{records[0].iterations:,}", "–"]
+            rows.append([f"{name}, untreated", "–", "–", *_errors(records), *cost])
+            rows[-1] += [*seconds_of(records, runs.timed), str(len(records))]
+    notes = [
+        "Errors in %, means over seeds; training error: running. Learned after: iterations until "
+        "training had removed half of the error at chance.",
+        machines_note(runs),
+    ]
+    if not runs.remedies:
+        notes.append(
+            "No remedy was tried under this protocol; claim (a) is corrected over all nine claims "
+            "about remedies all the same."
         )
-    for name, rows in case.references.items():
-        if rows:
-            lines.append(
-                [
-                    f"{name}, untreated",
-                    "–",
-                    "–",
-                    *(
-                        f"{100 * statistics.fmean(counted(row, measure) for row in rows):.2f}"
-                        for measure in ("train_error", "test_error")
-                    ),
-                    "–",
-                    f"{rows[0].iterations:,}",
-                    "–",
-                    *price(rows, case.timed),
-                    str(len(rows)),
-                ]
-            )
-    return lines
+    return Table("Remedies", rows, notes)
 
 
-def price(rows: Sequence[Record], untreated: Sequence[Record]) -> tuple[str, str]:
-    """Mean seconds an iteration and in all, and how many times those of untreated plain-110 they are; "–" where that cannot be told.
+def _images(record: Record) -> float:
+    return record.images_per_second * record.seconds
 
-    Both are of one processor and precision: of those that the rows share with the untreated ones the one with most rows.
+
+def _errors(records: Sequence[Record]) -> list[str]:
+    measures = ("train_error", "test_error")
+    means = (statistics.fmean(error_or_chance(row, each) for row in records) for each in measures)
+    return [f"{100 * mean:.2f}" for mean in means]
+
+
+def _counted_statuses(statuses: Sequence[str]) -> str:
+    if len(statuses) == 1:
+        return statuses[0]
+    counts = Counter(statuses)
+    return ", ".join(f"{counts[status]}× {status}" for status in STATUSES if counts[status])
+
+
+def _learned_after(remedy: RemedyRuns) -> str:
+    """Iterations until half of the error at chance was removed, by seed."""
+    texts = []
+    for record in remedy.records:
+        target = (1 - HALF) * chance_error(record.num_classes)
+        points = [point for point in remedy.curves if point.seed == record.seed]
+        reached = [point.iteration for point in points if point.train_error <= target]
+        texts.append(f"{min(reached):,}" if reached else "never")
+    return " / ".join(texts) if len(set(texts)) > 1 else texts[0]
+
+
+def seconds_of(rows: Sequence[Record], untreated: Sequence[Record]) -> tuple[str, str]:
+    """Mean seconds per iteration and in all, with their ratio to untreated plain-110.
+
+    Both are from one processor and precision: of those that the rows share with the untreated ones
+    the one with most rows. "–" where they share none.
     """
     machine = _shared_machine(rows, untreated)
     if not machine:
         return "–", "–"
-    ours, theirs = (
-        [record for record in records if _machine(record) == machine]
-        for records in (rows, untreated)
+    ours, theirs = ([r for r in each if _machine(r) == machine] for each in (rows, untreated))
+    total, total_before = (statistics.fmean(r.seconds for r in each) for each in (ours, theirs))
+    pace, pace_before = (
+        statistics.fmean(r.seconds / r.iterations for r in each) for each in (ours, theirs)
     )
-    seconds, before = (
-        statistics.fmean(record.seconds for record in records) for records in (ours, theirs)
-    )
-    each, each_before = (
-        statistics.fmean(record.seconds / record.iterations for record in records)
-        for records in (ours, theirs)
-    )
-    return f"{each:.3f} (× {each / each_before:.2g})", f"{seconds:.0f} (× {seconds / before:.2g})"
+    return f"{pace:.3f} (× {pace / pace_before:.2g})", f"{total:.0f} (× {total / total_before:.2g})"
 
 
-def prices_told(case: Case) -> str:
-    """Where seconds of the table come from, and why some are not there, as a sentence or two."""
-    named = {
-        REMEDIES.get(treated.name, treated.name): treated.records
-        for treated in (case.untreated, *case.treated.values())
-    }
-    named |= {name: tuple(rows) for name, rows in case.references.items() if rows}
-    told: list[str] = []
+def machines_note(runs: ProtocolRuns) -> str:
+    """On which machines seconds were measured, and why some are missing."""
+    named = {remedy.title: remedy.records for remedy in runs.all_runs} | runs.references
+    shown: dict[str, None] = {}  # in the order of the rows
     elsewhere: dict[str, list[str]] = {}
     for name, rows in named.items():
-        if machine := _shared_machine(rows, case.timed):
-            told.append(machine)
+        if machine := _shared_machine(rows, runs.timed):
+            shown[machine] = None
         elif rows:
-            elsewhere.setdefault(" and ".join(sorted({_machine(row) for row in rows})), []).append(
-                name
-            )
-    lacking = [f"{machine}: {', '.join(names)}" for machine, names in elsewhere.items()]
-    text = f"Seconds, and how many times those of untreated plain-{DEPTH}, are of {'; '.join(dict.fromkeys(told))}."
-    return (
-        f"{text} –: measured where no untreated plain-{DEPTH} was ({'; '.join(lacking)})."
-        if lacking
-        else text
+            machines = " and ".join(sorted({_machine(row) for row in rows}))
+            elsewhere.setdefault(machines, []).append(name)
+    text = (
+        f"Seconds, and in brackets their ratio to untreated plain-{DEPTH} on the same machine, "
+        f"are from {'; '.join(shown)}."
     )
+    if elsewhere:
+        rows = "; ".join(f"{machine}: {', '.join(names)}" for machine, names in elsewhere.items())
+        text += f" –: no untreated plain-{DEPTH} was measured on that machine ({rows})."
+    return text
 
 
 def _machine(record: Record) -> str:
@@ -409,108 +392,61 @@ def _machine(record: Record) -> str:
 
 
 def _shared_machine(rows: Sequence[Record], untreated: Sequence[Record]) -> str | None:
-    """Processor and precision of most of the rows, out of those of an untreated one; None where they share none."""
+    """Processor and precision of most of the rows, out of those of an untreated network."""
     counts = Counter(_machine(row) for row in rows)
     shared = counts.keys() & {_machine(row) for row in untreated}
     return min(shared, key=lambda machine: (-counts[machine], machine), default=None)
 
 
-def _learned_after(treated: Treated) -> str:
-    """Iterations until half of the errors of guessing were undone, by seed."""
-    found = []
-    for record in treated.records:
-        target = (1 - LEARNED) * (1 - 1 / record.num_classes)
-        reached = [
-            point.iteration
-            for point in treated.curves
-            if point.seed == record.seed and point.train_error <= target
-        ]
-        found.append(f"{min(reached):,}" if reached else "never")
-    return " / ".join(found) if len(set(found)) > 1 else found[0]
-
-
-def label_of(case: Case) -> str:
-    """Data label, protocol, and number of seeds, untreated and treated."""
-    labels = ", ".join(sorted({record.data_label for record in case.records}))
-    seeds = f"{len(case.untreated.records)} seed{'s' * (len(case.untreated.records) != 1)}"
-    if case.treated:
-        counts = sorted({len(treated.records) for treated in case.treated.values()})
-        treated = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        seeds += f" untreated, {treated} treated"
-    return f"{labels} · protocol {case.base} · {seeds}"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints tables and verdicts of one protocol, or of all; 1 when a claim is not reproduced, 2 and one line where nothing is."""
-    parser = argparse.ArgumentParser(
-        description="What ails plain-110, and what rescues it at what price."
+def tables(runs: ProtocolRuns) -> list[Table]:
+    """Remedies; then, of all untreated networks by depth, run status, rates and iterations."""
+    brackets = (
+        "In brackets: the largest share of the error at chance that training removed at any time, "
+        "in %. Below 5 % a run is at chance."
     )
-    parser.add_argument("folder", type=Path, help="results/autopsy")
-    parser.add_argument(
-        "--base",
-        choices=BASES,
-        help="the protocol (default: each with an untreated network or a remedy)",
-    )
-    parser.add_argument("--verbose", action="store_true", help="also intervals and p values")
-    options = parser.parse_args(arguments)
-    try:
-        cases = [
-            read_case(options.folder, base)
-            for base in ([options.base] if options.base else bases(options.folder))
-        ]
-        if not cases:
-            raise ValueError(
-                f"no plain-{DEPTH} in {options.folder.parent / 'depth'}; make sweep-depth measures it"
-            )
-    except ValueError as failure:
-        print(f"plainres: {failure}", file=sys.stderr)
-        return 2
-    reports = [_report(case, options.verbose) for case in cases]
-    print("\n\n\n".join(text for text, _ in reports))
-    return max(status for _, status in reports)
-
-
-def _report(case: Case, verbose: bool) -> tuple[str, int]:
-    claims, rates = check(case), check_rates(case)
-    told = (
-        verdict.lines(claims)
-        if case.treated
-        else [*verdict.lines(claims[:1]), "no remedy was tried under this protocol"]
-    )
-    lines = [label_of(case), "", *columns(table(case), left=True), "", prices_told(case), "", *told]
-    lines += [
-        "",
-        "Kinds of run, untreated, and % of the errors of guessing that were undone at most, by depth",
-        "",
-    ]
-    lines += columns(kinds_table(case.depth_records, case.depth_curves), left=True)
-    if rates:
-        lines += [
-            "",
-            "Rates of convergence per 1,000 iterations, by depth; in brackets: at chance",
-            "",
-        ]
-        lines += [
-            *columns(convergence.table(case.depth_curves, case.depth_kinds)),
-            "",
-            *verdict.lines(rates),
-        ]
+    status = status_rows(runs.depth_records, runs.depth_curves)
+    shown = [remedies_table(runs), Table("Run status of untreated networks", status, [brackets])]
+    if reason := convergence.UNRATED.get(runs.protocol):
+        unrated = [f"No rates of convergence under {runs.protocol}, and no claims: {reason}."]
     else:
-        lines += [
-            "",
-            f"No rates of convergence under {case.base}: {convergence.UNRATED[case.base]}",
+        unrated = []
+        notes = ["Rate: minus the slope of ln(running training loss) after the warm-up."]
+        if convergence.unmeasured(runs.depth_statuses):
+            notes.append(
+                "In brackets: a network at chance, whose loss settles at that of chance. Its depth "
+                "is in no fit except those of the last column, which decide nothing."
+            )
+        rates = convergence.rate_rows(runs.depth_curves, runs.depth_statuses)
+        shown.append(Table("Rates of convergence per 1,000 iterations", rates, notes))
+    title = f"Iterations until the running training loss was at most {runs.easy_loss:.2f} nats"
+    times = convergence.iteration_rows(runs.depth_curves, runs.easy_loss)
+    return [*shown, Table(title, times, unrated)]
+
+
+def drawings(runs: ProtocolRuns) -> list[Drawing]:
+    """Two figures where remedies were tried, and one of all depths."""
+    from experiments.autopsy import figures
+
+    shown = []
+    if runs.remedies:
+        shown += [
+            ("errors", "errors by remedy", figures.errors_figure),
+            ("curves", "training error against images seen", figures.curves_figure),
         ]
-    lines += [
-        "",
-        f"Iterations to {case.easy_loss:.2f} nats, by depth",
-        "",
-        *columns(convergence.times(case.depth_curves, case.easy_loss)),
-    ]
-    if verbose:
-        lines += ["", *columns(verdict.details(claims))]
-        lines += ["", *columns(verdict.details(rates))] if rates else []
-    return "\n".join(lines), verdict.status([*claims, *rates])
+    loss = "training loss of plain networks by depth"
+    shown.append(("convergence", loss, figures.convergence_figure))
+    return [Drawing(f"{runs.protocol}_{n}", alt, partial(draw, runs)) for n, alt, draw in shown]
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+QUESTION = Question(
+    slug="autopsy",
+    title=f"Why does plain-{DEPTH} fail, and which remedy helps, at what cost?",
+    read=read,
+    label=label_of,
+    records=records_of,
+    claims=check,
+    tables=tables,
+    drawings=drawings,
+    levels=2,
+    options=("protocol",),
+)

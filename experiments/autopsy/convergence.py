@@ -1,14 +1,17 @@
-"""How fast the training loss falls, by depth: does the rate fall exponentially, as He et al. 2015 conjecture (section 4.1)?
+"""How fast does the training loss fall, by depth? Exponentially slower, as He et al. conjecture?
 
-Model: after the warm-up the running training loss falls as exp(-rate · iteration), towards 0. The rate of a run is minus the
-least-squares slope of ln(loss) against iteration, from the iteration of the highest learning rate to the last. Over depths of one seed,
-ln(rate) is then fitted by a straight line in depth (exponential: the rate falls by the same factor with each layer) and by one in
-ln(depth) (power law). Both have the same number of parameters, so Akaike's criterion compares their residuals. Seeds and arms are compared
-over the same depths, and the preference must be clear without the deepest networks too, on which a line turns.
+Model (the conjecture: He et al. 2015, section 4.1): after the warm-up the running training loss
+falls as exp(-rate · iteration), towards 0. The rate of a run is minus the least-squares slope of
+ln(loss) against iteration, from the iteration of the highest learning rate to the last. Over the
+depths of one seed, ln(rate) is fitted by a straight line in depth (exponential: each layer takes
+the same share of the rate) and by one in ln(depth) (power law). Both have two parameters, so
+Akaike's criterion (AIC) compares their residuals. Seeds and arms are compared over the same depths,
+and the preference must also be clear without the deepest networks, on which a line turns.
 
-A network at chance has no rate that this could measure: its loss settles onto that of guessing, and the slope says how fast it does that.
-All that is known is that it learned too slowly to be seen. A depth with such a network is left out, of all seeds and both arms, as one is
-whose loss does not fall. Leaving out the slowest goes against both claims; what they would be with it is told beside them.
+A network at chance has no rate that this could measure: its loss settles at that of chance, and
+the slope says how fast it does that. A depth with such a network is left out, of all seeds and both
+arms; so is a depth at which a loss does not fall. This leaves out the slowest networks, which is
+against both claims; what the claims would be with them is said beside them.
 """
 
 import math
@@ -18,30 +21,40 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from experiments.autopsy.kinds import AT_CHANCE, Run, runs_of
-from experiments.depth.claims import ARMS, DEPTHS
+from experiments.autopsy.run_status import AT_CHANCE, Run, rows_by_depth, runs_of
 from experiments.judging import verdict
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from plainres.records.schema import DIVERGED, CurvePoint
 
-MIN_DEPTHS = 4  # two parameters a line leave two degrees of freedom
-CLEAR = 2.0  # a smaller difference of Akaike's criterion prefers neither
-AIC = "AIC of the power law - that of the exponential"
-EASY = 0.75  # of the loss of guessing: what "iterations to" counts
+ARMS = ("plain", "residual")
+DEPTHS = (20, 32, 44, 56, 110)  # of the depth experiment
+MIN_DEPTHS = 4  # the two parameters of a line leave two degrees of freedom
+CLEAR = 2.0  # a smaller difference of AIC prefers neither law
+AIC = "AIC of the power law - AIC of the exponential"
+EASY = 0.75  # of the loss at chance: an easy loss, to which iterations are counted
 # Protocols under which rates do not compare → why
 UNRATED = {
-    "paper": "its warm-up is at 110 layers alone, and a slope over its two drops of the learning rate measures the drops"
+    "paper": (
+        "only networks of 110 layers warm up, and a slope over the two drops of the learning rate "
+        "measures the drops"
+    )
 }
 STATEMENTS = (
     "plain: the rate of convergence falls with depth, exponentially rather than as a power",
-    "with shortcuts it falls by less a layer",
+    "with shortcuts the rate of convergence falls by less per layer",
 )
+
+Rates = Mapping[tuple[str, int], Mapping[int, float]]  # arm, seed → depth → 1 / iterations
 
 
 @dataclass(frozen=True)
 class Line:
-    """ln(rate) = intercept + slope · x, with x the depth (`exponential`) or its logarithm; `squares`: the sum of squared residuals."""
+    """ln(rate) = intercept + slope · x, with x the depth (`exponential`) or its logarithm.
+
+    Args:
+        squares: the sum of squared residuals.
+    """
 
     exponential: bool
     intercept: float
@@ -50,9 +63,8 @@ class Line:
 
     def rate(self, depth: float) -> float:
         """1 / iterations."""
-        return math.exp(
-            self.intercept + self.slope * (depth if self.exponential else math.log(depth))
-        )
+        x = depth if self.exponential else math.log(depth)
+        return math.exp(self.intercept + self.slope * x)
 
 
 @dataclass(frozen=True)
@@ -64,219 +76,183 @@ class Fit:
     power: Line
 
     @property
-    def misses(self) -> float:
-        """The factor by which the exponential misses a rate at worst."""
-        return math.exp(
-            max(
-                abs(math.log(rate / self.exponential.rate(depth)))
-                for depth, rate in self.rates.items()
-            )
-        )
+    def largest_factor(self) -> float:
+        """The factor by which the exponential is wrong about a rate at worst."""
+        residuals = (math.log(r / self.exponential.rate(d)) for d, r in self.rates.items())
+        return math.exp(max(abs(residual) for residual in residuals))
 
     @property
     def without_the_deepest(self) -> "Fit | None":
-        """The same of all but the deepest networks, which weigh most; None where too few are left."""
-        return fit({depth: rate for depth, rate in self.rates.items() if depth != max(self.rates)})
+        """The same without the deepest network, which weighs most; None: too few are left."""
+        deepest = max(self.rates)
+        return fit({depth: rate for depth, rate in self.rates.items() if depth != deepest})
 
     @property
     def preference(self) -> float:
-        """Akaike's criterion of the power law minus that of the exponential: above 0 the exponential fits better."""
+        """AIC of the power law minus that of the exponential: above 0 the exponential is better."""
         tiny = 1e-12  # a line through every point
-        return len(self.rates) * math.log(
-            max(self.power.squares, tiny) / max(self.exponential.squares, tiny)
-        )
+        power, exponential = (max(line.squares, tiny) for line in (self.power, self.exponential))
+        return len(self.rates) * math.log(power / exponential)
 
 
 def rate_of(points: Iterable[CurvePoint]) -> float:
-    """How fast one run's training loss falls, in 1 / iterations; below 0 where it rises.
+    """How fast the training loss of one run falls, in 1 / iterations; below 0 where it rises.
 
     Args:
-        points: of one run, in any order, three or more from the highest learning rate on.
+        points: in any order, three or more from the highest learning rate on.
     """
     ordered = sorted(points, key=lambda point: point.iteration)
     highest = max(range(len(ordered)), key=lambda place: ordered[place].learning_rate)
     after = ordered[highest:]
-    return -float(
-        stats.linregress(
-            [point.iteration for point in after], [math.log(point.train_loss) for point in after]
-        ).slope
-    )
-
-
-def iterations_to(points: Iterable[CurvePoint], loss: float) -> int | None:
-    """Iterations until the running training loss is at most `loss`, nats per image; None: never."""
-    return min((point.iteration for point in points if point.train_loss <= loss), default=None)
+    logarithms = [math.log(point.train_loss) for point in after]
+    return -float(stats.linregress([point.iteration for point in after], logarithms).slope)
 
 
 def fit(rates: Mapping[int, float]) -> Fit | None:
-    """Both lines through the rates (1 / iterations by depth, all above 0); None where there are fewer than MIN_DEPTHS."""
+    """Both lines through rates above 0, by depth; None where there are fewer than MIN_DEPTHS."""
     if len(rates) < MIN_DEPTHS:
         return None
     depths = sorted(rates)
     logarithms = [math.log(rates[depth]) for depth in depths]
     lines = []
     for exponential in (True, False):
-        x = [float(depth) if exponential else math.log(depth) for depth in depths]
-        found = stats.linregress(x, logarithms)
-        slope, intercept = float(found.slope), float(found.intercept)
-        squares = sum(
-            (y - intercept - slope * place) ** 2 for place, y in zip(x, logarithms, strict=True)
-        )
+        xs = [float(depth) if exponential else math.log(depth) for depth in depths]
+        line = stats.linregress(xs, logarithms)
+        slope, intercept = float(line.slope), float(line.intercept)
+        pairs = zip(xs, logarithms, strict=True)
+        squares = sum((y - intercept - slope * x) ** 2 for x, y in pairs)
         lines.append(Line(exponential, intercept, slope, squares))
     return Fit({depth: rates[depth] for depth in depths}, *lines)
 
 
 def rates_of(
-    curves: Sequence[CurvePoint], kinds: Mapping[Run, str]
+    curves: Sequence[CurvePoint], statuses: Mapping[Run, str]
 ) -> dict[tuple[str, int], dict[int, float]]:
-    """The rate of every run, 1 / iterations, by arm and seed, and then by depth; one that diverged has none."""
+    """The rate of every run; one that diverged has none."""
     rates: dict[tuple[str, int], dict[int, float]] = {}
     for (arm, depth, seed), points in sorted(runs_of(curves).items()):
-        if kinds.get((arm, depth, seed)) != DIVERGED:
+        if statuses.get((arm, depth, seed)) != DIVERGED:
             rates.setdefault((arm, seed), {})[depth] = rate_of(points)
     return rates
 
 
-def unmeasured(kinds: Mapping[Run, str]) -> tuple[int, ...]:
+def unmeasured(statuses: Mapping[Run, str]) -> tuple[int, ...]:
     """The depths at which a network, of either arm and any seed, is at chance or diverged."""
-    return tuple(
-        sorted({depth for (_, depth, _), kind in kinds.items() if kind in (AT_CHANCE, DIVERGED)})
-    )
+    without_rate = (AT_CHANCE, DIVERGED)
+    return tuple(sorted({run[1] for run, status in statuses.items() if status in without_rate}))
 
 
-def check(
-    rates: Mapping[tuple[str, int], Mapping[int, float]], without: Collection[int] = ()
-) -> list[Claim]:
+def fits_of(rates: Rates, arm: str, without: Collection[int] = ()) -> dict[int, Fit]:
+    """The fits of an arm by seed, over the DEPTHS that the most complete seed has.
+
+    Args:
+        without: depths that are left out, besides those at which a loss does not fall.
+    """
+    depths = set(DEPTHS) - _rising(rates) - set(without)
+    measured = {
+        seed: {depth: rate for depth, rate in by_depth.items() if depth in depths}
+        for (name, seed), by_depth in rates.items()
+        if name == arm
+    }
+    most = max(measured.values(), key=len, default={}).keys()
+    complete = {seed: rates for seed, rates in measured.items() if rates.keys() == most}
+    return {seed: lines for seed, rates in complete.items() if (lines := fit(rates))}
+
+
+def _rising(rates: Rates) -> set[int]:
+    """Depths at which the loss of a network does not fall: its rate has no logarithm."""
+    return {depth for by_depth in rates.values() for depth, rate in by_depth.items() if rate <= 0}
+
+
+def check(rates: Rates, without: Collection[int] = ()) -> list[Claim]:
     """The claims in the order of STATEMENTS, corrected together.
 
     Args:
         without: depths that are left out; the claims say what they would be with them.
     """
-    still = _still(rates)
-    left_out = sorted(
-        (still | set(without))
-        & {depth for found in rates.values() for depth in found}
-        & set(DEPTHS)
-    )
-    told = (
-        f"; left out: {_listed(left_out)} layers, where a network learned nothing"
-        if left_out
-        else ""
-    )
+    rising, measured = _rising(rates), {depth for by_depth in rates.values() for depth in by_depth}
     fits = {arm: fits_of(rates, arm, without) for arm in ARMS}
-    with_them = {arm: fits_of(rates, arm) if set(without) - still else {} for arm in ARMS}
-    if others := sorted(
-        seed
-        for arm, seed in rates
-        if arm == "plain" and fits["plain"] and seed not in fits["plain"]
-    ):
-        told = (
-            f"; not all depths measured of seed{'s' * (len(others) != 1)} {_listed(others)}{told}"
-        )
+    with_them = {arm: fits_of(rates, arm) if set(without) - rising else {} for arm in ARMS}
+    note, plain = "", fits["plain"]
+    if incomplete := sorted(s for arm, s in rates if arm == "plain" and plain and s not in plain):
+        seeds = f"seed{'s' * (len(incomplete) != 1)} {_listed(incomplete)}"
+        note += f"; not all depths measured of {seeds}"
+    if left_out := sorted((rising | set(without)) & measured & set(DEPTHS)):
+        note += f"; left out: {_listed(left_out)} layers, where a network learned nothing"
     return verdict.corrected(
-        [_law_of(fits["plain"], with_them["plain"], told), _help_of(fits, with_them, told)]
+        [_law_claim(plain, with_them["plain"], note), _shortcuts_claim(fits, with_them, note)]
     )
 
 
-def _law_of(plain: Mapping[int, Fit], with_them: Mapping[int, Fit], told: str) -> Claim:
+def _law_claim(plain: Mapping[int, Fit], with_them: Mapping[int, Fit], note: str) -> Claim:
+    statement = STATEMENTS[0]
     if not plain:
-        return Claim(
-            STATEMENTS[0],
-            INCONCLUSIVE,
-            f"missing: {MIN_DEPTHS} depths of plain networks whose loss falls{told}",
-        )
-    seen = f"{_seen(plain)}; the exponential misses a rate by up to × {max(found.misses for found in plain.values()):.2f}{told}"
-    seen += f" (with them {_seen(with_them)})" if with_them else ""
-    fall = Criterion(
-        "fall of ln(rate) a layer",
-        tuple(-found.exponential.slope for found in plain.values()),
-        unit="",
-    )
-    preferences = [
-        Criterion(AIC, tuple(found.preference for found in plain.values()), CLEAR, unit="")
-    ]
-    if shallower := [
-        rest.preference for found in plain.values() if (rest := found.without_the_deepest)
-    ]:
-        preferences.append(
-            Criterion(f"{AIC}, without the deepest", tuple(shallower), CLEAR, unit="")
-        )
-    if fall.mean > 0 and (
-        not shallower or any(abs(preference.mean) < CLEAR for preference in preferences)
-    ):
-        seen += f"; a difference of AIC below {CLEAR:g} prefers neither" if shallower else ""
-        return Claim(STATEMENTS[0], INCONCLUSIVE, seen, (fall, *preferences))
-    return verdict.judge(STATEMENTS[0], [fall, *preferences], seen)
+        missing = f"missing: {MIN_DEPTHS} depths of plain networks whose loss falls"
+        return Claim(statement, INCONCLUSIVE, missing + note)
+    fits = plain.values()
+    worst = max(lines.largest_factor for lines in fits)
+    summary = f"{_preferences(fits)}; the exponential is wrong by up to a factor of {worst:.2f}"
+    summary += note + (f" (with them {_preferences(with_them.values())})" if with_them else "")
+    slopes = tuple(-lines.exponential.slope for lines in fits)
+    fall = Criterion("fall of ln(rate) per layer", slopes, unit="")
+    clear = [Criterion(AIC, tuple(lines.preference for lines in fits), CLEAR, unit="")]
+    if fewer := _without_the_deepest(fits):
+        values = tuple(lines.preference for lines in fewer)
+        clear.append(Criterion(f"{AIC}, without the deepest", values, CLEAR, unit=""))
+    unclear = any(abs(preference.mean) < CLEAR for preference in clear)
+    if fall.mean > 0 and (not fewer or unclear):
+        summary += f"; a difference of AIC below {CLEAR:g} prefers neither" if fewer else ""
+        return Claim(statement, INCONCLUSIVE, summary, (fall, *clear))
+    return verdict.judge(statement, [fall, *clear], summary)
 
 
-def _help_of(
-    fits: Mapping[str, Mapping[int, Fit]], with_them: Mapping[str, Mapping[int, Fit]], told: str
+def _shortcuts_claim(
+    fits: Mapping[str, Mapping[int, Fit]], with_them: Mapping[str, Mapping[int, Fit]], note: str
 ) -> Claim:
-    differences = _differences(fits)
+    statement, differences = STATEMENTS[1], _differences(fits)
     if not differences:
-        return Claim(
-            STATEMENTS[1], INCONCLUSIVE, f"missing: {MIN_DEPTHS} depths of both arms{told}"
-        )
-    criterion = Criterion("fall of ln(rate) a layer, plain - residual", differences, unit="")
-    seen = f"{criterion.name}: {criterion.mean:+.3f}"
-    rests = {
+        missing = f"missing: {MIN_DEPTHS} depths of both arms"
+        return Claim(statement, INCONCLUSIVE, missing + note)
+    criterion = Criterion("fall of ln(rate) per layer, plain - residual", differences, unit="")
+    summary = f"{criterion.name}: {criterion.mean:+.3f}"
+    fewer = {
         arm: {
-            seed: rest for seed, found in fits[arm].items() if (rest := found.without_the_deepest)
+            s: smaller for s, lines in fits[arm].items() if (smaller := lines.without_the_deepest)
         }
         for arm in ARMS
     }
-    if shallower := _differences(rests):
-        seen += f", without the deepest networks {statistics.fmean(shallower):+.3f}"
-    seen += told
+    if shallower := _differences(fewer):
+        summary += f", without the deepest networks {statistics.fmean(shallower):+.3f}"
+    summary += note
     if all_depths := _differences(with_them):
-        seen += f" (with them {statistics.fmean(all_depths):+.3f})"
-    return verdict.judge(STATEMENTS[1], [criterion], seen)
-
-
-def fits_of(
-    rates: Mapping[tuple[str, int], Mapping[int, float]], arm: str, without: Collection[int] = ()
-) -> dict[int, Fit]:
-    """The fits of an arm by seed, all over the same depths: those of the seed that has most of the depth experiment's.
-
-    Args:
-        without: depths that are left out, besides those at which a loss, of either arm and any seed, does not fall.
-    """
-    chosen = set(DEPTHS) - _still(rates) - set(without)
-    measured = {
-        seed: {d: rate for d, rate in found.items() if d in chosen}
-        for (name, seed), found in rates.items()
-        if name == arm
-    }
-    most = max(measured.values(), key=len, default={}).keys()
-    return {
-        seed: found
-        for seed, by_depth in measured.items()
-        if by_depth.keys() == most and (found := fit(by_depth))
-    }
-
-
-def _still(rates: Mapping[tuple[str, int], Mapping[int, float]]) -> set[int]:
-    """Depths at which the loss of a network does not fall: its rate has no logarithm."""
-    return {depth for found in rates.values() for depth, rate in found.items() if rate <= 0}
+        summary += f" (with them {statistics.fmean(all_depths):+.3f})"
+    return verdict.judge(statement, [criterion], summary)
 
 
 def _differences(fits: Mapping[str, Mapping[int, Fit]]) -> tuple[float, ...]:
-    """By how much more ln(rate) falls a layer in plain networks, one a seed that has the same depths of both."""
+    """How much more ln(rate) falls per layer in plain networks, by seed with equal depths."""
     plain, residual = (fits[arm] for arm in ARMS)
     return tuple(
-        residual[seed].exponential.slope - found.exponential.slope
-        for seed, found in plain.items()
-        if seed in residual and residual[seed].rates.keys() == found.rates.keys()
+        residual[seed].exponential.slope - lines.exponential.slope
+        for seed, lines in plain.items()
+        if seed in residual and residual[seed].rates.keys() == lines.rates.keys()
     )
 
 
-def _seen(fits: Mapping[int, Fit]) -> str:
-    fall = -statistics.fmean(found.exponential.slope for found in fits.values())
-    shallower = [rest.preference for found in fits.values() if (rest := found.without_the_deepest)]
-    alone = _preferred(statistics.fmean(shallower)) if shallower else "there are too few to tell"
+def _without_the_deepest(fits: Iterable[Fit]) -> list[Fit]:
+    return [fewer for lines in fits if (fewer := lines.without_the_deepest)]
+
+
+def _preferences(fits: Collection[Fit]) -> str:
+    """The mean fall of the rate, and which law AIC prefers, with and without the deepest."""
+    fall = -statistics.fmean(lines.exponential.slope for lines in fits)
+    preferred = _preferred(statistics.fmean(lines.preference for lines in fits))
+    alone = "there are too few to tell"
+    if fewer := _without_the_deepest(fits):
+        alone = _preferred(statistics.fmean(lines.preference for lines in fewer))
     return (
-        f"a layer takes {100 * (1 - math.exp(-fall)):.1f} % of the rate; AIC prefers "
-        f"{_preferred(statistics.fmean(found.preference for found in fits.values()))}, without the deepest networks {alone}"
+        f"the rate falls by {100 * (1 - math.exp(-fall)):.1f} % per layer; AIC prefers "
+        f"{preferred}, without the deepest networks {alone}"
     )
 
 
@@ -288,55 +264,44 @@ def _listed(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def table(curves: Sequence[CurvePoint], kinds: Mapping[Run, str]) -> list[list[str]]:
-    """One line an arm and seed under a row of headings: rates per 1,000 iterations by depth, in brackets where not measured; the laws."""
-    rates, without = rates_of(curves, kinds), unmeasured(kinds)
-    depths = sorted({depth for by_depth in rates.values() for depth in by_depth})
-    heads = ["exponential", "at worst off by", "power", "better (AIC)", "without the deepest"]
-    heads += [f"exponential, {_listed(without)} layers too"] if without else []
-    rows = [["arm", "seed", *map(str, depths), *heads]]
+def rate_rows(curves: Sequence[CurvePoint], statuses: Mapping[Run, str]) -> list[list[str]]:
+    """Rates per 1,000 iterations by depth, in brackets at chance, and both laws, by arm and seed."""
+    rates, without = rates_of(curves, statuses), unmeasured(statuses)
+    texts = {}
     for (arm, seed), by_depth in rates.items():
-        found, complete = (fits_of(rates, arm, left_out).get(seed) for left_out in (without, ()))
-        cells = []
-        for depth in depths:
-            rate = f"{1000 * by_depth[depth]:.4f}" if depth in by_depth else "–"
-            cells.append(f"({rate})" if kinds.get((arm, depth, seed)) == AT_CHANCE else rate)
-        numbers = [
-            _law(found),
-            f"× {found.misses:.2f}" if found else "–",
-            f"depth^{found.power.slope:+.2f}" if found else "–",
-        ]
-        numbers += [
-            _better(found),
-            _better(found.without_the_deepest if found else None),
-            *([_law(complete)] if without else []),
-        ]
-        rows.append([arm, str(seed), *cells, *numbers])
-    return rows
+        for depth, rate in by_depth.items():
+            text, run = f"{1000 * rate:.4f}", (arm, depth, seed)
+            texts[run] = f"({text})" if statuses.get(run) == AT_CHANCE else text
+    head, *rows = rows_by_depth(texts)
+    head += ["exponential", "largest factor", "power", "better (AIC)", "without the deepest"]
+    head += [f"exponential, with {_listed(without)} layers"] if without else []
+    for row in rows:
+        arm, seed = row[0], int(row[1])
+        lines = fits_of(rates, arm, without).get(seed)
+        complete = fits_of(rates, arm).get(seed)
+        row += [_law(lines), *(_details(lines) if lines else ["–"] * 4)]
+        row += [_law(complete)] if without else []
+    return [head, *rows]
 
 
-def times(curves: Sequence[CurvePoint], loss: float) -> list[list[str]]:
-    """One line an arm and seed under a row of headings: iterations until the running training loss is at most `loss`, nats, by depth."""
-    runs = runs_of(curves)
-    depths = sorted({depth for _, depth, _ in runs})
-    rows = [["arm", "seed", *map(str, depths)]]
-    for arm, seed in sorted({(arm, seed) for arm, _, seed in runs}):
-        cells = []
-        for depth in depths:
-            points = runs.get((arm, depth, seed))
-            reached = iterations_to(points, loss) if points else None
-            cells.append("–" if not points else "never" if reached is None else f"{reached:,}")
-        rows.append([arm, str(seed), *cells])
-    return rows
+def _law(lines: Fit | None) -> str:
+    return f"× {math.exp(lines.exponential.slope):.4f} per layer" if lines else "–"
 
 
-def _law(found: Fit | None) -> str:
-    return f"× {math.exp(found.exponential.slope):.4f} a layer" if found else "–"
+def _details(lines: Fit) -> list[str]:
+    better = [
+        f"{'exponential' if each.preference > 0 else 'power law'}, {abs(each.preference):.1f}"
+        if each
+        else "–"
+        for each in (lines, lines.without_the_deepest)
+    ]
+    return [f"× {lines.largest_factor:.2f}", f"depth^{lines.power.slope:+.2f}", *better]
 
 
-def _better(found: Fit | None) -> str:
-    return (
-        "–"
-        if found is None
-        else f"{'exponential' if found.preference > 0 else 'power law'}, {abs(found.preference):.1f}"
-    )
+def iteration_rows(curves: Sequence[CurvePoint], loss: float) -> list[list[str]]:
+    """Iterations until the running training loss is at most `loss` (nats per image), by depth."""
+    texts = {}
+    for run, points in runs_of(curves).items():
+        reached = [point.iteration for point in points if point.train_loss <= loss]
+        texts[run] = f"{min(reached):,}" if reached else "never"
+    return rows_by_depth(texts)

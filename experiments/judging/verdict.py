@@ -67,10 +67,10 @@ class Claim:
             return ""
         name = f"{weakest.name}: " if len(self.criteria) > 1 else ""
         effect = f"{name}{amount(weakest.mean, weakest.unit)}"
-        if weakest.interval is None or self.p is None:
+        if weakest.interval is None:
             return f"{effect}, {ONE_SEED}"
         low, high = (amount(end, weakest.unit).split()[0] for end in weakest.interval)
-        p = p_text(self.p)
+        p = "not tested" if self.p is None else p_text(self.p)
         if self.verdict == NOT_REPRODUCED:
             p = f"opposite: {p_text(self.p_against or 0.0)}"
         return f"{effect} [{low}, {high}], n = {self.num_seeds}, {p}{self.reason}"
