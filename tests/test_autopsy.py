@@ -188,7 +188,10 @@ def test_with_shortcuts_the_rate_falls_by_less():
 
 
 def settling(at_chance: float, seeds=2) -> dict[tuple[str, int], dict[int, float]]:
-    """Rates that fall as a power of depth up to 56 layers and to `at_chance` at 110, in the last seed; flat in residual networks."""
+    """Rates that fall as a power of depth, at 110 layers of the last seed to `at_chance`.
+
+    Those of residual networks are flat.
+    """
     rates = {
         ("plain", seed): {
             depth: 0.3 * depth**-2.0 * (1 + 0.01 * seed * (depth == 32)) for depth in DEPTHS

@@ -78,6 +78,8 @@ def test_cells_differ_in_nothing_but_the_network(tmp_path, network):
 def test_the_order_of_history_is_reproduced(tmp_path):
     measured(tmp_path)
     assert verdicts(tmp_path) == [REPRODUCED] * len(STEPS)
+    first, *_ = QUESTION.claims(read(tmp_path))
+    assert first.summary == "test error 45.00 % (LeNet-5), 30.00 % (AlexNet, half width)"
 
 
 def test_several_seeds_are_tested_together(tmp_path):

@@ -265,7 +265,7 @@ def _listed(numbers: Iterable[int]) -> str:
 
 
 def rate_rows(curves: Sequence[CurvePoint], statuses: Mapping[Run, str]) -> list[list[str]]:
-    """Rates per 1,000 iterations by depth, in brackets at chance, and both laws, by arm and seed."""
+    """Rates per 1,000 iterations by depth (in brackets: at chance), and both laws, per seed."""
     rates, without = rates_of(curves, statuses), unmeasured(statuses)
     texts = {}
     for (arm, seed), by_depth in rates.items():

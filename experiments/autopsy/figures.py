@@ -75,7 +75,7 @@ def _chance(runs: ProtocolRuns) -> float:
 
 
 def convergence_figure(runs: ProtocolRuns) -> Figure:
-    """Training loss of plain networks against iteration; where rates compare, rate against depth."""
+    """Training loss of plain networks by iteration; where rates compare, rates by depth."""
     rated = runs.protocol not in convergence.UNRATED
     size = (11 if rated else 6.5, 4.4)
     figure, axes = plt.subplots(1, 1 + rated, figsize=size, layout="constrained", squeeze=False)
