@@ -318,7 +318,7 @@ def remedies_table(runs: ProtocolRuns) -> Table:
             "No remedy was tried under this protocol; claim (a) is corrected over all nine claims "
             "about remedies all the same."
         )
-    return Table("Remedies", rows, notes)
+    return Table(f"plain-{DEPTH} by remedy", rows, notes)
 
 
 def _images(record: Record) -> float:
