@@ -221,10 +221,9 @@ def disagreements(records: Sequence[Record], grid: Grid, margin: float = MARGIN)
         for claim, other in zip(claims, others, strict=True):
             if claim.verdict != other.verdict:
                 p = "" if other.p is None else f"; {verdict.p_text(other.p)}{other.reason}"
-                lines.append(
-                    f"{claim.statement}: {other.words} by {MEASURES[measure]} ({other.summary}{p}), "
-                    f"{claim.words} by running training error"
-                )
+                result = f"{other.words} by {MEASURES[measure]} ({other.summary}{p})"
+                running = f"{claim.words} by {MEASURES['train_error']}"
+                lines.append(f"{claim.statement}: {result}, {running}")
     return lines
 
 
@@ -256,7 +255,7 @@ def read(folder: Path, depths: str = "", seeds: str = "", margin: str = "") -> l
         margin: percentage points that count as no difference; "" for MARGIN.
 
     Raises:
-        ValueError: there are no records, a table is damaged, or an option is no number.
+        ValueError: there are no records, a table is damaged, or an option cannot be read.
     """
     records = read_runs(folder)
     if not records:
@@ -266,14 +265,14 @@ def read(folder: Path, depths: str = "", seeds: str = "", margin: str = "") -> l
     try:
         return [Sweep(folder, records, grid, float(margin) / 100 if margin else MARGIN)]
     except ValueError:
-        raise ValueError(f"MARGIN={margin} is no number of percentage points, as 0.5") from None
+        raise ValueError(f"MARGIN={margin}: give percentage points, as 0.5") from None
 
 
 def _integers(name: str, text: str) -> list[int] | None:
     try:
         return [int(part) for part in text.split(",") if part.strip()] or None
     except ValueError:
-        raise ValueError(f"{name}={text} is no list of whole numbers, as 20,56") from None
+        raise ValueError(f"{name}={text}: give whole numbers, as 20,56") from None
 
 
 def label_of(sweep: Sweep) -> str:
@@ -373,8 +372,8 @@ def drawings(sweep: Sweep) -> list[Drawing]:
 def notes(sweep: Sweep) -> list[str]:
     """What the verdicts rest on."""
     sentences = [
-        "The verdicts rest on running training error: training mode, augmented batches. Differences "
-        "are taken within seeds."
+        "The verdicts rest on running training error: training mode, augmented batches. "
+        "Differences are taken within seeds."
     ]
     if len(sweep.judged.seeds) > 1:
         sentences.append(
