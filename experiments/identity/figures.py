@@ -116,7 +116,7 @@ def branches_figure(runs: IdentityRuns) -> Figure:
     handles, _ = axes[0, 0].get_legend_handles_labels()
     handles += [Line2D([], [], color="grey", linestyle=":", label="blocks of the parent")]
     axes[0, 0].legend(handles=handles, loc="best", fontsize=8)
-    title = "The branch of a residual block along training"
+    title = "Residual branches during training"
     label = label_of(runs, [child.record for child in children])
     figure.suptitle(f"{title}\n{label}", fontsize=11)
     return figure

@@ -297,19 +297,23 @@ def check(signal: Signal) -> list[Claim]:
     """
     plain, residual = (signal.depths("batch", arm) for arm in ARMS)
     both = [depth for depth in plain if depth in residual]
-    alike = partial(Quantity, correlation, "batch")
-    fall = [alike("plain", depth) for depth in _ends(both)]
-    above_plain = [Comparison(alike("residual", d), alike("plain", d)) for d in both]
+    correlation_of = partial(Quantity, correlation, "batch")
+    ends = [correlation_of("plain", depth) for depth in _ends(both)]
+    above_plain = [
+        Comparison(correlation_of("residual", d), correlation_of("plain", d)) for d in both
+    ]
     claims = [
         _judge(signal, "not_vanishing", _backward(signal, "plain", VANISHED, above=True)),
         _judge(signal, "not_exploding", _backward(signal, "plain", EXPLODED), _residual(signal)),
         _judge(signal, "vanishing", _vanishing(signal)),
-        _judge(signal, "shattering", [Comparison(fall[0], fall[1]), *above_plain] if fall else []),
+        _judge(signal, "shattering", [Comparison(ends[0], ends[1]), *above_plain] if ends else []),
     ]
     if signal.trained:
-        response = partial(Quantity, mean_response, "batch", at_end=True)
-        ends = [response("residual", depth) for depth in _ends(residual)]
-        below_plain = [Comparison(response("plain", d), response("residual", d)) for d in both]
+        response_of = partial(Quantity, mean_response, "batch", at_end=True)
+        ends = [response_of("residual", depth) for depth in _ends(residual)]
+        below_plain = [
+            Comparison(response_of("plain", d), response_of("residual", d)) for d in both
+        ]
         claims += [
             _judge(signal, "smaller", below_plain),
             _judge(signal, "smaller_with_depth", [Comparison(ends[0], ends[1])] if ends else []),

@@ -94,7 +94,7 @@ def training_figure(signal: Signal) -> Figure:
                 axis.set_yscale("log")
     for axis, (name, _, _) in zip(axes[:, 0], panels, strict=True):
         axis.set_ylabel(name)
-    return _finished(figure, axes[0][0], signal, "Along training")
+    return _finished(figure, axes[0][0], signal, "During training")
 
 
 def depth_figure(signal: Signal) -> Figure:
