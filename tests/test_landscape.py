@@ -1,21 +1,18 @@
-"""Loss surfaces: directions, the centre, single points, resuming, refusals; and verdicts and figures on made-up surfaces."""
+"""Loss surfaces: directions, the centre, single points, resuming, refusals."""
 
 import math
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 from composing import CONF, ROOT
 from hydra import compose, initialize_config_dir
-from matplotlib import pyplot as plt
 from omegaconf import OmegaConf
 from torch import nn
 from torch.nn import functional
 
-from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from experiments.landscape import claims, figures
+from experiments.landscape.claims import QUESTION
 from plainres.data.batches import EvaluationBatches, Normaliser
 from plainres.data.images import load
 from plainres.instruments import landscape
@@ -199,6 +196,8 @@ def test_the_centre_is_the_trained_network(results):
     assert points[4].error == pytest.approx(
         (logits.argmax(1) != source.train.labels).float().mean().item(), abs=1e-6
     )
+    ((plane,),) = QUESTION.read(results / "landscape" / "smoke")
+    assert plane.centre == (points[4].loss, points[4].error), "as experiments read the files"
 
 
 def test_an_interrupted_surface_goes_on_with_the_rows_that_are_missing(results, monkeypatch):
@@ -298,235 +297,3 @@ def test_a_network_that_is_not_there_is_one_line(tmp_path):
     assert refused.returncode == 1
     assert len(refused.stderr.splitlines()) == 1, refused.stderr
     assert "holds no trained network" in refused.stderr
-
-
-def made_up_surface(folder, arm="residual", function=None, **changes) -> None:
-    """A surface of losses `function`(x, y); by default a bowl."""
-    function = function or (lambda x, y: 0.1 + x * x + y * y)
-    values = {
-        "arm": arm,
-        "depth": 56,
-        "seed": 0,
-        "protocol": "quick",
-        "data_label": "digits",
-        "num_classes": 10,
-        "direction_seed": 0,
-        "statistics": "running",
-        "images": 1000,
-        "points": 9,
-        "radius": 1.0,
-        "cosine": 0.01,
-        "config_hash": "0123456789ab",
-        "weights": "ba9876543210",
-        "data_fingerprint": "0a1b2c3d4e5f",
-        "seconds": 60.0,
-        "precision": "32-true",
-        "processor": "a processor, 2 GHz",
-        "commit": "c0ffee" * 6 + "c0ff",
-        "clean": True,
-        "python": "3.11.7",
-        "torch": "2.9.0",
-        "finished_at": "2026-01-01T00:00:00Z",
-    }
-    surface = landscape.Surface(**(values | changes))
-    at = landscape.coordinates(surface.points, surface.radius)
-    landscape.write_surface(
-        folder,
-        surface,
-        [
-            landscape.SurfacePoint(x, y, function(x, y), min(1.0, function(x, y) / 3))
-            for y in at
-            for x in at
-        ],
-    )
-
-
-def chaotic(x: float, y: float) -> float:
-    return math.exp(3 - 4 * math.cos(12 * x + 5 * y) * math.cos(9 * y))  # least at the centre
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Three pairs of directions: bowls around residual-56, chaos around plain-56."""
-    for number in range(3):
-        made_up_surface(
-            tmp_path,
-            "residual",
-            lambda x, y, number=number: 0.1 + x * x + y * y * (1 + 0.1 * number),
-            direction_seed=number,
-        )
-        made_up_surface(
-            tmp_path,
-            "plain",
-            lambda x, y, number=number: chaotic(x * (1 + 0.2 * number), y),
-            direction_seed=number,
-        )
-    return tmp_path
-
-
-def verdicts(folder) -> list[str]:
-    return [claim.verdict for claim in claims.check(claims.read_looks(folder))]
-
-
-def test_eigenvalues_are_those_of_a_known_quadratic():
-    y, x = np.mgrid[0:5, 0:6].astype(float)
-    smallest, largest = claims.hessian_eigenvalues(2 * x * x - y * y + 3 * x * y)
-    expected = np.linalg.eigvalsh([[4.0, 3.0], [3.0, -2.0]])
-    assert smallest.shape == (3, 4)
-    assert np.allclose(smallest, expected[0])
-    assert np.allclose(largest, expected[1])
-
-
-@pytest.mark.parametrize(
-    ("function", "curvature", "basin"),
-    [
-        (
-            lambda x, y: 0.1 + x * x + y * y,
-            0.0,
-            57 / 81,
-        ),  # points of a 9 × 9 grid within a circle of radius 1.05
-        (lambda x, y: 0.3 + 9 * (x * x + y * y), 0.0, 5 / 81),
-        (
-            lambda x, y: 1.6 + (x * x - y * y) / 2,
-            1.0,
-            71 / 81,
-        ),  # all but (±1, 0), (±1, ±1/4) and (±1, ±1/2)
-        (lambda x, y: 1.0 if x < 0.1 else 9.0 + 4 * x * x, None, 5 / 9),
-        (lambda x, y: math.inf if x > 0.9 else 0.1 + x * x, 0.0, 8 / 9),
-        (
-            lambda x, y: 2.0 if (x, y) == (0, 0) else math.log(10),
-            None,
-            1 / 81,
-        ),  # a plateau of guessing is nobody's valley
-    ],
-)
-def test_measures_of_known_surfaces(tmp_path, function, curvature, basin):
-    made_up_surface(tmp_path, function=function)
-    look = claims.read_looks(tmp_path)[0]
-    assert curvature is None or look.negative_curvature == curvature
-    assert look.basin == pytest.approx(basin)
-
-
-def test_rounding_on_a_plateau_is_no_curvature(tmp_path):
-    noise = np.random.default_rng(0)
-    made_up_surface(tmp_path, function=lambda x, y: math.log(10) + noise.uniform(-1e-5, 1e-5))
-    assert claims.read_looks(tmp_path)[0].negative_curvature == 0
-
-
-def test_around_a_network_no_better_than_guessing_there_is_no_basin(folder):
-    made_up_surface(folder, "plain", lambda x, y: 2.4 + x * x + y * y, direction_seed=0)
-    found = claims.check(claims.read_looks(folder))[2]
-    assert (found.verdict, found.seen) == (
-        INCONCLUSIVE,
-        "a surface without a finite part, or a network no better than guessing",
-    )
-
-
-def test_a_ripple_is_rougher_than_a_bowl(folder):
-    looks = claims.read_looks(folder)
-    assert min(look.roughness for look in looks if look.surface.arm == "plain") > 3 * max(
-        look.roughness for look in looks if look.surface.arm == "residual"
-    )
-
-
-def test_bowl_against_chaos_is_reproduced_and_the_contrary_contradicted(folder, tmp_path_factory):
-    found = claims.check(claims.read_looks(folder))
-    assert [claim.verdict for claim in found] == [REPRODUCED] * 3
-    assert all("so in 3 of 3 pairs" in claim.seen for claim in found)
-    turned = tmp_path_factory.mktemp("turned")
-    made_up_surface(turned, "plain")
-    made_up_surface(turned, "residual", chaotic)
-    assert verdicts(turned) == [NOT_REPRODUCED] * 3
-
-
-def test_one_trained_network_gives_a_direction_however_many_pairs_it_is_looked_at_along(folder):
-    found = claims.check(claims.read_looks(folder))
-    assert all(claim.words == "points that way" and claim.p is None for claim in found)
-    assert "a direction, not a test" in found[0].seen
-
-
-def test_with_several_training_seeds_they_are_the_unit(folder):
-    made_up_surface(folder, "residual", seed=1)
-    made_up_surface(folder, "plain", chaotic, seed=1)
-    found = claims.check(claims.read_looks(folder))
-    assert [len(claim.criteria[0].values) for claim in found] == [2, 2, 2]
-    assert "so in 4 of 4 pairs" in found[0].seen
-
-
-def test_a_missing_arm_and_a_surface_without_finite_losses_decide_nothing(tmp_path):
-    made_up_surface(tmp_path, "residual")
-    found = claims.check(claims.read_looks(tmp_path))
-    assert {(claim.verdict, claim.seen) for claim in found} == {(INCONCLUSIVE, "missing: plain-56")}
-    made_up_surface(tmp_path, "plain", lambda x, y: math.nan)
-    assert claims.check(claims.read_looks(tmp_path))[0].verdict == INCONCLUSIVE
-
-
-def test_surfaces_of_other_settings_are_not_compared(folder):
-    made_up_surface(folder, points=5, direction_seed=7)
-    with pytest.raises(ValueError, match=r"differ in points \(5, 9\)"):
-        claims.read_looks(folder)
-
-
-def test_a_damaged_table_is_named(folder):
-    table = next(folder.glob("surface-plain*.csv"))
-    table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
-    with pytest.raises(ValueError, match=r"surface-plain.*csv has 80 points instead of 81"):
-        claims.read_looks(folder)
-
-
-def test_figures_and_readme_are_the_same_twice_and_say_what_they_show(folder):
-    made_up_surface(
-        folder, "plain", lambda x, y: math.inf if x > 0.5 else 3 + x, statistics="batch"
-    )
-    first = {path: path.read_bytes() for path in figures.make(folder)}
-    kinds = [
-        f"{figure}_{statistics}.{suffix}"
-        for figure in ("contour", "relief")
-        for statistics in ("running", "batch")
-        for suffix in ("png", "svg")
-    ]
-    assert {path.name for path in first} == {*kinds, "README.md"}
-    assert {path: path.read_bytes() for path in figures.make(folder)} == first
-    text = (folder / "README.md").read_text()
-    assert "digits · protocol quick · 1 seed, 3 pairs of directions" in text
-    assert "missing: residual-56" in text
-    assert "keep more than\n50% of what training has gained over guessing" in text, (
-        "the basin as claims.py takes it"
-    )
-
-
-def test_with_several_seeds_every_trained_network_is_drawn_and_the_title_counts_what_is(folder):
-    for arm in ("plain", "residual"):
-        made_up_surface(folder, arm, lambda x, y: 0.1 + x * x + y * y, seed=1, direction_seed=0)
-    figure = figures.contour_figure(claims.read_looks(folder))
-    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
-    assert titles == [
-        f"{arm}-56, seed {seed}, directions 0" for seed in (0, 1) for arm in ("plain", "residual")
-    ]
-    assert "2 seeds, 1 pair of directions" in figure.get_suptitle()
-    plt.close(figure)
-
-
-@pytest.mark.parametrize("main", [claims.main, figures.main])
-def test_nothing_measured_is_one_line(tmp_path, capsys, main):
-    assert main([str(tmp_path)]) != 0
-    assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_the_status_of_a_check_says_whether_a_claim_is_contradicted(folder, capsys):
-    assert claims.main([str(folder)]) == 0
-    for number in range(3):
-        made_up_surface(
-            folder,
-            "residual",
-            lambda x, y, number=number: chaotic(x * (1 + 0.1 * number), y) + 1e3,
-            direction_seed=number,
-        )
-        made_up_surface(
-            folder,
-            "plain",
-            lambda x, y, number=number: 0.1 + x * x + y * y * (1 + 0.1 * number),
-            direction_seed=number,
-        )
-    assert claims.main([str(folder)]) == 1
-    assert "POINTS AGAINST IT" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """What flows forward and backward, on made-up tables; and the slug's configurations."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -8,16 +9,15 @@ from composing import compose_cell
 from made_up import made_up_record
 from matplotlib import pyplot as plt
 
-from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from experiments.reporting import style as report
+from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.signal import claims, figures
-from experiments.signal.claims import PROBES_TABLE, ProbePoint
-from plainres.records.files import RUNS_TABLE, read_runs, read_table, write_table
+from experiments.signal.claims import PROBES_TABLE, QUESTION, ProbePoint, Signal
+from plainres.records.files import RUNS_TABLE, read_table, write_table
 from plainres.records.schema import DIVERGED, FINISHED, Record
 from plainres.run import train
 
-# Per layer: what the gradient is multiplied by on its way back. As theory has it: it explodes a little in plain networks with batch
-# normalisation, vanishes without, and stays with shortcuts.
+# By which factor the gradient changes at each layer on its way back. As in theory: it explodes a
+# little in plain networks with batch normalisation, vanishes without, and stays with shortcuts.
 FACTORS = {
     ("batch", "plain"): 1.01,
     ("none", "plain"): 0.9,
@@ -33,29 +33,15 @@ def cell_points(
 ) -> list[ProbePoint]:
     points = []
     noise = 1 + 0.01 * seed
+    weights = noise ** (20 / depth) * (1.0 if norm == "batch" else 0.9**depth)
     for iteration in (0, 10, iterations):
-        points.append(
-            ProbePoint(
-                arm,
-                depth,
-                seed,
-                iteration,
-                0,
-                1.0,
-                None,
-                1.0,
-                None,
-                noise * correlations[arm][depth],
-                0.2,
-            )
-        )
+        cell = (arm, depth, seed, iteration)
+        image = {"correlation": noise * correlations[arm][depth], "seconds": 0.2}
+        points.append(ProbePoint(*cell, 0, 1.0, None, 1.0, None, **image))
+        response = noise * (1.0 if iteration == 0 else responses[arm][depth])
         for layer in range(1, depth):
             gradient = noise ** (1 / layer) * factors[norm, arm] ** (depth - 1 - layer)
-            weights = noise ** (20 / depth) * (1.0 if norm == "batch" else 0.9**depth)
-            response = noise * (1.0 if iteration == 0 else responses[arm][depth])
-            points.append(
-                ProbePoint(arm, depth, seed, iteration, layer, response, weights, gradient, 0.01)
-            )
+            points.append(ProbePoint(*cell, layer, response, weights, gradient, 0.01))
     return points
 
 
@@ -72,21 +58,9 @@ def measured(
 ) -> None:
     iterations = 1 if scale == "start" else 2000
     for norm in norms:
-        cells = [
-            (arm, depth, seed)
-            for arm in ("plain", "residual")
-            for depth in depths
-            for seed in range(seeds)
-        ]
+        cells = list(product(("plain", "residual"), depths, range(seeds)))
         rows = [
-            made_up_record(
-                arm=a,
-                depth=d,
-                seed=s,
-                iterations=iterations,
-                seconds=seconds + s,
-                protocol=f"{scale}-{norm}",
-            )
+            made_up_record(arm=a, depth=d, seed=s, iterations=iterations, seconds=seconds + s)
             for a, d, s in cells
         ]
         write_table(folder / f"{scale}-{norm}" / RUNS_TABLE, rows, Record)
@@ -98,17 +72,22 @@ def measured(
         write_table(folder / f"{scale}-{norm}" / PROBES_TABLE, points, ProbePoint)
 
 
-def changed(folder, wanted, **values) -> None:
-    """Gives those points of a table that are wanted other values."""
+def changed(folder, selects, **values) -> None:
+    """Gives the points of a table that `selects` other values."""
     points = [
-        replace(point, **values) if wanted(point) else point
+        replace(point, **values) if selects(point) else point
         for point in read_table(folder / PROBES_TABLE, ProbePoint)
     ]
     write_table(folder / PROBES_TABLE, points, ProbePoint)
 
 
-def checked(folder, number=0):
-    return claims.check(claims.read_signals(folder)[number])
+def signal_of(folder) -> Signal:
+    (signal,) = QUESTION.read(folder)
+    return signal
+
+
+def checked(folder) -> list[Claim]:
+    return list(QUESTION.claims(signal_of(folder)))
 
 
 def verdicts(folder) -> list[str]:
@@ -118,9 +97,8 @@ def verdicts(folder) -> list[str]:
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_what_papers_and_textbooks_say_is_reproduced(tmp_path, seeds):
     measured(tmp_path, seeds=seeds)
-    found = checked(tmp_path)
-    assert [claim.verdict for claim in found] == [REPRODUCED] * 7
-    assert all((claim.p is not None) == (seeds > 1) for claim in found)
+    assert verdicts(tmp_path) == [REPRODUCED] * 7
+    assert all((claim.p is not None) == (seeds > 1) for claim in checked(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +111,7 @@ def test_what_papers_and_textbooks_say_is_reproduced(tmp_path, seeds):
         ({"correlations": {**CORRELATIONS, "plain": {20: 0.1, 56: 0.1, 110: 0.2}}}, [3]),
         ({"responses": {**RESPONSES, "residual": {20: 1.3, 56: 0.7, 110: 0.5}}}, [4]),
         ({"responses": {**RESPONSES, "residual": {20: 0.5, 56: 0.7, 110: 0.6}}}, [5]),
-        ({"seconds": 20.0}, [6]),  # of which three looks take 0.6
+        ({"seconds": 20.0}, [6]),  # of which three snapshots take 0.6
     ],
 )
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -161,15 +139,14 @@ def test_weights_gradients_that_change_with_depth_count_even_where_those_of_outp
 ):
     measured(tmp_path, seeds=seeds)
     for seed in range(seeds):
-        wanted = ("plain", 110, seed, 2)
+        place = ("plain", 110, seed, 2)
         changed(
             tmp_path / "quick-batch",
-            lambda p, wanted=wanted: (p.arm, p.depth, p.seed, p.layer) == wanted,
+            lambda p, place=place: (p.arm, p.depth, p.seed, p.layer) == place,
             weight_gradient=factor * (1 + 0.02 * seed),
         )
-    assert [
-        number for number, found in enumerate(verdicts(tmp_path)) if found == NOT_REPRODUCED
-    ] == [contradicted]
+    expected = [NOT_REPRODUCED if number == contradicted else REPRODUCED for number in range(7)]
+    assert verdicts(tmp_path) == expected
 
 
 @pytest.mark.parametrize("layer", [1, 3])
@@ -186,16 +163,17 @@ def test_neither_the_stem_nor_a_layer_on_the_way_decides(tmp_path, layer):
 
 def test_residual_networks_stand_beside_the_plain_ones_that_explode_and_decide_nothing(tmp_path):
     measured(tmp_path, "start", factors={**FACTORS, ("batch", "residual"): 1.03})
-    assert checked(tmp_path)[1].seen == (
-        "from the last layer to the second the gradient changes at the start plain-20 ×1.2, plain-56 ×1.7, plain-110 ×2.9; "
-        "weights of the second layer from 20 to 110 layers: ×1; "
-        "residual networks, not judged: from the last layer to the second the gradient changes at the start "
-        "residual-20 ×1.7, residual-56 ×4.8, residual-110 ×24; weights of the second layer from 20 to 110 layers: ×1; "
-        "1 of their 3 gradients grow beyond ten times; one seed: a direction, not a test"
+    claim = checked(tmp_path)[1]
+    assert claim.verdict == REPRODUCED
+    assert claim.summary == (
+        "gradient second / last layer, start: plain-20 1.2, plain-56 1.7, plain-110 2.9; weight "
+        "gradient of the second layer, start: plain-20 1, plain-110 1; residual networks, not "
+        "judged: gradient second / last layer, start: residual-20 1.7, residual-56 4.8, "
+        "residual-110 24; weight gradient of the second layer, start: residual-20 1, residual-110 "
+        "1; 1 of their 3 gradients are above ten times"
     )
-    assert checked(tmp_path)[1].verdict == REPRODUCED
     changed(tmp_path / "start-batch", lambda p: p.arm == "residual", response_gradient=0.0)
-    assert "no residual networks to compare with" in checked(tmp_path)[1].seen
+    assert "no residual networks to compare with" in checked(tmp_path)[1].summary
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -209,16 +187,14 @@ def test_a_gradient_of_exactly_zero_in_one_seed_leaves_its_claims_undecided_and_
         lambda p: (p.arm, p.depth, p.seed, p.layer) == ("plain", 110, seeds - 1, 2),
         response_gradient=0.0,
     )
-    found = checked(tmp_path)
-    assert [claim.verdict for claim in found] == [
+    assert verdicts(tmp_path) == [
         INCONCLUSIVE if number in lacking else REPRODUCED for number in range(7)
     ]
     for number in lacking:
-        assert (
-            found[number].seen
-            == f"no number to judge by: exactly 0 or not finite in plain-110 (seeds {seeds - 1})"
-        )
-        assert found[number].criteria == ()
+        claim = checked(tmp_path)[number]
+        named = f"plain-110 (seeds {seeds - 1})"
+        assert claim.summary == f"no number to judge: exactly 0 or not finite in {named}"
+        assert claim.criteria == ()
 
 
 def test_a_mean_over_seeds_without_the_one_that_has_no_number_is_not_shown(tmp_path):
@@ -228,35 +204,32 @@ def test_a_mean_over_seeds_without_the_one_that_has_no_number_is_not_shown(tmp_p
         lambda p: (p.arm, p.depth, p.seed, p.layer) == ("plain", 110, 1, 109),
         response=0.0,
     )
-    lines = {tuple(line[:2]): line[2:] for line in claims.table(claims.read_signals(tmp_path)[0])}
+    lines = {tuple(line[:2]): line[2:] for line in claims.table(signal_of(tmp_path)).rows}
     assert lines["none", "plain-110"] == ["3", "–", "1.3e-05", "9.3e-06", "0.101", "–"]
     assert "–" not in lines["none", "plain-56"]
 
 
 def test_smaller_than_single_precision_is_a_number_like_others(tmp_path):
     measured(tmp_path, "start", seeds=3, factors={**FACTORS, ("none", "plain"): 0.1})
-    found = checked(tmp_path)[2]
-    assert found.verdict == REPRODUCED
-    assert found.criteria[0].mean == pytest.approx(-107, abs=0.1)
+    claim = checked(tmp_path)[2]
+    assert claim.verdict == REPRODUCED
+    assert claim.criteria[0].mean == pytest.approx(-107, abs=0.1)
 
 
 def test_at_the_start_alone_nothing_is_said_of_trained_networks(tmp_path):
     measured(tmp_path, "start", depths=(20, 56))
-    found = checked(tmp_path)
-    assert len(found) == 4
-    assert not any("end" in criterion.name for claim in found for criterion in claim.criteria)
-    assert claims.cost(claims.read_signals(tmp_path)[0]) == "looking: these cells do nothing else"
+    criteria = [claim.criteria for claim in checked(tmp_path)]
+    assert len(criteria) == 4
+    assert all(criterion.name.endswith("start") for each in criteria for criterion in each)
+    assert claims.cost(signal_of(tmp_path)) == "Probes: these cells do nothing else"
 
 
 def test_what_is_missing_is_named_and_inconclusive(tmp_path):
     measured(tmp_path, depths=(20,), norms=("batch",))
-    found = checked(tmp_path)
-    assert [claim.verdict for claim in found] == [INCONCLUSIVE] * 4 + [
-        REPRODUCED,
-        INCONCLUSIVE,
-        REPRODUCED,
-    ]
-    assert found[2].seen == "missing: plain networks of two depths without batch normalisation"
+    later = [REPRODUCED, INCONCLUSIVE, REPRODUCED]
+    assert verdicts(tmp_path) == [INCONCLUSIVE] * 4 + later
+    missing = "missing: plain networks of two depths without batch normalisation"
+    assert checked(tmp_path)[2].summary == missing
 
 
 def test_a_diverged_cell_has_a_start_and_no_end(tmp_path):
@@ -268,54 +241,44 @@ def test_a_diverged_cell_has_a_start_and_no_end(tmp_path):
     ]
     write_table(tmp_path / "quick-none" / RUNS_TABLE, rows, Record)
     assert verdicts(tmp_path) == [REPRODUCED] * 7
-    table = claims.table(claims.read_signals(tmp_path)[0])
+    table = claims.table(signal_of(tmp_path)).rows
     assert table[-1][:3] == ["none", "residual-110", "1"]
     assert table[-1][-4:] == ["–"] * 4
     assert "–" not in table[1]
 
 
 def test_measures_are_what_they_are_called():
-    look = [
+    snapshot = [
         ProbePoint("plain", 8, 0, 0, 0, 1.0, None, 1.0, None, 0.25),
         ProbePoint("plain", 8, 0, 0, 1, 0.5, 1.0, 1.0, 0.0),
         ProbePoint("plain", 8, 0, 0, 2, 0.5, 1e-2, 1e-3, 0.25),
         ProbePoint("plain", 8, 0, 0, 3, 3.5, 1e-1, 1e-1, 0.5),
     ]
-    assert claims.gradient_gain(look) == pytest.approx(-2)
-    assert claims.weight_gradient(look) == pytest.approx(-2)
-    assert claims.last_response(look) == pytest.approx(0.544068)
-    assert claims.mean_response(look) == 1.5
-    assert claims.correlation(look) == 0.25
-    assert claims.dead(look) == 0.25
+    assert claims.gradient_gain(snapshot) == pytest.approx(-2)
+    assert claims.weight_gradient(snapshot) == pytest.approx(-2)
+    assert claims.last_response(snapshot) == pytest.approx(0.544068)
+    assert claims.mean_response(snapshot) == 1.5
+    assert claims.correlation(snapshot) == 0.25
+    assert claims.dead(snapshot) == 0.25
+    *before, last = snapshot
     for value in (None, 0.0):
-        lost = [
-            *look[:3],
-            replace(look[3], response=value, weight_gradient=value, response_gradient=value),
-        ]
-        assert [measure(lost) for measure in (claims.gradient_gain, claims.last_response)] == [
-            None
-        ] * 2
-    assert claims.mean_response([*look[:3], replace(look[3], response=None)]) is None
-    assert (
-        claims.weight_gradient([*look[:2], replace(look[2], weight_gradient=0.0), look[3]]) is None
-    )
+        lost = [*before, replace(last, response=value, response_gradient=value)]
+        assert claims.gradient_gain(lost) is None
+        assert claims.last_response(lost) is None
+    assert claims.mean_response([*before, replace(last, response=None)]) is None
+    second = replace(snapshot[2], weight_gradient=0.0)
+    assert claims.weight_gradient([*snapshot[:2], second, last]) is None
 
 
 @pytest.mark.parametrize(
     ("layers", "dead"),
     [
-        (
-            [(1.0, 0.0), (1e-38, 0.5), (0.0, 1.0), (0.0, 1.0)],
-            None,
-        ),  # an underflow: what looks dead has not been seen
-        (
-            [(1.0, 0.0), (0.5, 1.0), (0.0, 1.0), (0.0, 1.0)],
-            0.75,
-        ),  # one layer is dead, and nothing comes to those behind it
-        (
-            [(1.0, 0.0), (0.5, 1.0), (0.0, 0.5), (0.5, 0.0)],
-            0.375,
-        ),  # a dead branch beside a shortcut
+        # an underflow: what looks dead was not measured
+        ([(1.0, 0.0), (1e-38, 0.5), (0.0, 1.0), (0.0, 1.0)], None),
+        # one layer is dead, and nothing comes to those behind it
+        ([(1.0, 0.0), (0.5, 1.0), (0.0, 1.0), (0.0, 1.0)], 0.75),
+        # a dead branch beside a shortcut
+        ([(1.0, 0.0), (0.5, 1.0), (0.0, 0.5), (0.5, 0.0)], 0.375),
     ],
 )
 def test_channels_are_not_called_dead_where_a_signal_underflows(layers, dead):
@@ -326,48 +289,20 @@ def test_channels_are_not_called_dead_where_a_signal_underflows(layers, dead):
     assert claims.dead([ProbePoint("plain", 8, 0, 0, 0, 1.0), *points]) == dead
 
 
-def test_the_cost_is_that_of_looks_beside_the_rest(tmp_path):
-    measured(tmp_path)  # three looks of 0.2 seconds in each cell of 60.6
-    assert claims.cost(claims.read_signals(tmp_path)[0]) == (
-        "looking: 7.2 seconds beside 720 of training and evaluation, 1.00% (a cell: 1.00% to 1.00%)"
+def test_the_cost_is_that_of_probes_beside_training(tmp_path):
+    measured(tmp_path)  # three snapshots of 0.2 seconds in each cell of 60.6
+    assert claims.cost(signal_of(tmp_path)) == (
+        "Probes: 7.2 seconds; training and evaluation: 720 (1.00%; per cell 1.00% to 1.00%)"
     )
 
 
-def test_what_a_diverged_cell_spent_on_looking_is_not_counted_and_one_costly_cell_is_enough(
-    tmp_path,
-):
+def test_probes_of_a_diverged_cell_do_not_count_and_one_costly_cell_is_enough(tmp_path):
     measured(tmp_path)
-    path = tmp_path / "quick-batch"
-    rows = read_runs(path)
-
-    def verdict_of(status: str) -> str:
-        costly = replace(rows[0], seconds=10.0, status=status)
-        write_table(path / RUNS_TABLE, [costly, *rows[1:]], Record)
-        return claims.check(claims.read_signals(tmp_path)[0])[-1].verdict
-
-    assert verdict_of(FINISHED) == NOT_REPRODUCED
-    assert verdict_of(DIVERGED) == REPRODUCED
-
-
-def test_figures_and_readme_are_the_same_twice_and_say_what_they_show(tmp_path):
-    measured(tmp_path, depths=(20, 56))
-    first = {path: path.read_bytes() for path in figures.make(tmp_path)}
-    names = {
-        f"quick-{name}"
-        for name in ("responses", "gradients", "by_depth", "gradients_end", "training")
-    }
-    assert {path.stem for path in first} == names | {"README"}
-    (signal,) = claims.read_signals(tmp_path)
-    with plt.rc_context(report.STYLE):
-        again = report.save(figures.training_figure(signal), tmp_path / "again" / "quick-training")
-    assert [path.read_bytes() for path in again] == [
-        first[tmp_path / "figures" / path.name] for path in again
-    ]
-    text = (tmp_path / "README.md").read_text()
-    assert text == figures.readme([signal])
-    assert "## quick: digits · protocol quick-batch, quick-none · 1 seed" in text
-    for name in names:
-        assert f"(figures/{name}.png)" in text
+    path = tmp_path / "quick-batch" / RUNS_TABLE
+    first, *others = read_table(path, Record)
+    for status, expected in ((FINISHED, NOT_REPRODUCED), (DIVERGED, REPRODUCED)):
+        write_table(path, [replace(first, seconds=10.0, status=status), *others], Record)
+        assert verdicts(tmp_path)[-1] == expected
 
 
 def test_where_a_seed_has_exactly_zero_a_line_has_a_gap(tmp_path):
@@ -377,36 +312,34 @@ def test_where_a_seed_has_exactly_zero_a_line_has_a_gap(tmp_path):
         lambda p: (p.arm, p.depth, p.seed, p.layer) == ("plain", 56, 1, 30),
         response_gradient=0.0,
     )
-    figure = figures.gradients_figure(claims.read_signals(tmp_path)[0])
+    figure = figures.gradients_figure(signal_of(tmp_path))
     gaps = [list(np.flatnonzero(np.isnan(line.get_ydata()))) for line in figure.axes[1].lines]
     plt.close(figure)
     assert gaps == [[], [29], [], []]
 
 
-def test_each_scale_has_its_section_with_its_own_label(tmp_path):
+def test_each_scale_is_a_part_with_its_own_label_and_figures(tmp_path):
     measured(tmp_path, depths=(20, 56))
     measured(tmp_path, "start", depths=(20, 56), seeds=2)
-    text = figures.readme(claims.read_signals(tmp_path))
-    start, quick = text.split("\n## ")[1:]
-    assert start.startswith("start: digits · protocol start-batch, start-none · 2 seeds\n")
-    assert quick.startswith("quick: digits · protocol quick-batch, quick-none · 1 seed\n")
-    assert "training.png" not in start
+    signals = QUESTION.read(tmp_path)
+    start, quick = map(QUESTION.label, signals)
+    assert start == "start: digits · protocol start-batch, start-none · 2 seeds"
+    assert quick == "quick: digits · protocol quick-batch, quick-none · 1 seed"
+    drawn = [[each.name for each in QUESTION.drawings(signal)] for signal in signals]
+    both = ["responses", "gradients", "by_depth"]
+    assert drawn[0] == [f"start-{name}" for name in both]
+    assert drawn[1] == [f"quick-{name}" for name in [*both, "gradients_end", "training"]]
+    readme = QUESTION.readme(tmp_path)
+    assert f"\n## {start}\n" in readme
+    assert f"\n## {quick}\n" in readme
 
 
-@pytest.mark.parametrize("command", [claims.main, figures.main])
-def test_nothing_measured_is_one_line(tmp_path, capsys, command):
-    assert command([str(tmp_path)]) != 0
-    assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_the_status_of_a_check_says_whether_a_claim_is_contradicted(tmp_path, capsys):
-    measured(tmp_path, depths=(20, 56))
-    assert claims.main([str(tmp_path)]) == 0
-    measured(tmp_path, "start", depths=(20, 56), factors={**FACTORS, ("batch", "plain"): 0.5})
-    assert claims.main([str(tmp_path)]) == 1
-    out = capsys.readouterr().out
-    assert "start (digits)" in out
-    assert "1.00%" in out
+def test_folders_without_probes_are_one_line(tmp_path):
+    measured(tmp_path)
+    for path in tmp_path.glob(f"*/{PROBES_TABLE}"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"no probes in .*; make sweep-signal measures them"):
+        QUESTION.read(tmp_path)
 
 
 @pytest.mark.parametrize("scale", claims.SCALES)
@@ -444,6 +377,6 @@ def test_from_cells_to_verdicts(tmp_path):
                 )
                 train.train_cell(cell)
         train.files.gather(cell.protocol_folder)
-    (signal,) = claims.read_signals(tmp_path / "signal")
-    assert {len(looks) for looks in signal.looks.values()} == {1}
+    signal = signal_of(tmp_path / "signal")
+    assert {len(snapshots) for snapshots in signal.snapshots.values()} == {1}
     assert all(claim.criteria for claim in claims.check(signal))

@@ -1,38 +1,46 @@
-"""Do extra blocks do no harm? `python -m experiments.identity.claims results/identity/quick`.
+"""Do extra blocks do no harm?
 
-Folders below: parent (the networks that blocks are put into), trained_on (the parents trained on without more blocks), one folder for each
-position and number of blocks, and decay_… (fresh blocks, by weight decay). Children are held against their parent trained on, within
-seeds, which share batches; how a verdict follows: experiments.judging.verdict. A diverged run counts as guessing.
+Folders below results/identity/<protocol>: parent (the networks that blocks are inserted into),
+trained_on (the parents, trained further without more blocks), one folder per position and number
+of blocks (children), and decay_… (children with fresh blocks, by weight decay). Children are
+compared with their parent trained further, within seeds, which share batches. A diverged run
+counts as chance.
 """
 
 import math
 import statistics
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 
-from experiments.depth.claims import MARGIN, counted
 from experiments.judging import verdict
+from experiments.judging.errors import MARGIN, error_or_chance
 from experiments.judging.inference import Criterion, page_trend
-from experiments.judging.pairs import require_same_images
+from experiments.judging.pairs import read_folders, require_same_images
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
-from experiments.reporting.text import columns, tell
-from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_json, read_runs, read_table
+from experiments.reporting.markdown import label_with
+from experiments.reporting.question import Drawing, Question, Table
+from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_json, read_table
 from plainres.records.schema import Record
 
 INSERTIONS_TABLE, BRANCHES_TABLE = "insertions.csv", "branches.csv"
 PARENT, TRAINED_ON, DECAY = "parent", "trained_on", "decay_"
-CHANGED = 0.01  # of the logits' size: what rounding never reaches
+CHANGED = 0.01  # of the logits' size: rounding never reaches it
 SMALL = 0.1  # ‖F(x)‖ / ‖x‖ of a block that is nearly the identity
 STATEMENTS = (
     "residual: no insertion changes a logit, in evaluation mode or in training mode",
-    "plain: every insertion changes logits in training mode, though the blocks are as near to the identity as convolutions can be",
-    "residual: trained on, no child is worse than its parent trained on",
-    "plain: trained on, children are worse than their parent trained on, by more the more blocks were inserted",
-    "residual: weight decay drives branches that nothing needs towards zero, and so their blocks to the identity",
+    "plain: every insertion changes logits in training mode, although the blocks are as close to "
+    "the identity as convolutions allow",
+    "residual: after further training, no child is worse than its parent after the same training",
+    "plain: after further training, children are worse than their parent after the same training, "
+    "the more so the more blocks were inserted",
+    "residual: weight decay drives branches that nothing needs towards zero, and so their blocks "
+    "to the identity",
 )
+
+Cell = tuple[str, int, int]  # arm, depth, seed
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ class Child:
     """One cell that continued a parent.
 
     Args:
-        branches: of residual children.
+        branches: of residual children; empty for plain ones.
     """
 
     record: Record
@@ -78,422 +86,383 @@ class Child:
     weight_decay: float
     branches: tuple[BranchNorm, ...] = ()
 
+    @property
+    def iterations(self) -> list[int]:
+        """The iterations at which branches were measured; 0 is before the first update."""
+        return sorted({row.iteration for row in self.branches})
+
     def ratio(self, iteration: int, inserted: bool = True) -> float:
-        """Mean ‖F(x)‖ / ‖x‖ of the inserted blocks, or of the others, at a look."""
+        """Mean ‖F(x)‖ / ‖x‖ of the inserted blocks, or of the other ones, at an iteration."""
+        place = (iteration, inserted)
         return statistics.fmean(
-            row.ratio
-            for row in self.branches
-            if row.iteration == iteration and row.inserted == inserted
+            row.ratio for row in self.branches if (row.iteration, row.inserted) == place
         )
 
-    @property
-    def looks(self) -> list[int]:
-        """The iterations at which branches were measured; 0 is before the first."""
-        return sorted({row.iteration for row in self.branches})
+    def last_ratio(self, inserted: bool = True) -> float:
+        """`ratio` at the last iteration that was measured."""
+        return self.ratio(self.iterations[-1], inserted)
 
 
 @dataclass(frozen=True)
-class Family:
-    """What lies in one results folder; `children` have blocks as near to the identity as can be, `decays` fresh ones."""
+class IdentityRuns:
+    """What lies in one results folder.
 
-    parents: tuple[Record, ...]
-    trained_on: tuple[Child, ...]
-    children: tuple[Child, ...]
-    decays: tuple[Child, ...]
+    Args:
+        children: with blocks as close to the identity as the arm allows.
+        decays: with fresh blocks.
+    """
+
+    protocol: str
+    parents: Sequence[Record]
+    trained_further: Sequence[Child]
+    children: Sequence[Child]
+    decays: Sequence[Child]
 
     @property
     def records(self) -> list[Record]:
-        return [
-            *self.parents,
-            *(child.record for child in (*self.trained_on, *self.children, *self.decays)),
-        ]
+        cells = (*self.trained_further, *self.children, *self.decays)
+        return [*self.parents, *(child.record for child in cells)]
 
-    def error_trained_on(self, arm: str, depth: int, seed: int) -> float | None:
-        """Running training error of the parent trained on; None where it is missing."""
-        found = [child.record for child in self.trained_on]
-        return next(
-            (counted(row) for row in found if (row.arm, row.depth, row.seed) == (arm, depth, seed)),
-            None,
-        )
+    @cached_property
+    def parent_errors(self) -> dict[Cell, float]:
+        """Running training error of each parent after further training."""
+        return {
+            _cell(child.record): error_or_chance(child.record) for child in self.trained_further
+        }
+
+    def excess(self, child: Child) -> float | None:
+        """Running training error of a child minus its parent's after further training.
+
+        None where the latter is missing.
+        """
+        parent = self.parent_errors.get(_cell(child.record))
+        return None if parent is None else error_or_chance(child.record) - parent
+
+    @property
+    def measured_decays(self) -> list[Child]:
+        """The children with fresh blocks whose branches were measured."""
+        return [child for child in self.decays if child.branches]
 
 
 @dataclass(frozen=True)
-class Grid:
-    """The children of one arm in all of whose seeds no insertion is missing.
+class CompleteChildren:
+    """The children of one arm, from the seeds in which no insertion is missing.
 
     Args:
-        children: by (depth, position, blocks, seed).
+        excess: (depth, blocks, position) → `IdentityRuns.excess`, one value per seed.
     """
 
-    children: dict[tuple[int, str, int, int], Child]
-    depths: tuple[int, ...]
-    positions: tuple[str, ...]
-    blocks: tuple[int, ...]
-    seeds: tuple[int, ...]
-    excess_of: dict[tuple[int, str, int, int], float]
+    children: Sequence[Child]
+    depths: Sequence[int]
+    blocks: Sequence[int]
+    excess: dict[tuple[int, int, str], tuple[float, ...]]
 
-    def excess(self, depth: int, blocks: int, position: str | None = None) -> tuple[float, ...]:
-        """Running training error minus the trained-on parent's, at one position or as mean over all; one value a seed."""
-        places = (position,) if position else self.positions
-        return tuple(
-            statistics.fmean(self.excess_of[depth, place, blocks, seed] for place in places)
-            for seed in self.seeds
-        )
+    def mean_excess(self, depth: int, blocks: int) -> tuple[float, ...]:
+        """The mean over positions, one value per seed."""
+        positions = [v for key, v in self.excess.items() if key[:2] == (depth, blocks)]
+        return tuple(map(statistics.fmean, zip(*positions, strict=True)))
 
 
-def read_family(folder: Path) -> Family:
+def read(folder: Path) -> list[IdentityRuns]:
     """All cells of a results folder.
 
     Raises:
-        ValueError: there are no children, a table is damaged or lacks what another has, or cells were measured on different images.
+        ValueError: there are no children, a table is damaged or lacks what another one has, or
+            cells were measured on different images.
     """
-    parents: list[Record] = []
+    target = f"sweep-identity PROTOCOL={folder.name}"
+    tables = read_folders(folder, target)
+    require_same_images(tables)
     groups: dict[str, list[Child]] = {TRAINED_ON: [], DECAY: [], "": []}
-    for path in sorted(folder.glob(f"*/{RUNS_TABLE}")):
-        within, records = path.parent, read_runs(path.parent)
-        if within.name == PARENT:
-            parents += records
-            continue
-        insertions = {
-            (row.arm, row.depth, row.seed): row
-            for row in read_table(within / INSERTIONS_TABLE, Insertion)
-        }
-        branches = read_table(within / BRANCHES_TABLE, BranchNorm)
-        decay = float(
-            ((read_json(within / CONFIG_FILE) or {}).get("protocol") or {}).get("weight_decay", 0)
-        )
-        group = groups[next(kind for kind in groups if within.name.startswith(kind))]
-        for record in records:
-            key = (record.arm, record.depth, record.seed)
-            if key not in insertions:
-                raise ValueError(f"{within / INSERTIONS_TABLE} lacks {record.cell}")
-            own = tuple(row for row in branches if (row.arm, row.depth, row.seed) == key)
-            group.append(Child(record, insertions[key], decay, own))
+    for name, records in tables.items():
+        if name != PARENT:
+            group = next(start for start in groups if name.startswith(start))
+            groups[group] += _read_children(folder / name, records)
     if not groups[""] and not groups[DECAY]:
-        raise ValueError(
-            f"no records in {folder}; make sweep-identity PROTOCOL={folder.name} measures them"
-        )
-    family = Family(
-        tuple(parents), tuple(groups[TRAINED_ON]), tuple(groups[""]), tuple(groups[DECAY])
-    )
-    require_same_images({f"{record.protocol}/{record.cell}": [record] for record in family.records})
-    return family
+        raise ValueError(f"no children in {folder}; make {target} measures them")
+    parents = tables.get(PARENT, [])
+    return [IdentityRuns(folder.name, parents, groups[TRAINED_ON], groups[""], groups[DECAY])]
 
 
-def grid_of(family: Family, arm: str) -> Grid | None:
-    """The children of an arm as a grid over the seeds that are complete; None where there is no such seed.
+def _read_children(folder: Path, records: Sequence[Record]) -> list[Child]:
+    insertions = {_cell(row): row for row in read_table(folder / INSERTIONS_TABLE, Insertion)}
+    branches = read_table(folder / BRANCHES_TABLE, BranchNorm)
+    config = read_json(folder / CONFIG_FILE) or {}
+    decay = float(config.get("protocol", {}).get("weight_decay", 0))
+    children = []
+    for record in records:
+        if _cell(record) not in insertions:
+            raise ValueError(f"{folder / INSERTIONS_TABLE} lacks {record.cell}")
+        own = tuple(row for row in branches if _cell(row) == _cell(record))
+        children.append(Child(record, insertions[_cell(record)], decay, own))
+    return children
 
-    Complete is a seed that has every number of blocks at every position and depth that any seed has one of.
+
+def _cell(row: Record | Insertion | BranchNorm) -> Cell:
+    return row.arm, row.depth, row.seed
+
+
+def label_of(runs: IdentityRuns, records: Sequence[Record] = ()) -> str:
+    """Data label, protocol and number of seeds.
+
+    Args:
+        records: those that are shown; all of them by default.
     """
-    children = {}
-    for child in family.children:
-        row = child.insertion
-        if row.arm == arm:
-            children[row.depth, row.position, row.blocks, row.seed] = child
-    depths = tuple(sorted({depth for depth, _, _, _ in children}))
-    positions = tuple(sorted({position for _, position, _, _ in children}))
-    blocks = tuple(sorted({number for _, _, number, _ in children}))
-    wanted = list(product(depths, positions, blocks))
-    complete = []
-    for seed in sorted({key[3] for key in children}):
-        there = all(
-            (*key, seed) in children and family.error_trained_on(arm, key[0], seed) is not None
-            for key in wanted
-        )
-        if there:
-            complete.append(seed)
-    if not complete:
+    return label_with(records or runs.records, f"protocol {runs.protocol}")
+
+
+def complete_children(runs: IdentityRuns, arm: str) -> CompleteChildren | None:
+    """The children of an arm from its complete seeds; None where there is no such seed.
+
+    A seed is complete when it has every number of blocks at every position and depth that any seed
+    has, and the parents trained further.
+    """
+    children = [child for child in runs.children if child.record.arm == arm]
+    depths = sorted({child.record.depth for child in children})
+    blocks = sorted({child.insertion.blocks for child in children})
+    positions = sorted({child.insertion.position for child in children})
+    series: dict[tuple[int, int, str], dict[int, float]] = {
+        key: {} for key in product(depths, blocks, positions)
+    }
+    for child in children:
+        if (excess := runs.excess(child)) is not None:
+            row = child.insertion
+            series[row.depth, row.blocks, row.position][row.seed] = excess
+    seeds = sorted(set.intersection(*map(set, series.values()))) if series else []
+    if not seeds:
         return None
-    children = {key: child for key, child in sorted(children.items()) if key[3] in complete}
-    excess = {}
-    for key, child in children.items():
-        before = family.error_trained_on(arm, key[0], key[3])
-        assert before is not None
-        excess[key] = counted(child.record) - before
-    return Grid(children, depths, positions, blocks, tuple(complete), excess)
+    return CompleteChildren(
+        [child for child in children if child.record.seed in seeds],
+        depths,
+        blocks,
+        {key: tuple(values[seed] for seed in seeds) for key, values in series.items()},
+    )
 
 
-def check(family: Family) -> list[Claim]:
-    """The five claims, (a) to (e), with their verdicts; corrected together where there are several seeds."""
-    residual, plain = grid_of(family, "residual"), grid_of(family, "plain")
+def check(runs: IdentityRuns) -> list[Claim]:
+    """The five claims with their verdicts, corrected together where there are several seeds."""
+    residual, plain = (complete_children(runs, arm) for arm in ("residual", "plain"))
     claims = [
         _unchanged(residual) if residual else _missing(STATEMENTS[0], "residual"),
         _changed(plain) if plain else _missing(STATEMENTS[1], "plain"),
         _no_worse(residual) if residual else _missing(STATEMENTS[2], "residual"),
         _worse(plain) if plain else _missing(STATEMENTS[3], "plain"),
-        _shrinks(family),
+        _shrinks(runs),
     ]
     return verdict.corrected(claims)
 
 
 def _missing(statement: str, arm: str) -> Claim:
-    return Claim(
-        statement,
-        INCONCLUSIVE,
-        f"missing: a seed in which every insertion of the {arm} arm and the parent trained on are there",
+    summary = (
+        f"missing: a seed with every insertion of the {arm} arm and its parents trained further"
     )
+    return Claim(statement, INCONCLUSIVE, summary)
 
 
-def _unchanged(grid: Grid) -> Claim:
-    changed = sum(_largest(child) != 0 for child in grid.children.values())
-    seen = f"{changed} of {len(grid.children)} insertions change a logit; counted, not tested"
-    return Claim(STATEMENTS[0], NOT_REPRODUCED if changed else REPRODUCED, seen)
+def _unchanged(complete: CompleteChildren) -> Claim:
+    rows = [child.insertion for child in complete.children]
+    changed = sum(max(row.logit_difference_eval, row.logit_difference_batch) != 0 for row in rows)
+    summary = f"{changed} of {len(rows)} insertions change a logit; counted, not tested"
+    return Claim(STATEMENTS[0], NOT_REPRODUCED if changed else REPRODUCED, summary)
 
 
-def _largest(child: Child) -> float:
-    return max(child.insertion.logit_difference_eval, child.insertion.logit_difference_batch)
-
-
-def _changed(grid: Grid) -> Claim:
-    rows = [child.insertion for child in grid.children.values()]
+def _changed(complete: CompleteChildren) -> Claim:
+    rows = [child.insertion for child in complete.children]
     batch = [row.logit_difference_batch / row.logit_size for row in rows]
     unchanged = sum(change <= CHANGED for change in batch)
-    still = max(row.logit_difference_eval / row.logit_size for row in rows)
-    seen = (
-        f"{unchanged} of {len(rows)} insertions stay within rounding; "
-        f"largest change of a logit, in units of the logits' mean size: {min(batch):.2g} to {max(batch):.2g} in training mode, "
-        f"at most {still:.1g} in evaluation mode; counted, not tested"
+    largest_eval = max(row.logit_difference_eval / row.logit_size for row in rows)
+    summary = (
+        f"{unchanged} of {len(rows)} insertions stay within rounding in training mode; largest "
+        f"change of a logit over the mean size of logits: {min(batch):.2g} to {max(batch):.2g} in "
+        f"training mode, at most {largest_eval:.1g} in evaluation mode; counted, not tested"
     )
-    return Claim(STATEMENTS[1], NOT_REPRODUCED if unchanged else REPRODUCED, seen)
+    return Claim(STATEMENTS[1], NOT_REPRODUCED if unchanged else REPRODUCED, summary)
 
 
-def _no_worse(grid: Grid) -> Claim:
+def _no_worse(complete: CompleteChildren) -> Claim:
     criteria = [
-        Criterion(
-            f"residual-{depth}, {_blocks(blocks)}, {position}",
-            grid.excess(depth, blocks, position),
-            bound=MARGIN,
-            above=False,
-        )
-        for depth in grid.depths
-        for blocks in grid.blocks
-        for position in grid.positions
+        Criterion(f"residual-{depth}, {_blocks(blocks)}, {position}", values, MARGIN, above=False)
+        for (depth, blocks, position), values in complete.excess.items()
     ]
     worst = max(criteria, key=lambda criterion: criterion.mean)
-    return verdict.judge(
-        STATEMENTS[2],
-        criteria,
-        f"child - parent at most {verdict.points(worst.mean)} ({worst.name})",
-    )
+    summary = f"child - parent at most {verdict.points(worst.mean)} ({worst.name})"
+    return verdict.judge(STATEMENTS[2], criteria, summary)
 
 
-def _worse(grid: Grid) -> Claim:
-    few, many = grid.blocks[0], grid.blocks[-1]
+def _worse(complete: CompleteChildren) -> Claim:
+    few, many = complete.blocks[0], complete.blocks[-1]
     criteria, texts = [], []
-    for depth in grid.depths:
-        last = Criterion(f"plain-{depth}, {_blocks(many)}", grid.excess(depth, many), bound=MARGIN)
-        rise = tuple(
-            b - a for a, b in zip(grid.excess(depth, few), grid.excess(depth, many), strict=True)
-        )
-        criteria += [last, Criterion(f"plain-{depth}, {_blocks(many)} - {_blocks(few)}", rise)]
-        by_blocks = ", ".join(
-            f"{blocks}: {verdict.points(statistics.fmean(grid.excess(depth, blocks)))}"
-            for blocks in grid.blocks
-        )
-        texts.append(f"plain-{depth} child - parent by blocks {by_blocks}")
-    seeds = range(len(grid.seeds))
-    rows = [
-        [
-            statistics.fmean(grid.excess(depth, blocks)[seed] for depth in grid.depths)
-            for blocks in grid.blocks
-        ]
-        for seed in seeds
-    ]
-    return verdict.judge(STATEMENTS[3], criteria, "; ".join(texts), page_trend(rows))
+    for depth in complete.depths:
+        name = f"plain-{depth}, {_blocks(many)}"
+        excess = {blocks: complete.mean_excess(depth, blocks) for blocks in complete.blocks}
+        rise = _differences(excess[many], excess[few])
+        criteria += [Criterion(name, excess[many], MARGIN)]
+        criteria += [Criterion(f"{name} - {_blocks(few)}", rise)]
+        means = (f"{n}: {verdict.points(statistics.fmean(excess[n]))}" for n in complete.blocks)
+        texts.append(f"plain-{depth} child - parent by blocks {', '.join(means)}")
+    by_blocks = []  # for each number of blocks the mean over depths, one value per seed
+    for blocks in complete.blocks:
+        by_depth = [complete.mean_excess(depth, blocks) for depth in complete.depths]
+        by_blocks.append([statistics.fmean(values) for values in zip(*by_depth, strict=True)])
+    trend = page_trend(list(zip(*by_blocks, strict=True)))
+    return verdict.judge(STATEMENTS[3], criteria, "; ".join(texts), trend)
 
 
 def _blocks(number: int) -> str:
     return f"{number} block{'s' * (number != 1)}"
 
 
-def _shrinks(family: Family) -> Claim:
-    usable = [
-        child for child in family.decays if child.looks and child.record.train_error is not None
-    ]
+def _shrinks(runs: IdentityRuns) -> Claim:
+    usable = [child for child in runs.measured_decays if child.record.train_error is not None]
+    children = {(c.record.depth, c.weight_decay, c.record.seed): c for c in usable}
+    depths = sorted({child.record.depth for child in usable})
     decays = sorted({child.weight_decay for child in usable})
-    by_key = {
-        (child.record.depth, child.weight_decay, child.record.seed): child for child in usable
-    }
-    depths = sorted({key[0] for key in by_key})
     seeds = [
         seed
-        for seed in sorted({key[2] for key in by_key})
-        if all((depth, decay, seed) in by_key for depth in depths for decay in decays)
+        for seed in sorted({child.record.seed for child in usable})
+        if all((*pair, seed) in children for pair in product(depths, decays))
     ]
     if len(decays) < 2 or not seeds:
         return Claim(STATEMENTS[4], INCONCLUSIVE, "missing: a seed with two weight decays or more")
     none, most = decays[0], decays[-1]
     criteria, texts = [], []
+    below = partial(Criterion, above=False, unit="")
     for depth in depths:
-        ends = {decay: [_end(by_key[depth, decay, seed]) for seed in seeds] for decay in decays}
-        starts = [by_key[depth, most, seed].ratio(0) for seed in seeds]
-        less = tuple(a - b for a, b in zip(ends[most], ends[none], strict=True))
-        shrunk = tuple(a - b for a, b in zip(ends[most], starts, strict=True))
-        others = {
-            decay: [_end(by_key[depth, decay, seed], inserted=False) for seed in seeds]
-            for decay in decays
+        cells = {d: [children[depth, d, seed] for seed in seeds] for d in decays}
+        starts = [child.ratio(0) for child in cells[most]]
+        ends = {d: [child.last_ratio() for child in cells[d]] for d in decays}
+        others = {d: [child.last_ratio(inserted=False) for child in cells[d]] for d in decays}
+        logs = {
+            d: [math.log(one / other) for one, other in zip(ends[d], others[d], strict=True)]
+            for d in (none, most)
         }
-        against = {
-            decay: [math.log(a / b) for a, b in zip(ends[decay], others[decay], strict=True)]
-            for decay in (none, most)
-        }
-        more = tuple(a - b for a, b in zip(against[most], against[none], strict=True))
+        name = f"residual-{depth}"
         criteria += [
-            Criterion(f"residual-{depth}: end, {most:g} - {none:g}", less, above=False, unit=""),
-            Criterion(f"residual-{depth}, {most:g}: end - start", shrunk, above=False, unit=""),
-            Criterion(
-                f"residual-{depth}: log(inserted / others), end, {most:g} - {none:g}",
-                more,
-                above=False,
-                unit="",
+            below(f"{name}: end, {most:g} - {none:g}", _differences(ends[most], ends[none])),
+            below(f"{name}, {most:g}: end - start", _differences(ends[most], starts)),
+            below(
+                f"{name}: log(inserted / others), end, {most:g} - {none:g}",
+                _differences(logs[most], logs[none]),
             ),
-            Criterion(
-                f"residual-{depth}, {most:g}: end",
-                tuple(ends[most]),
-                bound=SMALL,
-                above=False,
-                unit="",
-            ),
+            below(f"{name}, {most:g}: end", tuple(ends[most]), SMALL),
         ]
         values = ", ".join(f"{decay:g}: {statistics.fmean(ends[decay]):.3f}" for decay in decays)
         texts.append(
-            f"residual-{depth}: ‖F(x)‖/‖x‖ of inserted blocks {statistics.fmean(starts):.3f} at first, at the end by decay {values} "
-            f"(of the others {statistics.fmean(others[none]):.3f} and {statistics.fmean(others[most]):.3f})"
+            f"{name}: ‖F(x)‖/‖x‖ of inserted blocks {statistics.fmean(starts):.3f} at the start, "
+            f"at the end by weight decay {values} (of the other blocks "
+            f"{statistics.fmean(others[none]):.3f} and {statistics.fmean(others[most]):.3f})"
         )
     return verdict.judge(STATEMENTS[4], criteria, "; ".join(texts))
 
 
-def _end(child: Child, inserted: bool = True) -> float:
-    return child.ratio(child.looks[-1], inserted)
+def _differences(ones: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
+    return tuple(one - other for one, other in zip(ones, others, strict=True))
 
 
-def table(family: Family) -> list[list[str]]:
-    """One line an insertion under a row of headings, means over seeds; errors in per cent, differences in points."""
-    lines = [
-        [
-            "network",
-            "position",
-            "blocks",
-            "logits, eval",
-            "logits, batch",
-            "error, eval",
-            "error, batch",
-            "train_error",
-            "- parent's",
-        ]
-    ]
-    keys = {
-        (c.insertion.arm, c.insertion.depth, c.insertion.position, c.insertion.blocks)
-        for c in family.children
-    }
-    for arm, depth, position, blocks in sorted(keys):
-        wanted = (arm, depth, position, blocks)
-        rows = [
-            c
-            for c in family.children
-            if (c.insertion.arm, c.insertion.depth, c.insertion.position, c.insertion.blocks)
-            == wanted
-        ]
-        insertions = [child.insertion for child in rows]
-        parents = [family.error_trained_on(arm, depth, child.record.seed) for child in rows]
-        after = [
-            counted(child.record) - parent
-            for child, parent in zip(rows, parents, strict=True)
-            if parent is not None
-        ]
-        lines.append(
+def parent_table(runs: IdentityRuns) -> Table:
+    """Running training errors of parents, before and after further training; means over seeds."""
+    rows = [["network", "parent", "trained further", "seeds"]]
+    for arm, depth in sorted({(record.arm, record.depth) for record in runs.parents}):
+        parents = [record for record in runs.parents if (record.arm, record.depth) == (arm, depth)]
+        cells = map(_cell, parents)
+        further = [runs.parent_errors[cell] for cell in cells if cell in runs.parent_errors]
+        errors = [_percent(map(error_or_chance, parents)), _percent(further) if further else "–"]
+        rows.append([f"{arm}-{depth}", *errors, str(len(parents))])
+    return Table("Running training error of the parents, in %", rows)
+
+
+def insertion_table(runs: IdentityRuns) -> Table:
+    """One row per insertion; means over seeds."""
+    heads = ["logits, eval", "logits, batch", "error, eval", "error, batch"]
+    rows = [["network", "position", "blocks", *heads, "train_error", "minus parent"]]
+    groups: dict[tuple[str, int, str, int], list[Child]] = {}
+    for child in runs.children:
+        row = child.insertion
+        groups.setdefault((row.arm, row.depth, row.position, row.blocks), []).append(child)
+    for (arm, depth, position, blocks), children in sorted(groups.items()):
+        insertions = [child.insertion for child in children]
+        excess = [value for value in map(runs.excess, children) if value is not None]
+        rows.append(
             [
                 f"{arm}-{depth}",
                 position,
                 str(blocks),
                 f"{max(row.logit_difference_eval for row in insertions):.2g}",
                 f"{max(row.logit_difference_batch for row in insertions):.2g}",
-                _points([row.error_eval - row.parent_error_eval for row in insertions]),
-                _points([row.error_batch - row.parent_error_batch for row in insertions]),
-                f"{100 * statistics.fmean(counted(child.record) for child in rows):.2f}",
-                _points(after) if after else "–",
+                _percent((row.error_eval - row.parent_error_eval for row in insertions), "+"),
+                _percent((row.error_batch - row.parent_error_batch for row in insertions), "+"),
+                _percent(error_or_chance(child.record) for child in children),
+                _percent(excess, "+") if excess else "–",
             ]
         )
-    return lines
-
-
-def parent_table(family: Family) -> list[list[str]]:
-    """Running training errors of parents, and of parents trained on, in per cent; means over seeds, under a row of headings."""
-    lines = [["network", "parent", "trained on", "seeds"]]
-    for arm, depth in sorted({(record.arm, record.depth) for record in family.parents}):
-        parents = [
-            record for record in family.parents if (record.arm, record.depth) == (arm, depth)
-        ]
-        later = [family.error_trained_on(arm, depth, record.seed) for record in parents]
-        known = [error for error in later if error is not None]
-        trained = f"{100 * statistics.fmean(known):.2f}" if known else "–"
-        lines.append(
-            [
-                f"{arm}-{depth}",
-                f"{100 * statistics.fmean(map(counted, parents)):.2f}",
-                trained,
-                str(len(parents)),
-            ]
-        )
-    return lines
-
-
-def decay_table(family: Family) -> list[list[str]]:
-    """‖F(x)‖/‖x‖ of fresh blocks by weight decay, and the running training error in per cent; means over seeds."""
-    lines = [
-        [
-            "network",
-            "weight decay",
-            "inserted, at first",
-            "inserted, at the end",
-            "others, at the end",
-            "train_error",
-        ]
-    ]
-    usable = [child for child in family.decays if child.looks]
-    for depth, decay in sorted({(child.record.depth, child.weight_decay) for child in usable}):
-        rows = [
-            child for child in usable if (child.record.depth, child.weight_decay) == (depth, decay)
-        ]
-        first, end = (
-            statistics.fmean(child.ratio(child.looks[place]) for child in rows) for place in (0, -1)
-        )
-        others = statistics.fmean(child.ratio(child.looks[-1], inserted=False) for child in rows)
-        error = 100 * statistics.fmean(counted(child.record) for child in rows)
-        lines.append(
-            [
-                f"residual-{depth}",
-                f"{decay:g}",
-                f"{first:.3f}",
-                f"{end:.3f}",
-                f"{others:.3f}",
-                f"{error:.2f}",
-            ]
-        )
-    return lines
-
-
-def _points(values: Sequence[float]) -> str:
-    return f"{100 * statistics.fmean(values):+.2f}"
-
-
-def _report(folder: Path) -> tuple[list[str], int]:
-    family = read_family(folder)
-    claims = check(family)
-    lines = [
-        line
-        for rows in (parent_table(family), table(family), decay_table(family))
-        for line in (*columns(rows, left=True), "")
-    ]
-    return [*lines, *verdict.lines(claims)], verdict.status(claims)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints tables and verdicts; 1 when a claim is contradicted, 2 and one line where there is nothing to judge."""
-    return tell(
-        _report, "Whether extra blocks do no harm.", "results/identity/<protocol>", arguments
+    note = (
+        "*logits*: largest change of a logit before further training, over seeds; *eval*: "
+        "evaluation mode, on test images; *batch*: training mode, where each batch is normalised "
+        "by its own statistics. *error*: training error of the child minus its parent's before "
+        "further training, in points. *train_error*: running training error after further "
+        "training, in %; *minus parent*: minus that of the parent after the same training, in "
+        "points. Means over seeds."
     )
+    return Table("Inserted blocks", rows, [note])
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def decay_table(runs: IdentityRuns) -> Table:
+    """‖F(x)‖/‖x‖ of fresh blocks by weight decay; means over seeds."""
+    heads = ["inserted, at the start", "inserted, at the end", "others, at the end"]
+    rows = [["network", "weight decay", *heads, "train_error"]]
+    groups: dict[tuple[int, float], list[Child]] = {}
+    for child in runs.measured_decays:
+        groups.setdefault((child.record.depth, child.weight_decay), []).append(child)
+    for (depth, decay), children in sorted(groups.items()):
+        ratios = (
+            [child.ratio(child.iterations[0]) for child in children],
+            [child.last_ratio() for child in children],
+            [child.last_ratio(inserted=False) for child in children],
+        )
+        error = _percent(error_or_chance(child.record) for child in children)
+        means = [f"{statistics.fmean(values):.3f}" for values in ratios]
+        rows.append([f"residual-{depth}", f"{decay:g}", *means, error])
+    note = (
+        "Fresh blocks (He's initialisation) in a trained residual network, which is trained "
+        "further at the full learning rate. ‖F(x)‖/‖x‖: mean over blocks, all test images, "
+        "evaluation mode. *train_error*: running training error, in %."
+    )
+    return Table("‖F(x)‖/‖x‖ of fresh blocks", rows, [note])
+
+
+def _percent(values: Iterable[float], sign: str = "") -> str:
+    return f"{100 * statistics.fmean(values):{sign}.2f}"
+
+
+def tables(runs: IdentityRuns) -> list[Table]:
+    """The tables that have rows."""
+    shown = (parent_table(runs), insertion_table(runs), decay_table(runs))
+    return [table for table in shown if len(table.rows) > 1]
+
+
+def drawings(runs: IdentityRuns) -> list[Drawing]:
+    """The children's errors, and the branches of fresh blocks, where there are any."""
+    from experiments.identity.figures import branches_figure, children_figure
+
+    figures = []
+    if runs.children:
+        alt = "training error of children minus their parent's, against inserted blocks"
+        figures.append(Drawing("children", alt, partial(children_figure, runs)))
+    if runs.measured_decays:
+        alt = "size of residual branches during training, by weight decay"
+        figures.append(Drawing("branches", alt, partial(branches_figure, runs)))
+    return figures
+
+
+QUESTION = Question(
+    slug="identity",
+    title="Blocks inserted into trained networks: do extra blocks do no harm?",
+    read=read,
+    label=label_of,
+    records=lambda runs: runs.records,
+    claims=check,
+    tables=tables,
+    drawings=drawings,
+    where=f"*/*/{RUNS_TABLE}",
+    levels=2,
+)

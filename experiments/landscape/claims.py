@@ -1,15 +1,16 @@
-"""Is the loss around a residual network smoother than around a plain one? `python -m experiments.landscape.claims results/landscape/quick`.
+"""Is the loss around a residual network smoother than around a plain one?
 
-Measures of a surface, a grid of losses on a plane through a trained network (plainres.instruments.landscape), as Li et al. 2018 (arXiv:1712.09913)
-look at it; how a verdict follows from differences between the arms on the same draw of directions: experiments.judging.verdict. The unit is the
-training seed: pairs of directions through one network say how sure a measure of that network is, and nothing of other networks.
+A surface is a grid of losses on a plane of weights through a trained network
+(plainres.instruments.landscape), as in Li et al. 2018 (arXiv:1712.09913). Both arms are compared on
+the same draws of directions. The unit is the training seed: several pairs of directions through one
+network say how sure a measure of that network is, and nothing about other networks.
 """
 
 import math
 import statistics
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +18,30 @@ import numpy as np
 from experiments.judging import verdict
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
-from experiments.reporting.text import columns, tell
+from experiments.reporting.question import Drawing, Question, Table
 from plainres.records.files import read_json, read_table
 
-PLAIN, RESIDUAL = ("plain", 56), ("residual", 56)
+NETWORKS = ("plain-56", "residual-56")  # the ones that are judged
 STATISTICS = {"running": "running statistics, as in Li et al.", "batch": "statistics of each batch"}
-RATIO = 0.1  # a negative curvature is counted from a tenth of the larger one on
-NOISE = 1e-4  # of the loss, or of a nat: smaller differences of neighbours are float32's and the table's rounding, on a plateau all there is
+RATIO = 0.1  # a negative curvature counts from a tenth of the larger one's size on
+# Of the loss, or of a nat. Smaller differences of neighbours are rounding (float32, the table's
+# digits), and on a plateau there is nothing else.
+NOISE = 1e-4
 BASIN = 0.5  # of what training has gained over guessing
-SHARED = (
-    "protocol",
-    "data_label",
-    "points",
-    "radius",
-    "images",
-)  # what surfaces that are compared have in common
+SHARED = ("protocol", "data_label", "points", "radius", "images")  # by all surfaces of a folder
+CEILING = 100  # times the loss of guessing: figures draw larger losses (up to 1e7) as this one
+# Measure → the claim about it, and whether residual-56 must have the larger value
+CLAIMS = {
+    "negative_curvature": (
+        "around residual-56 fewer points have negative curvature than around plain-56",
+        False,
+    ),
+    "roughness": ("residual-56's surface is smoother than plain-56's", False),
+    "basin": (
+        "more of residual-56's surface keeps half of what training has gained over guessing",
+        True,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -51,10 +61,22 @@ class Surface:
     radius: float
     cosine: float
     seconds: float
+    precision: str
     processor: str
     commit: str
     clean: bool | None
     torch: str
+
+    kernels = "library"  # surfaces are measured without kernels of our own
+
+    @property
+    def network(self) -> str:
+        return f"{self.arm}-{self.depth}"
+
+    @property
+    def guessing(self) -> float:
+        """Loss of equal probabilities, in nats."""
+        return math.log(self.num_classes)
 
 
 @dataclass(frozen=True)
@@ -66,16 +88,18 @@ class SurfacePoint:
 
 
 @dataclass(frozen=True)
-class Look:
-    """One surface and its losses, float64 (points, points), one row a y; infinite or nan where the network gave no finite loss."""
+class Plane:
+    """One surface with its losses (nats per image) and errors (fractions).
+
+    Args:
+        losses: float64 (points, points), one row per y; infinite or nan where the network gave no
+            finite loss.
+        errors: of the same shape.
+    """
 
     surface: Surface
     losses: np.ndarray
     errors: np.ndarray
-
-    @property
-    def network(self) -> tuple[str, int]:
-        return self.surface.arm, self.surface.depth
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -85,32 +109,33 @@ class Look:
 
     @property
     def negative_curvature(self) -> float:
-        """Share of inner points whose curvature is negative in some direction of the plane: that of a convex surface is 0.
+        """Share of inner points with negative curvature in some direction of the plane.
 
-        Eigenvalues of the Hessian from differences of neighbours; the smaller must be below minus a tenth of the larger one's size, and
-        below minus NOISE. Points beside one that is not finite are left out.
+        That of a convex surface is 0. Eigenvalues of the Hessian from differences of neighbours;
+        the smaller must be below minus a tenth of the larger one's size, and below minus NOISE.
+        Points beside one that is not finite are left out.
         """
         smallest, largest = hessian_eigenvalues(self.losses)
-        there = np.isfinite(smallest) & np.isfinite(largest)
-        if not there.any():
+        finite = np.isfinite(smallest) & np.isfinite(largest)
+        if not finite.any():
             return math.nan
-        noise = NOISE * np.maximum(1.0, self.losses[1:-1, 1:-1][there])
-        return float((smallest[there] < -np.maximum(RATIO * np.abs(largest[there]), noise)).mean())
+        noise = NOISE * np.maximum(1.0, self.losses[1:-1, 1:-1][finite])
+        bound = -np.maximum(RATIO * np.abs(largest[finite]), noise)
+        return float((smallest[finite] < bound).mean())
 
     @property
     def roughness(self) -> float:
-        """Root mean square of how far a point lies off the mean of its four neighbours, over the standard deviation of all; of log10 loss.
+        """How far a point lies off the mean of its four neighbours, over the spread of all points.
 
-        The logarithm, because losses of a plane reach over orders of magnitude and the largest would be all that is seen. nan where too few
+        Root mean square over standard deviation, of log10 loss: losses of a plane differ by orders
+        of magnitude, and without the logarithm the largest would decide alone. nan where too few
         losses are finite.
         """
         logs = logarithms(self.losses)
         if np.isnan(logs).all():
             return math.nan
-        off = (
-            logs[1:-1, 1:-1]
-            - (logs[:-2, 1:-1] + logs[2:, 1:-1] + logs[1:-1, :-2] + logs[1:-1, 2:]) / 4
-        )
+        neighbours = logs[:-2, 1:-1] + logs[2:, 1:-1] + logs[1:-1, :-2] + logs[1:-1, 2:]
+        off = logs[1:-1, 1:-1] - neighbours / 4
         off, spread = off[np.isfinite(off)], float(np.nanstd(logs))
         if not off.size:
             return math.nan
@@ -118,30 +143,29 @@ class Look:
 
     @property
     def basin(self) -> float:
-        """Share of points that keep more than half of what the trained network has gained over guessing: how far its valley reaches.
+        """Share of points that keep more than half of what training has gained over guessing.
 
-        Not those below some fixed loss, because that would tell well-trained networks from others, and not shapes; nor those less than
-        some nats above the centre, because around a network that has gained less than that all of the plateau of guessing would count.
-        nan where the network has gained nothing.
+        No fixed loss as bound: that would separate networks that are trained well from others, and
+        not shapes. No fixed distance above the centre either: around a network that has gained less
+        than it, the whole plateau of guessing would count. nan where nothing was gained.
         """
-        gained = math.log(self.surface.num_classes) - self.centre[0]
-        return (
-            float((self.losses < self.centre[0] + BASIN * gained).mean())
-            if gained > 0
-            else math.nan
-        )
+        gained = self.surface.guessing - self.centre[0]
+        if not gained > 0:  # nan too
+            return math.nan
+        return float((self.losses < self.centre[0] + BASIN * gained).mean())
 
 
-Looks = Sequence[Look]
+Planes = Sequence[Plane]  # those of one kind of statistics are judged together
 
 
 def hessian_eigenvalues(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Smaller and larger eigenvalue of the Hessian at every inner point of a grid, in units of the grid's step.
+    """Smaller and larger eigenvalue of the Hessian at every inner point, in units of the grid step.
 
     Args:
         values: (rows, columns).
 
-    Returns two arrays (rows - 2, columns - 2).
+    Returns:
+        Two arrays (rows - 2, columns - 2).
     """
     with np.errstate(invalid="ignore"):  # inf - inf: such points are left out
         inner = values[1:-1, 1:-1]
@@ -157,201 +181,161 @@ def logarithms(losses: np.ndarray) -> np.ndarray:
     return np.log10(np.maximum(np.where(np.isfinite(losses), losses, np.nan), 1e-6))
 
 
-def read_looks(folder: Path) -> list[Look]:
-    """The surfaces of a results folder.
+def read(folder: Path) -> list[Planes]:
+    """The surfaces of a results folder, one part for each kind of statistics.
 
     Raises:
-        ValueError: there are none, one is damaged, or they differ in what surfaces that are compared must share.
+        ValueError: there are none, one is damaged, or they differ in what compared surfaces share.
     """
-    looks = [_read_look(path) for path in sorted(folder.glob("surface-*.json"))]
-    if not looks:
+    planes = [_read_plane(path) for path in sorted(folder.glob("surface-*.json"))]
+    if not planes:
         raise ValueError(f"no surfaces in {folder}; make sweep-landscape measures them")
     for name in SHARED:
-        values = sorted({str(getattr(look.surface, name)) for look in looks})
+        values = sorted({str(getattr(plane.surface, name)) for plane in planes})
         if len(values) > 1:
             raise ValueError(
-                f"the surfaces in {folder} differ in {name} ({', '.join(values)}): they cannot be compared"
+                f"the surfaces in {folder} differ in {name} ({', '.join(values)}): "
+                "they cannot be compared"
             )
-    return sorted(
-        looks,
-        key=lambda look: (
-            look.surface.statistics,
-            *look.network,
-            look.surface.seed,
-            look.surface.direction_seed,
-        ),
-    )
+    planes.sort(key=lambda plane: _place(plane.surface))
+    parts = [[plane for plane in planes if plane.surface.statistics == kind] for kind in STATISTICS]
+    return [part for part in parts if part]
 
 
-def _read_look(path: Path) -> Look:
+def _place(surface: Surface) -> tuple[str, int, int, int]:
+    return surface.arm, surface.depth, surface.seed, surface.direction_seed
+
+
+def _read_plane(path: Path) -> Plane:
     """The surface that `path` describes, with its points from the CSV file beside it."""
     values, names = read_json(path) or {}, [field.name for field in fields(Surface)]
-    if lacking := sorted(set(names) - set(values)):
-        raise ValueError(f"{path} lacks {', '.join(lacking)}")
+    if missing := sorted(set(names) - set(values)):
+        raise ValueError(f"{path} lacks {', '.join(missing)}")
     surface = Surface(**{name: values[name] for name in names})
-    points = read_table(path.with_suffix(".csv"), SurfacePoint)
+    table = path.with_suffix(".csv")
+    points = read_table(table, SurfacePoint)
     if len(points) != surface.points**2:
-        raise ValueError(
-            f"{path.with_suffix('.csv')} has {len(points)} points instead of {surface.points**2}"
-        )
+        raise ValueError(f"{table} has {len(points)} points instead of {surface.points**2}")
     shape = (surface.points, surface.points)
-    losses, errors = (
-        np.array([getattr(point, name) for point in points]).reshape(shape)
-        for name in ("loss", "error")
-    )
-    return Look(surface, losses, errors)
+    losses = np.array([point.loss for point in points]).reshape(shape)
+    return Plane(surface, losses, np.array([point.error for point in points]).reshape(shape))
 
 
-def label_of(looks: Looks) -> str:
+def label_of(planes: Planes) -> str:
     """Data label, protocol, and numbers of training seeds and of pairs of directions."""
-    first = looks[0].surface
-    seeds = len({look.surface.seed for look in looks})
-    pairs = len({look.surface.direction_seed for look in looks})
-    counted = f"{seeds} seed{'s' * (seeds != 1)}, {pairs} pair{'s' * (pairs != 1)} of directions"
-    return f"{first.data_label} · protocol {first.protocol} · {counted}"
+    first = planes[0].surface
+    seeds = len({plane.surface.seed for plane in planes})
+    pairs = len({plane.surface.direction_seed for plane in planes})
+    numbers = f"{seeds} seed{'s' * (seeds != 1)}, {pairs} pair{'s' * (pairs != 1)} of directions"
+    return f"{first.data_label} · protocol {first.protocol} · {numbers}"
 
 
-def of_statistics(looks: Looks) -> dict[str, list[Look]]:
-    """The surfaces by what batch normalisation took, running statistics first."""
-    found = {
-        name: [look for look in looks if look.surface.statistics == name] for name in STATISTICS
-    }
-    return {name: chosen for name, chosen in found.items() if chosen}
+def statistics_of(planes: Planes) -> str:
+    """What batch normalisation took, for a reader."""
+    return STATISTICS[planes[0].surface.statistics]
 
 
-def check(looks: Looks) -> list[Claim]:
-    """The three claims about surfaces of one kind of statistics, corrected together where there are several training seeds."""
-    asked = (
-        (
-            "around residual-56 fewer points have negative curvature than around plain-56",
-            "negative_curvature",
-            False,
-        ),
-        ("residual-56's surface is smoother", "roughness", False),
-        (
-            "more of residual-56's surface keeps half of what training has gained over guessing",
-            "basin",
-            True,
-        ),
-    )
-    return verdict.corrected([_compared(looks, *question) for question in asked])
+def check(planes: Planes) -> list[Claim]:
+    """The three claims, corrected together where there are several training seeds."""
+    return verdict.corrected([_compared(planes, measure) for measure in CLAIMS])
 
 
-def _compared(looks: Looks, statement: str, measure: str, residual_above: bool) -> Claim:
-    by_pair = [
+def _compared(planes: Planes, measure: str) -> Claim:
+    statement, residual_larger = CLAIMS[measure]
+    values: list[dict[tuple[int, int], float]] = [
         {
-            (look.surface.seed, look.surface.direction_seed): getattr(look, measure)
-            for look in looks
-            if look.network == network
+            (plane.surface.seed, plane.surface.direction_seed): getattr(plane, measure)
+            for plane in planes
+            if plane.surface.network == network
         }
-        for network in (PLAIN, RESIDUAL)
+        for network in NETWORKS
     ]
-    pairs = sorted(by_pair[0].keys() & by_pair[1].keys())
+    pairs = sorted(values[0].keys() & values[1].keys())
     if not pairs:
-        missing = [
-            "-".join(map(str, network))
-            for network, found in zip((PLAIN, RESIDUAL), by_pair, strict=True)
-            if not found
-        ]
-        return Claim(
-            statement,
-            INCONCLUSIVE,
-            f"missing: {', '.join(missing) or 'a pair of directions that both have'}",
-        )
-    if any(math.isnan(found[pair]) for found in by_pair for pair in pairs):
-        return Claim(
-            statement,
-            INCONCLUSIVE,
-            "a surface without a finite part, or a network no better than guessing",
-        )
+        empty = [name for name, series in zip(NETWORKS, values, strict=True) if not series]
+        missing = ", ".join(empty) or "a pair of directions that both have"
+        return Claim(statement, INCONCLUSIVE, f"missing: {missing}")
+    if any(math.isnan(series[pair]) for series in values for pair in pairs):
+        reason = "a surface has no finite part, or a network is no better than guessing"
+        return Claim(statement, INCONCLUSIVE, reason)
     seeds = sorted({seed for seed, _ in pairs})
     plain, residual = (
-        [statistics.fmean(found[pair] for pair in pairs if pair[0] == seed) for seed in seeds]
-        for found in by_pair
+        [statistics.fmean(series[pair] for pair in pairs if pair[0] == seed) for seed in seeds]
+        for series in values
     )
-    order = "residual - plain" if residual_above else "plain - residual"
-    higher, lower = (residual, plain) if residual_above else (plain, residual)
-    agreeing = sum(
-        (found[1] > found[0]) == residual_above
-        for found in ([values[pair] for values in by_pair] for pair in pairs)
-    )
+    agreeing = sum((values[1][pair] > values[0][pair]) == residual_larger for pair in pairs)
+    order, larger, smaller = "plain - residual", plain, residual
+    if residual_larger:
+        order, larger, smaller = "residual - plain", residual, plain
     name = measure.replace("_", " ")
-    seen = f"{name}: plain {statistics.fmean(plain):.3f}, residual {statistics.fmean(residual):.3f}, so in {agreeing} of {len(pairs)} pairs"
-    criterion = Criterion(
-        f"{order}, {name}",
-        tuple(one - other for one, other in zip(higher, lower, strict=True)),
-        unit="",
+    differences = tuple(one - other for one, other in zip(larger, smaller, strict=True))
+    summary = (
+        f"{name}: plain {statistics.fmean(plain):.3f}, residual {statistics.fmean(residual):.3f}; "
+        f"as claimed in {agreeing} of {len(pairs)} pairs"
     )
-    return verdict.judge(statement, [criterion], seen)
+    return verdict.judge(statement, [Criterion(f"{order}, {name}", differences, unit="")], summary)
 
 
-def table(looks: Looks) -> list[list[str]]:
-    """One line a surface under a row of headings; losses in nats, shares as fractions."""
+def table(planes: Planes) -> Table:
+    """One row per surface; losses in nats per image, shares as fractions."""
     heads = ["loss at the centre", "error at the centre", "median loss", "largest loss"]
-    lines = [
-        [
-            "network",
-            "seed",
-            "directions",
-            *heads,
-            "negative curvature",
-            "roughness",
-            "basin",
-            "cosine",
-        ]
-    ]
-    for look in looks:
-        surface, (loss, error) = look.surface, look.centre
-        finite = look.losses[np.isfinite(look.losses)]
-        losses = [
-            f"{loss:.4g}",
-            f"{100 * error:.2f} %",
-            *(f"{value:.3g}" for value in (np.median(look.losses), finite.max(initial=-math.inf))),
-        ]
-        measures = [
-            f"{look.negative_curvature:.3f}",
-            f"{look.roughness:.3f}",
-            f"{look.basin:.3f}",
-            f"{surface.cosine:+.3f}",
-        ]
-        lines.append(
+    measures = [name.replace("_", " ") for name in CLAIMS]
+    rows = [["network", "seed", "directions", *heads, *measures, "cosine"]]
+    for plane in planes:
+        surface, (loss, error) = plane.surface, plane.centre
+        largest = plane.losses[np.isfinite(plane.losses)].max(initial=-math.inf)
+        rows.append(
             [
-                f"{surface.arm}-{surface.depth}",
+                surface.network,
                 str(surface.seed),
                 str(surface.direction_seed),
-                *losses,
-                *measures,
+                f"{loss:.4g}",
+                f"{100 * error:.2f} %",
+                f"{np.median(plane.losses):.3g}",
+                f"{largest:.3g}",
+                *(f"{getattr(plane, name):.3f}" for name in CLAIMS),
+                f"{surface.cosine:+.3f}",
             ]
         )
-    return lines
-
-
-def _report(folder: Path) -> tuple[list[str], int]:
-    lines, judged = [], []
-    looks = read_looks(folder)
-    for name, chosen in of_statistics(looks).items():
-        claims = check(chosen)
-        lines += [
-            f"{label_of(chosen)} · {STATISTICS[name]}",
-            "",
-            *columns(table(chosen)),
-            "",
-            *verdict.lines(claims),
-            "",
-        ]
-        judged += claims
-    return lines, verdict.status(judged)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints tables and verdicts; 1 when a claim is not reproduced, 2 and one line where there is nothing to judge."""
-    return tell(
-        _report,
-        "Whether the loss is smoother around residual networks.",
-        "results/landscape/<protocol>",
-        arguments,
+    first = planes[0].surface
+    minutes = sum(plane.surface.seconds for plane in planes) / 60
+    note = (
+        f"Each surface: {first.points}×{first.points} points from {-first.radius:g} to "
+        f"{first.radius:g} (at 1 every filter has moved by its own norm), {first.images:,} "
+        f"training images, float32. All surfaces took {minutes:.1f} minutes of one core."
     )
+    return Table("", rows, [note])
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def drawings(planes: Planes) -> list[Drawing]:
+    """Contours of all trained networks, and the relief of the first ones."""
+    from experiments.landscape.figures import contour_figure, relief_figure
+
+    kind = planes[0].surface.statistics
+    return [
+        Drawing(
+            f"contour_{kind}", f"contours of the loss, {kind}", partial(contour_figure, planes)
+        ),
+        Drawing(f"relief_{kind}", f"the loss as a height, {kind}", partial(relief_figure, planes)),
+    ]
+
+
+QUESTION = Question(
+    slug="landscape",
+    title="Loss surfaces: is the loss around a residual network smoother?",
+    read=read,
+    label=lambda planes: f"{label_of(planes)} · batch normalisation with {statistics_of(planes)}",
+    records=lambda planes: [plane.surface for plane in planes],
+    claims=check,
+    tables=lambda planes: [table(planes)],
+    drawings=drawings,
+    where="*/surface-*.csv",
+    introduction=[
+        "*Negative curvature*: share of inner points where the smaller eigenvalue of the surface's "
+        "Hessian is negative and larger in size than a tenth of the other one. *Roughness*: how "
+        "far a point lies off the mean of its four neighbours, over the spread of all points "
+        "(log10 loss). *Basin*: share of points that keep more than "
+        f"{1 - BASIN:.0%} of what training has gained over guessing. *Cosine*: of the two "
+        f"directions. The figures draw losses above {CEILING} times that of guessing as that bound."
+    ],
+)

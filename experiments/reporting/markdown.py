@@ -1,6 +1,7 @@
 """Markdown of generated reports: tables, verdicts, labels, provenance."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from experiments.judging import verdict
 from experiments.judging.verdict import Claim
@@ -42,7 +43,24 @@ def label_with(records: Sequence[Record], shared: str) -> str:
     return f"{labels} · {shared} · {seeds_of(records)}"
 
 
-def measured_on(records: Sequence[Record]) -> str:
+class Provenance(Protocol):
+    """Where a row was measured and with what: a Record, or a row with the same fields."""
+
+    @property
+    def commit(self) -> str: ...
+    @property
+    def clean(self) -> bool | None: ...
+    @property
+    def processor(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def kernels(self) -> str: ...
+    @property
+    def torch(self) -> str: ...
+
+
+def measured_on(records: Sequence[Provenance]) -> str:
     """Commits, machines and versions as a sentence."""
     commits = sorted(
         {row.commit[:12] + ("" if row.clean else " (tree not clean)") for row in records}
@@ -53,5 +71,5 @@ def measured_on(records: Sequence[Record]) -> str:
     return f"Measured at commit {', '.join(commits)} on {'; '.join(machines)}."
 
 
-def _kernels(row: Record) -> str:
+def _kernels(row: Provenance) -> str:
     return "" if row.kernels in ("", "library") else f", {row.kernels} kernels"

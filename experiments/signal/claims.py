@@ -1,26 +1,30 @@
-"""What flows forward and backward in plain and residual networks: `python -m experiments.signal.claims results/signal`.
+"""What flows forward and backward in plain and residual networks?
 
-Each folder below results/signal is one scale with or without batch normalisation, <scale>-batch and <scale>-none. Values are compared
-within seeds, which share weights at the start and batches; how a verdict follows from them: experiments.judging.verdict. Ratios are judged as
-powers of ten. What is exactly 0 has none: a claim that needs it is inconclusive and names it, and no number is put in its place.
+Each folder below results/signal is one scale with or without batch normalisation: <scale>-batch and
+<scale>-none. Values are compared within seeds, which share initial weights and batches. Ratios are
+judged as powers of ten. A value of exactly 0 has none: a claim that needs it is inconclusive and
+names the network; no number is put in its place.
 """
 
 import math
 import statistics
-import sys
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from experiments.judging import verdict
 from experiments.judging.inference import Criterion
+from experiments.judging.pairs import read_folders
 from experiments.judging.verdict import INCONCLUSIVE, Claim
-from experiments.reporting.text import columns, tell
-from plainres.records.files import read_runs, read_table
+from experiments.reporting.markdown import label_with
+from experiments.reporting.question import Drawing, Question, Table
+from plainres.records.files import read_table
 from plainres.records.schema import FINISHED, Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PROBES_TABLE = "probes.csv"
 SCALES = ("start", "start32", "start32_pytorch", "quick", "cpu")
@@ -28,15 +32,44 @@ NORMS = ("batch", "none")
 ARMS = ("plain", "residual")
 VANISHED = -1.0  # a tenth
 EXPLODED = 1.0  # ten times
-TRAINED_ITERATIONS = 1000  # below that a network is near its start
-AFFORDABLE = 2.0  # per cent of the rest, with the looks that are taken where none are named
-# The way back ends here and not at the stem: with batch normalisation that adds a factor that depth has no part in (results/signal, He's
-# initialisation: 4 to 6 at 32×32, 1.5 to 2.2 at 8×8, in both arms), and in residual networks it alone lies in no branch.
+TRAINED_ITERATIONS = 1000  # with fewer a network is near its start
+AFFORDABLE = 2.0  # per cent of training and evaluation, at the default iterations of the probes
+TWO_DEPTHS = "plain networks of two depths with batch normalisation"
+# Statement, and what is missing where it cannot be judged
+CLAIMS = {
+    "not_vanishing": ("plain with batch normalisation: gradients do not vanish", TWO_DEPTHS),
+    "not_exploding": (
+        "plain with batch normalisation: gradients do not explode (healthy norms, in the paper's "
+        "words)",
+        TWO_DEPTHS,
+    ),
+    "vanishing": (
+        "plain without batch normalisation: gradients vanish with depth",
+        "plain networks of two depths without batch normalisation",
+    ),
+    "shattering": (
+        "gradients shatter with depth in plain networks, less with shortcuts (with batch "
+        "normalisation, at the start)",
+        "both arms at two depths with batch normalisation",
+    ),
+    "smaller": (
+        "trained, with batch normalisation: responses are smaller with shortcuts (Figure 7)",
+        "both arms trained with batch normalisation",
+    ),
+    "smaller_with_depth": (
+        "trained, with batch normalisation: the deeper the residual network, the smaller its "
+        "responses (Figure 7)",
+        "residual networks of two depths trained with batch normalisation",
+    ),
+    "affordable": (
+        "trained: probes take less than 2 % of the time of training and evaluation",
+        "networks that trained to their end",
+    ),
+}
+# The way back ends at the second layer and not at the stem: with batch normalisation the stem adds
+# a factor that does not depend on depth (results/signal, He's initialisation: 4 to 6 at 32×32, 1.5
+# to 2.2 at 8×8, in both arms), and in residual networks it alone lies in no branch.
 BEHIND_STEM = 2
-
-_powers = partial(Criterion, unit="powers of ten")
-_percent = partial(Criterion, unit="%")
-_number = partial(Criterion, unit="")  # standard deviations and correlations
 
 
 @dataclass(frozen=True)
@@ -56,51 +89,56 @@ class ProbePoint:
     seconds: float | None = None
 
 
-Look = Sequence[ProbePoint]  # one look at one network: the image, then layer after layer
-Measure = Callable[[Look], float | None]
+Snapshot = Sequence[ProbePoint]  # one network at one iteration: the image, then layer after layer
+Measure = Callable[[Snapshot], float | None]
 
 
-def gradient_gain(look: Look) -> float | None:
-    """Gradient norm at the second layer's convolution over that at the last's, in powers of ten: negative where gradients vanish."""
-    second, last = power(look[BEHIND_STEM].response_gradient), power(look[-1].response_gradient)
+def gradient_gain(snapshot: Snapshot) -> float | None:
+    """Gradient norm at the second layer's output over that at the last one's, in powers of ten.
+
+    Negative where gradients vanish.
+    """
+    second = power(snapshot[BEHIND_STEM].response_gradient)
+    last = power(snapshot[-1].response_gradient)
     return None if second is None or last is None else second - last
 
 
-def weight_gradient(look: Look) -> float | None:
+def weight_gradient(snapshot: Snapshot) -> float | None:
     """Norm of the gradient of the second layer's weights, as a power of ten."""
-    return power(look[BEHIND_STEM].weight_gradient)
+    return power(snapshot[BEHIND_STEM].weight_gradient)
 
 
-def last_response(look: Look) -> float | None:
+def last_response(snapshot: Snapshot) -> float | None:
     """Standard deviation of the last layer's response, as a power of ten."""
-    return power(look[-1].response)
+    return power(snapshot[-1].response)
 
 
-def mean_response(look: Look) -> float | None:
+def mean_response(snapshot: Snapshot) -> float | None:
     """Mean over layers of the standard deviation of their responses."""
-    return _mean([point.response for point in look[1:]])
+    return _mean([point.response for point in snapshot[1:]])
 
 
-def correlation(look: Look) -> float | None:
-    """How alike gradients at neighbouring inputs are: 1 where they are the same, 0 where they have shattered."""
-    return look[0].correlation
+def correlation(snapshot: Snapshot) -> float | None:
+    """Correlation of gradients at neighbouring inputs: 1 where equal, 0 where they shattered."""
+    return snapshot[0].correlation
 
 
-def dead(look: Look) -> float | None:
+def dead(snapshot: Snapshot) -> float | None:
     """Fraction of channels, mean over layers, that are zero at every position of every image.
 
-    None where a signal underflows: a response is 0 though not all ReLUs before it are dead, and all behind it look dead.
+    None where a signal underflows: a response is 0 although not all ReLUs before it are dead, and
+    all behind it look dead.
     """
     before: float | None = 0.0
-    for point in look[1:]:
+    for point in snapshot[1:]:
         if point.response == 0 and before != 1:
             return None
         before = point.dead
-    return _mean([point.dead for point in look[1:]])
+    return _mean([point.dead for point in snapshot[1:]])
 
 
 def power(value: float | None) -> float | None:
-    """The decimal logarithm; None where there is no value, and of 0: a signal too small for the precision, or none."""
+    """The decimal logarithm; None for no value, and for 0: no signal, or one that underflows."""
     return math.log10(value) if value else None
 
 
@@ -109,8 +147,17 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return statistics.fmean(present) if len(present) == len(values) else None
 
 
-class Wanted(NamedTuple):
-    """One number a seed: a measure of a cell at its first look or, `at_end`, after its last iteration."""
+POWERS = (gradient_gain, weight_gradient, last_response)  # measured in powers of ten
+NAMES: dict[Measure, str] = {
+    gradient_gain: "gradient second / last layer",
+    weight_gradient: "weight gradient of the second layer",
+    mean_response: "mean response",
+    correlation: "correlation",
+}
+
+
+class Quantity(NamedTuple):
+    """One number per seed: a measure of a network before the first update or after the last."""
 
     measure: Measure
     norm: str
@@ -118,27 +165,49 @@ class Wanted(NamedTuple):
     depth: int
     at_end: bool = False
 
+    @property
+    def network(self) -> str:
+        return f"{self.arm}-{self.depth}"
+
+
+Values = Mapping[Quantity, Sequence[float]]  # over the same seeds
+
+
+class Comparison(NamedTuple):
+    """A quantity, or its difference from another one, against a bound."""
+
+    one: Quantity
+    other: Quantity | None = None
+    bound: float = 0.0
+    above: bool = True
+
+    @property
+    def quantities(self) -> list[Quantity]:
+        return [self.one] if self.other is None else [self.one, self.other]
+
+    def criterion(self, values: Values) -> Criterion:
+        """Over the seeds of `values`."""
+        measure, networks, numbers = self.one.measure, self.one.network, values[self.one]
+        if self.other is not None:
+            networks += f" {'/' if measure in POWERS else '-'} {self.other.network}"
+            numbers = [a - b for a, b in zip(numbers, values[self.other], strict=True)]
+        name = f"{NAMES[measure]}, {networks}, {'end' if self.one.at_end else 'start'}"
+        unit = "powers of ten" if measure in POWERS else ""
+        return Criterion(name, tuple(numbers), self.bound, self.above, unit)
+
 
 @dataclass(frozen=True)
 class Signal:
-    """What was seen at one scale.
+    """What was measured at one scale.
 
     Args:
-        records, points: by norm, `batch` or `none`.
+        records: by norm, `batch` or `none`.
+        snapshots: by norm, arm, depth and seed: iteration → snapshot.
     """
 
     scale: str
     records: Mapping[str, Sequence[Record]]
-    points: Mapping[str, Sequence[ProbePoint]]
-
-    @cached_property
-    def looks(self) -> dict[tuple[str, str, int, int], dict[int, list[ProbePoint]]]:
-        """By norm, arm, depth and seed: iteration → look."""
-        found: dict = defaultdict(lambda: defaultdict(list))
-        for norm, points in self.points.items():
-            for point in sorted(points, key=lambda point: (point.iteration, point.layer)):
-                found[norm, point.arm, point.depth, point.seed][point.iteration].append(point)
-        return {cell: dict(looks) for cell, looks in found.items()}
+    snapshots: Mapping[tuple[str, str, int, int], Mapping[int, Snapshot]]
 
     @property
     def all_records(self) -> list[Record]:
@@ -149,240 +218,131 @@ class Signal:
         return any(record.iterations >= TRAINED_ITERATIONS for record in self.all_records)
 
     def depths(self, norm: str, arm: str) -> list[int]:
-        """Of the networks that were looked at."""
-        return sorted({cell[2] for cell in self.looks if cell[:2] == (norm, arm)})
+        """Of the networks that were measured."""
+        return sorted({cell[2] for cell in self.snapshots if cell[:2] == (norm, arm)})
 
-    def by_seed(self, wanted: Wanted) -> dict[int, float]:
-        """Values of the seeds that were looked at; none of any where one look has no number: the others' mean would hide it."""
-        values = self._values(wanted)
-        return (
-            {}
-            if None in values.values()
-            else {seed: value for seed, value in values.items() if value is not None}
-        )
-
-    def without_number(self, wanted: Wanted) -> list[int]:
-        """Seeds that were looked at and have no number: exactly 0 where a logarithm is wanted, or not finite."""
-        return sorted(seed for seed, value in self._values(wanted).items() if value is None)
-
-    def _values(self, wanted: Wanted) -> dict[int, float | None]:
-        """By seed that was looked at; a run that diverged was not at its end."""
+    def by_seed(self, norm: str, arm: str, depth: int, at_end: bool = False) -> dict[int, Snapshot]:
+        """The snapshots before the first update, or after the last one of runs that finished."""
         ends = {
             record.seed: record.iterations
-            for record in self.records.get(wanted.norm, ())
-            if (record.arm, record.depth, record.status) == (wanted.arm, wanted.depth, FINISHED)
+            for record in self.records.get(norm, ())
+            if (record.arm, record.depth, record.status) == (arm, depth, FINISHED)
         }
-        values: dict[int, float | None] = {}
-        for (norm, arm, depth, seed), looks in self.looks.items():
-            if (norm, arm, depth) == (wanted.norm, wanted.arm, wanted.depth):
-                look = looks.get(ends.get(seed, -1) if wanted.at_end else 0)
-                if look is not None:
-                    values[seed] = wanted.measure(look)
-        return values
+        first_or_last = {}
+        for cell, snapshots in self.snapshots.items():
+            seed = cell[3]
+            iteration = ends.get(seed, -1) if at_end else 0
+            if cell[:3] == (norm, arm, depth) and iteration in snapshots:
+                first_or_last[seed] = snapshots[iteration]
+        return first_or_last
+
+    def numbers(self, quantity: Quantity) -> dict[int, float | None]:
+        """By seed; None where a value is not finite, or 0 where a logarithm is needed."""
+        snapshots = self.by_seed(quantity.norm, quantity.arm, quantity.depth, quantity.at_end)
+        return {seed: quantity.measure(snapshot) for seed, snapshot in snapshots.items()}
+
+    def series(self, quantity: Quantity) -> dict[int, float]:
+        """By seed; empty where any seed has no number: the mean of the others would hide it."""
+        numbers = self.numbers(quantity)
+        present = {seed: value for seed, value in numbers.items() if value is not None}
+        return present if len(present) == len(numbers) else {}
+
+    def values(self, quantities: Sequence[Quantity]) -> Values | None:
+        """The values of each, over the seeds that have all of them; None where there is none."""
+        series = {quantity: self.series(quantity) for quantity in quantities}
+        seeds = sorted(set.intersection(*map(set, series.values()))) if series else []
+        if not seeds:
+            return None
+        return {quantity: tuple(series[quantity][seed] for seed in seeds) for quantity in series}
 
 
-def read_signals(folder: Path) -> list[Signal]:
-    """What was seen at each scale, in the order of SCALES, scales of one's own last.
+def read(folder: Path) -> list[Signal]:
+    """What was measured at each scale, in the order of SCALES, other scales last.
 
     Raises:
-        ValueError: nothing was, or a table is damaged.
+        ValueError: nothing was measured, or a table is damaged.
     """
-    names = {
-        path.parent.name.rpartition("-")[0]
-        for norm in NORMS
-        for path in folder.glob(f"*-{norm}/{PROBES_TABLE}")
+    tables = {
+        name: records
+        for name, records in read_folders(folder, "sweep-signal").items()
+        if name.rpartition("-")[2] in NORMS and (folder / name / PROBES_TABLE).exists()
     }
-    if not names:
+    if not tables:
         raise ValueError(f"no probes in {folder}; make sweep-signal measures them")
+    scales = sorted({name.rpartition("-")[0] for name in tables})
+    scales.sort(key=lambda scale: SCALES.index(scale) if scale in SCALES else len(SCALES))
     signals = []
-    for scale in sorted(
-        names, key=lambda name: (SCALES.index(name) if name in SCALES else len(SCALES), name)
-    ):
-        folders = {
-            norm: folder / f"{scale}-{norm}"
-            for norm in NORMS
-            if (folder / f"{scale}-{norm}" / PROBES_TABLE).exists()
-        }
-        records = {norm: read_runs(path) for norm, path in folders.items()}
-        points = {
-            norm: read_table(path / PROBES_TABLE, ProbePoint) for norm, path in folders.items()
-        }
-        signals.append(Signal(scale, records, points))
+    for scale in scales:
+        norms = [norm for norm in NORMS if f"{scale}-{norm}" in tables]
+        snapshots: dict[tuple[str, str, int, int], dict[int, list[ProbePoint]]] = {}
+        for norm in norms:
+            points = read_table(folder / f"{scale}-{norm}" / PROBES_TABLE, ProbePoint)
+            for point in sorted(points, key=lambda point: (point.iteration, point.layer)):
+                cell = snapshots.setdefault((norm, point.arm, point.depth, point.seed), {})
+                cell.setdefault(point.iteration, []).append(point)
+        signals.append(Signal(scale, {n: tables[f"{scale}-{n}"] for n in norms}, snapshots))
     return signals
 
 
+def label_of(signal: Signal) -> str:
+    """Data label, folders and number of seeds."""
+    folders = ", ".join(f"{signal.scale}-{norm}" for norm in signal.records)
+    return label_with(signal.all_records, f"protocol {folders}")
+
+
 def check(signal: Signal) -> list[Claim]:
-    """The claims about one scale; those about trained networks where they are trained. Corrected together where there are several seeds."""
-    claims = [*_healthy(signal), _vanishing(signal), _shattering(signal)]
+    """The claims about one scale, corrected together where there are several seeds.
+
+    Those about trained networks only where networks are trained.
+    """
+    plain, residual = (signal.depths("batch", arm) for arm in ARMS)
+    both = [depth for depth in plain if depth in residual]
+    correlation_of = partial(Quantity, correlation, "batch")
+    ends = [correlation_of("plain", depth) for depth in _ends(both)]
+    above_plain = [
+        Comparison(correlation_of("residual", d), correlation_of("plain", d)) for d in both
+    ]
+    claims = [
+        _judge(signal, "not_vanishing", _backward(signal, "plain", VANISHED, above=True)),
+        _judge(signal, "not_exploding", _backward(signal, "plain", EXPLODED), _residual(signal)),
+        _judge(signal, "vanishing", _vanishing(signal)),
+        _judge(signal, "shattering", [Comparison(ends[0], ends[1]), *above_plain] if ends else []),
+    ]
     if signal.trained:
+        response_of = partial(Quantity, mean_response, "batch", at_end=True)
+        ends = [response_of("residual", depth) for depth in _ends(residual)]
+        below_plain = [
+            Comparison(response_of("plain", d), response_of("residual", d)) for d in both
+        ]
         claims += [
-            _smaller_with_shortcuts(signal),
-            _smaller_with_depth(signal),
+            _judge(signal, "smaller", below_plain),
+            _judge(signal, "smaller_with_depth", [Comparison(ends[0], ends[1])] if ends else []),
             _affordable(signal),
         ]
     return verdict.corrected(claims)
 
 
-def _healthy(signal: Signal) -> list[Claim]:
-    """Neither vanishing nor exploding: both are judged by the same numbers. Residual networks' stand beside the second."""
-    statements = (
-        "plain with batch normalisation: gradients do not vanish",
-        "plain with batch normalisation: nor do they explode (healthy norms, in the paper's words)",
-    )
-    gains, weights = _backward(signal, "plain")
-    values = _values(signal, [*gains, *weights]) if weights else None
-    if values is None:
-        what = "plain networks of two depths with batch normalisation"
-        return [_missing(signal, statement, [*gains, *weights], what) for statement in statements]
-    told = _told(gains, weights, values)
-    claims = []
-    for statement, bound, seen in zip(
-        statements, (VANISHED, EXPLODED), (told, f"{told}; {_beside(signal)}"), strict=True
-    ):
-        above = bound == VANISHED
-        criteria = [_powers(_name(wanted), values[wanted], bound, above) for wanted in gains]
-        criteria.append(
-            _powers(_between(weights), _differences(values, *reversed(weights)), bound, above)
-        )
-        claims.append(verdict.judge(statement, criteria, seen))
-    return claims
+def _judge(signal: Signal, name: str, comparisons: Sequence[Comparison], beside: str = "") -> Claim:
+    """A claim over the seeds that have all quantities; inconclusive where there is no such seed.
 
-
-def _backward(signal: Signal, arm: str) -> tuple[list[Wanted], list[Wanted]]:
-    """With batch normalisation: the gains of every depth at each look, and the weights' gradients of both ends, none without two depths."""
-    depths = signal.depths("batch", arm)
-    gains = [
-        Wanted(gradient_gain, "batch", arm, depth, at_end)
-        for at_end in _looks(signal)
-        for depth in depths
-    ]
-    return gains, [Wanted(weight_gradient, "batch", arm, depth) for depth in _ends(depths)]
-
-
-def _beside(signal: Signal) -> str:
-    """The same numbers of residual networks, which nobody calls unhealthy: what a bound is worth that they break as well."""
-    gains, weights = _backward(signal, "residual")
-    values = _values(signal, [*gains, *weights]) if weights else None
-    if values is None:
-        return "no residual networks to compare with"
-    beyond = sum(statistics.fmean(values[wanted]) > EXPLODED for wanted in gains)
-    return f"residual networks, not judged: {_told(gains, weights, values)}; {beyond} of their {len(gains)} gradients grow beyond ten times"
-
-
-def _vanishing(signal: Signal) -> Claim:
-    statement = "plain without batch normalisation: gradients vanish with depth"
-    ends = _ends(signal.depths("none", "plain"))
-    gains = [Wanted(gradient_gain, "none", "plain", depth) for depth in ends]
-    weights = [Wanted(weight_gradient, "none", "plain", depth) for depth in ends]
-    values = _values(signal, [*gains, *weights])
-    if values is None:
-        return _missing(
-            signal,
-            statement,
-            [*gains, *weights],
-            "plain networks of two depths without batch normalisation",
-        )
-    shallow, deep = gains
-    criteria = [
-        _powers(_name(deep), values[deep], VANISHED, above=False),
-        _powers(_between(gains), _differences(values, deep, shallow), above=False),
-        _powers(_between(weights), _differences(values, *reversed(weights)), VANISHED, above=False),
-    ]
-    return verdict.judge(statement, criteria, _told(gains, weights, values))
-
-
-def _shattering(signal: Signal) -> Claim:
-    statement = "gradients shatter with depth in plain networks, less with shortcuts (with batch normalisation, at the start)"
-    depths = sorted(set(signal.depths("batch", "plain")) & set(signal.depths("batch", "residual")))
-    pairs = {depth: [Wanted(correlation, "batch", arm, depth) for arm in ARMS] for depth in depths}
-    wanted = [each for pair in pairs.values() for each in pair]
-    values = _values(signal, wanted) if _ends(depths) else None
-    if values is None:
-        return _missing(
-            signal, statement, wanted, "both arms at two depths with batch normalisation"
-        )
-    shallow, deep = _ends(depths)
-    fall = _differences(values, pairs[shallow][0], pairs[deep][0])
-    criteria = [_number(f"correlation, plain-{shallow} - plain-{deep}", fall)]
-    criteria += [
-        _number(
-            f"correlation, residual-{depth} - plain-{depth}", _differences(values, *reversed(pair))
-        )
-        for depth, pair in pairs.items()
-    ]
-    return verdict.judge(
-        statement, criteria, f"correlation of neighbours, {_arms_told(pairs, values)}"
-    )
-
-
-def _smaller_with_shortcuts(signal: Signal) -> Claim:
-    statement = "trained, with batch normalisation: responses are smaller with shortcuts (Figure 7)"
-    depths = sorted(set(signal.depths("batch", "plain")) & set(signal.depths("batch", "residual")))
-    pairs = {
-        depth: [Wanted(mean_response, "batch", arm, depth, at_end=True) for arm in ARMS]
-        for depth in depths
-    }
-    wanted = [each for pair in pairs.values() for each in pair]
-    values = _values(signal, wanted)
-    if values is None:
-        return _missing(signal, statement, wanted, "both arms trained with batch normalisation")
-    criteria = [
-        _number(f"plain-{depth} - residual-{depth}", _differences(values, *pair))
-        for depth, pair in pairs.items()
-    ]
-    return verdict.judge(
-        statement, criteria, f"mean standard deviation, {_arms_told(pairs, values)}"
-    )
-
-
-def _smaller_with_depth(signal: Signal) -> Claim:
-    statement = "trained, with batch normalisation: the deeper the residual network, the smaller its responses (Figure 7)"
-    ends = _ends(signal.depths("batch", "residual"))
-    wanted = [Wanted(mean_response, "batch", "residual", depth, at_end=True) for depth in ends]
-    values = _values(signal, wanted)
-    if values is None:
-        return _missing(
-            signal,
-            statement,
-            wanted,
-            "residual networks of two depths trained with batch normalisation",
-        )
-    criterion = _number(f"residual-{ends[0]} - residual-{ends[1]}", _differences(values, *wanted))
-    seen = ", ".join(
-        f"residual-{each.depth} {_number_told(statistics.fmean(values[each]))}" for each in wanted
-    )
-    return verdict.judge(statement, [criterion], f"mean standard deviation, {seen}")
-
-
-def _affordable(signal: Signal) -> Claim:
-    statement = "trained: looking takes less than 2 % of the time of training and evaluation, whatever the network"
-    shares: dict[int, list[float]] = defaultdict(list)
-    for seed, looked, rest in _spent(signal):
-        shares[seed].append(100 * looked / rest)
-    if not shares:
-        return _missing(signal, statement, [], "networks that trained to their end")
-    costliest = tuple(max(shares[seed]) for seed in sorted(shares))
-    return verdict.judge(
-        statement,
-        [_percent("looking, the costliest cell of a seed", costliest, AFFORDABLE, above=False)],
-        cost(signal),
-    )
-
-
-def _spent(signal: Signal) -> list[tuple[int, float, float]]:
-    """Seed, seconds of looking and of the rest, of each cell that trained to its end; one that diverged had only the first, dense looks."""
-    spent = []
-    for norm, records in signal.records.items():
-        for record in records:
-            looks = signal.looks.get((norm, record.arm, record.depth, record.seed))
-            if looks is not None and record.status == FINISHED:
-                looked = sum(look[0].seconds or 0.0 for look in looks.values())
-                spent.append((record.seed, looked, record.seconds - looked))
-    return spent
-
-
-def _looks(signal: Signal) -> list[bool]:
-    return [False, True] if signal.trained else [False]
+    Args:
+        name: one of CLAIMS.
+        beside: the end of the summary.
+    """
+    statement, required = CLAIMS[name]
+    quantities = [quantity for each in comparisons for quantity in each.quantities]
+    if (values := signal.values(quantities)) is not None:
+        criteria = [each.criterion(values) for each in comparisons]
+        return verdict.judge(statement, criteria, _means(values) + beside)
+    without = {}
+    for quantity in quantities:
+        numbers = signal.numbers(quantity)
+        if seeds := sorted(seed for seed, number in numbers.items() if number is None):
+            without[quantity.network] = f"{quantity.network} (seeds {', '.join(map(str, seeds))})"
+    missing = f"missing: {required}"
+    if without:
+        missing = f"no number to judge: exactly 0 or not finite in {'; '.join(without.values())}"
+    return Claim(statement, INCONCLUSIVE, missing)
 
 
 def _ends(depths: Sequence[int]) -> list[int]:
@@ -390,166 +350,171 @@ def _ends(depths: Sequence[int]) -> list[int]:
     return [depths[0], depths[-1]] if len(depths) > 1 else []
 
 
-def _values(signal: Signal, wanted: Sequence[Wanted]) -> dict[Wanted, tuple[float, ...]] | None:
-    """The values of each, over the seeds that have all of them; None where there is no such seed, or nothing is wanted."""
-    found = {each: signal.by_seed(each) for each in wanted}
-    seeds = sorted(set.intersection(*(set(values) for values in found.values()))) if found else []
-    return (
-        {each: tuple(values[seed] for seed in seeds) for each, values in found.items()}
-        if seeds
-        else None
-    )
+def _backward(signal: Signal, arm: str, bound: float, above: bool = False) -> list[Comparison]:
+    """With batch normalisation: the gains of every depth, and the weights' gradients of both ends.
+
+    None of either where there are not two depths.
+    """
+    depths = signal.depths("batch", arm)
+    if not (ends := _ends(depths)):
+        return []
+    times = [False, True] if signal.trained else [False]
+    gains = [Quantity(gradient_gain, "batch", arm, d, at_end) for at_end in times for d in depths]
+    shallow, deep = (Quantity(weight_gradient, "batch", arm, depth) for depth in ends)
+    rise = Comparison(deep, shallow, bound, above)
+    return [*(Comparison(gain, None, bound, above) for gain in gains), rise]
 
 
-def _differences(
-    values: Mapping[Wanted, Sequence[float]], one: Wanted, other: Wanted
-) -> tuple[float, ...]:
-    return tuple(a - b for a, b in zip(values[one], values[other], strict=True))
+def _residual(signal: Signal) -> str:
+    """The same numbers of residual networks, of which the paper does not complain.
+
+    They show what a bound is worth that they exceed as well.
+    """
+    comparisons = _backward(signal, "residual", EXPLODED)
+    values = signal.values([quantity for each in comparisons for quantity in each.quantities])
+    if values is None:
+        return "; no residual networks to compare with"
+    gains = [statistics.fmean(values[q]) for q in values if q.measure is gradient_gain]
+    beyond = f"{sum(gain > EXPLODED for gain in gains)} of their {len(gains)} gradients"
+    return f"; residual networks, not judged: {_means(values)}; {beyond} are above ten times"
 
 
-def _missing(signal: Signal, statement: str, wanted: Sequence[Wanted], what: str) -> Claim:
-    lacking = {
-        f"{each.arm}-{each.depth}": seeds
-        for each in wanted
-        if (seeds := signal.without_number(each))
-    }
-    if not lacking:
-        return Claim(statement, INCONCLUSIVE, f"missing: {what}")
-    told = "; ".join(
-        f"{network} (seeds {', '.join(map(str, seeds))})" for network, seeds in lacking.items()
-    )
-    return Claim(
-        statement, INCONCLUSIVE, f"no number to judge by: exactly 0 or not finite in {told}"
-    )
+def _vanishing(signal: Signal) -> list[Comparison]:
+    if not (ends := _ends(signal.depths("none", "plain"))):
+        return []
+    shallow, deep = (Quantity(gradient_gain, "none", "plain", depth) for depth in ends)
+    weights = [Quantity(weight_gradient, "none", "plain", depth) for depth in ends]
+    return [
+        Comparison(deep, None, VANISHED, above=False),
+        Comparison(deep, shallow, above=False),
+        Comparison(weights[1], weights[0], VANISHED, above=False),
+    ]
 
 
-def _name(wanted: Wanted) -> str:
-    return (
-        f"second / last layer, {wanted.arm}-{wanted.depth}, {'end' if wanted.at_end else 'start'}"
-    )
+def _affordable(signal: Signal) -> Claim:
+    statement, required = CLAIMS["affordable"]
+    shares: dict[int, list[float]] = {}
+    for seed, probing, training in _seconds(signal):
+        shares.setdefault(seed, []).append(100 * probing / training)
+    if not shares:
+        return Claim(statement, INCONCLUSIVE, f"missing: {required}")
+    costliest = tuple(max(shares[seed]) for seed in sorted(shares))
+    name = "probes, the costliest cell of each seed"
+    criterion = Criterion(name, costliest, AFFORDABLE, above=False, unit="%")
+    return verdict.judge(statement, [criterion], cost(signal))
 
 
-def _between(ends: Sequence[Wanted]) -> str:
-    what = (
-        "second / last layer" if ends[0].measure is gradient_gain else "weights of the second layer"
-    )
-    return f"{what}, {ends[0].arm}-{ends[1].depth} / {ends[0].arm}-{ends[0].depth}, start"
+def _seconds(signal: Signal) -> list[tuple[int, float, float]]:
+    """Seed, seconds of probes and of training and evaluation, of each cell that finished.
+
+    One that diverged had only the first snapshots, which lie close together.
+    """
+    seconds = []
+    for norm, records in signal.records.items():
+        for record in records:
+            snapshots = signal.snapshots.get((norm, record.arm, record.depth, record.seed))
+            if snapshots is not None and record.status == FINISHED:
+                probing = sum(snapshot[0].seconds or 0.0 for snapshot in snapshots.values())
+                seconds.append((record.seed, probing, record.seconds - probing))
+    return seconds
 
 
-def _told(
-    gains: Sequence[Wanted], weights: Sequence[Wanted], values: Mapping[Wanted, Sequence[float]]
-) -> str:
-    """Gradient at the second layer over that at the last, network by network; that of the second layer's weights from end to end."""
+def _means(values: Values) -> str:
+    """Means over seeds, network by network, of each measure at the start and at the end."""
+    groups: dict[tuple[Measure, bool], list[str]] = {}
+    for quantity in sorted(values, key=lambda quantity: (quantity.depth, quantity.arm)):
+        mean = _text(quantity.measure, statistics.fmean(values[quantity]))
+        group = groups.setdefault((quantity.measure, quantity.at_end), [])
+        group.append(f"{quantity.network} {mean}")
     parts = []
-    for at_end, name in ((False, "at the start"), (True, "at the end")):
-        told = [
-            f"{each.arm}-{each.depth} {_factor(statistics.fmean(values[each]))}"
-            for each in gains
-            if each.at_end == at_end
-        ]
-        if told:
-            parts.append(f"{name} {', '.join(told)}")
-    factor = _factor(statistics.fmean(_differences(values, *reversed(weights))))
-    between = f"weights of the second layer from {weights[0].depth} to {weights[1].depth} layers: {factor}"
-    return f"from the last layer to the second the gradient changes {'; '.join(parts)}; {between}"
+    for (measure, at_end), networks in sorted(groups.items(), key=lambda item: item[0][1]):
+        parts.append(f"{NAMES[measure]}, {'end' if at_end else 'start'}: {', '.join(networks)}")
+    return "; ".join(parts)
 
 
-def _arms_told(
-    pairs: Mapping[int, Sequence[Wanted]], values: Mapping[Wanted, Sequence[float]]
-) -> str:
-    def told(pair: Sequence[Wanted]) -> str:
-        return ", ".join(
-            f"{each.arm} {_number_told(statistics.fmean(values[each]))}" for each in pair
-        )
-
-    return "; ".join(f"{depth} layers: {told(pair)}" for depth, pair in pairs.items())
-
-
-def _number_told(value: float) -> str:
-    """A standard deviation or correlation; those of a network that has blown up reach 1e26."""
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:.2g}"
-
-
-def _factor(power: float) -> str:
-    return f"×{10**power:.2g}"
-
-
-def table(signal: Signal) -> list[list[str]]:
-    """One line a network under a row of headings; means over seeds, those of ratios taken of their powers of ten."""
-    heads = ["last response", "gradient second / last", "weight gradient", "correlation", "dead %"]
-    ends = (
-        ["end: mean response", "end: gradient second / last", "end: correlation", "end: dead %"]
-        if signal.trained
-        else []
-    )
-    lines = [["norm", "network", "seeds", *heads, *ends]]
-    start: list[Measure] = [last_response, gradient_gain, weight_gradient, correlation, dead]
-    end: list[Measure] = [mean_response, gradient_gain, correlation, dead] if signal.trained else []
-    for norm in NORMS:
-        for arm in ARMS:
-            for depth in signal.depths(norm, arm):
-                seeds = {cell[3] for cell in signal.looks if cell[:3] == (norm, arm, depth)}
-                wanted = [Wanted(measure, norm, arm, depth) for measure in start]
-                wanted += [Wanted(measure, norm, arm, depth, at_end=True) for measure in end]
-                lines.append(
-                    [
-                        norm,
-                        f"{arm}-{depth}",
-                        str(len(seeds)),
-                        *(_cell(each.measure, signal.by_seed(each)) for each in wanted),
-                    ]
-                )
-    return lines
-
-
-def _cell(measure: Measure, by_seed: Mapping[int, float]) -> str:
-    if not by_seed:
-        return "–"
-    mean = statistics.fmean(by_seed.values())
+def _text(measure: Measure, mean: float) -> str:
+    """A mean for a reader; responses of a network that has blown up reach 1e26."""
     if measure is dead:
         return f"{100 * mean:.1f}"
-    return _number_told(mean) if measure in (mean_response, correlation) else f"{10**mean:.2g}"
+    if measure in POWERS:
+        return f"{10**mean:.2g}"
+    return f"{mean:.3f}" if abs(mean) < 100 else f"{mean:.2g}"
+
+
+def table(signal: Signal) -> Table:
+    """One row per network; means over seeds, those of ratios taken of their powers of ten."""
+    heads = ["last response", "gradient second / last", "weight gradient", "correlation", "dead %"]
+    measures: list[tuple[Measure, bool]] = [
+        (measure, False)
+        for measure in (last_response, gradient_gain, weight_gradient, correlation, dead)
+    ]
+    if signal.trained:
+        ends = ["mean response", "gradient second / last", "correlation", "dead %"]
+        heads += [f"end: {name}" for name in ends]
+        measures += [
+            (measure, True) for measure in (mean_response, gradient_gain, correlation, dead)
+        ]
+    rows = [["norm", "network", "seeds", *heads]]
+    for norm, arm, depth in sorted({cell[:3] for cell in signal.snapshots}):
+        seeds = sum(cell[:3] == (norm, arm, depth) for cell in signal.snapshots)
+        quantities = [Quantity(measure, norm, arm, depth, end) for measure, end in measures]
+        series = {each: signal.series(each).values() for each in quantities}
+        means = [
+            _text(each.measure, statistics.fmean(values)) if values else "–"
+            for each, values in series.items()
+        ]
+        rows.append([norm, f"{arm}-{depth}", str(seeds), *means])
+    return Table("", rows, [f"{cost(signal)}."])
 
 
 def cost(signal: Signal) -> str:
-    """Share of the training time that went into looking, in cells that trained to their end, as one sentence."""
+    """What the probes took beside training, in cells that finished, as one sentence."""
     if not signal.trained:
-        return "looking: these cells do nothing else"
-    spent = _spent(signal)
-    if not spent:
-        return "looking: no cell trained to its end"
-    shares = [looked / rest for _, looked, rest in spent]
-    looked_in_all, rest_in_all = (
-        sum(looked for _, looked, _ in spent),
-        sum(rest for _, _, rest in spent),
-    )
+        return "Probes: these cells do nothing else"
+    seconds = _seconds(signal)
+    if not seconds:
+        return "Probes: no cell trained to its end"
+    shares = [probing / training for _, probing, training in seconds]
+    probing, training = (sum(column) for column in list(zip(*seconds, strict=True))[1:])
     return (
-        f"looking: {looked_in_all:.1f} seconds beside {rest_in_all:,.0f} of training and evaluation, {looked_in_all / rest_in_all:.2%} "
-        f"(a cell: {min(shares):.2%} to {max(shares):.2%})"
+        f"Probes: {probing:.1f} seconds; training and evaluation: {training:,.0f} "
+        f"({probing / training:.2%}; per cell {min(shares):.2%} to {max(shares):.2%})"
     )
 
 
-def _report(folder: Path) -> tuple[list[str], int]:
-    lines, judged = [], []
-    for signal in read_signals(folder):
-        claims = check(signal)
-        labels = ", ".join(sorted({record.data_label for record in signal.all_records}))
-        lines += [
-            f"{signal.scale} ({labels})",
-            *columns(table(signal)),
-            "",
-            *verdict.lines(claims),
-            cost(signal),
-            "",
-        ]
-        judged += claims
-    return lines, verdict.status(judged)
+def drawings(signal: Signal) -> list[Drawing]:
+    """Responses and gradients by layer, gradients by depth; where trained, also during training."""
+    from experiments.signal import figures
+
+    draw: dict[str, Callable[[Signal], Figure]] = {
+        "responses": figures.responses_figure,
+        "gradients": figures.gradients_figure,
+        "by_depth": figures.depth_figure,
+    }
+    if signal.trained:
+        draw["gradients_end"] = partial(figures.gradients_figure, at_end=True)
+        draw["training"] = figures.training_figure
+    return [
+        Drawing(f"{signal.scale}-{name}", name.replace("_", " "), partial(function, signal))
+        for name, function in draw.items()
+    ]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints table, verdicts and cost of each scale; 1 when a claim is not reproduced, 2 and one line where there is nothing to judge."""
-    return tell(_report, "What flows forward and backward.", "results/signal", arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+QUESTION = Question(
+    slug="signal",
+    title="What flows forward and backward?",
+    read=read,
+    label=lambda signal: f"{signal.scale}: {label_of(signal)}",
+    records=lambda signal: signal.all_records,
+    claims=check,
+    tables=lambda signal: [table(signal)],
+    drawings=drawings,
+    where=f"*/{PROBES_TABLE}",
+    levels=2,
+    introduction=[
+        "*Start*: before the first update. *Response*: standard deviation of what a layer puts "
+        "out. *Gradient second / last*: gradient norm at the second layer's output over that at "
+        "the last one's. *Weight gradient*: of the second layer. Ratios are geometric means over "
+        "seeds. –, and a line that ends: there is a seed whose value is exactly 0 or not finite."
+    ],
+)

@@ -1,12 +1,8 @@
-"""Figures and README of what flows, from the committed tables: `python -m experiments.signal.figures results/signal`."""
+"""The figures of what flows forward and backward."""
 
 import math
 import statistics
-import sys
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from matplotlib import pyplot as plt
@@ -14,26 +10,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments.depth.figures import ARM_STYLES, DEPTH_STYLES, OTHER_DEPTH_STYLE
-from experiments.reporting.style import judged, label_of, markdown, measured_on, publish, regenerate
+from experiments.reporting.style import ARM_STYLES, DEPTH_STYLES, OTHER_DEPTH_STYLE
 from experiments.signal.claims import (
     ARMS,
     NORMS,
     Measure,
     ProbePoint,
+    Quantity,
     Signal,
-    Wanted,
-    check,
     correlation,
-    cost,
     dead,
     gradient_gain,
+    label_of,
     mean_response,
     power,
-    read_signals,
-    table,
 )
-from plainres.records.schema import FINISHED
 
 NORM_NAMES = {"batch": "with batch normalisation", "none": "without"}
 ARM_LINES: Any = {"plain": "--", "residual": "-"}
@@ -41,28 +32,30 @@ Value = Callable[[ProbePoint], float | None]
 
 
 def responses_figure(signal: Signal) -> Figure:
-    """The paper's Figure 7: standard deviation of each layer's response; with batch normalisation after training where there was any."""
+    """The paper's Figure 7: standard deviation of each layer's response.
+
+    With batch normalisation after training, where there was any; else at the start.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
     for axis, norm in zip(axes, NORMS, strict=True):
         at_end = signal.trained and norm == "batch"
         _layers(axis, signal, norm, lambda point: point.response, at_end)
-        axis.set_title(
-            f"{NORM_NAMES[norm]}, {'after the last iteration' if at_end else 'at the start'}"
-        )
+        when = "after the last iteration" if at_end else "at the start"
+        axis.set_title(f"{NORM_NAMES[norm]}, {when}")
         axis.set_xlabel("layer")
-    if not signal.trained:
+    if not signal.trained:  # with batch normalisation all are 1: below the edge and the legend
         axes[0].set_yscale("linear")
-        axes[0].set_ylim(
-            0, 1.4 * axes[0].get_ylim()[1]
-        )  # with batch normalisation all are 1: below the edge, and below the legend
+        axes[0].set_ylim(0, 1.4 * axes[0].get_ylim()[1])
     axes[0].set_ylabel("standard deviation of the response")
-    _network_legend(axes[0], signal)
-    figure.suptitle(f"Responses by layer\n{label_of(signal.all_records)}", fontsize=11)
-    return figure
+    return _finished(figure, axes[0], signal, "Responses by layer")
 
 
 def gradients_figure(signal: Signal, at_end: bool = False) -> Figure:
-    """Gradient norms by layer, at the start or after training: of convolutions' outputs above, of weights below."""
+    """Gradient norms by layer: of convolutions' outputs above, of weights below.
+
+    Args:
+        at_end: after training; else at the start.
+    """
     figure, axes = plt.subplots(2, 2, figsize=(10, 7.6), sharex=True, layout="constrained")
     values: dict[str, Value] = {
         "gradient of the convolution's output": lambda point: point.response_gradient,
@@ -75,17 +68,15 @@ def gradients_figure(signal: Signal, at_end: bool = False) -> Figure:
             axis.set_title(NORM_NAMES[norm])
     for axis in axes[1]:
         axis.set_xlabel("layer")
-    _network_legend(axes[0][0], signal)
     when = "after the last iteration" if at_end else "at the start"
-    figure.suptitle(f"Gradients by layer {when}\n{label_of(signal.all_records)}", fontsize=11)
-    return figure
+    return _finished(figure, axes[0][0], signal, f"Gradients by layer {when}")
 
 
 def training_figure(signal: Signal) -> Figure:
-    """Along training, one line a network: gradients from the last layer to the second, responses, shattering, dead ReLUs."""
+    """During training, one line per network: gradients, responses, shattering, dead ReLUs."""
     panels: tuple[tuple[str, Measure, Callable[[float], float]], ...] = (
         ("gradient, second / last layer", gradient_gain, lambda power: 10**power),
-        ("mean response", lambda look: power(mean_response(look)), lambda power: 10**power),
+        ("mean response", lambda layers: power(mean_response(layers)), lambda power: 10**power),
         ("correlation of gradients", correlation, lambda value: value),
         ("dead channels (%)", dead, lambda value: 100 * value),
     )
@@ -94,28 +85,23 @@ def training_figure(signal: Signal) -> Figure:
         axes[0][column].set_title(NORM_NAMES[norm])
         axes[-1][column].set_xlabel("iteration")
         axes[-1][column].set_xscale("symlog", linthresh=1)
-        for axis, (_, measure, shown) in zip(axes[:, column], panels, strict=True):
+        for axis, (_, measure, scaled) in zip(axes[:, column], panels, strict=True):
             for arm, depth in _networks(signal, norm):
-                means = _along(signal, norm, arm, depth, measure)
-                colour = DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)[0]
-                axis.plot(
-                    list(means),
-                    [shown(mean) for mean in means.values()],
-                    ARM_LINES[arm],
-                    color=colour,
-                    marker=".",
-                )
+                means = _means(signal, norm, arm, depth, measure)
+                values = [scaled(mean) for mean in means.values()]
+                axis.plot(list(means), values, ARM_LINES[arm], color=_colour(depth), marker=".")
             if measure not in (correlation, dead):
                 axis.set_yscale("log")
     for axis, (name, _, _) in zip(axes[:, 0], panels, strict=True):
         axis.set_ylabel(name)
-    _network_legend(axes[0][0], signal)
-    figure.suptitle(f"Along training\n{label_of(signal.all_records)}", fontsize=11)
-    return figure
+    return _finished(figure, axes[0][0], signal, "During training")
 
 
 def depth_figure(signal: Signal) -> Figure:
-    """By depth, at the start: how alike neighbouring gradients are, and how many channels are dead. Seeds as points, means as lines."""
+    """By depth, at the start: correlation of neighbouring gradients, and dead channels.
+
+    Seeds as points, means as lines.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
     panels: tuple[tuple[str, Measure, float], ...] = (
         ("correlation of gradients at neighbouring inputs", correlation, 1),
@@ -124,42 +110,25 @@ def depth_figure(signal: Signal) -> Figure:
     for axis, (name, measure, factor) in zip(axes, panels, strict=True):
         for arm in ARMS:
             colour, marker, _ = ARM_STYLES[arm]
+            style: Any = {"color": colour, "marker": marker}
             for norm, line in zip(NORMS, ("-", ":"), strict=True):
-                values = {
-                    depth: signal.by_seed(Wanted(measure, norm, arm, depth))
-                    for depth in signal.depths(norm, arm)
-                }
-                values = {depth: by_seed for depth, by_seed in values.items() if by_seed}
-                for depth, by_seed in values.items():
-                    scaled = [factor * value for value in by_seed.values()]
-                    axis.plot(
-                        [depth] * len(scaled),
-                        scaled,
-                        linestyle="none",
-                        marker=marker,
-                        color=colour,
-                        alpha=0.3,
-                        markersize=5,
-                    )
-                means = [factor * statistics.fmean(by_seed.values()) for by_seed in values.values()]
+                means = {}
+                for depth in signal.depths(norm, arm):
+                    series = signal.series(Quantity(measure, norm, arm, depth))
+                    if scaled := [factor * value for value in series.values()]:
+                        x = [depth] * len(scaled)
+                        axis.plot(x, scaled, linestyle="none", alpha=0.3, markersize=5, **style)
+                        means[depth] = factor * statistics.fmean(series.values())
+                label = f"{arm}, {NORM_NAMES[norm]}"
                 axis.plot(
-                    list(values),
-                    means,
-                    line,
-                    color=colour,
-                    marker=marker,
-                    markersize=4,
-                    label=f"{arm}, {NORM_NAMES[norm]}",
+                    list(means), list(means.values()), line, markersize=4, label=label, **style
                 )
         axis.set_xlabel("depth (weighted layers)")
         axis.set_ylabel(name)
-    figure.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
-    )
-    figure.suptitle(
-        f"Shattering and dead ReLUs by depth, at the start\n{label_of(signal.all_records)}",
-        fontsize=11,
-    )
+    handles = axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=8)
+    title = "Shattering and dead ReLUs by depth, at the start"
+    figure.suptitle(f"{title}\n{label_of(signal)}", fontsize=11)
     return figure
 
 
@@ -167,113 +136,45 @@ def _networks(signal: Signal, norm: str) -> list[tuple[str, int]]:
     return [(arm, depth) for arm in ARMS for depth in signal.depths(norm, arm)]
 
 
+def _colour(depth: int) -> str:
+    return DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)[0]
+
+
 def _layers(axis: Axes, signal: Signal, norm: str, value: Value, at_end: bool) -> None:
-    """One line a network: value against layer, geometric mean over seeds, on a logarithmic axis; a gap where a seed's value is 0."""
-    ends = {
-        (r.arm, r.depth, r.seed): r.iterations
-        for r in signal.records.get(norm, ())
-        if r.status == FINISHED
-    }
+    """One line per network: value against layer, geometric mean over seeds, logarithmic axis.
+
+    A gap where the value of any seed is 0.
+    """
     for arm, depth in _networks(signal, norm):
-        by_layer: dict[int, list[float]] = defaultdict(list)
-        for cell, looks in signal.looks.items():
-            if cell[:3] == (norm, arm, depth):
-                for point in looks.get(ends.get(cell[1:], -1) if at_end else 0, ()):
-                    if point.layer:
-                        found = power(value(point))
-                        by_layer[point.layer].append(math.nan if found is None else found)
+        by_layer: dict[int, list[float]] = {}
+        for snapshot in signal.by_seed(norm, arm, depth, at_end).values():
+            for point in snapshot[1:]:
+                logarithm = power(value(point))
+                number = math.nan if logarithm is None else logarithm
+                by_layer.setdefault(point.layer, []).append(number)
         means = [10 ** statistics.fmean(powers) for powers in by_layer.values()]
-        colour = DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)[0]
-        axis.plot(list(by_layer), means, ARM_LINES[arm], color=colour, linewidth=1.2)
+        axis.plot(list(by_layer), means, ARM_LINES[arm], color=_colour(depth), linewidth=1.2)
     axis.set_yscale("log")
 
 
-def _along(signal: Signal, norm: str, arm: str, depth: int, measure: Measure) -> dict[int, float]:
-    """Iteration → mean over the seeds that were looked at then; NaN, a gap, where one has no number."""
-    values: dict[int, list[float]] = defaultdict(list)
-    for cell, looks in signal.looks.items():
+def _means(signal: Signal, norm: str, arm: str, depth: int, measure: Measure) -> dict[int, float]:
+    """Iteration → mean over the seeds that were measured then; NaN, a gap, where one has none."""
+    values: dict[int, list[float]] = {}
+    for cell, snapshots in signal.snapshots.items():
         if cell[:3] == (norm, arm, depth):
-            for iteration, look in looks.items():
-                value = measure(look)
-                values[iteration].append(math.nan if value is None else value)
+            for iteration, snapshot in snapshots.items():
+                value = measure(snapshot)
+                values.setdefault(iteration, []).append(math.nan if value is None else value)
     return {iteration: statistics.fmean(values[iteration]) for iteration in sorted(values)}
 
 
-def _network_legend(axis: Axes, signal: Signal) -> None:
+def _finished(figure: Figure, axis: Axes, signal: Signal, title: str) -> Figure:
+    """With the title, and in `axis` the legend of depths (colours) and arms (lines)."""
     depths = sorted({depth for norm in NORMS for _, depth in _networks(signal, norm)})
-    handles = [
-        Line2D([], [], color=DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)[0], label=f"{depth} layers")
-        for depth in depths
-    ]
+    handles = [Line2D([], [], color=_colour(depth), label=f"{depth} layers") for depth in depths]
     handles += [
         Line2D([], [], color="grey", linestyle=line, label=arm) for arm, line in ARM_LINES.items()
     ]
     axis.legend(handles=handles, loc="best", fontsize=8)
-
-
-def figures_of(signal: Signal) -> dict[str, Callable[[Signal], Figure]]:
-    """What draws the figures of one scale, by their names."""
-    drawn: dict[str, Callable[[Signal], Figure]] = {
-        "responses": responses_figure,
-        "gradients": gradients_figure,
-        "by_depth": depth_figure,
-    }
-    if signal.trained:
-        drawn |= {
-            "gradients_end": partial(gradients_figure, at_end=True),
-            "training": training_figure,
-        }
-    return drawn
-
-
-def readme(signals: Sequence[Signal]) -> str:
-    """The generated README.md of results/signal."""
-    lines = [
-        "# What flows forward and backward",
-        "",
-        "Generated from `runs.csv` and `probes.csv` of the folders beside it by `make figures`; not edited by hand. Definitions and",
-        "claims: [experiments/signal](../../experiments/signal/README.md). At the start: before the first update. Ratios are geometric",
-        "means over seeds; –, and a line that ends: there is a seed whose value is exactly 0, or not finite.",
-    ]
-    for signal in signals:
-        claims = check(signal)
-        lines += [
-            "",
-            f"## {signal.scale}: {label_of(signal.all_records)}",
-            "",
-            *judged(claims),
-            "",
-            *(
-                line
-                for name in figures_of(signal)
-                for line in (f"![{name.replace('_', ' ')}](figures/{signal.scale}-{name}.png)", "")
-            ),
-            *markdown(table(signal)),
-            "",
-            f"{measured_on(signal.all_records)} {cost(signal).capitalize()}.",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def make(folder: Path) -> list[Path]:
-    """Writes figures/<scale>-*.png, .svg and README.md; returns what it wrote.
-
-    Raises:
-        ValueError: there are no probes, or their tables are damaged.
-    """
-    signals = read_signals(folder)
-    figures = {
-        f"{signal.scale}-{name}": partial(draw, signal)
-        for signal in signals
-        for name, draw in figures_of(signal).items()
-    }
-    return publish(folder, figures, readme(signals))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Regenerates the given folders; 1 and one line where one has no usable tables."""
-    return regenerate(make, "results/signal", arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    figure.suptitle(f"{title}\n{label_of(signal)}", fontsize=11)
+    return figure

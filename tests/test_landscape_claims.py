@@ -1,0 +1,209 @@
+"""Measures of loss surfaces and the claims about them, on made-up surfaces."""
+
+import math
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
+from experiments.landscape import figures
+from experiments.landscape.claims import (
+    QUESTION,
+    Plane,
+    SurfacePoint,
+    hessian_eigenvalues,
+)
+from plainres.records.files import write_json, write_table
+
+
+def bowl(x: float, y: float) -> float:
+    return 0.1 + x * x + y * y
+
+
+def chaotic(x: float, y: float) -> float:
+    return math.exp(3 - 4 * math.cos(12 * x + 5 * y) * math.cos(9 * y))  # least at the centre
+
+
+def made_up_surface(folder, arm="residual", function=bowl, **changes) -> None:
+    """A surface of losses `function`(x, y), as plainres.instruments.landscape writes it."""
+    values = {
+        "arm": arm,
+        "depth": 56,
+        "seed": 0,
+        "protocol": "quick",
+        "data_label": "digits",
+        "num_classes": 10,
+        "direction_seed": 0,
+        "statistics": "running",
+        "images": 1000,
+        "points": 9,
+        "radius": 1.0,
+        "cosine": 0.01,
+        "seconds": 60.0,
+        "precision": "32-true",
+        "processor": "a processor, 2 GHz",
+        "commit": "c0ffee" * 6 + "c0ff",
+        "clean": True,
+        "torch": "2.9.0",
+    }
+    values |= changes
+    at = np.linspace(-values["radius"], values["radius"], values["points"])
+    losses = [function(float(x), float(y)) for y in at for x in at]
+    points = [SurfacePoint(loss, min(1.0, loss / 3)) for loss in losses]
+    names = ("arm", "depth", "seed", "direction_seed", "statistics")
+    path = folder / f"surface-{'-'.join(str(values[name]) for name in names)}.csv"
+    write_table(path, points, SurfacePoint)
+    write_json(path.with_suffix(".json"), values)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three pairs of directions: bowls around residual-56, chaos around plain-56."""
+    for number in range(3):
+        stretch = 1 + 0.1 * number
+        made_up_surface(
+            tmp_path, "residual", lambda x, y, s=stretch: bowl(x, y * s), direction_seed=number
+        )
+        made_up_surface(
+            tmp_path, "plain", lambda x, y, s=stretch: chaotic(x * s, y), direction_seed=number
+        )
+    return tmp_path
+
+
+def planes_of(folder) -> list[Plane]:
+    (planes,) = QUESTION.read(folder)
+    return list(planes)
+
+
+def checked(folder) -> list[Claim]:
+    return list(QUESTION.claims(planes_of(folder)))
+
+
+def verdicts(folder) -> list[str]:
+    return [claim.verdict for claim in checked(folder)]
+
+
+def test_eigenvalues_are_those_of_a_known_quadratic():
+    y, x = np.mgrid[0:5, 0:6].astype(float)
+    smallest, largest = hessian_eigenvalues(2 * x * x - y * y + 3 * x * y)
+    expected = np.linalg.eigvalsh([[4.0, 3.0], [3.0, -2.0]])
+    assert smallest.shape == (3, 4)
+    assert np.allclose(smallest, expected[0])
+    assert np.allclose(largest, expected[1])
+
+
+@pytest.mark.parametrize(
+    ("function", "curvature", "basin"),
+    [
+        (bowl, 0.0, 57 / 81),  # points of a 9 × 9 grid within a circle of radius 1.05
+        (lambda x, y: 0.3 + 9 * (x * x + y * y), 0.0, 5 / 81),
+        # all but (±1, 0), (±1, ±1/4) and (±1, ±1/2)
+        (lambda x, y: 1.6 + (x * x - y * y) / 2, 1.0, 71 / 81),
+        (lambda x, y: 1.0 if x < 0.1 else 9.0 + 4 * x * x, None, 5 / 9),
+        (lambda x, y: math.inf if x > 0.9 else 0.1 + x * x, 0.0, 8 / 9),
+        # a plateau of guessing belongs to no basin
+        (lambda x, y: 2.0 if (x, y) == (0, 0) else math.log(10), None, 1 / 81),
+    ],
+)
+def test_measures_of_known_surfaces(tmp_path, function, curvature, basin):
+    made_up_surface(tmp_path, function=function)
+    (plane,) = planes_of(tmp_path)
+    assert curvature is None or plane.negative_curvature == curvature
+    assert plane.basin == pytest.approx(basin)
+
+
+def test_rounding_on_a_plateau_is_no_curvature(tmp_path):
+    noise = np.random.default_rng(0)
+    made_up_surface(tmp_path, function=lambda x, y: math.log(10) + noise.uniform(-1e-5, 1e-5))
+    assert planes_of(tmp_path)[0].negative_curvature == 0
+
+
+@pytest.mark.parametrize("height", [2.4, math.nan, math.inf])
+def test_around_a_network_no_better_than_guessing_there_is_no_basin(folder, height):
+    made_up_surface(folder, "plain", lambda x, y: height + x * x + y * y, direction_seed=0)
+    claim = checked(folder)[2]
+    assert (claim.verdict, claim.summary) == (
+        INCONCLUSIVE,
+        "a surface has no finite part, or a network is no better than guessing",
+    )
+
+
+def test_a_ripple_is_rougher_than_a_bowl(folder):
+    rough, smooth = (
+        [plane.roughness for plane in planes_of(folder) if plane.surface.arm == arm]
+        for arm in ("plain", "residual")
+    )
+    assert min(rough) > 3 * max(smooth)
+
+
+def test_bowl_against_chaos_is_reproduced_and_the_opposite_contradicted(folder, tmp_path_factory):
+    claims = checked(folder)
+    assert [claim.verdict for claim in claims] == [REPRODUCED] * 3
+    assert all("as claimed in 3 of 3 pairs" in claim.summary for claim in claims)
+    turned = tmp_path_factory.mktemp("turned")
+    made_up_surface(turned, "plain")
+    made_up_surface(turned, "residual", chaotic)
+    assert verdicts(turned) == [NOT_REPRODUCED] * 3
+
+
+def test_one_trained_network_gives_a_direction_however_many_pairs_of_directions(folder):
+    claims = checked(folder)
+    assert all(claim.words == "supports" and claim.p is None for claim in claims)
+    assert claims[0].headline.endswith("1 seed, no test")
+
+
+def test_with_several_training_seeds_they_are_the_unit(folder):
+    made_up_surface(folder, "residual", seed=1)
+    made_up_surface(folder, "plain", chaotic, seed=1)
+    claims = checked(folder)
+    assert [claim.num_seeds for claim in claims] == [2, 2, 2]
+    assert "as claimed in 4 of 4 pairs" in claims[0].summary
+
+
+def test_a_missing_arm_and_a_surface_without_finite_losses_decide_nothing(tmp_path):
+    made_up_surface(tmp_path, "residual")
+    outcomes = {(claim.verdict, claim.summary) for claim in checked(tmp_path)}
+    assert outcomes == {(INCONCLUSIVE, "missing: plain-56")}
+    made_up_surface(tmp_path, "plain", lambda x, y: math.nan)
+    assert verdicts(tmp_path)[0] == INCONCLUSIVE
+
+
+def test_surfaces_of_other_settings_are_not_compared(folder):
+    made_up_surface(folder, points=5, direction_seed=7)
+    with pytest.raises(ValueError, match=r"differ in points \(5, 9\)"):
+        QUESTION.read(folder)
+
+
+def test_a_damaged_table_is_named(folder):
+    table = next(folder.glob("surface-plain*.csv"))
+    table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
+    with pytest.raises(ValueError, match=r"surface-plain.*csv has 80 points instead of 81"):
+        QUESTION.read(folder)
+
+
+def test_each_kind_of_statistics_is_judged_and_drawn_alone(folder):
+    made_up_surface(
+        folder, "plain", lambda x, y: math.inf if x > 0.5 else 3 + x, statistics="batch"
+    )
+    names = {path.stem for path in QUESTION.write(folder)}
+    kinds = ("running", "batch")
+    drawn = {f"{figure}_{kind}" for figure in ("contour", "relief") for kind in kinds}
+    assert names == {*drawn, "README"}
+    running, batch = (folder / "README.md").read_text().split("\n## ")[1:]
+    assert running.startswith("digits · protocol quick · 1 seed, 3 pairs of directions")
+    assert "statistics of each batch" in batch.splitlines()[0]
+    assert "missing: residual-56" in batch
+    assert "missing" not in running
+
+
+def test_with_several_seeds_every_trained_network_is_drawn_and_the_title_counts_what_is(folder):
+    for arm in ("plain", "residual"):
+        made_up_surface(folder, arm, seed=1, direction_seed=0)
+    figure = figures.contour_figure(planes_of(folder))
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles == [
+        f"{arm}-56, seed {seed}, directions 0" for seed in (0, 1) for arm in ("plain", "residual")
+    ]
+    assert "2 seeds, 1 pair of directions" in figure.get_suptitle()
+    plt.close(figure)
