@@ -17,7 +17,7 @@ from torch.nn import functional
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.landscape import claims, figures
 from plainres.data.batches import EvaluationBatches, Normaliser
-from plainres.data.images import load
+from plainres.data.sources import load
 from plainres.instruments import landscape
 from plainres.networks.resnet import CifarNetwork
 from plainres.records import files

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from torchvision import models
 
-from plainres.data import images as data
+from plainres.data import sources
 from plainres.data.batches import Normaliser
 from plainres.networks import blocks
 from plainres.networks.resnet import CifarNetwork, imagenet_weights_file
@@ -551,9 +551,8 @@ def test_final_weights_stay_where_they_are_wanted_and_give_the_errors_of_the_rec
     assert numbers(train.train_cell(wanted)) == numbers(record)
     weights = torch.load(cell.folder / files.WEIGHTS_FILE, weights_only=True)
     assert wanted.finished() is not None
-    source = data.load(
-        "digits"
-    )  # 1,408 training images: the last batch of an evaluation is smaller
+    # 1,408 training images: the last batch of an evaluation is smaller
+    source = sources.load("digits")
     network = CifarNetwork(8, "zero_pad", width=2, in_channels=1).eval()
     network.load_state_dict(weights)
     normaliser = Normaliser(source.train.pixels, "channel")
@@ -568,7 +567,7 @@ def test_final_weights_stay_where_they_are_wanted_and_give_the_errors_of_the_rec
 
 
 def test_pictures_of_ones_own_fine_tune_what_torchvision_trained(tmp_path, hub):
-    photos = data.load("photos", image_size=160)
+    photos = sources.load("photos", image_size=160)
     for part, images in (("train", photos.train), ("test", photos.test)):
         for number in (0, 20, 40, 64, 84, 104):
             name = photos.class_names[images.labels[number]]

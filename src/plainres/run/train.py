@@ -55,8 +55,8 @@ def _fit(cell: Cell) -> schema.Record:
     import torch
     from pytorch_lightning.loggers import TensorBoardLogger
 
-    from plainres.data import images as data
     from plainres.data.batches import Augmentation, Normaliser, TrainingBatches
+    from plainres.data.images import Images, evaluation_parts
     from plainres.networks.summary import ledger
     from plainres.training import machine
     from plainres.training.module import Classifier
@@ -114,7 +114,7 @@ def _fit(cell: Cell) -> schema.Record:
         iterations_per_chunk=chunk,
     )
     window = protocol.error_window or stream.steps_per_epoch
-    parts = dict(data.parts(source))
+    parts = dict(evaluation_parts(source))
     loaders = [
         _evaluated(part, protocol.evaluation_images, normaliser, device) for part in parts.values()
     ]
@@ -191,7 +191,7 @@ def _fit(cell: Cell) -> schema.Record:
             trainer, module, loaders
         )  # the last evaluation within the run need not be at its end
         train_eval = _evaluated(
-            data.Images(pixels, labels), protocol.evaluation_images, normaliser, device
+            Images(pixels, labels), protocol.evaluation_images, normaliser, device
         )
         train_error_eval = _evaluate(trainer, module, [train_eval])[f"{module.evaluated[0]}_error"]
     record = schema.Record(
@@ -312,10 +312,10 @@ def take_kernels(network: Any, kernels: str) -> str:
 
 def load_source(config: DictConfig) -> "Source":
     """The images that a configuration names."""
-    from plainres.data import images as data
+    from plainres.data import sources
 
     chosen = config.data
-    return data.load_and_keep(
+    return sources.load_and_keep(
         chosen.name, chosen.root, chosen.image_size, chosen.val_size, chosen.pad_to
     )
 
