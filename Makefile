@@ -210,13 +210,13 @@ check: $(STAMP) ## the verdicts of every question that has committed tables; sta
 
 inspect: $(STAMP) ## MODEL layer by layer: shapes, parameters, multiply-adds, receptive fields (PICTURE=file.png, DEPTH=, ARGS=)
 	$(call refuse,PROTOCOL NAME ARMS SEEDS DEPTHS)
-	@$(BIN)/python -m plainres.networks.summary model=$(or $(MODEL),residual) $(if $(DEPTH),model.depth=$(DEPTH)) $(if $(PICTURE),picture=$(PICTURE)) $(ARGS)
+	@$(BIN)/python -m plainres.instruments.inspect model=$(or $(MODEL),residual) $(if $(DEPTH),model.depth=$(DEPTH)) $(if $(PICTURE),picture=$(PICTURE)) $(ARGS)
 
 networks: $(STAMP) ## the same of every network of the lineage, with pictures, into results/networks
 	@mkdir -p results/networks
 	@for model in lenet5 alexnet vgg googlenet inception_v3 residual se plain_imagenet residual_imagenet se_imagenet lenet5,model.era=1998; do \
 	  name=$$(echo $$model | sed 's/,.*=/_/'); \
-	  $(BIN)/python -m plainres.networks.summary model=$$(echo $$model | tr , ' ') picture=results/networks/$$name.png > results/networks/$$name.txt || exit 1; \
+	  $(BIN)/python -m plainres.instruments.inspect model=$$(echo $$model | tr , ' ') picture=results/networks/$$name.png > results/networks/$$name.txt || exit 1; \
 	  echo results/networks/$$name.txt results/networks/$$name.png; done
 
 example-images: $(STAMP) ## a folder to try own-images with, data/photographs: squares out of two photographs that come with scikit-learn

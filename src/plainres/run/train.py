@@ -57,7 +57,7 @@ def _fit(cell: Cell) -> schema.Record:
 
     from plainres.data.batches import Augmentation, Normaliser, TrainingBatches
     from plainres.data.images import Images, evaluation_parts
-    from plainres.networks.summary import ledger
+    from plainres.networks.summary import summarise
     from plainres.training import machine
     from plainres.training.module import Classifier
     from plainres.training.runlog import RunLog
@@ -84,7 +84,7 @@ def _fit(cell: Cell) -> schema.Record:
     pl.seed_everything(seed, verbose=False)
     network = _network(config, source).to(memory_format=torch.channels_last)
     multiply_adds = sum(
-        layer.multiply_adds for layer in ledger(network, source.train.pixels.shape[1:])
+        layer.multiply_adds for layer in summarise(network, source.train.pixels.shape[1:])
     )
 
     pixels, labels = source.train.pixels.to(device), source.train.labels.to(device)
@@ -122,7 +122,7 @@ def _fit(cell: Cell) -> schema.Record:
     if config.child is not None:
         network = _child(cell, network.to(device), parts["test"], source.train, stream, normaliser)
         multiply_adds = sum(
-            layer.multiply_adds for layer in ledger(network, source.train.pixels.shape[1:])
+            layer.multiply_adds for layer in summarise(network, source.train.pixels.shape[1:])
         )
 
     kernels = take_kernels(network, machine.pick_kernels(config.kernels, device, precision))
