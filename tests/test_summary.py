@@ -202,7 +202,7 @@ def test_another_depth_is_compared_with_its_own_figures():
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("model=vgg", "model.depth=15"), "legal: 11, 13, 16, 19"),
+        (("model=vgg", "model.depth=15"), "vgg has no depth 15; choose 11, 13, 16 or 19"),
         (("model=lenet5", "image_shape=[1,28,28]"), "LeNet-5 takes 32×32 images"),
         (("model=vgg", "model.head=small", "image_shape=[3,16,16]"), "takes no 3×16×16 images"),
         (("model=resnet",), "Available options in 'model'"),

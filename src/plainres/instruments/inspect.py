@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from torch import nn
 
-from plainres.networks.depth import check_depth
+from plainres.networks.depth import check_configured_depth
 from plainres.networks.summary import Layer, summarise
 from plainres.records.errors import give_up, run_command
 from plainres.run.cell import CONF
@@ -169,7 +169,7 @@ def _inspect(config: DictConfig) -> None:
     shape = tuple(config.image_shape or published)
     if len(shape) != 3:
         raise ValueError(f"image_shape {list(shape)} is not [channels, height, width]")
-    check_depth(config.model["_target_"], config.model.depth)
+    check_configured_depth(config.model["_target_"], config.model.depth)
     classes = config.num_classes or (1000 if published[1] > 32 else 10)
     with torch.device("meta"):
         network = hydra.utils.instantiate(config.model, num_classes=classes, in_channels=shape[0])

@@ -14,7 +14,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from plainres.networks.depth import check_depth
+from plainres.networks.depth import check_configured_depth
 from plainres.records import files, schema
 from plainres.records.identity import (
     cell_config,
@@ -111,7 +111,7 @@ class Cell:
 
     def check(self) -> None:
         """Raises ValueError for a configuration that no run can have; names what is legal."""
-        check_depth(self.config.model["_target_"], self.config.model.depth)
+        check_configured_depth(self.config.model["_target_"], self.config.model.depth)
         if (
             self.arm == "plain"
             and (shortcut := self.config.model.get("shortcut", "none")) != "none"
