@@ -39,7 +39,7 @@ def record_of(make_record):
 def measure(cell: Cell, record: schema.Record) -> None:
     """A run from claim to record, without the training."""
     cell.claim_folder()
-    files.write_text(cell.folder / files.CURVE_FILE, f"the curve of {cell.name}")
+    files.write_text(cell.folder / files.CURVES_TABLE, f"the curve of {cell.name}")
     files.write_record(cell.folder, record)
 
 
@@ -289,6 +289,14 @@ def test_tables_of_another_configuration_move_aside_without_loss(compose, record
     old = write_tables(first, [record_of(first)])
     folder = first.protocol_folder
 
+    for name in (
+        "probes.csv",
+        "power.csv",
+        "surface-plain-20-seed0.csv",
+        "surface-plain-20-seed0.json",
+    ):
+        files.write_text(folder / name, "x")
+    old = content(folder)
     line = claim_tables([second])
     assert line.startswith(
         f"the tables in {folder} are of another configuration (data.label: digits → other digits)"
@@ -409,7 +417,7 @@ def test_force_replaces_the_row_in_the_table(tmp_path, record_of):
     measure(first, record_of(first, test_error=0.5))
     measure(second, record_of(second, test_error=0.25))
     for cell in (first, second):
-        for path in cell.protocol_folder.glob("runs/*/curve.csv"):
+        for path in cell.protocol_folder.glob("runs/*/curves.csv"):
             files.write_table(path, [], schema.CurvePoint)
     assert [row.test_error for row in files.gather(first.protocol_folder)] == [0.25]
 

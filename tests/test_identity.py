@@ -47,7 +47,7 @@ def parents(tmp_path_factory):
 
 
 def insertion(chosen) -> Insertion:
-    return files.read_table(chosen.folder / files.INSERTION_FILE, Insertion)[0]
+    return files.read_table(chosen.folder / "insertions.csv", Insertion)[0]
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -157,7 +157,7 @@ def test_a_plain_child_does_not_begin_as_its_parent(parents):
     assert row.initialisation == "dirac"
     assert row.logit_difference_batch > 0.01 * row.logit_size
     assert row.logit_difference_eval < 1e-4 * row.logit_size
-    assert not (chosen.folder / files.BRANCH_FILE).exists()
+    assert not (chosen.folder / "branches.csv").exists()
 
 
 def test_the_parent_trained_on_begins_where_the_parent_ended(parents):
@@ -203,7 +203,7 @@ def test_an_interrupted_child_ends_with_the_record_of_an_undisturbed_one(parents
         name for name, value in numbers(whole).items() if numbers(continued)[name] != value
     }
     assert different == {"protocol", "config_hash"}
-    for file in (files.INSERTION_FILE, files.BRANCH_FILE, files.CURVE_FILE):
+    for file in ("insertions.csv", "branches.csv", files.CURVES_TABLE):
         assert (chosen[0].folder / file).read_text() == (chosen[1].folder / file).read_text()
 
 
@@ -229,7 +229,7 @@ def test_branches_are_measured_and_change_no_number(parents):
     blind = cell(parents, "generation=decay", "protocol.name=smoke/looked", "callbacks=null")
     assert looked.identity == blind.identity
     record = train.train_cell(looked)
-    rows = files.read_table(looked.folder / files.BRANCH_FILE, BranchNorm)
+    rows = files.read_table(looked.folder / "branches.csv", BranchNorm)
     assert sorted({row.iteration for row in rows}) == [0, 8, 16, 24]
     assert len(rows) == 4 * (2 + 6 + 2)
     assert {(row.stage, row.block) for row in rows if row.inserted} == {
@@ -247,9 +247,7 @@ def test_a_zero_branch_has_size_0_at_first_and_the_ratio_is_that_of_the_norms(pa
     chosen = cell(parents, "generation=child", "protocol.name=smoke/zero", "keep_weights=true")
     train.train_cell(chosen)
     rows = [
-        row
-        for row in files.read_table(chosen.folder / files.BRANCH_FILE, BranchNorm)
-        if row.inserted
+        row for row in files.read_table(chosen.folder / "branches.csv", BranchNorm) if row.inserted
     ]
     assert [(row.iteration, row.stage, row.block) for row in rows] == [(0, 2, 1), (12, 2, 1)]
     assert rows[0].ratio == 0
@@ -275,18 +273,14 @@ def test_tables_are_gathered_beside_runs(parents):
     chosen = cell(parents, "generation=child", "child.blocks=4")
     train.train_cell(chosen)
     files.gather(chosen.protocol_folder)
-    assert files.read_table(chosen.protocol_folder / files.INSERTIONS_TABLE, Insertion) == [
+    assert files.read_table(chosen.protocol_folder / "insertions.csv", Insertion) == [
         insertion(chosen)
     ]
-    assert (
-        len(files.read_table(chosen.protocol_folder / files.BRANCHES_TABLE, BranchNorm)) == 2 * 10
-    )
+    assert len(files.read_table(chosen.protocol_folder / "branches.csv", BranchNorm)) == 2 * 10
     files.gather(chosen.protocol_folder)
-    assert (
-        len(files.read_table(chosen.protocol_folder / files.BRANCHES_TABLE, BranchNorm)) == 2 * 10
-    )
+    assert len(files.read_table(chosen.protocol_folder / "branches.csv", BranchNorm)) == 2 * 10
     files.gather(cell(parents, "generation=parent").protocol_folder)
-    assert not (parents / "identity" / "smoke" / "parent" / files.INSERTIONS_TABLE).exists()
+    assert not (parents / "identity" / "smoke" / "parent" / "insertions.csv").exists()
 
 
 # Claims, on made-up tables

@@ -34,7 +34,7 @@ def network(
 
 
 def points_of(cell) -> list[probes.ProbePoint]:
-    return files.read_table(cell.folder / files.PROBES_FILE, probes.ProbePoint)
+    return files.read_table(cell.folder / "probes.csv", probes.ProbePoint)
 
 
 def without_seconds(points) -> list[tuple]:
@@ -319,7 +319,7 @@ def test_a_run_that_is_looked_at_has_the_record_of_one_that_is_not(looked, tmp_p
     assert cell.identity == looked[0].identity
     assert numbers(record) == numbers(looked[1])
     assert curve(cell) == curve(looked[0])
-    assert not (cell.folder / files.PROBES_FILE).exists()
+    assert not (cell.folder / "probes.csv").exists()
 
 
 def test_looks_in_double_precision_leave_the_same_record(looked, tmp_path):
@@ -407,15 +407,15 @@ def test_probes_are_gathered_beside_the_curves(looked, tmp_path, make_record):
     folder = cell.protocol_folder
     other = probes.ProbePoint("plain", 20, 1, 0, 0, 1.0)
     stale = probes.ProbePoint("residual", 8, 0, 7, 0, 1.0)
-    files.write_table(folder / files.PROBES_TABLE, [stale, other], probes.ProbePoint)
+    files.write_table(folder / "probes.csv", [stale, other], probes.ProbePoint)
     files.gather(folder)
-    assert files.read_table(folder / files.PROBES_TABLE, probes.ProbePoint) == [
+    assert files.read_table(folder / "probes.csv", probes.ProbePoint) == [
         other,
         *points_of(cell),
     ]
-    text = (folder / files.PROBES_TABLE).read_bytes()
+    text = (folder / "probes.csv").read_bytes()
     files.gather(folder)
-    assert (folder / files.PROBES_TABLE).read_bytes() == text
+    assert (folder / "probes.csv").read_bytes() == text
     files.write_record(tmp_path / "runs" / "plain-20-seed0", make_record())
     files.gather(tmp_path)
-    assert not (tmp_path / files.PROBES_TABLE).exists()
+    assert not (tmp_path / "probes.csv").exists()

@@ -267,7 +267,7 @@ def test_a_cell_that_fails_leaves_the_others_and_a_line(tmp_path):
     (tmp_path / "depth" / "smoke" / "runs").mkdir(parents=True)
     (tmp_path / "depth" / "smoke" / "runs" / "plain-8-seed0").mkdir()
     (
-        tmp_path / "depth" / "smoke" / "runs" / "plain-8-seed0" / "curve.csv"
+        tmp_path / "depth" / "smoke" / "runs" / "plain-8-seed0" / "curves.csv"
     ).mkdir()  # nothing can be written there
     ended = run(tmp_path, "-m", "+experiment=depth", "protocol=smoke", "model.depth=8", "jobs=1")
     assert ended.returncode == 1
@@ -276,7 +276,7 @@ def test_a_cell_that_fails_leaves_the_others_and_a_line(tmp_path):
     ]
     assert len(ended.stderr.splitlines()) == 1
     assert ended.stderr.startswith("plainres: plain-8-seed0 failed:")
-    assert "curve.csv" in ended.stderr
+    assert "curves.csv" in ended.stderr
 
 
 def test_a_damaged_checkpoint_is_said_and_the_cell_starts_again(undisturbed, tmp_path):

@@ -39,7 +39,7 @@ def numbers(record: schema.Record) -> dict:
 
 
 def curve(cell) -> str:
-    return (cell.folder / files.CURVE_FILE).read_text()
+    return (cell.folder / files.CURVES_TABLE).read_text()
 
 
 class InterruptionError(Exception):
@@ -88,7 +88,7 @@ def test_a_record_says_what_was_measured_and_where(undisturbed):
     assert record.peak_memory_mib > 0
     for name in ("train_error", "train_error_eval", "test_error"):
         assert 0 < getattr(record, name) < 1
-    points = files.read_table(cell.folder / files.CURVE_FILE, schema.CurvePoint)
+    points = files.read_table(cell.folder / files.CURVES_TABLE, schema.CurvePoint)
     assert [point.iteration for point in points] == [4, 8, 12, 16, 20, 24]
     assert [point.iteration for point in points if point.test_error is not None] == [8, 16, 24]
     assert points[-1].train_error == pytest.approx(record.train_error, rel=1e-5)

@@ -262,8 +262,6 @@ def claim_tables(cells: Sequence[Cell]) -> str | None:
         ValueError: the cells do not share a configuration; names what differs.
     """
     folder, shared = cells[0].protocol_folder, shared_config(cells[0].identity)
-    others = (files.INSERTIONS_TABLE, files.BRANCHES_TABLE, files.PROBES_TABLE)
-    tables = (files.RUNS_TABLE, files.CURVES_TABLE, *others, "power.csv", files.CONFIG_FILE)
     for cell in cells[1:]:
         if unlike := config_differences(shared, shared_config(cell.identity)):
             raise ValueError(
@@ -278,9 +276,8 @@ def claim_tables(cells: Sequence[Cell]) -> str | None:
             else f"there is no {files.CONFIG_FILE}"
         )
         aside = set_aside(folder / files.RUNS_TABLE, folder / "earlier")
-        for name in tables[1:]:
-            if (folder / name).exists():
-                (folder / name).rename(aside / name)
+        for path in (*folder.glob("*.csv"), *folder.glob("*.json")):
+            path.rename(aside / path.name)
         line = f"the tables in {folder} are of another configuration ({differences}): set aside as {aside}"
     files.write_json(folder / files.CONFIG_FILE, shared)
     return line

@@ -231,7 +231,7 @@ def _fit(cell: Cell) -> schema.Record:
         instruction_set=machine.instruction_set(device),
     )
     runlog.write_summary(logger, record)
-    files.write_table(folder / files.CURVE_FILE, runlog.curve, schema.CurvePoint)
+    files.write_table(folder / files.CURVES_TABLE, runlog.curve, schema.CurvePoint)
     if config.keep_weights:
         with files.atomic(folder / files.WEIGHTS_FILE) as part:
             torch.save(network.state_dict(), part)
@@ -280,7 +280,7 @@ def _child(cell: Cell, network: Any, test: Any, train: Any, stream: Any, normali
         parent_weights=weights,
         **asdict(changed),
     )
-    files.write_table(cell.folder / files.INSERTION_FILE, [row], surgery.Insertion)
+    files.write_table(cell.folder / "insertions.csv", [row], surgery.Insertion)
     return grown.train()
 
 
