@@ -189,10 +189,10 @@ def test_an_interrupted_child_ends_with_the_record_of_an_undisturbed_one(parents
     whole = train.train_cell(chosen[0])
     step = Classifier.training_step
 
-    def training_step(self, chunk, batch_idx):
+    def training_step(self, draws, batch_idx):
         if self.iteration == 13:
             raise KeyError("interrupted")
-        return step(self, chunk, batch_idx)
+        return step(self, draws, batch_idx)
 
     with monkeypatch.context() as patched:
         patched.setattr(Classifier, "training_step", training_step)

@@ -364,8 +364,8 @@ def test_an_interrupted_run_leaves_the_same_probes(looked, tmp_path, monkeypatch
     assert without_seconds(points_of(cell)) == without_seconds(points_of(looked[0]))
 
 
-def test_in_chunks_a_look_comes_after_its_chunk(looked, tmp_path):
-    cell = compose_cell(tmp_path, *SMOKE, LOOKING, "iterations_per_chunk=4")
+def test_probes_are_taken_at_the_end_of_a_training_step(looked, tmp_path):
+    cell = compose_cell(tmp_path, *SMOKE, LOOKING, "updates_per_step=4")
     assert numbers(train.train_cell(cell)) == numbers(looked[1])
     assert sorted({point.iteration for point in points_of(cell)}) == [0, 4, 12, 24]
 

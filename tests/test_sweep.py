@@ -240,8 +240,8 @@ class Slow(importlib.abc.MetaPathFinder):
         execute = spec.loader.exec_module
         def exec_module(module):
             execute(module)
-            draws = module.TrainingBatches.draws
-            module.TrainingBatches.draws = lambda self, step: (time.sleep(0.25), draws(self, step))[1]
+            draws = module.TrainingBatches.random_draws
+            module.TrainingBatches.random_draws = lambda self, i: (time.sleep(0.25), draws(self, i))[1]
         spec.loader.exec_module = exec_module
         return spec
 

@@ -27,6 +27,7 @@ from plainres.run import train
 from plainres.training import machine
 from plainres.training.module import Classifier
 from plainres.training.runlog import RunLog
+from plainres.training.update import updates_per_step
 
 SMOKE = ("protocol=smoke", "model.depth=8", "threads=1")
 OF_THE_RUN = ("seconds", "images_per_second", "peak_memory_mib", "finished_at")
@@ -103,9 +104,9 @@ def test_train_error_is_the_mean_over_the_last_window_of_iterations(tmp_path, mo
     errors = []
     step = Classifier.training_step
 
-    def training_step(self, chunk, batch_idx):
-        step(self, chunk, batch_idx)
-        errors.append(float(self.window_errors[chunk.step % self.window]))
+    def training_step(self, draws, batch_idx):
+        step(self, draws, batch_idx)
+        errors.append(float(self.window_errors[draws.iteration % self.window]))
 
     monkeypatch.setattr(Classifier, "training_step", training_step)
     record = train.train_cell(compose_cell(tmp_path, *SMOKE))
@@ -196,7 +197,7 @@ def test_an_interrupted_run_ends_with_the_record_of_an_undisturbed_one(
         patched.setattr(
             Classifier,
             "training_step",
-            lambda self, chunk, i: (steps.append(chunk.step), step(self, chunk, i))[1],
+            lambda self, draws, i: (steps.append(draws.iteration), step(self, draws, i))[1],
         )
         record = train.train_cell(cell)
     assert steps == list(range(resumed_at, 24)), "it continues where the checkpoint is"
@@ -262,57 +263,40 @@ def test_a_run_keeps_the_precision_it_began_with(tmp_path, monkeypatch):
                 train.train_cell(cell)
 
 
-def test_looks_that_fall_within_a_chunk_are_refused(tmp_path, monkeypatch):
+def test_logging_within_a_training_step_is_refused(tmp_path, monkeypatch):
     overrides = (*SMOKE, "checkpoint_seconds=0")
     with monkeypatch.context() as patched:
         interrupt_at(patched, 6)
         with pytest.raises(InterruptionError):
-            train.train_cell(compose_cell(tmp_path, *overrides, "iterations_per_chunk=2"))
+            train.train_cell(compose_cell(tmp_path, *overrides, "updates_per_step=2"))
     with pytest.raises(
-        ValueError, match=r"in chunks of 2 iterations; log_every 3 .* must be multiples of 2"
+        ValueError, match=r"with 2 updates per step; log_every 3 .* must be multiples of 2"
     ):
         train.train_cell(compose_cell(tmp_path, *overrides, "protocol.log_every=3"))
 
 
-def test_chunks_of_iterations_change_no_number(undisturbed, tmp_path):
-    cell = compose_cell(tmp_path / "chunks", *SMOKE, "iterations_per_chunk=3")
-    assert train.iterations_per_chunk(3, 4, 8) == 2
+def test_updates_per_step_change_no_number(undisturbed, tmp_path):
+    cell = compose_cell(tmp_path / "steps", *SMOKE, "updates_per_step=3")
+    assert updates_per_step(3, 4, 8) == 2
     assert numbers(train.train_cell(cell)) == numbers(undisturbed[1])
     assert curve(cell) == curve(undisturbed[0])
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 2)])
-def test_a_run_continues_in_the_chunks_it_began_with(
+def test_a_run_keeps_the_updates_per_step_that_it_began_with(
     undisturbed, tmp_path, monkeypatch, before, after
 ):
     overrides = (*SMOKE, "checkpoint_seconds=0")
-    for iteration, chunk in ((6, before), (18, after)):
+    for iteration, length in ((6, before), (18, after)):
         with monkeypatch.context() as patched:
             interrupt_at(patched, iteration)
             with pytest.raises(InterruptionError):
                 train.train_cell(
-                    compose_cell(
-                        tmp_path / "interrupted", *overrides, f"iterations_per_chunk={chunk}"
-                    )
+                    compose_cell(tmp_path / "interrupted", *overrides, f"updates_per_step={length}")
                 )
     cell = compose_cell(tmp_path / "interrupted", *overrides)
     assert numbers(train.train_cell(cell)) == numbers(undisturbed[1])
     assert curve(cell) == curve(undisturbed[0])
-
-
-@pytest.mark.parametrize(
-    ("wanted", "log_every", "evaluate_every", "length"),
-    [
-        (100, 100, 1000, 100),  # the paper's protocol on a GPU
-        (100, 50, 500, 50),
-        (100, 100, 100, 50),  # a checkpoint must find a place between two evaluations
-        (1, 50, 500, 1),
-        (7, 30, 60, 6),
-        (100, 1, 1, 1),
-    ],
-)
-def test_a_chunk_ends_wherever_something_is_looked_at(wanted, log_every, evaluate_every, length):
-    assert train.iterations_per_chunk(wanted, log_every, evaluate_every) == length
 
 
 def test_checkpointed_activations_are_the_same_cell(undisturbed, tmp_path):

@@ -46,12 +46,12 @@ def losses(
         BATCH_SIZE,
         seed=0,
         stop=iterations,
-        iterations_per_chunk=iterations,
+        updates_per_step=iterations,
     )
     take_kernels(network, kernels)
     module: Any = Classifier(
         network,
-        stream.make,
+        stream.make_batch,
         lambda iteration: LEARNING_RATE,
         MOMENTUM,
         WEIGHT_DECAY,
@@ -61,11 +61,9 @@ def losses(
     ).to(device)
     optimiser = module.configure_optimizers()
     module.optimizers = lambda use_pl_optimizer=True: optimiser
-    for number, chunk in enumerate(stream):
-        module.training_step(
-            chunk._replace(draws={name: draw.to(device) for name, draw in chunk.draws.items()}),
-            number,
-        )
+    for number, step in enumerate(stream):
+        draws = {name: each.to(device) for name, each in step.draws.items()}
+        module.training_step(step._replace(draws=draws), number)
     return {
         f"loss {step}": loss for step, loss in enumerate(module.window_losses.tolist(), start=1)
     }

@@ -1,7 +1,6 @@
 """Configuration → objects → fit → one record. `python -m plainres.run.train`, with -m for a sweep."""
 
 import logging
-import math
 import multiprocessing
 import os
 import signal
@@ -61,6 +60,7 @@ def _fit(cell: Cell) -> schema.Record:
     from plainres.training import machine
     from plainres.training.module import Classifier
     from plainres.training.runlog import RunLog
+    from plainres.training.update import updates_per_step
 
     config, protocol, folder = cell.config, cell.config.protocol, cell.folder
     depth, seed = config.model.depth, config.seed
@@ -90,16 +90,14 @@ def _fit(cell: Cell) -> schema.Record:
     pixels, labels = source.train.pixels.to(device), source.train.labels.to(device)
     normaliser = Normaliser(pixels, config.data.normalisation)
     evaluate_every = min(protocol.evaluate_every, protocol.iterations)
-    wanted = config.iterations_per_chunk or (
-        GPU_ITERATIONS_PER_CHUNK if accelerator == "gpu" else 1
-    )
-    chunk = iterations_per_chunk(wanted, protocol.log_every, evaluate_every)
+    wanted = config.updates_per_step or (GPU_ITERATIONS_PER_CHUNK if accelerator == "gpu" else 1)
+    chunk = updates_per_step(wanted, protocol.log_every, evaluate_every)
     checkpoint, start, chunk, precision = _checkpoint(
         folder, chunk, machine.pick_precision(protocol.precision, device)
     )
-    if iterations_per_chunk(chunk, protocol.log_every, evaluate_every) != chunk:
+    if updates_per_step(chunk, protocol.log_every, evaluate_every) != chunk:
         raise ValueError(
-            f"{folder} continues in chunks of {chunk} iterations; log_every {protocol.log_every} and evaluate_every {evaluate_every} "
+            f"{folder} continues with {chunk} updates per step; log_every {protocol.log_every} and evaluate_every {evaluate_every} "
             f"must be multiples of {chunk}, the latter a larger one"
         )
     stream = TrainingBatches(
@@ -111,9 +109,9 @@ def _fit(cell: Cell) -> schema.Record:
         seed,
         protocol.iterations,
         start,
-        iterations_per_chunk=chunk,
+        updates_per_step=chunk,
     )
-    window = protocol.error_window or stream.steps_per_epoch
+    window = protocol.error_window or stream.iterations_per_epoch
     parts = dict(evaluation_parts(source))
     loaders = [
         _evaluated(part, protocol.evaluation_images, normaliser, device) for part in parts.values()
@@ -136,7 +134,7 @@ def _fit(cell: Cell) -> schema.Record:
         config.checkpoint_seconds,
         iterations=protocol.iterations,
         batch_size=protocol.batch_size,
-        iterations_per_chunk=chunk,
+        updates_per_step=chunk,
         precision=precision,
         stop_with_parent=_is_worker(),
     )
@@ -146,7 +144,7 @@ def _fit(cell: Cell) -> schema.Record:
     logger.experiment.add_text("data", config.data.label, start)
     module = Classifier(
         network,
-        make_batch=stream.make,
+        make_batch=stream.make_batch,
         learning_rate=lambda iteration: cell.schedule.at(iteration, depth),
         momentum=protocol.momentum,
         weight_decay=protocol.weight_decay,
@@ -353,7 +351,7 @@ def _checkpoint(
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         kept = checkpoint["callbacks"][RunLog.__qualname__]
-        found = path, checkpoint["iteration"], kept["iterations_per_chunk"], kept["precision"]
+        found = path, checkpoint["iteration"], kept["updates_per_step"], kept["precision"]
     except Exception as error:
         path.replace(aside)
         aside.touch()
@@ -364,24 +362,6 @@ def _checkpoint(
         return None, 0, chunk, precision
     LOG.info("continues at iteration %d", found[1])
     return found
-
-
-def iterations_per_chunk(wanted: int, log_every: int, evaluate_every: int) -> int:
-    """The most iterations, up to `wanted`, that can run without a look from outside: whole chunks lie between any two looks.
-
-    A chunk is shorter than evaluate_every, because checkpoints are taken between evaluations.
-
-    Raises:
-        ValueError: wanted is below 1.
-    """
-    if wanted < 1:
-        raise ValueError(f"iterations_per_chunk {wanted} is below 1")
-    common = math.gcd(log_every, evaluate_every)
-    return next(
-        length
-        for length in range(wanted, 0, -1)
-        if common % length == 0 and (length < evaluate_every or length == 1)
-    )
 
 
 def _num_threads(jobs: int) -> int:
