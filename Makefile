@@ -46,10 +46,10 @@ FOLDER := results/depth/$(or $(NAME),$(PROTOCOL))
 SHORTCUTS := results/shortcuts/$(or $(NAME),$(PROTOCOL))
 HOW := seed=$(call list,$(SEEDS)) $(if $(DEPTH_LIST),model.depth=$(DEPTH_LIST)) $(if $(JOBS),jobs=$(JOBS)) \
   $(if $(FORCE),force=true) $(if $(MISSING),missing=true) $(ARGS)
-OVERRIDES := +experiment=depth protocol=$(PROTOCOL) $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(NAME),protocol.name=$(NAME)) $(HOW)
+OVERRIDES := +experiment=depth protocol=$(PROTOCOL) $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(NAME),folder=$(NAME)) $(HOW)
 # A variable that a target would pass over
 refuse = $(foreach name,$(1),$(if $(filter command line,$(origin $(name))),$(error plainres: $@ takes no $(name); ARGS='results_dir=<folder>' keeps results apart, ARGS= takes any other Hydra override)))
-LANDSCAPE := protocol=$(PROTOCOL) $(if $(NAME),protocol.name=$(NAME)) $(strip $(HOW))
+LANDSCAPE := protocol=$(PROTOCOL) $(if $(NAME),folder=$(NAME)) $(strip $(HOW))
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -n "s/^\([a-z-]*\):.*/\1/p" $(firstword $(MAKEFILE_LIST)))
@@ -168,7 +168,7 @@ check-identity: $(STAMP) ## whether extra blocks do no harm; status 1 when a cla
 	@$(BIN)/python -m experiments.identity.claims $(IDENTITY)
 
 sweep-shortcuts: $(STAMP) ## options A, B and C, half of A, A in every second block, none (PROTOCOL=, ARMS=…), then verdicts
-	$(BIN)/python -m plainres.run.train -m +experiment=shortcuts protocol=$(PROTOCOL) $(strip $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(NAME),protocol.name=$(NAME)) $(HOW))
+	$(BIN)/python -m plainres.run.train -m +experiment=shortcuts protocol=$(PROTOCOL) $(strip $(if $(ARMS),model=$(call list,$(ARMS))) $(if $(NAME),folder=$(NAME)) $(HOW))
 	@$(BIN)/python -m experiments.shortcuts.figures $(SHORTCUTS)
 	@$(BIN)/python -m experiments.shortcuts.claims $(SHORTCUTS); test $$? -le 1
 
@@ -227,7 +227,7 @@ own-images: $(STAMP) ## fine-tune a network of 18 layers on your pictures: ROOT=
 	@test -n "$(ROOT)" -a -n "$(LABEL)" || { echo "plainres: make own-images needs ROOT=<folder or archive with train/<class>/ and test/<class>/> and LABEL=<name>; make example-images writes a folder to try" >&2; exit 1; }
 	@weights=$(or $(WEIGHTS),$$($(BIN)/python -c "from plainres.networks.resnet import imagenet_weights_file as file; print('imagenet' if file($(or $(DEPTH),18)).exists() else 'null')" 2>/dev/null || echo null)); \
 	case $$weights in null) echo "from scratch: no ImageNet weights are taken (WEIGHTS=imagenet downloads them)";; *) echo "from torchvision's weights: $$weights";; esac; \
-	set -x; $(BIN)/python -m plainres.run.train $(if $(findstring $(comma),$(call list,$(SEEDS))),-m) slug=own protocol=finetune protocol.name='"$(or $(NAME),$(LABEL))"' \
+	set -x; $(BIN)/python -m plainres.run.train $(if $(findstring $(comma),$(call list,$(SEEDS))),-m) slug=own protocol=finetune folder='"$(or $(NAME),$(LABEL))"' \
 	  data=image_folder data.root='"$(ROOT)"' data.label='"$(LABEL)"' model=residual_imagenet model.depth=$(or $(DEPTH),18) model.weights=$$weights \
 	  seed=$(call list,$(SEEDS)) $(if $(FORCE),force=true) $(if $(JOBS),jobs=$(JOBS)) keep_weights=true $(ARGS)
 

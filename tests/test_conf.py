@@ -145,7 +145,7 @@ OWN = [
     *(
         "slug=own",
         "protocol=finetune",
-        "protocol.name=photographs",
+        "folder=photographs",
         "protocol.batch_size=8",
         "protocol.iterations=30",
     ),
@@ -197,7 +197,7 @@ def test_committed_results_are_what_todays_configuration_measures(tmp_path, path
     "name", ["quick/parent", "quick/trained_on", "quick/end_8", "quick/decay_0", "cpu/decay_0.003"]
 )
 def test_folders_of_the_identity_experiment_say_how_they_were_measured(tmp_path, name):
-    assert compose_cell(tmp_path, *command_of("identity", name)).config.protocol.name == name
+    assert compose_cell(tmp_path, *command_of("identity", name)).config.folder == name
 
 
 @pytest.mark.parametrize("group", ["protocol", "experiment"])

@@ -57,7 +57,7 @@ def test_every_generation_composes(tmp_path, scale):
             tmp_path, "+experiment=identity", f"scale={scale}", f"generation={generation}"
         )
         protocol = made.config.protocol
-        assert made.protocol_folder.parent == tmp_path / "identity" / scale
+        assert made.results_folder.parent == tmp_path / "identity" / scale
         assert protocol.iterations % protocol.evaluate_every == 0
         assert protocol.iterations % protocol.log_every == 0
         assert protocol.error_window <= protocol.iterations
@@ -147,7 +147,7 @@ def test_a_residual_child_begins_as_its_parent_and_grows(parents):
     assert row.parent_error_eval == pytest.approx(parent.train_error_eval, abs=0.005)
     assert record.num_parameters == parent.num_parameters + 2 * (2 * 9 * 4 * 4 + 4 * 4)
     assert record.num_multiply_adds == parent.num_multiply_adds + 2 * 2 * 9 * 4 * 4 * 16
-    assert (record.depth, record.iterations, record.protocol) == (14, 12, "smoke/middle_2")
+    assert (record.depth, record.iterations, record.protocol) == (14, 12, "smoke")
 
 
 def test_a_plain_child_does_not_begin_as_its_parent(parents):
@@ -183,8 +183,7 @@ def test_the_parent_trained_on_begins_where_the_parent_ended(parents):
 def test_an_interrupted_child_ends_with_the_record_of_an_undisturbed_one(parents, monkeypatch):
     overrides = ("generation=decay", "checkpoint_seconds=0", "child.stage=3")
     chosen = [
-        cell(parents, *overrides, f"protocol.name=smoke/{name}")
-        for name in ("undisturbed", "interrupted")
+        cell(parents, *overrides, f"folder=smoke/{name}") for name in ("undisturbed", "interrupted")
     ]
     whole = train.train_cell(chosen[0])
     step = Classifier.training_step
@@ -225,8 +224,8 @@ def test_a_cell_without_a_parent_keeps_its_hash(tmp_path):
 
 
 def test_branches_are_measured_and_change_no_number(parents):
-    looked = cell(parents, "generation=decay", "protocol.name=smoke/looked")
-    blind = cell(parents, "generation=decay", "protocol.name=smoke/looked", "callbacks=null")
+    looked = cell(parents, "generation=decay", "folder=smoke/looked")
+    blind = cell(parents, "generation=decay", "folder=smoke/looked", "callbacks=null")
     assert looked.identity == blind.identity
     record = train.train_cell(looked)
     rows = files.read_table(looked.folder / "branches.csv", BranchNorm)
@@ -244,7 +243,7 @@ def test_branches_are_measured_and_change_no_number(parents):
 
 
 def test_a_zero_branch_has_size_0_at_first_and_the_ratio_is_that_of_the_norms(parents):
-    chosen = cell(parents, "generation=child", "protocol.name=smoke/zero", "keep_weights=true")
+    chosen = cell(parents, "generation=child", "folder=smoke/zero", "keep_weights=true")
     train.train_cell(chosen)
     rows = [
         row for row in files.read_table(chosen.folder / "branches.csv", BranchNorm) if row.inserted
@@ -272,14 +271,14 @@ def test_a_zero_branch_has_size_0_at_first_and_the_ratio_is_that_of_the_norms(pa
 def test_tables_are_gathered_beside_runs(parents):
     chosen = cell(parents, "generation=child", "child.blocks=4")
     train.train_cell(chosen)
-    files.gather(chosen.protocol_folder)
-    assert files.read_table(chosen.protocol_folder / "insertions.csv", Insertion) == [
+    files.gather(chosen.results_folder)
+    assert files.read_table(chosen.results_folder / "insertions.csv", Insertion) == [
         insertion(chosen)
     ]
-    assert len(files.read_table(chosen.protocol_folder / "branches.csv", BranchNorm)) == 2 * 10
-    files.gather(chosen.protocol_folder)
-    assert len(files.read_table(chosen.protocol_folder / "branches.csv", BranchNorm)) == 2 * 10
-    files.gather(cell(parents, "generation=parent").protocol_folder)
+    assert len(files.read_table(chosen.results_folder / "branches.csv", BranchNorm)) == 2 * 10
+    files.gather(chosen.results_folder)
+    assert len(files.read_table(chosen.results_folder / "branches.csv", BranchNorm)) == 2 * 10
+    files.gather(cell(parents, "generation=parent").results_folder)
     assert not (parents / "identity" / "smoke" / "parent" / "insertions.csv").exists()
 
 

@@ -404,7 +404,7 @@ def test_a_diverged_run_keeps_its_looks_so_far(tmp_path):
 
 def test_probes_are_gathered_beside_the_curves(looked, tmp_path, make_record):
     cell, _ = looked
-    folder = cell.protocol_folder
+    folder = cell.results_folder
     other = probes.ProbePoint("plain", 20, 1, 0, 0, 1.0)
     stale = probes.ProbePoint("residual", 8, 0, 7, 0, 1.0)
     files.write_table(folder / "probes.csv", [stale, other], probes.ProbePoint)

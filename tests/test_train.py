@@ -332,7 +332,9 @@ def test_a_finished_cell_is_not_trained_again(undisturbed, monkeypatch):
 def test_another_configuration_is_refused_and_force_keeps_the_old_folder(undisturbed, tmp_path):
     old, record = undisturbed
     overrides = (*SMOKE, "protocol.weight_decay=0.5")
-    with pytest.raises(ValueError, match=r"protocol\.weight_decay: 0\.0001 → 0\.5.*FORCE=1.*NAME="):
+    with pytest.raises(
+        ValueError, match=r"protocol\.weight_decay: 0\.0001 → 0\.5.*FORCE=1.*folder="
+    ):
         train.train_cell(compose_cell(tmp_path / "undisturbed", *overrides))
     new = train.train_cell(compose_cell(tmp_path / "undisturbed", *overrides, "force=true"))
     assert new.config_hash != record.config_hash

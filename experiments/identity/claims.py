@@ -148,9 +148,11 @@ def read_family(folder: Path) -> Family:
         ValueError: there are no children, a table is damaged or lacks what another has, or cells were measured on different images.
     """
     parents: list[Record] = []
+    records_of: dict[str, list[Record]] = {}
     groups: dict[str, list[Child]] = {TRAINED_ON: [], DECAY: [], "": []}
     for path in sorted(folder.glob(f"*/{RUNS_TABLE}")):
         within, records = path.parent, read_runs(path.parent)
+        records_of[f"{folder.name}/{within.name}"] = records
         if within.name == PARENT:
             parents += records
             continue
@@ -176,7 +178,7 @@ def read_family(folder: Path) -> Family:
     family = Family(
         tuple(parents), tuple(groups[TRAINED_ON]), tuple(groups[""]), tuple(groups[DECAY])
     )
-    require_same_images({f"{record.protocol}/{record.cell}": [record] for record in family.records})
+    require_same_images(records_of)
     return family
 
 

@@ -23,6 +23,7 @@ DEEPEST, SHALLOWER = 1202, 110
 PLAIN = ("plain", 56)
 TRAINED = 0.1  # training error of a network of 110 layers that has been trained; the paper: below 0.1 %, of 1,202 too
 STORED, RECOMPUTED = "stored", "recomputed"
+MEMORY = f"{RECOMPUTED}, {STORED}"
 SAME_NUMBERS = (
     "train_error",
     "train_loss",
@@ -55,11 +56,11 @@ def read_thousand(folder: Path) -> Thousand:
     return Thousand(found, stored, recomputed)
 
 
-def label_of(records: Sequence[Record]) -> str:
-    """Data label, protocol with its iterations, and number of seeds."""
+def label_of(records: Sequence[Record], folders: str) -> str:
+    """Data label, folders with their iterations, and number of seeds."""
     labels = ", ".join(sorted({record.data_label for record in records}))
-    protocols = ", ".join(sorted({record.protocol for record in records}))
-    return f"{labels} · protocol {protocols}, {max(r.iterations for r in records):,} iterations · {seeds_of(records)}"
+    iterations = max(record.iterations for record in records)
+    return f"{labels} · protocol {folders}, {iterations:,} iterations · {seeds_of(records)}"
 
 
 def check_training(records: Sequence[Record]) -> list[Claim]:
@@ -206,10 +207,10 @@ def _percent(error: float | None) -> str:
 def _report(folder: Path) -> tuple[list[str], int]:
     thousand = read_thousand(folder)
     lines, judged = [], []
-    for records in thousand.trained.values():
+    for name, records in thousand.trained.items():
         claims = check_training(records)
         lines += [
-            f"Training: {label_of(records)}",
+            f"Training: {label_of(records, name)}",
             "",
             *columns(training_table(records)),
             "",
@@ -219,7 +220,7 @@ def _report(folder: Path) -> tuple[list[str], int]:
         judged += claims
     claims = check_memory(thousand)
     if memory := [*thousand.stored, *thousand.recomputed]:
-        lines += [f"Memory: {label_of(memory)}", "", *columns(memory_table(thousand)), ""]
+        lines += [f"Memory: {label_of(memory, MEMORY)}", "", *columns(memory_table(thousand)), ""]
     return [*lines, *verdict.lines(claims)], verdict.status([*judged, *claims])
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from experiments.reporting.style import judged, markdown, measured_on, publish, regenerate
 from experiments.thousand.claims import (
+    MEMORY,
     Thousand,
     check_memory,
     check_training,
@@ -34,7 +35,7 @@ STYLES = {
 OTHER_STYLE = ("#CC79A7", "-")
 
 
-def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Figure:
+def curves_figure(name: str, records: Sequence[Record], curves: Sequence[CurvePoint]) -> Figure:
     """Running training error against iteration, one line a network, means over seeds."""
     figure, axis = plt.subplots(figsize=(7, 4.4), layout="constrained")
     for arm, depth in sorted({(row.arm, row.depth) for row in records}):
@@ -52,7 +53,8 @@ def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Fi
     axis.set_ylabel("running training error (%)")
     axis.legend(loc="best", fontsize=9)
     axis.set_title(
-        f"A thousand layers: training error against iteration\n{label_of(records)}", fontsize=11
+        f"A thousand layers: training error against iteration\n{label_of(records, name)}",
+        fontsize=11,
     )
     return figure
 
@@ -78,7 +80,8 @@ def memory_figure(thousand: Thousand) -> Figure:
     axis.set_ylim(bottom=0)
     axis.legend(loc="best", fontsize=9)
     axis.set_title(
-        f"Memory against depth\n{label_of([*thousand.stored, *thousand.recomputed])}", fontsize=11
+        f"Memory against depth\n{label_of([*thousand.stored, *thousand.recomputed], MEMORY)}",
+        fontsize=11,
     )
     return figure
 
@@ -93,7 +96,7 @@ def readme(thousand: Thousand) -> str:
     for name, records in thousand.trained.items():
         lines += [
             "",
-            f"## Training: {label_of(records)}",
+            f"## Training: {label_of(records, name)}",
             "",
             *judged(check_training(records)),
             "",
@@ -107,7 +110,7 @@ def readme(thousand: Thousand) -> str:
     if memory:
         lines += [
             "",
-            f"## Memory: {label_of(memory)}",
+            f"## Memory: {label_of(memory, MEMORY)}",
             "",
             *judged(check_memory(thousand)),
             "",
@@ -132,7 +135,7 @@ def make(folder: Path) -> list[Path]:
     """
     thousand = read_thousand(folder)
     figures = {
-        f"curves_{name}": partial(curves_figure, records, read_curves(folder / name))
+        f"curves_{name}": partial(curves_figure, name, records, read_curves(folder / name))
         for name, records in thousand.trained.items()
     }
     if thousand.stored or thousand.recomputed:

@@ -288,14 +288,14 @@ def measure(cell: Cell) -> str:
         finished_at="",
         **settings,
     )
-    path = cell.protocol_folder / f"{surface.name}.json"
+    path = cell.results_folder / f"{surface.name}.json"
     old = files.read_json(path)
     if old is not None and not config.force:
         differences = config_differences({name: old.get(name) for name in settings}, settings)
         if differences:
             raise ValueError(
                 f"{path} was measured otherwise ({'; '.join(differences)}); FORCE=1 (force=true) replaces it, "
-                "NAME=… (protocol.name=…) measures beside it"
+                "folder=… measures beside it"
             )
         if old.get("weights") == weights and path.with_suffix(".csv").exists():
             return f"skipped, finished: {path.with_suffix('.csv')}"
@@ -317,7 +317,7 @@ def measure(cell: Cell) -> str:
     surface = replace(
         surface, seconds=round(sum(row["seconds"] for row in found), 3), finished_at=ended
     )
-    written = write_surface(cell.protocol_folder, surface, points)
+    written = write_surface(cell.results_folder, surface, points)
     middle = points[len(points) // 2]
     return (
         f"{written}: loss {middle.loss:.4g}, error {middle.error:.2%} at the centre, loss up to {max(point.loss for point in points):.4g} "

@@ -37,7 +37,9 @@ def cell_config(config: Mapping[str, Any], arm: str) -> dict[str, Any]:
     """
     chosen = {
         "arm": arm,
-        **{key: config[key] for key in ("seed", "model", "data", "protocol")},
+        **{key: config[key] for key in ("seed", "model", "data")},
+        # the name of the results folder stands here, because rows were recorded with it
+        "protocol": {**config["protocol"], "name": config["folder"]},
         "child": config.get("child"),
     }
 

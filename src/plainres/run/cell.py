@@ -46,12 +46,17 @@ class Cell:
         return cell_name(self.arm, self.config.model.depth, self.config.seed)
 
     @cached_property
-    def protocol_folder(self) -> Path:
-        return Path(self.config.results_dir) / self.config.slug / self.config.protocol.name
+    def results_folder(self) -> Path:
+        """Where this machine keeps the cell's folder and the tables."""
+        return Path(self.config.results_dir) / self.config.slug / self.config.folder
+
+    @cached_property
+    def committed_folder(self) -> Path:
+        return Path(self.config.committed_dir) / self.config.slug / self.config.folder
 
     @cached_property
     def folder(self) -> Path:
-        return self.protocol_folder / "runs" / self.name
+        return self.results_folder / "runs" / self.name
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -161,7 +166,7 @@ class Cell:
         _ = self.schedule  # raises ValueError for numbers that fit no run
 
     def finished(self) -> schema.Record | None:
-        """The record of this very configuration, if there is one; with `missing`, a row of runs.csv counts too.
+        """The record of this very configuration, if there is one; with `missing`, a committed row counts too.
 
         With `keep_weights` a cell without weights is not finished.
         """
@@ -170,7 +175,7 @@ class Cell:
             return None
         if record is None and self.config.missing:
             record = next(
-                (row for row in files.read_runs(self.protocol_folder) if row.cell == self.name),
+                (row for row in files.read_runs(self.committed_folder) if row.cell == self.name),
                 None,
             )
         return record if record and record.config_hash == config_hash(self.identity) else None
@@ -191,7 +196,7 @@ class Cell:
             differences = f"its {files.CONFIG_FILE} is damaged or gone"
         return (
             f"{self.folder} was measured under another configuration ({differences}); "
-            "FORCE=1 (force=true) sets it aside, NAME=… (protocol.name=…) measures beside it"
+            "FORCE=1 (force=true) sets it aside, folder=… measures beside it"
         )
 
     def claim_folder(self) -> None:
@@ -253,7 +258,7 @@ def compose_cell(results: Path, *overrides: str) -> Cell:
 
 
 def claim_tables(cells: Sequence[Cell]) -> str | None:
-    """Makes the tables of the cells' protocol folder their configuration's own; returns a line where older ones are set aside.
+    """Makes the tables of the cells' results folder their configuration's own; returns a line where older ones are set aside.
 
     The rows of runs.csv share everything but arm, depth, shortcut and seed, and config.json beside it says what. Tables of
     another configuration (as the committed ones, when another data set is taken) move to a folder of their own.
@@ -261,11 +266,11 @@ def claim_tables(cells: Sequence[Cell]) -> str | None:
     Raises:
         ValueError: the cells do not share a configuration; names what differs.
     """
-    folder, shared = cells[0].protocol_folder, shared_config(cells[0].identity)
+    folder, shared = cells[0].results_folder, shared_config(cells[0].identity)
     for cell in cells[1:]:
         if unlike := config_differences(shared, shared_config(cell.identity)):
             raise ValueError(
-                f"cells of {folder} differ in more than arm, depth and seed ({'; '.join(unlike)}); NAME=… for each"
+                f"cells of {folder} differ in more than arm, depth and seed ({'; '.join(unlike)}); folder=… for each"
             )
     old = files.read_json(folder / files.CONFIG_FILE)
     line = None

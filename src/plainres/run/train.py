@@ -402,7 +402,7 @@ def _task(config: DictConfig) -> None:
         print(f"{describe(train_cell(cell))}: {cell.folder}")
         if line := claim_tables([cell]):
             print(line)
-        files.gather(cell.protocol_folder)
+        files.gather(cell.results_folder)
     except (ValueError, OSError) as error:
         give_up([error])
 
