@@ -74,13 +74,13 @@ def test_dirac_blocks_are_the_identity_up_to_rounding_in_evaluation_mode_alone(b
     batches = [images(step) for step in range(3)]
     for stage, position in PLACES:
         child = grafting.insert(parent, blocks, stage, position, "dirac", batches)
-        found = grafting.effect(
+        change = grafting.effect(
             parent,
             child,
             *([Batch(images(9), torch.zeros(32, dtype=torch.int64))] for _ in range(3)),
         )
-        assert found.logit_difference_eval < 1e-4 * found.logit_size
-        assert found.logit_difference_batch > 1e-2 * found.logit_size
+        assert change["logit_difference_eval"] < 1e-4 * change["logit_size"]
+        assert change["logit_difference_batch"] > 1e-2 * change["logit_size"]
         assert not same(parent, child, training=True)
 
 
@@ -112,7 +112,7 @@ def test_on_the_images_of_its_own_statistics_a_dirac_block_is_nearly_exact_in_tr
         module for module in child.modules() if isinstance(module, grafting.InsertedBlock)
     ).train()
     for norm in (block.bn1, block.bn2):
-        grafting._undone(norm, x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0))
+        grafting._undo_statistics(norm, x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0))
     with torch.no_grad():
         torch.testing.assert_close(block(x), x, rtol=1e-4, atol=1e-4)
         assert (block(1.3 * x + 0.1) - (1.3 * x + 0.1)).abs().max() > 0.1
@@ -142,9 +142,10 @@ def test_the_parent_stays_as_it_is():
     kept = {name: value.clone() for name, value in child.state_dict().items()}
     grafting.effect(parent, child, batches, batches, batches)
     assert parent.training
-    for found, wanted in ((parent.state_dict(), before), (child.state_dict(), kept)):
-        assert found.keys() == wanted.keys()
-        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    for one, expected in ((parent, before), (child, kept)):
+        state = one.state_dict()
+        assert state.keys() == expected.keys()
+        assert all(torch.equal(state[name], expected[name]) for name in expected)
 
 
 def test_errors_and_differences_are_those_of_the_given_batches():
@@ -160,10 +161,10 @@ def test_errors_and_differences_are_those_of_the_given_batches():
         Batch(images(count=3), torch.tensor([1, 1, 2])),
         Batch(images(count=1), torch.tensor([2])),
     ]
-    found = grafting.effect(Says(1), Says(2), batches, batches[:1], batches)
-    assert (found.logit_difference_eval, found.logit_size) == (2.0, 0.5)
-    assert (found.parent_error_eval, found.error_eval) == pytest.approx((1 / 3, 2 / 3))
-    assert (found.parent_error_batch, found.error_batch) == pytest.approx((0.5, 0.5))
+    change = grafting.effect(Says(1), Says(2), batches, batches[:1], batches)
+    assert (change["logit_difference_eval"], change["logit_size"]) == (2.0, 0.5)
+    assert (change["parent_error_eval"], change["error_eval"]) == pytest.approx((1 / 3, 2 / 3))
+    assert (change["parent_error_batch"], change["error_batch"]) == pytest.approx((0.5, 0.5))
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,7 @@ def test_what_the_arm_cannot_have_is_refused():
             grafting.insert(other, 1, 2, "end", "he")
 
 
-def test_weights_of_another_network_are_refused(tmp_path):
+def test_weights_of_another_oneare_refused(tmp_path):
     torch.save(network("none", 14).state_dict(), tmp_path / "weights.pt")
     with pytest.raises(ValueError, match="does not fit"):
         grafting.load_parent(network("none", 20), tmp_path / "weights.pt")

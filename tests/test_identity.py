@@ -250,7 +250,7 @@ def test_a_zero_branch_has_size_0_at_first_and_the_ratio_is_that_of_the_norms(pa
     ]
     assert [(row.iteration, row.stage, row.block) for row in rows] == [(0, 2, 1), (12, 2, 1)]
     assert rows[0].ratio == 0
-    source = train.load_source(chosen.config)
+    source = chosen.load_images()
     child = insert(
         hydra.utils.instantiate(chosen.config.model, num_classes=10, in_channels=1),
         1,

@@ -325,7 +325,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_cell_starts_again(undisturbed
 
 def test_a_finished_cell_is_not_trained_again(undisturbed, monkeypatch):
     cell, record = undisturbed
-    monkeypatch.setattr(train, "_fit", lambda cell: pytest.fail("it was trained again"))
+    monkeypatch.setattr(train, "build", lambda cell: pytest.fail("it was trained again"))
     assert train.train_cell(cell) == record
 
 
@@ -522,8 +522,8 @@ def test_a_network_that_cannot_be_fused_is_compiled(monkeypatch):
     compiled = []
     monkeypatch.setattr(blocks, "compile_blocks", compiled.append)
     narrow, wide = CifarNetwork(8, "zero_pad", width=2), CifarNetwork(8, "zero_pad", width=16)
-    assert train.take_kernels(narrow, "fused") == "compiled"
-    assert train.take_kernels(wide, "fused") == "fused"
+    assert machine.use_kernels(narrow, "fused") == "compiled"
+    assert machine.use_kernels(wide, "fused") == "fused"
     assert compiled == [narrow]
 
 

@@ -8,7 +8,7 @@ from experiments.bench.loops import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY
 from experiments.bench.window import Process
 from plainres.data.batches import Augmentation, Normaliser, TrainingBatches
 from plainres.networks.resnet import CifarNetwork
-from plainres.run.train import take_kernels
+from plainres.training.machine import Kernels, use_kernels
 from plainres.training.module import Classifier
 
 BATCH_SIZE, NUM_IMAGES, NUM_CLASSES = 128, 1280, 10
@@ -23,7 +23,7 @@ def losses(
     bf16: bool = False,
     tf32: bool = False,
     graph: bool = False,
-    kernels: str = "library",
+    kernels: Kernels = "library",
     threads: int = 1,
 ) -> dict[str, float]:
     """Loss of each iteration, nats an image; random pixels and labels, the paper's shapes, batches and augmentation.
@@ -48,7 +48,7 @@ def losses(
         stop=iterations,
         updates_per_step=iterations,
     )
-    take_kernels(network, kernels)
+    use_kernels(network, kernels)
     module: Any = Classifier(
         network,
         stream.make_batch,

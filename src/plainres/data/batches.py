@@ -279,18 +279,26 @@ class TrainingBatches:
 
 
 class EvaluationBatches:
-    """A set in its own order, normalised and otherwise untouched; the last batch may be smaller.
+    """A set in its own order, normalised and not augmented; the last batch may be smaller.
 
     Args:
-        batch_size: None: 500 images of 64×64 pixels or smaller, of larger ones as many as have as many pixels (40 of 224×224), because
-            what a network keeps of a batch grows with its pixels.
+        images, labels: are moved to the normaliser's device.
+        batch_size: None: 500 images of 64×64 pixels or smaller; of larger ones as many as have as many
+            pixels (40 of 224×224), because a network's memory grows with the pixels of a batch.
+        count: number of images, spread evenly over the set; None: all.
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, normaliser: Normaliser, batch_size: int | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        normaliser: Normaliser,
+        batch_size: int | None = None,
+        count: int | None = None,
     ):
-        self.images = images
-        self.labels = labels
+        places, device = evenly_spaced(len(images), count), normaliser.mean.device
+        self.images = images[places].to(device)
+        self.labels = labels[places].to(device)
         self.normaliser = normaliser
         height, width = images.shape[-2:]
         self.batch_size = batch_size or max(1, min(500, EVALUATION_PIXELS // (height * width)))

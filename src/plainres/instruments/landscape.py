@@ -33,7 +33,6 @@ from plainres.records import files, schema
 from plainres.records.errors import give_up, run_command
 from plainres.records.identity import cell_name, config_differences, config_hash
 from plainres.run.cell import CONF, ROOT, Cell
-from plainres.run.train import load_source
 from plainres.training import machine
 
 STATISTICS = ("running", "batch")
@@ -243,7 +242,7 @@ def measure(cell: Cell) -> str:
     if record.status != schema.FINISHED:
         raise ValueError(f"{cell.folder} diverged: it has no surface")
     state = torch.load(cell.folder / files.WEIGHTS_FILE, map_location="cpu", weights_only=True)
-    source = load_source(config)
+    source = cell.load_images()
     if source.fingerprint != record.data_fingerprint:
         raise ValueError(
             f"{cell.folder} was trained on other images ({record.data_fingerprint}) than these ({source.fingerprint})"

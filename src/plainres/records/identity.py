@@ -9,6 +9,7 @@ from typing import Any
 # changes what a run measures.
 _NOT_HASHED = frozenset(
     {
+        "child._target_",
         "data.root",
         "model.checkpoint_activations",
         "protocol.width",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -24,6 +24,9 @@ from plainres.records.identity import (
     shared_config,
 )
 from plainres.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from plainres.data.images import Source
 
 ROOT = Path(__file__).resolve().parents[3]
 CONF = ROOT / "conf"
@@ -113,6 +116,13 @@ class Cell:
         """The learning rate of the protocol."""
         protocol = self.identity["protocol"]
         return Schedule(protocol["learning_rate"], protocol["iterations"], **protocol["schedule"])
+
+    def load_images(self) -> "Source":
+        """The images of the configuration; those of the last call are kept."""
+        from plainres.data.sources import load_and_keep
+
+        data = self.config.data
+        return load_and_keep(data.name, data.root, data.image_size, data.val_size, data.pad_to)
 
     def check(self) -> None:
         """Raises ValueError for a configuration that no run can have; names what is legal."""

@@ -214,11 +214,8 @@ class Sweep(Callback):
             else:
                 left.append(cell)
         if left:
-            from plainres.run.train import load_source
-
-            load_source(
-                left[0].config
-            )  # a fault of the data shows here, once, and the workers find the decoded images
+            # Faults of the data show here, once, and the workers find the decoded images
+            left[0].load_images()
         for folder in self._results_folders():
             if line := claim_tables([cell for cell in self.cells if cell.results_folder == folder]):
                 self.console.print(line, markup=False, highlight=False)

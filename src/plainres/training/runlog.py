@@ -23,24 +23,24 @@ PARENT = os.getppid()
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """Where a run continues, with what it keeps from its first start.
+class Start:
+    """Where a run starts: at a checkpoint, or at iteration 0 where `path` is None.
 
-    It keeps `updates_per_step` because Lightning counts training steps, and `precision` whatever
-    machine it continues on.
+    A run that continues keeps `updates_per_step`, because Lightning counts training steps, and
+    `precision`, whatever machine it is on.
     """
 
-    path: Path
+    path: Path | None
     iteration: int
     updates_per_step: int
     precision: Precision
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Reads what `RunLog` saved; raises any exception for a damaged file."""
+def read_checkpoint(path: Path) -> Start:
+    """Reads what `RunLog` saved; a damaged file raises any exception."""
     saved = torch.load(path, map_location="cpu", weights_only=True)
     state = saved["callbacks"][RunLog.__qualname__]
-    return Checkpoint(path, saved["iteration"], state["updates_per_step"], state["precision"])
+    return Start(path, saved["iteration"], state["updates_per_step"], state["precision"])
 
 
 class RunLog(pl.Callback):
@@ -169,7 +169,7 @@ class RunLog(pl.Callback):
         self._seconds_before = self.seconds
         self._started = None
 
-    def write_summary(self, logger: TensorBoardLogger, record: Record) -> None:
+    def write_summary(self, logger: Any, record: Record) -> None:
         """TensorBoard's HParams tab: configuration and results."""
         varied = (
             "arm",
