@@ -154,7 +154,19 @@ def gather(folder: Path, into: Path | None = None) -> list[Record]:
         ValueError: a table is damaged; names file, line and column. Nothing is written then.
     """
     into = into or folder
-    records = finished_cells(folder, read_json(into / CONFIG_FILE))
+    runs, tables = gathered(folder, into, read_json(into / CONFIG_FILE))
+    if runs:
+        write_table(into / RUNS_TABLE, runs, Record)
+    for name, (columns, rows) in tables.items():
+        _write_lines(into / name, columns, [[row.get(key, "") for key in columns] for row in rows])
+    return runs
+
+
+def gathered(
+    folder: Path, into: Path, shared: Mapping[str, Any] | None
+) -> tuple[list[Record], dict[str, tuple[list[str], list[dict[str, str]]]]]:
+    """What `gather` writes: the records, and columns and rows of the other tables by name."""
+    records = finished_cells(folder, shared)
     runs = [record for record in read_runs(into) if record.cell not in records]
     runs = sorted([*runs, *records.values()], key=lambda row: (row.arm, row.depth, row.seed))
     tables = {}
@@ -165,11 +177,7 @@ def gather(folder: Path, into: Path | None = None) -> list[Record]:
         if rows or new:
             columns = list(dict.fromkeys(key for row in (*new, *rows) for key in row))
             tables[name] = columns, sorted([*rows, *new], key=_cell_of)  # stable within a cell
-    if runs:
-        write_table(into / RUNS_TABLE, runs, Record)
-    for name, (columns, rows) in tables.items():
-        _write_lines(into / name, columns, [[row.get(key, "") for key in columns] for row in rows])
-    return runs
+    return runs, tables
 
 
 def finished_cells(folder: Path, shared: Mapping[str, Any] | None) -> dict[str, Record]:

@@ -4,7 +4,7 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -268,10 +268,10 @@ def compose_cell(results: Path, *overrides: str) -> Cell:
 
 
 def claim_tables(cells: Sequence[Cell]) -> str | None:
-    """Makes the tables of the cells' results folder their configuration's own; returns a line where older ones are set aside.
+    """Makes the tables of the cells' results folder those of their configuration.
 
-    The rows of runs.csv share everything but arm, depth, shortcut and seed, and config.json beside it says what. Tables of
-    another configuration (as the committed ones, when another data set is taken) move to a folder of their own.
+    The rows of runs.csv share everything but arm, depth, shortcut and seed; config.json beside it
+    says what. Returns a line where tables of another configuration are set aside.
 
     Raises:
         ValueError: the cells do not share a configuration; names what differs.
@@ -280,8 +280,14 @@ def claim_tables(cells: Sequence[Cell]) -> str | None:
     for cell in cells[1:]:
         if unlike := config_differences(shared, shared_config(cell.identity)):
             raise ValueError(
-                f"cells of {folder} differ in more than arm, depth and seed ({'; '.join(unlike)}); folder=… for each"
+                f"cells of {folder} differ in more than arm, depth and seed "
+                f"({'; '.join(unlike)}); folder=… for each"
             )
+    return set_tables_aside(folder, shared)
+
+
+def set_tables_aside(folder: Path, shared: Mapping[str, Any]) -> str | None:
+    """Moves tables of another configuration than `shared` into a folder of their own; says so."""
     old = files.read_json(folder / files.CONFIG_FILE)
     line = None
     if (folder / files.RUNS_TABLE).exists() and old != shared:
@@ -293,7 +299,10 @@ def claim_tables(cells: Sequence[Cell]) -> str | None:
         aside = set_aside(folder / files.RUNS_TABLE, folder / "earlier")
         for path in (*folder.glob("*.csv"), *folder.glob("*.json")):
             path.rename(aside / path.name)
-        line = f"the tables in {folder} are of another configuration ({differences}): set aside as {aside}"
+        line = (
+            f"the tables in {folder} are of another configuration ({differences}): "
+            f"set aside as {aside}"
+        )
     files.write_json(folder / files.CONFIG_FILE, shared)
     return line
 
