@@ -15,7 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.depth.figures import ARM_STYLES, DEPTH_STYLES, OTHER_DEPTH_STYLE
-from experiments.reporting.style import judged, label_of, markdown, measured_on, publish, regenerate
+from experiments.reporting.style import (
+    judged,
+    label_with,
+    markdown,
+    measured_on,
+    publish,
+    regenerate,
+)
 from experiments.signal.claims import (
     ARMS,
     NORMS,
@@ -40,6 +47,12 @@ ARM_LINES: Any = {"plain": "--", "residual": "-"}
 Value = Callable[[ProbePoint], float | None]
 
 
+def label_of(signal: Signal) -> str:
+    """Data label, the folders of one scale, and number of seeds."""
+    folders = [f"{signal.scale}-{norm}" for norm in sorted(signal.records) if signal.records[norm]]
+    return label_with(signal.all_records, f"protocol {', '.join(folders)}")
+
+
 def responses_figure(signal: Signal) -> Figure:
     """The paper's Figure 7: standard deviation of each layer's response; with batch normalisation after training where there was any."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
@@ -57,7 +70,7 @@ def responses_figure(signal: Signal) -> Figure:
         )  # with batch normalisation all are 1: below the edge, and below the legend
     axes[0].set_ylabel("standard deviation of the response")
     _network_legend(axes[0], signal)
-    figure.suptitle(f"Responses by layer\n{label_of(signal.all_records)}", fontsize=11)
+    figure.suptitle(f"Responses by layer\n{label_of(signal)}", fontsize=11)
     return figure
 
 
@@ -77,7 +90,7 @@ def gradients_figure(signal: Signal, at_end: bool = False) -> Figure:
         axis.set_xlabel("layer")
     _network_legend(axes[0][0], signal)
     when = "after the last iteration" if at_end else "at the start"
-    figure.suptitle(f"Gradients by layer {when}\n{label_of(signal.all_records)}", fontsize=11)
+    figure.suptitle(f"Gradients by layer {when}\n{label_of(signal)}", fontsize=11)
     return figure
 
 
@@ -110,7 +123,7 @@ def training_figure(signal: Signal) -> Figure:
     for axis, (name, _, _) in zip(axes[:, 0], panels, strict=True):
         axis.set_ylabel(name)
     _network_legend(axes[0][0], signal)
-    figure.suptitle(f"Along training\n{label_of(signal.all_records)}", fontsize=11)
+    figure.suptitle(f"Along training\n{label_of(signal)}", fontsize=11)
     return figure
 
 
@@ -157,7 +170,7 @@ def depth_figure(signal: Signal) -> Figure:
         *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
     )
     figure.suptitle(
-        f"Shattering and dead ReLUs by depth, at the start\n{label_of(signal.all_records)}",
+        f"Shattering and dead ReLUs by depth, at the start\n{label_of(signal)}",
         fontsize=11,
     )
     return figure
@@ -239,7 +252,7 @@ def readme(signals: Sequence[Signal]) -> str:
         claims = check(signal)
         lines += [
             "",
-            f"## {signal.scale}: {label_of(signal.all_records)}",
+            f"## {signal.scale}: {label_of(signal)}",
             "",
             *judged(claims),
             "",
