@@ -384,9 +384,8 @@ def figures(options: argparse.Namespace) -> int:
 
 def publish(options: argparse.Namespace) -> int:
     """Finished cells of this machine into the committed tables, then their figures."""
-    from plainres.run.publish import publish as move
-
     from experiments.reporting.question import question
+    from plainres.run.publish import publish as move
 
     place = options.place or options.results or ""
     slug, _, name = place.partition("/")

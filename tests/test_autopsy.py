@@ -307,15 +307,15 @@ def untreated(tmp_path, protocol="quick", **changes) -> None:
         curves += [
             replace(point, train_error=error if point.iteration > 500 else 0.9) for point in points
         ]
-    write_table(cell.protocol_folder / RUNS_TABLE, rows, Record)
-    write_table(cell.protocol_folder / CURVES_TABLE, curves, CurvePoint)
+    write_table(cell.results_folder / RUNS_TABLE, rows, Record)
+    write_table(cell.results_folder / CURVES_TABLE, curves, CurvePoint)
 
 
 def treated(tmp_path, rescue: str, error: float = 0.2, seeds=(0,), **changes) -> None:
     cell = compose_cell(tmp_path, "+experiment=autopsy", f"rescue={rescue}")
     claim_tables([cell])
     changes = {
-        "protocol": cell.config.protocol.name,
+        "protocol": cell.config.folder,
         "iterations": cell.config.protocol.iterations,
         **changes,
     }
@@ -325,9 +325,9 @@ def treated(tmp_path, rescue: str, error: float = 0.2, seeds=(0,), **changes) ->
         )
         for seed in seeds
     ]
-    write_table(cell.protocol_folder / RUNS_TABLE, rows, Record)
+    write_table(cell.results_folder / RUNS_TABLE, rows, Record)
     curves = [point for seed in seeds for point in curve(0.9, 0.5, 0.3, error, seed=seed)]
-    write_table(cell.protocol_folder / CURVES_TABLE, curves, CurvePoint)
+    write_table(cell.results_folder / CURVES_TABLE, curves, CurvePoint)
 
 
 def read(folder, protocol: str = "quick") -> claims.ProtocolRuns:

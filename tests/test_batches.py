@@ -70,11 +70,11 @@ def augmented(images, augmentation: Augmentation, normaliser=untouched):
 
 
 def batches_of(training: TrainingBatches) -> list[Batch]:
-    """The batches that iterating makes, over all chunks."""
+    """The batches that iterating makes, over all training steps."""
     return [
-        training.make({name: draw[place] for name, draw in chunk.draws.items()})
-        for chunk in training
-        for place in range(len(chunk.draws["chosen"]))
+        training.make_batch({name: each[place] for name, each in step.draws.items()})
+        for step in training
+        for place in range(step.num_updates)
     ]
 
 
@@ -88,7 +88,7 @@ def assert_same(one, other):
 
 def test_a_batch_depends_on_seed_and_step_alone():
     forwards = batches_of(stream())
-    assert [chunk.step for chunk in stream()] == list(range(12))
+    assert [step.iteration for step in stream()] == list(range(12))
     backwards = stream()
     for step in reversed(range(12)):
         assert_same(backwards.batch(step), forwards[step])
@@ -171,7 +171,7 @@ def test_the_last_incomplete_batch_is_dropped():
         pixels, labels, untouched, Augmentation(), batch_size=5, seed=0, stop=8
     )
     batches = batches_of(training)
-    assert training.steps_per_epoch == 4
+    assert training.iterations_per_epoch == 4
     assert {len(batch.labels) for batch in batches} == {5}
     for first in (0, 4):
         epoch = torch.cat([batch.labels for batch in batches[first : first + 4]])

@@ -20,7 +20,8 @@ def compose(tmp_path):
     """The cell of a command line, with its results in a folder of the test's own."""
 
     def of(*overrides: str) -> Cell:
-        return compose_cell(tmp_path / "results", *QUICK, *overrides)
+        committed = f"committed_dir={tmp_path / 'committed'}"
+        return compose_cell(tmp_path / "results", committed, *QUICK, *overrides)
 
     return of
 
@@ -39,7 +40,7 @@ def record_of(make_record):
 def measure(cell: Cell, record: schema.Record) -> None:
     """A run from claim to record, without the training."""
     cell.claim_folder()
-    files.write_text(cell.folder / files.CURVE_FILE, f"the curve of {cell.name}")
+    files.write_text(cell.folder / files.CURVES_TABLE, f"the curve of {cell.name}")
     files.write_record(cell.folder, record)
 
 
@@ -55,7 +56,7 @@ def content(folder) -> dict[str, bytes]:
 
 
 def test_a_cell_lives_where_its_name_says(compose, tmp_path):
-    cell = compose("model.depth=56", "seed=2", "slug=why", "protocol.name=mine")
+    cell = compose("model.depth=56", "seed=2", "slug=why", "folder=mine")
     assert cell.name == "plain-56-seed2"
     assert cell.folder == tmp_path / "results" / "why" / "mine" / "runs" / "plain-56-seed2"
 
@@ -172,7 +173,7 @@ def test_a_diverged_cell_is_finished_too(compose, record_of):
         "model.depth=32",
         "model=residual",
         "protocol.iterations=500",
-        "protocol.name=other",
+        "folder=other",
     ],
 )
 def test_another_cells_record_is_not_this_ones(compose, record_of, override):
@@ -183,18 +184,20 @@ def test_another_cells_record_is_not_this_ones(compose, record_of, override):
 def test_rows_of_the_table_count_as_finished_only_when_asked(compose, record_of):
     cell, neighbour = compose("seed=1"), compose("seed=2")
     rows = [record_of(cell), record_of(neighbour, test_error=0.75)]
-    files.write_table(cell.protocol_folder / files.RUNS_TABLE, rows, schema.Record)
+    files.write_table(cell.committed_folder / files.RUNS_TABLE, rows, schema.Record)
     assert cell.finished() is None
     assert compose("seed=1", "missing=true").finished() == rows[0]
     assert compose("seed=2", "missing=true").finished() == rows[1]
     assert compose("seed=3", "missing=true").finished() is None
     assert compose("seed=1", "missing=true", "protocol.weight_decay=0").finished() is None
+    files.write_table(compose("seed=3").results_folder / files.RUNS_TABLE, [], schema.Record)
+    assert compose("seed=1", "missing=true").finished() == rows[0]
 
 
 def test_the_folders_record_goes_before_the_tables_row(compose, record_of):
     cell = compose("missing=true")
     files.write_table(
-        cell.protocol_folder / files.RUNS_TABLE,
+        cell.committed_folder / files.RUNS_TABLE,
         [record_of(cell, test_error=0.75)],
         schema.Record,
     )
@@ -227,7 +230,7 @@ def test_a_folder_of_another_configuration_is_refused_in_one_line_and_left_alone
     assert line.startswith(f"{other.folder} was measured under another configuration")
     assert "(data.mirror: False → True; protocol.learning_rate: 0.1 → 0.05)" in line
     assert "FORCE=1" in line
-    assert "NAME=" in line
+    assert "folder=" in line
     assert "\n" not in line
     with pytest.raises(ValueError, match="was measured under another configuration") as refusal:
         other.claim_folder()
@@ -259,9 +262,9 @@ def test_force_sets_folders_aside_one_after_another(compose, record_of):
 
 
 def write_tables(cell: Cell, rows: list[schema.Record]) -> dict[str, bytes]:
-    files.write_table(cell.protocol_folder / files.RUNS_TABLE, rows, schema.Record)
-    files.write_table(cell.protocol_folder / files.CURVES_TABLE, [], schema.CurvePoint)
-    return content(cell.protocol_folder)
+    files.write_table(cell.results_folder / files.RUNS_TABLE, rows, schema.Record)
+    files.write_table(cell.results_folder / files.CURVES_TABLE, [], schema.CurvePoint)
+    return content(cell.results_folder)
 
 
 def test_tables_of_the_same_configuration_stay(compose, record_of):
@@ -276,7 +279,7 @@ def test_tables_of_the_same_configuration_stay(compose, record_of):
     for cell in sweep:
         assert claim_tables([cell]) is None
     assert claim_tables(sweep) is None
-    assert content(cell.protocol_folder) == before
+    assert content(cell.results_folder) == before
 
 
 def test_tables_of_another_configuration_move_aside_without_loss(compose, record_of):
@@ -287,8 +290,16 @@ def test_tables_of_another_configuration_move_aside_without_loss(compose, record
     )
     claim_tables([first])
     old = write_tables(first, [record_of(first)])
-    folder = first.protocol_folder
+    folder = first.results_folder
 
+    for name in (
+        "probes.csv",
+        "power.csv",
+        "surface-plain-20-seed0.csv",
+        "surface-plain-20-seed0.json",
+    ):
+        files.write_text(folder / name, "x")
+    old = content(folder)
     line = claim_tables([second])
     assert line.startswith(
         f"the tables in {folder} are of another configuration (data.label: digits → other digits)"
@@ -313,7 +324,7 @@ def test_tables_that_do_not_say_what_they_are_move_aside(compose, record_of):
     old = write_tables(cell, [record_of(cell)])
     line = claim_tables([cell])
     assert f"there is no {files.CONFIG_FILE}" in line
-    assert content(cell.protocol_folder / "earlier.old1") == old
+    assert content(cell.results_folder / "earlier.old1") == old
 
 
 def test_cells_keep_their_folders_when_tables_move(compose, record_of):
@@ -332,7 +343,7 @@ HOLD = """
 import sys
 from omegaconf import OmegaConf
 from plainres.run.cell import Cell
-config = {"results_dir": sys.argv[1], "slug": "depth", "protocol": {"name": "quick"}, "model": {"depth": 20}, "seed": 0}
+config = {"results_dir": sys.argv[1], "slug": "depth", "folder": "quick", "model": {"depth": 20}, "seed": 0}
 with Cell(OmegaConf.create(config), "plain").locked():
     print("locked", flush=True)
     sys.stdin.read()
@@ -409,9 +420,9 @@ def test_force_replaces_the_row_in_the_table(tmp_path, record_of):
     measure(first, record_of(first, test_error=0.5))
     measure(second, record_of(second, test_error=0.25))
     for cell in (first, second):
-        for path in cell.protocol_folder.glob("runs/*/curve.csv"):
+        for path in cell.results_folder.glob("runs/*/curves.csv"):
             files.write_table(path, [], schema.CurvePoint)
-    assert [row.test_error for row in files.gather(first.protocol_folder)] == [0.25]
+    assert [row.test_error for row in files.gather(first.results_folder)] == [0.25]
 
 
 def test_a_measured_folder_without_its_configuration_is_not_taken_over(tmp_path, record_of):

@@ -42,14 +42,14 @@ def test_lenet5_in_both_eras(era, kinds):
     ("make", "message"),
     [
         (lambda: LeNet5(era="1989"), "era '1989' is unknown; legal: 1998, modern"),
-        (lambda: LeNet5(depth=6), "depth 6 is none of LeNet5's; legal: 5"),
+        (lambda: LeNet5(depth=6), "LeNet5 has no depth 6; choose 5"),
         (lambda: AlexNet(head="tiny"), "head 'tiny' is unknown; legal: imagenet, small"),
-        (lambda: vgg(12), "depth 12 is none of vgg's; legal: 11, 13, 16, 19"),
+        (lambda: vgg(12), "vgg has no depth 12; choose 11, 13, 16 or 19"),
         (lambda: vgg(norm="layer"), "norm 'layer' is unknown; legal: none, batch"),
         (lambda: vgg(width=16), "width 16 goes with head=small only"),
         (
             lambda: ImageNetwork(20, "none"),
-            "depth 20 is none of ImageNetwork's; legal: 18, 34, 50, 101, 152",
+            "ImageNetwork has no depth 20; choose 18, 34, 50, 101 or 152",
         ),
         (lambda: LeNet5()(torch.zeros(1, 1, 28, 28)), "LeNet-5 takes 32×32 images, not 28×28"),
     ],

@@ -9,8 +9,8 @@ import torch
 from composing import CONF, ROOT, committed, compose_cell
 from omegaconf import OmegaConf
 
-from plainres.data import images as data
 from plainres.data.batches import NORMALISATIONS, Augmentation
+from plainres.data.sources import SOURCES as DATA_SETS
 from plainres.records.identity import cell_config, config_differences, shared_config
 from plainres.training.machine import PRECISIONS
 
@@ -60,7 +60,7 @@ def test_every_source_composes(tmp_path, source):
     label = ["data.label=mine", f"data.root={tmp_path}"] if source == "image_folder" else []
     cell = compose_cell(tmp_path, f"data={source}", *label)
     cell.check()
-    assert cell.config.data.name in data.SOURCES
+    assert cell.config.data.name in DATA_SETS
     assert cell.config.data.normalisation in NORMALISATIONS
     assert cell.config.data.label
 
@@ -145,7 +145,7 @@ OWN = [
     *(
         "slug=own",
         "protocol=finetune",
-        "protocol.name=photographs",
+        "folder=photographs",
         "protocol.batch_size=8",
         "protocol.iterations=30",
     ),
@@ -197,7 +197,7 @@ def test_committed_results_are_what_todays_configuration_measures(tmp_path, path
     "name", ["quick/parent", "quick/trained_on", "quick/end_8", "quick/decay_0", "cpu/decay_0.003"]
 )
 def test_folders_of_the_identity_experiment_say_how_they_were_measured(tmp_path, name):
-    assert compose_cell(tmp_path, *command_of("identity", name)).config.protocol.name == name
+    assert compose_cell(tmp_path, *command_of("identity", name)).config.folder == name
 
 
 @pytest.mark.parametrize("group", ["protocol", "experiment"])

@@ -1,4 +1,4 @@
-"""Sources of images: what arrives as tensors, what is decoded only once, and what a person reads when something is wrong."""
+"""Data sets: the tensors they become, the cache, and the messages when something is wrong."""
 
 import io
 import shutil
@@ -12,8 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from plainres.data import example_images
-from plainres.data import images as data
+from plainres.data import example_images, sources
+from plainres.data.folder import cache_folder
+from plainres.data.images import Images, Source, evaluation_parts
+from plainres.data.sources import load
 
 
 def picture(number: int, height: int = 6, width: int = 6) -> np.ndarray:
@@ -45,7 +47,7 @@ def folder(tmp_path):
     return root
 
 
-def same(one: data.Source, other: data.Source) -> bool:
+def same(one: Source, other: Source) -> bool:
     return one.class_names == other.class_names and all(
         torch.equal(a, b)
         for a, b in (
@@ -57,8 +59,8 @@ def same(one: data.Source, other: data.Source) -> bool:
     )
 
 
-def load(root, **options) -> data.Source:
-    return data.load("image_folder", str(root), **options)
+def load_folder(root, **options) -> Source:
+    return load("image_folder", str(root), **options)
 
 
 def refuse_to_decode(monkeypatch) -> None:
@@ -69,43 +71,43 @@ def refuse_to_decode(monkeypatch) -> None:
 
 
 def test_images_are_padded_with_black_evenly():
-    plain, padded = data.load("digits"), data.load("digits", pad_to=11)
+    plain, padded = load("digits"), load("digits", pad_to=11)
     assert padded.train.pixels.shape == (1408, 1, 11, 11)
     assert torch.equal(padded.train.pixels[:, :, 1:9, 1:9], plain.train.pixels)
     assert padded.train.pixels.sum() == plain.train.pixels.sum()
     assert padded.test.pixels.shape[-2:] == (11, 11)
     with pytest.raises(ValueError, match=r"^data\.pad_to 7 is below 8, the size of the images$"):
-        data.load("digits", pad_to=7)
+        load("digits", pad_to=7)
 
 
 def test_random_pixels_are_the_same_ones_every_time():
-    source = data.load("random")
+    source = load("random")
     assert source.train.pixels.shape == (50_000, 3, 32, 32)
     assert source.test.pixels.shape == (10_000, 3, 32, 32)
-    assert data.load("random", image_size=4).train.pixels.shape == (50_000, 3, 4, 4)
-    assert source.fingerprint == data.load("random").fingerprint
+    assert load("random", image_size=4).train.pixels.shape == (50_000, 3, 4, 4)
+    assert source.fingerprint == load("random").fingerprint
     assert (source.train.labels.bincount() > 4500).all()
     assert 127 < source.train.pixels[:1000].float().mean() < 128
 
 
 def test_photographs_are_cut_into_squares_that_training_and_test_do_not_share():
-    source = data.load("photos")
+    source = load("photos")
     assert source.train.pixels.shape == source.test.pixels.shape == (128, 3, 224, 224)
     assert source.train.labels.bincount().tolist() == [64, 64]
     assert source.class_names == ("china", "flower")
-    assert data.load("photos", image_size=299).train.pixels.shape[-2:] == (299, 299)
-    whole = data.load("photos", image_size=320)
+    assert load("photos", image_size=299).train.pixels.shape[-2:] == (299, 299)
+    whole = load("photos", image_size=320)
     left, right = (images.pixels[0].float() for images in (whole.train, whole.test))
     assert (left - right).abs().mean() > 10, "the halves of a photograph are two pictures"
     with pytest.raises(ValueError, match=r"^data\.image_size 321 exceeds 320"):
-        data.load("photos", image_size=321)
+        load("photos", image_size=321)
 
 
 def test_example_images_are_a_folder_as_ones_own_is(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(data, "PHOTO_GRID", (2, 2))
+    monkeypatch.setattr(sources, "PHOTO_GRID", (2, 2))
     folder = tmp_path / "pictures"
     assert example_images.main([str(folder)]) == 0
-    source, photos = data.load("image_folder", root=str(folder)), data.load("photos")
+    source, photos = load("image_folder", root=str(folder)), load("photos")
     assert source.class_names == photos.class_names
     assert source.fingerprint == photos.fingerprint
     mine = folder / "train" / "china" / "000.png"
@@ -114,7 +116,7 @@ def test_example_images_are_a_folder_as_ones_own_is(tmp_path, monkeypatch, capsy
     assert example_images.main([str(folder)]) == 1
     assert (
         capsys.readouterr().err
-        == f"plainres: {folder}: File exists; wanted: a folder that is not there yet and can be made\n"
+        == f"plainres: {folder}: File exists; choose a folder that does not exist yet\n"
     )
     assert mine.read_bytes() == b"mine"
 
@@ -123,7 +125,7 @@ def test_example_images_are_a_folder_as_ones_own_is(tmp_path, monkeypatch, capsy
 
 
 def test_digits():
-    source = data.load("digits")
+    source = load("digits")
     assert source.train.pixels.shape == (1408, 1, 8, 8)
     assert source.test.pixels.shape == (389, 1, 8, 8)
     assert source.train.pixels.dtype == torch.uint8
@@ -136,17 +138,17 @@ def test_digits():
 
 
 def test_no_digit_is_in_training_and_test():
-    source = data.load("digits")
+    source = load("digits")
     training = {image.numpy().tobytes() for image in source.train.pixels}
     assert not training & {image.numpy().tobytes() for image in source.test.pixels}
 
 
 def test_the_fingerprint_is_that_of_the_images():
-    assert data.load("digits").fingerprint == data.load("digits").fingerprint == "0e951de00033"
-    source = data.load("digits")
-    assert source.fingerprint != data.load("digits", image_size=4).fingerprint
+    assert load("digits").fingerprint == load("digits").fingerprint == "0e951de00033"
+    source = load("digits")
+    assert source.fingerprint != load("digits", image_size=4).fingerprint
     for change in ("pixels", "labels"):
-        changed = data.load("digits")
+        changed = load("digits")
         tensor = getattr(changed.test, change)
         tensor[-1] = tensor[-1] + 1
         assert changed.fingerprint != source.fingerprint
@@ -155,14 +157,14 @@ def test_the_fingerprint_is_that_of_the_images():
 def test_an_unknown_source_names_the_legal_ones():
     legal = "digits, cifar10, cifar100, fashion_mnist, image_folder, random, photos"
     with pytest.raises(ValueError, match=f"^data 'mnist' is unknown; legal: {legal}$"):
-        data.load("mnist")
+        load("mnist")
 
 
 # Size
 
 
 def test_half_the_size_is_the_rounded_mean_of_two_by_two_pixels():
-    whole, half = data.load("digits"), data.load("digits", image_size=4)
+    whole, half = load("digits"), load("digits", image_size=4)
     for part, small in ((whole.train, half.train), (whole.test, half.test)):
         pixels = part.pixels.numpy().astype(int)
         means = sum(pixels[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)) / 4
@@ -172,28 +174,28 @@ def test_half_the_size_is_the_rounded_mean_of_two_by_two_pixels():
 
 
 def test_the_same_size_and_double_size_keep_the_pixels():
-    whole = data.load("digits")
-    assert same(whole, data.load("digits", image_size=8))
-    double = data.load("digits", image_size=16).test.pixels
+    whole = load("digits")
+    assert same(whole, load("digits", image_size=8))
+    double = load("digits", image_size=16).test.pixels
     assert torch.equal(double, whole.test.pixels.repeat_interleave(2, 2).repeat_interleave(2, 3))
 
 
 @pytest.mark.parametrize("image_size", [0, -8])
 def test_a_size_below_one_is_refused(image_size):
     with pytest.raises(ValueError, match=rf"^data.image_size {image_size} is below 1$"):
-        data.load("digits", image_size=image_size)
+        load("digits", image_size=image_size)
 
 
 # Validation
 
 
 def test_validation_images_are_taken_from_the_training_images():
-    whole, split = data.load("digits"), data.load("digits", val_size=200)
+    whole, split = load("digits"), load("digits", val_size=200)
     assert split.validation is not None
     assert (len(split.train), len(split.validation)) == (1208, 200)
     assert torch.equal(split.test.pixels, whole.test.pixels)
 
-    def pairs(*parts: data.Images):
+    def pairs(*parts: Images):
         return sorted(
             (pixels.numpy().tobytes(), label)
             for part in parts
@@ -209,10 +211,10 @@ def test_validation_images_are_taken_from_the_training_images():
 
 def test_the_same_images_validate_whatever_the_seed_of_a_run():
     torch.manual_seed(1)
-    first = data.load("digits", val_size=50).validation
+    first = load("digits", val_size=50).validation
     torch.manual_seed(2)
     state = torch.get_rng_state()
-    second = data.load("digits", val_size=50).validation
+    second = load("digits", val_size=50).validation
     assert torch.equal(first.pixels, second.pixels)
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -220,12 +222,12 @@ def test_the_same_images_validate_whatever_the_seed_of_a_run():
 @pytest.mark.parametrize("val_size", [-1, 1408, 5000])
 def test_a_validation_set_that_leaves_nothing_is_refused(val_size):
     with pytest.raises(ValueError, match=rf"^data.val_size {val_size} lies outside 0 to 1407"):
-        data.load("digits", val_size=val_size)
+        load("digits", val_size=val_size)
 
 
 @pytest.mark.parametrize(("val_size", "names"), [(0, ["test"]), (50, ["test", "val"])])
 def test_parts_that_a_run_is_evaluated_on(val_size, names):
-    parts = dict(data.parts(data.load("digits", val_size=val_size)))
+    parts = dict(evaluation_parts(load("digits", val_size=val_size)))
     assert list(parts) == names
     assert len(parts["test"]) == 389
 
@@ -234,7 +236,7 @@ def test_parts_that_a_run_is_evaluated_on(val_size, names):
 
 
 def test_a_folder_of_images(folder):
-    source = load(folder)
+    source = load_folder(folder)
     assert source.class_names == ("ant", "bee")
     assert source.train.labels.tolist() == [0, 0, 0, 1, 1]
     assert source.test.labels.tolist() == [0, 1]
@@ -262,21 +264,21 @@ def test_an_archive_holds_what_its_folder_holds(folder, tmp_path, ending, top):
         with tarfile.open(archive, f"w:{compression}") as file:
             for path, name in reversed(files):
                 file.add(path, str(name))
-    assert same(load(archive), load(folder))
+    assert same(load_folder(archive), load_folder(folder))
 
 
 def test_a_folder_may_be_wrapped_in_one_and_hold_hidden_files(folder, tmp_path):
-    expected = load(folder)
+    expected = load_folder(folder)
     outside = tmp_path / "outside"
     shutil.move(folder, outside / "inside")
     (outside / "inside" / "train" / "ant" / ".DS_Store").write_bytes(b"no image")
     (outside / ".git").mkdir()
-    assert same(load(outside), expected)
+    assert same(load_folder(outside), expected)
 
 
 def test_images_may_lie_deeper_than_their_class_and_a_class_may_lack_test_images(folder):
     write_image(folder / "train" / "wasp" / "2019" / "0.png", picture(9))
-    source = load(folder)
+    source = load_folder(folder)
     assert source.class_names == ("ant", "bee", "wasp")
     assert source.train.labels.tolist() == [0, 0, 0, 1, 1, 2]
     assert source.test.labels.tolist() == [0, 1]
@@ -292,7 +294,7 @@ def test_grey_palette_and_transparent_images_become_colour(tmp_path):
             write_image(tmp_path / part / "thing" / f"{name}.png", pixels)
         palette.save(tmp_path / part / "thing" / "3-palette.png")
         Image.fromarray(grey).save(tmp_path / part / "thing" / "4-grey.bmp")
-    read = load(tmp_path).train.pixels.permute(0, 2, 3, 1).numpy()
+    read = load_folder(tmp_path).train.pixels.permute(0, 2, 3, 1).numpy()
     np.testing.assert_array_equal(read[0], colour)
     np.testing.assert_array_equal(read[1], np.dstack([grey] * 3))
     np.testing.assert_array_equal(read[2], colour)
@@ -303,7 +305,7 @@ def test_grey_palette_and_transparent_images_become_colour(tmp_path):
 def test_jpeg_images_are_read_as_pillow_reads_them(tmp_path):
     for part in ("train", "test"):
         write_image(tmp_path / part / "thing" / "0.jpg", picture(0, 16, 16), quality=80)
-    read = load(tmp_path).test.pixels[0].permute(1, 2, 0).numpy()
+    read = load_folder(tmp_path).test.pixels[0].permute(1, 2, 0).numpy()
     with Image.open(tmp_path / "test" / "thing" / "0.jpg") as file:
         np.testing.assert_array_equal(read, np.array(file))
 
@@ -313,7 +315,7 @@ def test_images_of_many_sizes_become_squares_of_one(tmp_path):
     for part in ("train", "test"):
         for name, pixels in (("0", wide), ("1", tall), ("2", large)):
             write_image(tmp_path / part / "thing" / f"{name}.png", pixels)
-    read = load(tmp_path, image_size=4).train.pixels.permute(0, 2, 3, 1).numpy()
+    read = load_folder(tmp_path, image_size=4).train.pixels.permute(0, 2, 3, 1).numpy()
     np.testing.assert_array_equal(read[0], wide[:, 3:7])  # the middle square
     np.testing.assert_array_equal(read[1], tall[2:6])
     means = sum(large[i::2, j::2].astype(float) for i in (0, 1) for j in (0, 1)) / 4
@@ -324,61 +326,63 @@ def test_images_of_many_sizes_become_squares_of_one(tmp_path):
 
 
 def test_images_are_decoded_once(folder, own_cache, monkeypatch):
-    first = load(folder)
+    first = load_folder(folder)
     assert [path.suffix for path in own_cache.rglob("*") if path.is_file()] == [".pt"]
     refuse_to_decode(monkeypatch)
-    assert same(load(folder), first)
+    assert same(load_folder(folder), first)
 
 
 def test_a_moved_folder_need_not_be_decoded_again(folder, tmp_path, monkeypatch):
-    first = load(folder)
+    first = load_folder(folder)
     shutil.move(folder, tmp_path / "elsewhere")
     refuse_to_decode(monkeypatch)
-    assert same(load(tmp_path / "elsewhere"), first)
+    assert same(load_folder(tmp_path / "elsewhere"), first)
 
 
 def test_changed_pixels_are_decoded_anew(folder):
-    load(folder)
+    load_folder(folder)
     write_image(folder / "train" / "ant" / "0.png", picture(77))
-    assert torch.equal(load(folder).train.pixels[0], torch.from_numpy(picture(77)).permute(2, 0, 1))
+    assert torch.equal(
+        load_folder(folder).train.pixels[0], torch.from_numpy(picture(77)).permute(2, 0, 1)
+    )
 
 
 def test_an_image_in_another_class_is_decoded_anew(folder):
-    load(folder)
+    load_folder(folder)
     shutil.move(
         folder / "train" / "bee" / "0.png", folder / "train" / "ant" / "9.png"
     )  # the files' contents keep their order
-    assert load(folder).train.labels.tolist() == [0, 0, 0, 0, 1]
+    assert load_folder(folder).train.labels.tolist() == [0, 0, 0, 0, 1]
 
 
 def test_every_size_is_decoded_for_itself(folder):
-    assert load(folder, image_size=3).train.pixels.shape == (5, 3, 3, 3)
-    assert load(folder).train.pixels.shape == (5, 3, 6, 6)
-    assert load(folder, image_size=2).train.pixels.shape == (5, 3, 2, 2)
+    assert load_folder(folder, image_size=3).train.pixels.shape == (5, 3, 3, 3)
+    assert load_folder(folder).train.pixels.shape == (5, 3, 6, 6)
+    assert load_folder(folder, image_size=2).train.pixels.shape == (5, 3, 2, 2)
 
 
 @pytest.mark.parametrize("damage", [b"", b"no tensors", None])
 def test_a_damaged_cache_is_made_again(folder, own_cache, monkeypatch, damage):
-    first = load(folder)
+    first = load_folder(folder)
     (cached,) = own_cache.rglob("*.pt")
     if damage is None:
         torch.save({"train_pixels": torch.zeros(1)}, cached)
     else:
         cached.write_bytes(damage)
-    assert same(load(folder), first)
+    assert same(load_folder(folder), first)
     refuse_to_decode(monkeypatch)
-    assert same(load(folder), first)
+    assert same(load_folder(folder), first)
 
 
 def test_where_the_cache_lies(monkeypatch, tmp_path):
     monkeypatch.setenv("PLAINRES_CACHE", str(tmp_path / "own"))
-    assert data.cache_folder() == tmp_path / "own"
+    assert cache_folder() == tmp_path / "own"
     monkeypatch.delenv("PLAINRES_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert data.cache_folder() == tmp_path / "xdg" / "plainres"
+    assert cache_folder() == tmp_path / "xdg" / "plainres"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert data.cache_folder() == tmp_path / "home" / ".cache" / "plainres"
+    assert cache_folder() == tmp_path / "home" / ".cache" / "plainres"
 
 
 # What is wrong with a folder
@@ -390,29 +394,29 @@ def remove_all(folder: Path, name: str) -> None:
 
 
 FAULTS = {
-    "no test": (lambda f: shutil.rmtree(f / "test"), "holds no train/ and test/ folders"),
-    "no train": (lambda f: shutil.rmtree(f / "train"), "holds no train/ and test/ folders"),
+    "no test": (lambda f: shutil.rmtree(f / "test"), "has no train/ and test/ folders"),
+    "no train": (lambda f: shutil.rmtree(f / "train"), "has no train/ and test/ folders"),
     "empty": (
         lambda f: [shutil.rmtree(f / part) for part in ("train", "test")],
-        "holds no train/ and test/ folders",
+        "has no train/ and test/ folders",
     ),
     "no classes": (
         lambda f: [shutil.rmtree(f / "train" / name) for name in ("ant", "bee")],
-        "train/ holds no class folders",
+        "train/ has no class folders",
     ),
     "new class": (
         lambda f: write_image(f / "test" / "wasp" / "0.png", picture(0)),
         "class 'wasp' is in test but not in train.*ant, bee",
     ),
     "empty class": (lambda f: remove_all(f, "train/bee"), "class folder train/bee is empty"),
-    "empty test": (lambda f: remove_all(f, "test"), "test/ holds no images"),
+    "empty test": (lambda f: remove_all(f, "test"), "test/ has no images"),
     "text": (
         lambda f: (f / "train" / "bee" / "1.png").write_text("a bee"),
-        r"train/bee/1\.png is no image that can be read",
+        r"train/bee/1\.png cannot be read as an image",
     ),
     "empty file": (
         lambda f: (f / "test" / "ant" / "0.png").write_bytes(b""),
-        r"test/ant/0\.png is no image that can be read",
+        r"test/ant/0\.png cannot be read as an image",
     ),
     "other size": (
         lambda f: write_image(f / "train" / "bee" / "0.png", picture(0, 6, 7)),
@@ -430,7 +434,7 @@ def test_a_faulty_folder_is_refused_by_name(folder, fault, own_cache):
     spoil, message = FAULTS[fault]
     spoil(folder)
     with pytest.raises(ValueError, match=message) as refusal:
-        load(folder)
+        load_folder(folder)
     assert str(folder) in str(refusal.value)
     assert not list(own_cache.rglob("*.pt"))
 
@@ -443,17 +447,17 @@ def test_an_image_cut_short_is_named(folder, ending):
         buffer.getvalue()[: len(buffer.getvalue()) // 2]
     )
     with pytest.raises(
-        ValueError, match=rf"insects: train/bee/cut\.{ending} is no image that can be read"
+        ValueError, match=rf"insects: train/bee/cut\.{ending} cannot be read as an image"
     ):
-        load(folder, image_size=6)
+        load_folder(folder, image_size=6)
 
 
 def test_a_root_that_does_not_exist(tmp_path):
     with pytest.raises(
         ValueError,
-        match=r"^data.root .*/nowhere does not exist; wanted: a folder or archive with train/<class>",
+        match=r"^data.root .*/nowhere does not exist; legal: a folder or archive",
     ):
-        load(tmp_path / "nowhere")
+        load_folder(tmp_path / "nowhere")
 
 
 def test_a_file_that_is_no_archive_names_the_legal_endings(tmp_path):
@@ -462,7 +466,7 @@ def test_a_file_that_is_no_archive_names_the_legal_endings(tmp_path):
         ValueError,
         match=r"images\.rar is neither a folder nor an archive; legal endings: \.tar, .*\.zip",
     ):
-        load(tmp_path / "images.rar")
+        load_folder(tmp_path / "images.rar")
 
 
 @pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tar.xz", ".tar.bz2", ".zip"])
@@ -470,7 +474,7 @@ def test_a_damaged_archive_is_named(tmp_path, ending):
     archive = tmp_path / f"images{ending}"
     archive.write_bytes(b"these are not the bytes of an archive " * 40)
     with pytest.raises(ValueError, match=rf"^archive .*/images{ending} cannot be unpacked: "):
-        load(archive)
+        load_folder(archive)
 
 
 @pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tar.bz2", ".zip"])
@@ -480,16 +484,16 @@ def test_an_archive_cut_short_is_named(folder, tmp_path, ending):
     whole = Path(shutil.make_archive(str(tmp_path / "whole"), kind, folder)).read_bytes()
     archive.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=str(archive)):
-        load(archive)
+        load_folder(archive)
 
 
 def test_an_archives_faults_name_the_archive_and_not_where_it_was_unpacked(folder, tmp_path):
     (folder / "train" / "bee" / "1.png").write_text("a bee")
     archive = shutil.make_archive(str(tmp_path / "whole"), "tar", folder)
     with pytest.raises(
-        ValueError, match=rf"^{archive}: train/bee/1\.png is no image that can be read \(\w+\)$"
+        ValueError, match=rf"^{archive}: train/bee/1\.png cannot be read as an image \(\w+\)$"
     ):
-        load(archive)
+        load_folder(archive)
 
 
 def test_an_archive_cannot_write_outside(tmp_path):
@@ -497,7 +501,7 @@ def test_an_archive_cannot_write_outside(tmp_path):
     with tarfile.open(archive, "w") as file:
         file.addfile(tarfile.TarInfo("../escaped.png"), io.BytesIO(b""))
     with pytest.raises(ValueError, match=r"images\.tar cannot be unpacked"):
-        load(archive)
+        load_folder(archive)
 
 
 # torchvision's sets
@@ -531,7 +535,7 @@ def test_torchvisions_sets_become_images_of_one_layout(
 ):
     stub = type(class_name, (Stub,), {"shape": shape, "tensors": tensors})
     monkeypatch.setattr(f"torchvision.datasets.{class_name}", stub)
-    source = data.load(name, str(tmp_path))
+    source = load(name, str(tmp_path))
     channels = 3 if len(shape) == 3 else 1
     assert source.train.pixels.shape == (6, channels, *shape[:2])
     assert source.test.pixels.shape == (4, channels, *shape[:2])
@@ -542,7 +546,7 @@ def test_torchvisions_sets_become_images_of_one_layout(
     for channel in range(channels):
         plane = original[..., channel] if channels == 3 else original
         np.testing.assert_array_equal(source.train.pixels[:, channel].numpy(), plane)
-    assert data.load(name, str(tmp_path), image_size=14).train.pixels.shape == (6, channels, 14, 14)
+    assert load(name, str(tmp_path), image_size=14).train.pixels.shape == (6, channels, 14, 14)
 
 
 @pytest.mark.parametrize(
@@ -576,9 +580,9 @@ def test_without_network_the_error_says_what_else_can_be_done(
 
     monkeypatch.setattr(f"torchvision.datasets.{class_name}", unreachable)
     with pytest.raises(
-        OSError, match=rf"^{class_name} is neither in {tmp_path} nor to be downloaded"
+        OSError, match=rf"^{class_name} is not in {tmp_path} and cannot be downloaded"
     ) as refusal:
-        data.load(name, str(tmp_path))
+        load(name, str(tmp_path))
     message = str(refusal.value)
     assert str(error).splitlines()[0] in message
     assert f"put {archive}" in message
@@ -596,7 +600,7 @@ def test_an_xz_archive_damaged_inside_is_named(tmp_path):
     content[len(content) // 2 : len(content) // 2 + 20] = b"\0" * 20
     archive.write_bytes(content)
     with pytest.raises(ValueError, match=r"images\.tar\.xz cannot be unpacked"):
-        load(archive)
+        load_folder(archive)
 
 
 def test_an_encrypted_archive_is_named(tmp_path):
@@ -608,28 +612,28 @@ def test_an_encrypted_archive_is_named(tmp_path):
     content[content.find(b"PK\x01\x02") + 8] |= 1
     archive.write_bytes(content)
     with pytest.raises(ValueError, match=r"images\.zip cannot be unpacked"):
-        load(archive)
+        load_folder(archive)
 
 
 def test_sixteen_bit_grey_keeps_its_shades(tmp_path):
     grey = picture(0)[:, :, 0]
     for part in ("train", "test"):
         write_image(tmp_path / part / "thing" / "0.png", grey.astype(np.uint16) * 257)
-    read = load(tmp_path).train.pixels[0, 0].numpy()
+    read = load_folder(tmp_path).train.pixels[0, 0].numpy()
     np.testing.assert_allclose(read, grey, atol=1)
 
 
 def test_an_empty_class_folder_is_refused_after_the_rest_was_cached(folder):
-    load(folder)
+    load_folder(folder)
     (folder / "train" / "wasp").mkdir()
     with pytest.raises(ValueError, match="class folder train/wasp is empty"):
-        load(folder)
+        load_folder(folder)
 
 
 def test_a_damaged_pnm_image_is_named(folder):
     (folder / "train" / "bee" / "1.png").write_bytes(b"P6\n6 x6\n255\n" + bytes(108))
-    with pytest.raises(ValueError, match=r"train/bee/1\.png is no image that can be read"):
-        load(folder)
+    with pytest.raises(ValueError, match=r"train/bee/1\.png cannot be read as an image"):
+        load_folder(folder)
 
 
 def test_an_error_without_a_message_is_explained_too(monkeypatch, tmp_path):
@@ -638,11 +642,11 @@ def test_an_error_without_a_message_is_explained_too(monkeypatch, tmp_path):
 
     monkeypatch.setattr("torchvision.datasets.CIFAR10", silent)
     with pytest.raises(OSError, match="data=digits"):
-        data.load("cifar10", str(tmp_path))
+        load("cifar10", str(tmp_path))
 
 
 def test_a_palette_with_transparency_is_read_without_a_warning(folder):
     Image.fromarray(picture(0)).quantize(36).save(
         folder / "train" / "bee" / "1.png", transparency=bytes(range(36))
     )
-    load(folder)
+    load_folder(folder)

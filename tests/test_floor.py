@@ -6,7 +6,7 @@ from made_up import made_up_record
 
 from experiments.bench import floor
 from plainres.networks.resnet import CifarNetwork
-from plainres.networks.summary import ledger
+from plainres.networks.summary import summarise
 from plainres.records.files import RUNS_TABLE, write_table
 from plainres.records.schema import Record
 
@@ -16,7 +16,7 @@ def test_multiply_adds_are_those_of_the_network():
         with torch.device("meta"):
             network = CifarNetwork(depth, "zero_pad")
         assert floor.multiply_adds(depth) == sum(
-            layer.multiply_adds for layer in ledger(network, (3, 32, 32))
+            layer.multiply_adds for layer in summarise(network, (3, 32, 32))
         )
 
 

@@ -43,7 +43,7 @@ def parents(tmp_path_factory):
 
 
 def insertion(chosen) -> Insertion:
-    return files.read_table(chosen.folder / files.INSERTION_FILE, Insertion)[0]
+    return files.read_table(chosen.folder / "insertions.csv", Insertion)[0]
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -53,7 +53,7 @@ def test_every_generation_composes(tmp_path, scale):
             tmp_path, "+experiment=identity", f"scale={scale}", f"generation={generation}"
         )
         protocol = made.config.protocol
-        assert made.protocol_folder.parent == tmp_path / "identity" / scale
+        assert made.results_folder.parent == tmp_path / "identity" / scale
         assert protocol.iterations % protocol.evaluate_every == 0
         assert protocol.iterations % protocol.log_every == 0
         assert protocol.error_window <= protocol.iterations
@@ -143,7 +143,7 @@ def test_a_residual_child_begins_as_its_parent_and_grows(parents):
     assert row.parent_error_eval == pytest.approx(parent.train_error_eval, abs=0.005)
     assert record.num_parameters == parent.num_parameters + 2 * (2 * 9 * 4 * 4 + 4 * 4)
     assert record.num_multiply_adds == parent.num_multiply_adds + 2 * 2 * 9 * 4 * 4 * 16
-    assert (record.depth, record.iterations, record.protocol) == (14, 12, "smoke/middle_2")
+    assert (record.depth, record.iterations, record.protocol) == (14, 12, "smoke")
 
 
 def test_a_plain_child_does_not_begin_as_its_parent(parents):
@@ -153,7 +153,7 @@ def test_a_plain_child_does_not_begin_as_its_parent(parents):
     assert row.initialisation == "dirac"
     assert row.logit_difference_batch > 0.01 * row.logit_size
     assert row.logit_difference_eval < 1e-4 * row.logit_size
-    assert not (chosen.folder / files.BRANCH_FILE).exists()
+    assert not (chosen.folder / "branches.csv").exists()
 
 
 def test_the_parent_trained_on_begins_where_the_parent_ended(parents):
@@ -179,16 +179,15 @@ def test_the_parent_trained_on_begins_where_the_parent_ended(parents):
 def test_an_interrupted_child_ends_with_the_record_of_an_undisturbed_one(parents, monkeypatch):
     overrides = ("generation=decay", "checkpoint_seconds=0", "child.stage=3")
     chosen = [
-        cell(parents, *overrides, f"protocol.name=smoke/{name}")
-        for name in ("undisturbed", "interrupted")
+        cell(parents, *overrides, f"folder=smoke/{name}") for name in ("undisturbed", "interrupted")
     ]
     whole = train.train_cell(chosen[0])
     step = Classifier.training_step
 
-    def training_step(self, chunk, batch_idx):
+    def training_step(self, draws, batch_idx):
         if self.iteration == 13:
             raise KeyError("interrupted")
-        return step(self, chunk, batch_idx)
+        return step(self, draws, batch_idx)
 
     with monkeypatch.context() as patched:
         patched.setattr(Classifier, "training_step", training_step)
@@ -199,7 +198,7 @@ def test_an_interrupted_child_ends_with_the_record_of_an_undisturbed_one(parents
         name for name, value in numbers(whole).items() if numbers(continued)[name] != value
     }
     assert different == {"protocol", "config_hash"}
-    for file in (files.INSERTION_FILE, files.BRANCH_FILE, files.CURVE_FILE):
+    for file in ("insertions.csv", "branches.csv", files.CURVES_TABLE):
         assert (chosen[0].folder / file).read_text() == (chosen[1].folder / file).read_text()
 
 
@@ -221,11 +220,11 @@ def test_a_cell_without_a_parent_keeps_its_hash(tmp_path):
 
 
 def test_branches_are_measured_and_change_no_number(parents):
-    looked = cell(parents, "generation=decay", "protocol.name=smoke/looked")
-    blind = cell(parents, "generation=decay", "protocol.name=smoke/looked", "callbacks=null")
+    looked = cell(parents, "generation=decay", "folder=smoke/looked")
+    blind = cell(parents, "generation=decay", "folder=smoke/looked", "callbacks=null")
     assert looked.identity == blind.identity
     record = train.train_cell(looked)
-    rows = files.read_table(looked.folder / files.BRANCH_FILE, BranchNorm)
+    rows = files.read_table(looked.folder / "branches.csv", BranchNorm)
     assert sorted({row.iteration for row in rows}) == [0, 8, 16, 24]
     assert len(rows) == 4 * (2 + 6 + 2)
     assert {(row.stage, row.block) for row in rows if row.inserted} == {
@@ -240,16 +239,14 @@ def test_branches_are_measured_and_change_no_number(parents):
 
 
 def test_a_zero_branch_has_size_0_at_first_and_the_ratio_is_that_of_the_norms(parents):
-    chosen = cell(parents, "generation=child", "protocol.name=smoke/zero", "keep_weights=true")
+    chosen = cell(parents, "generation=child", "folder=smoke/zero", "keep_weights=true")
     train.train_cell(chosen)
     rows = [
-        row
-        for row in files.read_table(chosen.folder / files.BRANCH_FILE, BranchNorm)
-        if row.inserted
+        row for row in files.read_table(chosen.folder / "branches.csv", BranchNorm) if row.inserted
     ]
     assert [(row.iteration, row.stage, row.block) for row in rows] == [(0, 2, 1), (12, 2, 1)]
     assert rows[0].ratio == 0
-    source = train.load_source(chosen.config)
+    source = chosen.load_images()
     child = insert(
         hydra.utils.instantiate(chosen.config.model, num_classes=10, in_channels=1),
         1,
@@ -270,16 +267,12 @@ def test_a_zero_branch_has_size_0_at_first_and_the_ratio_is_that_of_the_norms(pa
 def test_tables_are_gathered_beside_runs(parents):
     chosen = cell(parents, "generation=child", "child.blocks=4")
     train.train_cell(chosen)
-    files.gather(chosen.protocol_folder)
-    assert files.read_table(chosen.protocol_folder / files.INSERTIONS_TABLE, Insertion) == [
+    files.gather(chosen.results_folder)
+    assert files.read_table(chosen.results_folder / "insertions.csv", Insertion) == [
         insertion(chosen)
     ]
-    assert (
-        len(files.read_table(chosen.protocol_folder / files.BRANCHES_TABLE, BranchNorm)) == 2 * 10
-    )
-    files.gather(chosen.protocol_folder)
-    assert (
-        len(files.read_table(chosen.protocol_folder / files.BRANCHES_TABLE, BranchNorm)) == 2 * 10
-    )
-    files.gather(cell(parents, "generation=parent").protocol_folder)
-    assert not (parents / "identity" / "smoke" / "parent" / files.INSERTIONS_TABLE).exists()
+    assert len(files.read_table(chosen.results_folder / "branches.csv", BranchNorm)) == 2 * 10
+    files.gather(chosen.results_folder)
+    assert len(files.read_table(chosen.results_folder / "branches.csv", BranchNorm)) == 2 * 10
+    files.gather(cell(parents, "generation=parent").results_folder)
+    assert not (parents / "identity" / "smoke" / "parent" / "insertions.csv").exists()

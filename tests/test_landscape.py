@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from experiments.landscape.claims import QUESTION
 from plainres.data.batches import EvaluationBatches, Normaliser
-from plainres.data.images import load
+from plainres.data.sources import load
 from plainres.instruments import landscape
 from plainres.networks.resnet import CifarNetwork
 from plainres.records import files
@@ -175,7 +175,7 @@ def test_the_centre_is_the_trained_network(results):
     cell = surface_cell(results, *SMALL, "images=null")
     record = files.read_record(cell.folder)
     landscape.measure(cell)
-    surface, points = only_surface(cell.protocol_folder)
+    surface, points = only_surface(cell.results_folder)
     assert (points[4].x, points[4].y) == (0, 0)
     assert points[4].error == pytest.approx(record.train_error_eval, abs=1e-6)
     assert (surface.images, surface.config_hash, surface.data_fingerprint) == (
@@ -203,7 +203,7 @@ def test_the_centre_is_the_trained_network(results):
 def test_an_interrupted_surface_goes_on_with_the_rows_that_are_missing(results, monkeypatch):
     cell = surface_cell(results, *SMALL)
     landscape.measure(cell)
-    table = next(cell.protocol_folder.glob("surface-*.csv"))
+    table = next(cell.results_folder.glob("surface-*.csv"))
     undisturbed = table.read_text()
     rows = sorted(cell.folder.glob("surfaces/*/row-*.json"))
     assert len(rows) == 3

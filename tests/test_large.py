@@ -28,7 +28,7 @@ def measured(folder, network: str, losses: list[float], **changes) -> None:
 def test_every_network_takes_its_own_size_of_eight_pictures(tmp_path, network):
     cell = compose_cell(tmp_path, "+experiment=large", f"large={network}")
     cell.check()
-    assert cell.protocol_folder == tmp_path / "large" / network
+    assert cell.results_folder == tmp_path / "large" / network
     assert 128 - cell.config.data.val_size == cell.config.protocol.batch_size == 8
     size = {"alexnet": 227, "inception_v3": 299, "inception_v3_heads": 299}.get(network, 224)
     assert cell.config.data.image_size == size

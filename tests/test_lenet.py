@@ -37,7 +37,7 @@ def verdicts(folder) -> list[str]:
 def test_every_cell_takes_32_by_32_images(tmp_path, data, era):
     cell = compose_cell(tmp_path, "+experiment=lenet", f"data={data}", f"model.era={era}")
     cell.check()
-    assert cell.protocol_folder == tmp_path / "lenet" / f"{data}-{era}"
+    assert cell.results_folder == tmp_path / "lenet" / f"{data}-{era}"
     assert (cell.config.data.image_size, cell.config.data.pad_to) == (28, 32)
     assert hydra.utils.instantiate(cell.config.model, num_classes=10, in_channels=1)(
         torch.zeros(1, 1, 32, 32)

@@ -67,7 +67,7 @@ def test_cells_differ_in_nothing_but_the_network(tmp_path, network):
         for name in (network, "plain20")
     )
     cell.check()
-    assert cell.protocol_folder == tmp_path / "lineage" / network
+    assert cell.results_folder == tmp_path / "lineage" / network
     one, another = (dict(each.identity["protocol"]) for each in (cell, other))
     assert (one.pop("name"), another.pop("name")) == (network, "plain20")
     assert one == another

@@ -10,7 +10,7 @@ from torchvision import models
 from torchvision.models import resnet
 
 from plainres.networks.blocks import SHORTCUTS, BasicBlock, SqueezeExcitationBlock
-from plainres.networks.depth import MAX_DEPTH, MIN_DEPTH
+from plainres.networks.depth import CIFAR_DEPTHS
 from plainres.networks.resnet import CifarNetwork, ImageNetwork, imagenet_weights_file
 
 # Weights, biases, batch-norm scales and shifts at width 16 and ten classes; the paper says 0.27, 0.46, 0.66, 0.85, 1.7, 19.4 million.
@@ -35,7 +35,7 @@ def num_weighted_layers(network: nn.Module) -> int:
 @pytest.mark.parametrize("shortcut", ["none", "zero_pad"])
 def test_depth_counts_the_weighted_layers_at_every_legal_depth(shortcut):
     shared = cache(BasicBlock)  # equal blocks are one object: 60,300 of them would take minutes
-    for depth in range(MIN_DEPTH, MAX_DEPTH + 1, 6):
+    for depth in CIFAR_DEPTHS:
         network = CifarNetwork(depth, shortcut, width=1, block=shared)
         assert num_weighted_layers(network) == depth
 

@@ -101,4 +101,4 @@ def test_every_batch_sees_as_many_images(tmp_path):
         assert (
             cell.config.protocol.schedule.warmup_iterations * 20 == cell.config.protocol.iterations
         )
-        assert cell.protocol_folder == tmp_path / "pace" / f"width8-batch{batch}-rate0.2"
+        assert cell.results_folder == tmp_path / "pace" / f"width8-batch{batch}-rate0.2"

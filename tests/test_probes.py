@@ -34,7 +34,7 @@ def network(
 
 
 def points_of(cell) -> list[probes.ProbePoint]:
-    return files.read_table(cell.folder / files.PROBES_FILE, probes.ProbePoint)
+    return files.read_table(cell.folder / "probes.csv", probes.ProbePoint)
 
 
 def without_seconds(points) -> list[tuple]:
@@ -319,7 +319,7 @@ def test_a_run_that_is_looked_at_has_the_record_of_one_that_is_not(looked, tmp_p
     assert cell.identity == looked[0].identity
     assert numbers(record) == numbers(looked[1])
     assert curve(cell) == curve(looked[0])
-    assert not (cell.folder / files.PROBES_FILE).exists()
+    assert not (cell.folder / "probes.csv").exists()
 
 
 def test_looks_in_double_precision_leave_the_same_record(looked, tmp_path):
@@ -364,8 +364,8 @@ def test_an_interrupted_run_leaves_the_same_probes(looked, tmp_path, monkeypatch
     assert without_seconds(points_of(cell)) == without_seconds(points_of(looked[0]))
 
 
-def test_in_chunks_a_look_comes_after_its_chunk(looked, tmp_path):
-    cell = compose_cell(tmp_path, *SMOKE, LOOKING, "iterations_per_chunk=4")
+def test_probes_are_taken_at_the_end_of_a_training_step(looked, tmp_path):
+    cell = compose_cell(tmp_path, *SMOKE, LOOKING, "updates_per_step=4")
     assert numbers(train.train_cell(cell)) == numbers(looked[1])
     assert sorted({point.iteration for point in points_of(cell)}) == [0, 4, 12, 24]
 
@@ -404,18 +404,18 @@ def test_a_diverged_run_keeps_its_looks_so_far(tmp_path):
 
 def test_probes_are_gathered_beside_the_curves(looked, tmp_path, make_record):
     cell, _ = looked
-    folder = cell.protocol_folder
+    folder = cell.results_folder
     other = probes.ProbePoint("plain", 20, 1, 0, 0, 1.0)
     stale = probes.ProbePoint("residual", 8, 0, 7, 0, 1.0)
-    files.write_table(folder / files.PROBES_TABLE, [stale, other], probes.ProbePoint)
+    files.write_table(folder / "probes.csv", [stale, other], probes.ProbePoint)
     files.gather(folder)
-    assert files.read_table(folder / files.PROBES_TABLE, probes.ProbePoint) == [
+    assert files.read_table(folder / "probes.csv", probes.ProbePoint) == [
         other,
         *points_of(cell),
     ]
-    text = (folder / files.PROBES_TABLE).read_bytes()
+    text = (folder / "probes.csv").read_bytes()
     files.gather(folder)
-    assert (folder / files.PROBES_TABLE).read_bytes() == text
+    assert (folder / "probes.csv").read_bytes() == text
     files.write_record(tmp_path / "runs" / "plain-20-seed0", make_record())
     files.gather(tmp_path)
-    assert not (tmp_path / files.PROBES_TABLE).exists()
+    assert not (tmp_path / "probes.csv").exists()

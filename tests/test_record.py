@@ -21,6 +21,7 @@ def config():
     return {
         "seed": 3,
         "slug": "depth",
+        "folder": "quick",
         "results_dir": "results",
         "force": False,
         "jobs": -1,
@@ -228,6 +229,7 @@ def test_a_table_from_before_a_column_with_a_default_is_read(tmp_path, make_reco
         ("protocol.added_later", None),
         ("protocol.schedule.added_later", None),
         ("data.added_later", None),
+        ("protocol.name", "quicker"),
         ("slug", "another"),
         ("results_dir", "elsewhere"),
         ("force", True),
@@ -252,7 +254,7 @@ def test_what_does_not_change_the_numbers_does_not_change_the_hash(config, path,
         ("data.image_size", None),
         ("data.mirror", True),
         ("data.log_every", 5),
-        ("protocol.name", "quicker"),
+        ("folder", "quicker"),
         ("protocol.iterations", 2001),
         ("protocol.schedule.milestones", [200, 100]),
         ("protocol.schedule.factor", 0.2),
@@ -361,7 +363,7 @@ def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path, monkeypatch):
 def cell_folder(folder, record, points=()):
     """As a finished run leaves it."""
     inside = folder / "runs" / record.cell
-    files.write_table(inside / files.CURVE_FILE, points, CurvePoint)
+    files.write_table(inside / files.CURVES_TABLE, points, CurvePoint)
     files.write_record(inside, record)
     return inside
 
@@ -427,6 +429,51 @@ def test_gather_replaces_rows_of_a_cell_measured_again_and_keeps_rows_without_fo
     ]
 
 
+def test_any_table_of_a_cell_is_gathered_by_its_columns(tmp_path, make_record):
+    for depth, extra in ((56, ""), (20, ",note")):
+        within = cell_folder(tmp_path, make_record(depth=depth))
+        note = ',"a, b"' if extra else ""
+        files.write_text(
+            within / "layers.csv",
+            f"arm,depth,seed,layer{extra}\nplain,{depth},0,2{note}\nplain,{depth},0,10{note}\n",
+        )
+        files.write_text(within / "notes.csv", "layer,colour\n1,red\n")
+    (tmp_path / "layers.csv").write_text(
+        "arm,depth,seed,layer,note\nplain,20,0,7,old\nplain,32,0,1.50,kept\n"
+    )
+    files.gather(tmp_path)
+    text = (tmp_path / "layers.csv").read_text()
+    assert text.splitlines() == [
+        "arm,depth,seed,layer,note",
+        'plain,20,0,2,"a, b"',
+        'plain,20,0,10,"a, b"',
+        "plain,32,0,1.50,kept",
+        "plain,56,0,2,",
+        "plain,56,0,10,",
+    ]
+    assert not (tmp_path / "notes.csv").exists()
+    files.gather(tmp_path)
+    assert (tmp_path / "layers.csv").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("table", "text", "message"),
+    [
+        ("curves.csv", "<<<<<<< HEAD\n", r"curves\.csv lacks the columns arm, depth, seed"),
+        ("layers.csv", "arm,depth,seed,layer\n<<<<<<< HEAD\n", r"layers\.csv, line 2: not as many"),
+        ("layers.csv", "arm,depth,seed,layer\nplain,2O,0,1\n", r"line 2, depth: '2O' is no int"),
+    ],
+)
+def test_a_damaged_table_is_named_before_anything_is_written(
+    tmp_path, make_record, table, text, message
+):
+    cell_folder(tmp_path, make_record())
+    (tmp_path / table).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        files.gather(tmp_path)
+    assert [path.name for path in tmp_path.glob("*.csv")] == [table]
+
+
 def test_gather_passes_over_cells_of_another_configuration(tmp_path, make_record, config):
     def identity(iterations: int) -> dict:
         return cell_config(changed(config, "protocol.iterations", iterations), "residual")
@@ -459,7 +506,7 @@ def test_gather_again_changes_no_byte(tmp_path, make_record, make_point):
 def test_gather_passes_over_unfinished_cells(tmp_path, make_record, make_point):
     cell_folder(tmp_path, make_record())
     unfinished = tmp_path / "runs" / "plain-32-seed0"
-    files.write_table(unfinished / files.CURVE_FILE, [make_point(depth=32)], CurvePoint)
+    files.write_table(unfinished / files.CURVES_TABLE, [make_point(depth=32)], CurvePoint)
     files.write_text(unfinished / files.RECORD_FILE, '{"arm": "pl')
     assert [row.cell for row in files.gather(tmp_path)] == ["plain-20-seed0"]
     assert files.read_curves(tmp_path) == []

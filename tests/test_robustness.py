@@ -27,7 +27,7 @@ def measured(folder, setting: str, plain=(0.3, 0.6), residual=(0.25, 0.24), **ch
         for arm, errors in (("plain", plain), ("residual", residual))
         for depth, error in zip((20, 56), errors, strict=True)
     ]
-    write_table(cell.protocol_folder / RUNS_TABLE, rows, Record)
+    write_table(cell.results_folder / RUNS_TABLE, rows, Record)
 
 
 @pytest.fixture
@@ -43,14 +43,14 @@ def folder(tmp_path):
 def test_a_setting_changes_one_choice_and_measures_in_its_own_folder(tmp_path, setting):
     changed = compose_cell(tmp_path, "+experiment=robustness", f"setting={setting}", "data=digits")
     changed.check()
-    assert changed.protocol_folder == tmp_path / "robustness" / setting
+    assert changed.results_folder == tmp_path / "robustness" / setting
     assert changed.config.protocol.iterations % changed.config.protocol.log_every == 0
     baseline = compose_cell(tmp_path, "+experiment=robustness", "data=digits")
     claim_tables([baseline])
     if setting != "baseline":
         claim_tables([changed])
     change = claims.change_of(
-        *(read_json(cell.protocol_folder / CONFIG_FILE) for cell in (baseline, changed))
+        *(read_json(cell.results_folder / CONFIG_FILE) for cell in (baseline, changed))
     )
     if setting == "baseline":
         assert change == "nothing"

@@ -8,7 +8,7 @@ from composing import CONF
 from omegaconf import OmegaConf
 from torch import nn
 
-from plainres.data.batches import Batch, Chunk
+from plainres.data.batches import Batch, StepDraws
 from plainres.training.module import Classifier
 from plainres.training.schedule import Schedule
 
@@ -109,7 +109,7 @@ def test_numbers_that_fit_no_run(values, message):
 
 
 def test_the_optimiser_follows_the_schedule_and_keeps_its_momentum_over_every_change():
-    """Against the update of SGD with momentum by hand, in chunks that hold changes within and between them."""
+    """Against the update of SGD with momentum by hand, in steps with rate changes within and between them."""
     schedule = Schedule(
         0.1,
         12,
@@ -130,7 +130,7 @@ def test_the_optimiser_follows_the_schedule_and_keeps_its_momentum_over_every_ch
         return used[-1]
 
     def make_batch(draws) -> Batch:
-        return Batch(images[draws["chosen"]], labels[draws["chosen"]])
+        return Batch(images[draws["indices"]], labels[draws["indices"]])
 
     module = Classifier(
         network, make_batch, learning_rate, momentum=0.9, weight_decay=0.05, window=5
@@ -140,7 +140,7 @@ def test_the_optimiser_follows_the_schedule_and_keeps_its_momentum_over_every_ch
 
     by_hand, velocity = network.weight.detach().clone(), torch.zeros(3, 4, dtype=torch.double)
     for first, last in ((0, 4), (4, 8), (8, 11), (11, 12)):
-        module.training_step(Chunk(first, {"chosen": torch.arange(first, last)}), 0)
+        module.training_step(StepDraws(first, {"indices": torch.arange(first, last)}), 0)
         for step in range(first, last):
             guessed = (images[step] @ by_hand.T).softmax(1)
             loss = -guessed[torch.arange(5), labels[step]].log().mean()

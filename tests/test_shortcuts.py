@@ -79,10 +79,10 @@ def test_the_sweep_runs_every_arm_of_the_claims():
 
 def test_arms_share_a_folder_and_differ_in_the_shortcut_alone(tmp_path):
     cells = [compose_cell(tmp_path, "+experiment=shortcuts", f"model={arm}") for arm in claims.ARMS]
-    assert {cell.protocol_folder for cell in cells} == {tmp_path / "shortcuts" / "quick"}
+    assert {cell.results_folder for cell in cells} == {tmp_path / "shortcuts" / "quick"}
     assert len({cell.config.model.shortcut for cell in cells}) == len(cells)
     claim_tables(cells[:1])
-    write_table(cells[0].protocol_folder / RUNS_TABLE, [made_up_record()], Record)
+    write_table(cells[0].results_folder / RUNS_TABLE, [made_up_record()], Record)
     for cell in cells:
         assert claim_tables([cell]) is None, "its configuration is that of the folder"
 
@@ -99,7 +99,7 @@ def test_cells_of_the_depth_experiment_are_the_same_cells(tmp_path):
         )
         assert f",{config_hash(cell.identity)}," in rows[arm, str(depth), "0"]
     claim_tables([cell])
-    assert read_json(cell.protocol_folder / CONFIG_FILE) == json.loads(
+    assert read_json(cell.results_folder / CONFIG_FILE) == json.loads(
         committed("results/depth/quick/config.json")
     )
 

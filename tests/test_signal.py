@@ -349,7 +349,7 @@ def test_a_scale_with_or_without_normalisation_has_its_own_folder(tmp_path, scal
         tmp_path, "+experiment=signal", f"signal={scale}", f"model.norm={norm}", "data=digits"
     )
     cell.check()
-    assert cell.protocol_folder == tmp_path / "signal" / f"{scale}-{norm}"
+    assert cell.results_folder == tmp_path / "signal" / f"{scale}-{norm}"
     assert cell.config.callbacks.probes._target_ == "plainres.instruments.probes.Probes"
     assert cell.identity["model"]["norm"] == norm
     assert cell.config.callbacks.probes.get("double", False) == scale.startswith("start"), (
@@ -376,7 +376,7 @@ def test_from_cells_to_verdicts(tmp_path):
                     *few,
                 )
                 train.train_cell(cell)
-        train.files.gather(cell.protocol_folder)
+        train.files.gather(cell.results_folder)
     signal = signal_of(tmp_path / "signal")
     assert {len(snapshots) for snapshots in signal.snapshots.values()} == {1}
     assert all(claim.criteria for claim in claims.check(signal))

@@ -120,10 +120,10 @@ def test_rows_of_a_committed_table_count_only_when_asked(undisturbed, tmp_path):
     folder.mkdir(parents=True)
     for name in ("runs.csv", "curves.csv", "config.json"):
         (folder / name).write_bytes((undisturbed[0] / "depth" / "smoke" / name).read_bytes())
-    skipped = run(tmp_path, "-m", *GRID, "missing=true")
+    skipped = run(tmp_path / "local", "-m", *GRID, "missing=true", f"committed_dir={tmp_path}")
     assert skipped.returncode == 0, skipped.stderr
     assert "all 4 cells are finished" in skipped.stdout
-    assert not list(folder.glob("runs/*/record.json"))
+    assert not list(tmp_path.rglob("record.json"))
     assert compose_cell(tmp_path, "protocol=smoke", "model.depth=8").finished() is None
 
 
@@ -151,12 +151,12 @@ def test_cells_of_one_name_in_several_folders_are_several_cells(tmp_path):
     assert [len(rows) for rows in tables.values()] == [1, 1]
     assert tables["baseline"][0].train_loss != tables["nesterov"][0].train_loss
     for name in tables:
-        assert first.stdout.count(f"(digits, {name}, 4 iterations") == 1
+        assert first.stdout.count(f"{name}/plain-8-seed0: train_error") == 1
     (tmp_path / "robustness" / "nesterov" / "runs" / "plain-8-seed0" / files.RECORD_FILE).unlink()
     again = run(tmp_path, *words)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("skipped, finished:") == 1
-    assert again.stdout.count("(digits, nesterov, 4 iterations") == 1
+    assert again.stdout.count("skipped, finished: baseline/plain-8-seed0: ") == 1
+    assert again.stdout.count("nesterov/plain-8-seed0: train_error") == 1
 
 
 @pytest.mark.parametrize(("pause", "all_of_them"), [(0.0, False), (0.6, False), (0.3, True)])
@@ -240,8 +240,8 @@ class Slow(importlib.abc.MetaPathFinder):
         execute = spec.loader.exec_module
         def exec_module(module):
             execute(module)
-            draws = module.TrainingBatches.draws
-            module.TrainingBatches.draws = lambda self, step: (time.sleep(0.25), draws(self, step))[1]
+            draws = module.TrainingBatches.random_draws
+            module.TrainingBatches.random_draws = lambda self, i: (time.sleep(0.25), draws(self, i))[1]
         spec.loader.exec_module = exec_module
         return spec
 
@@ -267,7 +267,7 @@ def test_a_cell_that_fails_leaves_the_others_and_a_line(tmp_path):
     (tmp_path / "depth" / "smoke" / "runs").mkdir(parents=True)
     (tmp_path / "depth" / "smoke" / "runs" / "plain-8-seed0").mkdir()
     (
-        tmp_path / "depth" / "smoke" / "runs" / "plain-8-seed0" / "curve.csv"
+        tmp_path / "depth" / "smoke" / "runs" / "plain-8-seed0" / "curves.csv"
     ).mkdir()  # nothing can be written there
     ended = run(tmp_path, "-m", "+experiment=depth", "protocol=smoke", "model.depth=8", "jobs=1")
     assert ended.returncode == 1
@@ -276,7 +276,7 @@ def test_a_cell_that_fails_leaves_the_others_and_a_line(tmp_path):
     ]
     assert len(ended.stderr.splitlines()) == 1
     assert ended.stderr.startswith("plainres: plain-8-seed0 failed:")
-    assert "curve.csv" in ended.stderr
+    assert "curves.csv" in ended.stderr
 
 
 def test_a_damaged_checkpoint_is_said_and_the_cell_starts_again(undisturbed, tmp_path):
@@ -315,7 +315,7 @@ def test_arms_that_differ_in_more_than_the_shortcut_are_no_one_table(tmp_path):
     refused = run(tmp_path, "-m", "protocol=smoke", "model.depth=8", "model=residual,se")
     assert refused.returncode == 1
     assert "differ in more than arm, depth and seed (model.block: None → " in refused.stderr
-    assert "NAME=" in refused.stderr
+    assert "folder=" in refused.stderr
 
 
 def test_a_sweep_needs_no_experiment(tmp_path):

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from torchvision import models
 
-from plainres.data import images as data
+from plainres.data import sources
 from plainres.data.batches import Normaliser
 from plainres.networks import blocks
 from plainres.networks.resnet import CifarNetwork, imagenet_weights_file
@@ -27,6 +27,7 @@ from plainres.run import train
 from plainres.training import machine
 from plainres.training.module import Classifier
 from plainres.training.runlog import RunLog
+from plainres.training.update import updates_per_step
 
 SMOKE = ("protocol=smoke", "model.depth=8", "threads=1")
 OF_THE_RUN = ("seconds", "images_per_second", "peak_memory_mib", "finished_at")
@@ -39,7 +40,7 @@ def numbers(record: schema.Record) -> dict:
 
 
 def curve(cell) -> str:
-    return (cell.folder / files.CURVE_FILE).read_text()
+    return (cell.folder / files.CURVES_TABLE).read_text()
 
 
 class InterruptionError(Exception):
@@ -88,7 +89,7 @@ def test_a_record_says_what_was_measured_and_where(undisturbed):
     assert record.peak_memory_mib > 0
     for name in ("train_error", "train_error_eval", "test_error"):
         assert 0 < getattr(record, name) < 1
-    points = files.read_table(cell.folder / files.CURVE_FILE, schema.CurvePoint)
+    points = files.read_table(cell.folder / files.CURVES_TABLE, schema.CurvePoint)
     assert [point.iteration for point in points] == [4, 8, 12, 16, 20, 24]
     assert [point.iteration for point in points if point.test_error is not None] == [8, 16, 24]
     assert points[-1].train_error == pytest.approx(record.train_error, rel=1e-5)
@@ -103,9 +104,9 @@ def test_train_error_is_the_mean_over_the_last_window_of_iterations(tmp_path, mo
     errors = []
     step = Classifier.training_step
 
-    def training_step(self, chunk, batch_idx):
-        step(self, chunk, batch_idx)
-        errors.append(float(self.window_errors[chunk.step % self.window]))
+    def training_step(self, draws, batch_idx):
+        step(self, draws, batch_idx)
+        errors.append(float(self.window_errors[draws.iteration % self.window]))
 
     monkeypatch.setattr(Classifier, "training_step", training_step)
     record = train.train_cell(compose_cell(tmp_path, *SMOKE))
@@ -196,7 +197,7 @@ def test_an_interrupted_run_ends_with_the_record_of_an_undisturbed_one(
         patched.setattr(
             Classifier,
             "training_step",
-            lambda self, chunk, i: (steps.append(chunk.step), step(self, chunk, i))[1],
+            lambda self, draws, i: (steps.append(draws.iteration), step(self, draws, i))[1],
         )
         record = train.train_cell(cell)
     assert steps == list(range(resumed_at, 24)), "it continues where the checkpoint is"
@@ -262,57 +263,40 @@ def test_a_run_keeps_the_precision_it_began_with(tmp_path, monkeypatch):
                 train.train_cell(cell)
 
 
-def test_looks_that_fall_within_a_chunk_are_refused(tmp_path, monkeypatch):
+def test_logging_within_a_training_step_is_refused(tmp_path, monkeypatch):
     overrides = (*SMOKE, "checkpoint_seconds=0")
     with monkeypatch.context() as patched:
         interrupt_at(patched, 6)
         with pytest.raises(InterruptionError):
-            train.train_cell(compose_cell(tmp_path, *overrides, "iterations_per_chunk=2"))
+            train.train_cell(compose_cell(tmp_path, *overrides, "updates_per_step=2"))
     with pytest.raises(
-        ValueError, match=r"in chunks of 2 iterations; log_every 3 .* must be multiples of 2"
+        ValueError, match=r"with 2 updates per step; log_every 3 .* must be multiples of 2"
     ):
         train.train_cell(compose_cell(tmp_path, *overrides, "protocol.log_every=3"))
 
 
-def test_chunks_of_iterations_change_no_number(undisturbed, tmp_path):
-    cell = compose_cell(tmp_path / "chunks", *SMOKE, "iterations_per_chunk=3")
-    assert train.iterations_per_chunk(3, 4, 8) == 2
+def test_updates_per_step_change_no_number(undisturbed, tmp_path):
+    cell = compose_cell(tmp_path / "steps", *SMOKE, "updates_per_step=3")
+    assert updates_per_step(3, 4, 8) == 2
     assert numbers(train.train_cell(cell)) == numbers(undisturbed[1])
     assert curve(cell) == curve(undisturbed[0])
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 2)])
-def test_a_run_continues_in_the_chunks_it_began_with(
+def test_a_run_keeps_the_updates_per_step_that_it_began_with(
     undisturbed, tmp_path, monkeypatch, before, after
 ):
     overrides = (*SMOKE, "checkpoint_seconds=0")
-    for iteration, chunk in ((6, before), (18, after)):
+    for iteration, length in ((6, before), (18, after)):
         with monkeypatch.context() as patched:
             interrupt_at(patched, iteration)
             with pytest.raises(InterruptionError):
                 train.train_cell(
-                    compose_cell(
-                        tmp_path / "interrupted", *overrides, f"iterations_per_chunk={chunk}"
-                    )
+                    compose_cell(tmp_path / "interrupted", *overrides, f"updates_per_step={length}")
                 )
     cell = compose_cell(tmp_path / "interrupted", *overrides)
     assert numbers(train.train_cell(cell)) == numbers(undisturbed[1])
     assert curve(cell) == curve(undisturbed[0])
-
-
-@pytest.mark.parametrize(
-    ("wanted", "log_every", "evaluate_every", "length"),
-    [
-        (100, 100, 1000, 100),  # the paper's protocol on a GPU
-        (100, 50, 500, 50),
-        (100, 100, 100, 50),  # a checkpoint must find a place between two evaluations
-        (1, 50, 500, 1),
-        (7, 30, 60, 6),
-        (100, 1, 1, 1),
-    ],
-)
-def test_a_chunk_ends_wherever_something_is_looked_at(wanted, log_every, evaluate_every, length):
-    assert train.iterations_per_chunk(wanted, log_every, evaluate_every) == length
 
 
 def test_checkpointed_activations_are_the_same_cell(undisturbed, tmp_path):
@@ -341,14 +325,16 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_cell_starts_again(undisturbed
 
 def test_a_finished_cell_is_not_trained_again(undisturbed, monkeypatch):
     cell, record = undisturbed
-    monkeypatch.setattr(train, "_fit", lambda cell: pytest.fail("it was trained again"))
+    monkeypatch.setattr(train, "build", lambda cell: pytest.fail("it was trained again"))
     assert train.train_cell(cell) == record
 
 
 def test_another_configuration_is_refused_and_force_keeps_the_old_folder(undisturbed, tmp_path):
     old, record = undisturbed
     overrides = (*SMOKE, "protocol.weight_decay=0.5")
-    with pytest.raises(ValueError, match=r"protocol\.weight_decay: 0\.0001 → 0\.5.*FORCE=1.*NAME="):
+    with pytest.raises(
+        ValueError, match=r"protocol\.weight_decay: 0\.0001 → 0\.5.*FORCE=1.*folder="
+    ):
         train.train_cell(compose_cell(tmp_path / "undisturbed", *overrides))
     new = train.train_cell(compose_cell(tmp_path / "undisturbed", *overrides, "force=true"))
     assert new.config_hash != record.config_hash
@@ -536,8 +522,8 @@ def test_a_network_that_cannot_be_fused_is_compiled(monkeypatch):
     compiled = []
     monkeypatch.setattr(blocks, "compile_blocks", compiled.append)
     narrow, wide = CifarNetwork(8, "zero_pad", width=2), CifarNetwork(8, "zero_pad", width=16)
-    assert train.take_kernels(narrow, "fused") == "compiled"
-    assert train.take_kernels(wide, "fused") == "fused"
+    assert machine.use_kernels(narrow, "fused") == "compiled"
+    assert machine.use_kernels(wide, "fused") == "fused"
     assert compiled == [narrow]
 
 
@@ -551,9 +537,8 @@ def test_final_weights_stay_where_they_are_wanted_and_give_the_errors_of_the_rec
     assert numbers(train.train_cell(wanted)) == numbers(record)
     weights = torch.load(cell.folder / files.WEIGHTS_FILE, weights_only=True)
     assert wanted.finished() is not None
-    source = data.load(
-        "digits"
-    )  # 1,408 training images: the last batch of an evaluation is smaller
+    # 1,408 training images: the last batch of an evaluation is smaller
+    source = sources.load("digits")
     network = CifarNetwork(8, "zero_pad", width=2, in_channels=1).eval()
     network.load_state_dict(weights)
     normaliser = Normaliser(source.train.pixels, "channel")
@@ -568,7 +553,7 @@ def test_final_weights_stay_where_they_are_wanted_and_give_the_errors_of_the_rec
 
 
 def test_pictures_of_ones_own_fine_tune_what_torchvision_trained(tmp_path, hub):
-    photos = data.load("photos", image_size=160)
+    photos = sources.load("photos", image_size=160)
     for part, images in (("train", photos.train), ("test", photos.test)):
         for number in (0, 20, 40, 64, 84, 104):
             name = photos.class_names[images.labels[number]]

@@ -382,8 +382,8 @@ def machines_note(runs: ProtocolRuns) -> str:
         f"are from {'; '.join(shown)}."
     )
     if elsewhere:
-        rows = "; ".join(f"{machine}: {', '.join(names)}" for machine, names in elsewhere.items())
-        text += f" –: no untreated plain-{DEPTH} was measured on that machine ({rows})."
+        places = "; ".join(f"{place}: {', '.join(names)}" for place, names in elsewhere.items())
+        text += f" –: no untreated plain-{DEPTH} was measured on that machine ({places})."
     return text
 
 

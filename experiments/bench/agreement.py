@@ -8,7 +8,7 @@ from experiments.bench.loops import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY
 from experiments.bench.window import Process
 from plainres.data.batches import Augmentation, Normaliser, TrainingBatches
 from plainres.networks.resnet import CifarNetwork
-from plainres.run.train import take_kernels
+from plainres.training.machine import Kernels, use_kernels
 from plainres.training.module import Classifier
 
 BATCH_SIZE, NUM_IMAGES, NUM_CLASSES = 128, 1280, 10
@@ -23,7 +23,7 @@ def losses(
     bf16: bool = False,
     tf32: bool = False,
     graph: bool = False,
-    kernels: str = "library",
+    kernels: Kernels = "library",
     threads: int = 1,
 ) -> dict[str, float]:
     """Loss of each iteration, nats an image; random pixels and labels, the paper's shapes, batches and augmentation.
@@ -46,12 +46,12 @@ def losses(
         BATCH_SIZE,
         seed=0,
         stop=iterations,
-        iterations_per_chunk=iterations,
+        updates_per_step=iterations,
     )
-    take_kernels(network, kernels)
+    use_kernels(network, kernels)
     module: Any = Classifier(
         network,
-        stream.make,
+        stream.make_batch,
         lambda iteration: LEARNING_RATE,
         MOMENTUM,
         WEIGHT_DECAY,
@@ -61,11 +61,9 @@ def losses(
     ).to(device)
     optimiser = module.configure_optimizers()
     module.optimizers = lambda use_pl_optimizer=True: optimiser
-    for number, chunk in enumerate(stream):
-        module.training_step(
-            chunk._replace(draws={name: draw.to(device) for name, draw in chunk.draws.items()}),
-            number,
-        )
+    for number, step in enumerate(stream):
+        draws = {name: each.to(device) for name, each in step.draws.items()}
+        module.training_step(step._replace(draws=draws), number)
     return {
         f"loss {step}": loss for step, loss in enumerate(module.window_losses.tolist(), start=1)
     }

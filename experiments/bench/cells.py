@@ -23,7 +23,7 @@ class Over(BaseException):
     Args:
         window: closed.
         checkpoint_seconds: what one checkpoint took.
-        iterations_per_chunk: what the window takes for one iteration.
+        updates_per_step: what the window takes for one iteration.
         peak_memory_mib: of the device.
         bf16: trained in bf16.
     """
@@ -32,14 +32,14 @@ class Over(BaseException):
         self,
         window: Window,
         checkpoint_seconds: float,
-        iterations_per_chunk: int,
+        updates_per_step: int,
         peak_memory_mib: float,
         bf16: bool,
     ):
         super().__init__("the window is over")
         self.window = window
         self.checkpoint_seconds = checkpoint_seconds
-        self.iterations_per_chunk = iterations_per_chunk
+        self.updates_per_step = updates_per_step
         self.peak_memory_mib = peak_memory_mib
         self.bf16 = bf16
 
@@ -69,8 +69,8 @@ class Clock(pl.Callback):
         if self.window.iteration_ends():
             began = time.monotonic()
             trainer.save_checkpoint(Path(trainer.default_root_dir) / CHECKPOINT_FILE)
-            taken, chunk = time.monotonic() - began, len(batch.draws["chosen"])
-            raise Over(self.window, taken, chunk, peak_memory_mib(pl_module.device), pl_module.bf16)
+            seconds, memory = time.monotonic() - began, peak_memory_mib(pl_module.device)
+            raise Over(self.window, seconds, batch.num_updates, memory, pl_module.bf16)
 
 
 def train(process: Process, overrides: list[str], threads: int, seconds: float) -> dict[str, float]:
@@ -89,7 +89,7 @@ def train(process: Process, overrides: list[str], threads: int, seconds: float) 
     share = over.checkpoint_seconds / default.checkpoint_seconds
     return {
         "images_per_second": default.protocol.batch_size
-        * over.iterations_per_chunk
+        * over.updates_per_step
         / (over.window.seconds_per_iteration * (1 + share)),
         "checkpoint_seconds": over.checkpoint_seconds,
         "first_iteration_seconds": over.window.first_iteration_seconds,

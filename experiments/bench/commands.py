@@ -22,7 +22,7 @@ def sweep(process: Process, iterations: int, jobs: int | None) -> dict[str, floa
     """
     shared = [
         "protocol=quick",
-        f"protocol.name={NAME}",
+        f"folder={NAME}",
         f"protocol.iterations={iterations}",
         f"results_dir={process.folder}",
     ]

@@ -4,7 +4,6 @@ Needs the committed tables and no torch. The same tables give the same bytes.
 """
 
 import statistics
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -50,7 +49,8 @@ from experiments.bench.tables import (
     read_rows,
     spread,
 )
-from experiments.reporting.style import markdown, publish, regenerate
+from experiments.reporting.markdown import markdown
+from experiments.reporting.style import publish
 
 WAY_COLOURS = {TEXTBOOK: "#999999", LIMIT: "#E69F00", PLAINRES: "#0072B2", SIDE_BY_SIDE: "#009E73"}
 SERIES_STYLES = (("#0072B2", "o"), ("#D55E00", "s"))
@@ -654,12 +654,3 @@ def _provenance(rows: Sequence[Row], part: str) -> str:
     times = sorted(row.measured_at for row in rows)
     rounds = max(row.round for row in rows)
     return f"`make bench PARTS={part}`: {rounds} round{'s' * (rounds != 1)}, {times[0]} to {times[-1]}, commit {commits}, on {_machine(rows)}."
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Regenerates the given folders; 1 and one line where one has no usable tables."""
-    return regenerate(make, "results/bench", arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

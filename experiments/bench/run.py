@@ -19,7 +19,7 @@ from experiments.bench.measure import FAILED, Request
 from experiments.bench.parts import PARTS, Choices, Job
 from experiments.bench.tables import Row, number, table_path, write_rows
 from plainres.records.errors import give_up
-from plainres.records.files import read_json, repository_state
+from plainres.records.files import read_json
 from plainres.records.schema import duration
 from plainres.run.cell import ROOT
 
@@ -232,16 +232,10 @@ def _measure(parts: Sequence[str], options: argparse.Namespace) -> list[str]:
         rounds = {part: options.rounds or PARTS[part].rounds for part in parts}
         progress = Progress({part: rounds[part] * len(jobs[part]) for part in parts})
         for part in parts:
-            commit, clean = repository_state(ROOT)
-            provenance = {
-                "processor": machine.processor_name(
-                    torch.device("cuda" if PARTS[part].on_gpu and choices.gpu else "cpu")
-                ),
-                "cores": cores,
-                "torch": torch.__version__,
-                "commit": commit,
-                "clean": clean,
-            }
+            on_gpu = PARTS[part].on_gpu and choices.gpu
+            measured = machine.provenance(torch.device("cuda" if on_gpu else "cpu"))
+            columns = ("processor", "torch", "commit", "clean")
+            provenance = {"cores": cores, **{name: measured[name] for name in columns}}
             rows, failed = run_part(
                 part, jobs[part], rounds[part], in_fresh_processes, provenance, progress
             )

@@ -14,7 +14,6 @@ from experiments.bench.window import Process, Window
 from plainres.data.batches import Augmentation, Normaliser
 from plainres.data.images import Images
 from plainres.run.cell import compose_cell
-from plainres.run.train import load_source
 
 
 def textbook(
@@ -28,7 +27,7 @@ def textbook(
     protocol = cell.config.protocol
     torch.set_num_threads(threads)
     torch.manual_seed(cell.config.seed)
-    source = load_source(cell.config)
+    source = cell.load_images()
     normaliser = Normaliser(source.train.pixels, "channel")
     augmentation = Augmentation(**cell.identity["protocol"]["augmentation"])
     pictures = Pictures(

@@ -1,5 +1,7 @@
 """The figure of the large networks."""
 
+from typing import Any
+
 from matplotlib import colormaps
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -15,7 +17,7 @@ def losses_figure(runs: Runs) -> Figure:
         colour = colormaps["viridis"](number / max(1, len(runs) - 1))
         for place, run in enumerate(cells):
             steps, label = range(1, len(run.losses) + 1), network if place == 0 else None
-            style = {"color": colour, "marker": "osD^v"[number % 5]}
+            style: Any = {"color": colour, "marker": "osD^v"[number % 5]}
             axis.plot(steps, run.losses, **style, markersize=4, linewidth=1.2, label=label)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("iteration")

@@ -1,5 +1,6 @@
 """Terminal output of verdicts. Imports nothing slow, so that they appear at once."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from plainres.records.schema import Record
@@ -20,9 +21,15 @@ def columns(rows: Sequence[Sequence[str]], left: bool = False) -> list[str]:
 
 
 def seeds_of(records: Sequence[Record]) -> str:
-    """How many seeds each network has, from the fewest to the most."""
-    seeds: dict[tuple[str, str, int], set[int]] = {}
+    """How many seeds each network has, from the fewest to the most.
+
+    A network may stand in several folders of one protocol. Every folder has the first seeds, so
+    the seeds that occur most often are those that each of the folders has.
+    """
+    seeds: dict[tuple[str, str, int], Counter[int]] = {}
     for record in records:
-        seeds.setdefault((record.protocol, record.arm, record.depth), set()).add(record.seed)
-    fewest, most = (pick(map(len, seeds.values())) for pick in (min, max))
+        network = (record.protocol, record.arm, record.depth)
+        seeds.setdefault(network, Counter())[record.seed] += 1
+    most = max(map(len, seeds.values()))
+    fewest = min(list(one.values()).count(max(one.values())) for one in seeds.values())
     return f"{most} seed{'s' * (most != 1)}" if fewest == most else f"{fewest} to {most} seeds"

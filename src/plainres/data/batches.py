@@ -102,11 +102,18 @@ class Batch(NamedTuple):
     labels: Tensor
 
 
-class Chunk(NamedTuple):
-    """What chance decides in successive iterations, the first of them number `step` from 0: `draws`, each tensor (iterations, …)."""
+class StepDraws(NamedTuple):
+    """Random draws of one training step, which is one or more iterations.
 
-    step: int
+    `iteration` is the number of the first one, from 0; each tensor of `draws` is (iterations, …).
+    """
+
+    iteration: int
     draws: dict[str, Tensor]
+
+    @property
+    def num_updates(self) -> int:
+        return len(self.draws["indices"])
 
 
 def warp(images: Tensor, angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -156,18 +163,19 @@ def crop_and_mirror(
 
 
 class TrainingBatches:
-    """The training stream from iteration `start` to `stop`; batch number `step` is a pure function of (seed, step).
+    """The training stream from iteration `start` to `stop`; a batch depends on (seed, iteration) only.
 
-    Every epoch is a new permutation of the set; its last, incomplete batch is dropped, so all batches have one shape. Random
-    numbers are drawn on the CPU whatever the device, so the stream does not depend on it either. What is drawn (`draws`) is apart
-    from what is made of it on the device (`make`): iterating yields draws, `iterations_per_chunk` iterations at a time.
+    Every epoch is a new permutation of the set; its last, incomplete batch is dropped, so all batches
+    have one shape. Random numbers are drawn on the CPU, so they are the same on every device. Drawing
+    (`random_draws`) is apart from making the batch on the device (`make_batch`): iterating yields the
+    draws of `updates_per_step` iterations at a time.
 
     Args:
         images: uint8 (N, C, H, W) on the device.
         labels: int64 (N,) on the device.
         stop: number of iterations of the whole run.
-        start: first iteration that is still to come; a multiple of iterations_per_chunk.
-        iterations_per_chunk: the last chunk may be shorter.
+        start: first iteration that is still to come; a multiple of updates_per_step.
+        updates_per_step: iterations of one training step; the last step may be shorter.
 
     Raises:
         ValueError: batch_size exceeds the set.
@@ -183,7 +191,7 @@ class TrainingBatches:
         seed: int,
         stop: int,
         start: int = 0,
-        iterations_per_chunk: int = 1,
+        updates_per_step: int = 1,
     ):
         if not 1 <= batch_size <= len(images):
             raise ValueError(
@@ -197,34 +205,30 @@ class TrainingBatches:
         self.seed = seed
         self.stop = stop
         self.start = start
-        self.iterations_per_chunk = iterations_per_chunk
-        self.steps_per_epoch = len(images) // batch_size
+        self.updates_per_step = updates_per_step
+        self.iterations_per_epoch = len(images) // batch_size
         self._epoch = -1
         self._permutation = torch.empty(0, dtype=torch.int64)
 
     def __len__(self) -> int:
-        """Chunks of the whole run, those before `start` included."""
-        return math.ceil(self.stop / self.iterations_per_chunk)
+        """Training steps of the whole run, those before `start` included."""
+        return math.ceil(self.stop / self.updates_per_step)
 
-    def __iter__(self) -> Iterator[Chunk]:
-        for first in range(self.start, self.stop, self.iterations_per_chunk):
-            drawn = [
-                self.draws(step)
-                for step in range(first, min(first + self.iterations_per_chunk, self.stop))
-            ]
-            yield Chunk(
-                first, {name: torch.stack([draws[name] for draws in drawn]) for name in drawn[0]}
-            )
+    def __iter__(self) -> Iterator[StepDraws]:
+        for first in range(self.start, self.stop, self.updates_per_step):
+            end = min(first + self.updates_per_step, self.stop)
+            each = [self.random_draws(iteration) for iteration in range(first, end)]
+            stacked = {name: torch.stack([draws[name] for draws in each]) for name in each[0]}
+            yield StepDraws(first, stacked)
 
-    def batch(self, step: int) -> Batch:
-        """The batch of iteration `step`, numbered from 0."""
-        return self.make(
-            {name: draw.to(self.images.device) for name, draw in self.draws(step).items()}
-        )
+    def batch(self, iteration: int) -> Batch:
+        """The batch of one iteration, numbered from 0."""
+        draws = self.random_draws(iteration)
+        return self.make_batch({name: each.to(self.images.device) for name, each in draws.items()})
 
-    def draws(self, step: int) -> dict[str, Tensor]:
-        """What chance decides in iteration `step`: which images, and the numbers of their augmentation; on the CPU."""
-        epoch, position = divmod(step, self.steps_per_epoch)
+    def random_draws(self, iteration: int) -> dict[str, Tensor]:
+        """Which images, and the random numbers of their augmentation; on the CPU."""
+        epoch, position = divmod(iteration, self.iterations_per_epoch)
         if epoch != self._epoch:
             self._epoch = epoch
             self._permutation = torch.randperm(
@@ -233,29 +237,32 @@ class TrainingBatches:
         count, augmentation, generator = (
             self.batch_size,
             self.augmentation,
-            _generator(self.seed, "step", step),
+            _generator(self.seed, "step", iteration),
         )
 
         def uniform(low: float, high: float, *shape: int) -> Tensor:
             return torch.rand(*shape, generator=generator) * (high - low) + low
 
-        drawn = {"chosen": self._permutation[position * count : (position + 1) * count]}
+        draws = {"indices": self._permutation[position * count : (position + 1) * count]}
         if augmentation.warps:
-            drawn["angle"] = uniform(-augmentation.rotation, augmentation.rotation, count)
-            drawn["scale"] = uniform(*augmentation.scale, count)
-            drawn["shift"] = uniform(-augmentation.shift, augmentation.shift, count, 2)
+            draws["angle"] = uniform(-augmentation.rotation, augmentation.rotation, count)
+            draws["scale"] = uniform(*augmentation.scale, count)
+            draws["shift"] = uniform(-augmentation.shift, augmentation.shift, count, 2)
         if augmentation.padding or augmentation.mirror:
-            drawn["corner"] = torch.randint(
+            draws["corner"] = torch.randint(
                 0, 2 * augmentation.padding + 1, (2, count), generator=generator
             )
-            drawn["mirrored"] = uniform(0, 1, count) < (0.5 if augmentation.mirror else 0.0)
+            draws["mirrored"] = uniform(0, 1, count) < (0.5 if augmentation.mirror else 0.0)
         if augmentation.noise:
-            drawn["noise"] = torch.randn(count, *self.images.shape[1:], generator=generator)
-        return drawn
+            draws["noise"] = torch.randn(count, *self.images.shape[1:], generator=generator)
+        return draws
 
-    def make(self, draws: Mapping[str, Tensor]) -> Batch:
-        """The batch that `draws`, on the device, decide; fixed shapes and no look at a value, so that a CUDA graph can hold it."""
-        images = self.images[draws["chosen"]].float() / 255
+    def make_batch(self, draws: Mapping[str, Tensor]) -> Batch:
+        """The batch of these `random_draws`, which are on the device.
+
+        Shapes are fixed and Python reads no value, so a CUDA graph can hold it.
+        """
+        images = self.images[draws["indices"]].float() / 255
         if "angle" in draws:
             images = warp(images, draws["angle"], draws["scale"], draws["shift"])
         images = self.normaliser(images)
@@ -267,23 +274,31 @@ class TrainingBatches:
         if "noise" in draws:
             images = images + self.augmentation.noise * draws["noise"]
         return Batch(
-            images.contiguous(memory_format=torch.channels_last), self.labels[draws["chosen"]]
+            images.contiguous(memory_format=torch.channels_last), self.labels[draws["indices"]]
         )
 
 
 class EvaluationBatches:
-    """A set in its own order, normalised and otherwise untouched; the last batch may be smaller.
+    """A set in its own order, normalised and not augmented; the last batch may be smaller.
 
     Args:
-        batch_size: None: 500 images of 64×64 pixels or smaller, of larger ones as many as have as many pixels (40 of 224×224), because
-            what a network keeps of a batch grows with its pixels.
+        images, labels: are moved to the normaliser's device.
+        batch_size: None: 500 images of 64×64 pixels or smaller; of larger ones as many as have as many
+            pixels (40 of 224×224), because a network's memory grows with the pixels of a batch.
+        count: number of images, spread evenly over the set; None: all.
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, normaliser: Normaliser, batch_size: int | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        normaliser: Normaliser,
+        batch_size: int | None = None,
+        count: int | None = None,
     ):
-        self.images = images
-        self.labels = labels
+        places, device = evenly_spaced(len(images), count), normaliser.mean.device
+        self.images = images[places].to(device)
+        self.labels = labels[places].to(device)
         self.normaliser = normaliser
         height, width = images.shape[-2:]
         self.batch_size = batch_size or max(1, min(500, EVALUATION_PIXELS // (height * width)))

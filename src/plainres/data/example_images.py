@@ -1,4 +1,4 @@
-"""Pictures to try one's own with: `python -m plainres.data.example_images FOLDER` writes train/<class>/… and test/<class>/…, no download."""
+"""Example pictures, no download: `python -m plainres.data.example_images FOLDER`."""
 
 import argparse
 import sys
@@ -7,15 +7,18 @@ from pathlib import Path
 
 from PIL import Image
 
-from plainres.data import images as data
+from plainres.data import sources
 
 
 def write(folder: Path) -> int:
-    """Writes the squares of `data=photos` (224×224) as PNG files, as an image folder that `data=image_folder` reads; returns their number.
+    """Writes the squares of `data=photos` (224×224) as PNG files; returns their number.
 
-    Raises FileExistsError where `folder` is: what lies in it may be somebody's own pictures.
+    They lie in train/<class>/ and test/<class>/, as `data=image_folder` reads them.
+
+    Raises:
+        FileExistsError: `folder` exists; the user's own pictures may be in it.
     """
-    source = data.load("photos")
+    source = sources.load("photos")
     folder.mkdir(parents=True)
     for part, images in (("train", source.train), ("test", source.test)):
         for number, (pixels, label) in enumerate(
@@ -28,19 +31,20 @@ def write(folder: Path) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog="plainres.data.example_images",
         description="A folder of pictures to try `make own-images` with.",
     )
     parser.add_argument(
-        "folder", type=Path, help="is made; train/<class>/ and test/<class>/ come into it"
+        "folder", type=Path, help="is created; gets train/<class>/ and test/<class>/"
     )
     folder = parser.parse_args(arguments).folder
     try:
         number = write(folder)
     except OSError as error:
         print(
-            f"plainres: {folder}: {error.strerror}; wanted: a folder that is not there yet and can be made",
+            f"plainres: {folder}: {error.strerror}; choose a folder that does not exist yet",
             file=sys.stderr,
         )
         return 1

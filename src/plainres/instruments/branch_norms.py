@@ -75,7 +75,7 @@ class BranchNorms(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if self.rows:
             files.write_table(
-                Path(trainer.default_root_dir) / files.BRANCH_FILE, self.rows, BranchNorm
+                Path(trainer.default_root_dir) / "branches.csv", self.rows, BranchNorm
             )
 
     def _watch(self, network: nn.Module) -> None:

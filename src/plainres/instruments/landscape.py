@@ -33,7 +33,6 @@ from plainres.records import files, schema
 from plainres.records.errors import give_up, run_command
 from plainres.records.identity import cell_name, config_differences, config_hash
 from plainres.run.cell import CONF, ROOT, Cell
-from plainres.run.train import load_source
 from plainres.training import machine
 
 STATISTICS = ("running", "batch")
@@ -243,7 +242,7 @@ def measure(cell: Cell) -> str:
     if record.status != schema.FINISHED:
         raise ValueError(f"{cell.folder} diverged: it has no surface")
     state = torch.load(cell.folder / files.WEIGHTS_FILE, map_location="cpu", weights_only=True)
-    source = load_source(config)
+    source = cell.load_images()
     if source.fingerprint != record.data_fingerprint:
         raise ValueError(
             f"{cell.folder} was trained on other images ({record.data_fingerprint}) than these ({source.fingerprint})"
@@ -288,14 +287,14 @@ def measure(cell: Cell) -> str:
         finished_at="",
         **settings,
     )
-    path = cell.protocol_folder / f"{surface.name}.json"
+    path = cell.results_folder / f"{surface.name}.json"
     old = files.read_json(path)
     if old is not None and not config.force:
         differences = config_differences({name: old.get(name) for name in settings}, settings)
         if differences:
             raise ValueError(
                 f"{path} was measured otherwise ({'; '.join(differences)}); FORCE=1 (force=true) replaces it, "
-                "NAME=… (protocol.name=…) measures beside it"
+                "folder=… measures beside it"
             )
         if old.get("weights") == weights and path.with_suffix(".csv").exists():
             return f"skipped, finished: {path.with_suffix('.csv')}"
@@ -317,7 +316,7 @@ def measure(cell: Cell) -> str:
     surface = replace(
         surface, seconds=round(sum(row["seconds"] for row in found), 3), finished_at=ended
     )
-    written = write_surface(cell.protocol_folder, surface, points)
+    written = write_surface(cell.results_folder, surface, points)
     middle = points[len(points) // 2]
     return (
         f"{written}: loss {middle.loss:.4g}, error {middle.error:.2%} at the centre, loss up to {max(point.loss for point in points):.4g} "

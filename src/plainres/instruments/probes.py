@@ -288,9 +288,7 @@ class Probes(pl.Callback):
         self._look_if_due(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        files.write_table(
-            Path(trainer.default_root_dir) / files.PROBES_FILE, self.points, ProbePoint
-        )
+        files.write_table(Path(trainer.default_root_dir) / "probes.csv", self.points, ProbePoint)
 
     def _look_if_due(self, trainer: pl.Trainer, pl_module: Any) -> None:
         run = next(callback for callback in trainer.callbacks if isinstance(callback, RunLog))  # type: ignore[attr-defined]

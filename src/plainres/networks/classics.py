@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import vgg as torchvision_vgg
 
-from plainres.networks.depth import check_depth
+from plainres.networks.depth import VGG_CONFIGURATIONS, check_depth
 
 ERAS = ("1998", "modern")
 HEADS = ("imagenet", "small")
@@ -36,7 +36,7 @@ class LeNet5(nn.Module):
         self, num_classes: int = 10, in_channels: int = 1, era: str | int = "modern", depth: int = 5
     ):
         super().__init__()
-        check_depth("plainres.networks.classics.LeNet5", depth)
+        check_depth("LeNet5", depth)
         era = str(era)  # on a command line 1998 is a number
         if era not in ERAS:
             raise ValueError(f"era {era!r} is unknown; legal: {', '.join(ERAS)}")
@@ -97,7 +97,7 @@ class AlexNet(nn.Module):
         depth: int = 8,
     ):
         super().__init__()
-        check_depth("plainres.networks.classics.AlexNet", depth)
+        check_depth("AlexNet", depth)
         _check_head(head)
         channels = [width * factor // 96 for factor in (96, 256, 384, 384, 256)]
         hidden = width * 4096 // 96
@@ -161,11 +161,11 @@ def vgg(
     Raises:
         ValueError: illegal depth, norm or head; names the legal ones.
     """
-    check_depth("plainres.networks.classics.vgg", depth)
+    check_depth("vgg", depth)
     if norm not in NORMS:
         raise ValueError(f"norm {norm!r} is unknown; legal: {', '.join(NORMS)}")
     _check_head(head)
-    layers = torchvision_vgg.cfgs[{11: "A", 13: "B", 16: "D", 19: "E"}[depth]]
+    layers = torchvision_vgg.cfgs[VGG_CONFIGURATIONS[depth]]
     scaled = [layer if isinstance(layer, str) else layer * width // 64 for layer in layers]
     features = torchvision_vgg.make_layers(scaled, batch_norm=norm == "batch")
     first = features[0]
@@ -205,7 +205,7 @@ def googlenet(
         auxiliary_weight: what the losses of the two auxiliary heads count for in training, 0.3 in the paper; None: there are no such heads.
             With them the output in training mode is a tuple of logits, the main head's first.
     """
-    check_depth("plainres.networks.classics.googlenet", depth)
+    check_depth("googlenet", depth)
     network = models.GoogLeNet(
         num_classes=num_classes, aux_logits=auxiliary_weight is not None, init_weights=True
     )
@@ -225,7 +225,7 @@ def inception_v3(
     Args:
         auxiliary_weight: as in `googlenet`, of one auxiliary head; the paper gives no number.
     """
-    check_depth("plainres.networks.classics.inception_v3", depth)
+    check_depth("inception_v3", depth)
     network = models.Inception3(
         num_classes=num_classes, aux_logits=auxiliary_weight is not None, init_weights=True
     )

@@ -1,15 +1,14 @@
-"""Depth, the number of weighted layers on the main path, and what it means for each family of networks."""
+"""Depth → layers: how many blocks a network of that depth has, and which depths each family has.
 
-NUM_STAGES = 3
-LAYERS_PER_BLOCK = 2
-MIN_DEPTH = 8
-MAX_DEPTH = 1202
-_LAYERS_OUTSIDE_STAGES = 2  # the stem convolution and the linear head
-_STEP = NUM_STAGES * LAYERS_PER_BLOCK
+Depth is the number of weighted layers on the main path (He et al. 2015). Imports no torch.
+"""
 
+# Section 4.2: 6n+2 layers, which are one convolution, n blocks of two layers in each of three
+# stages, and one linear layer
+CIFAR_DEPTHS = range(8, 1203, 6)
 
-# Blocks in each of the four stages of the ImageNet networks, and weighted layers of a block (He et al. 2015, Table 1)
-IMAGE_STAGES = {
+# Table 1: blocks in each of four stages; of two layers (18, 34), or bottlenecks of three layers
+IMAGENET_BLOCKS = {
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
     50: (3, 4, 6, 3),
@@ -18,48 +17,60 @@ IMAGE_STAGES = {
 }
 BOTTLENECK_MIN_DEPTH = 50
 
-_FIXED_DEPTHS: dict[str, tuple[int, ...]] = {
-    "plainres.networks.resnet.ImageNetwork": tuple(IMAGE_STAGES),
-    "plainres.networks.classics.LeNet5": (5,),
-    "plainres.networks.classics.AlexNet": (8,),
-    "plainres.networks.classics.vgg": (11, 13, 16, 19),
-    "plainres.networks.classics.googlenet": (22,),
-    "plainres.networks.classics.inception_v3": (48,),
+# Simonyan and Zisserman 2014, Table 1
+VGG_CONFIGURATIONS = {11: "A", 13: "B", 16: "D", 19: "E"}
+
+# Class or function that builds the network → its depths
+_DEPTHS = {
+    "CifarNetwork": CIFAR_DEPTHS,
+    "ImageNetwork": tuple(IMAGENET_BLOCKS),
+    "LeNet5": (5,),
+    "AlexNet": (8,),
+    "vgg": tuple(VGG_CONFIGURATIONS),
+    "googlenet": (22,),
+    "inception_v3": (48,),
 }
 
 
-def check_depth(family: str, depth: int) -> None:
-    """Raises ValueError where a network of `family` cannot have that depth; names the nearest or legal ones.
-
-    Args:
-        family: dotted name of what builds the network; other names than those known here may have any depth.
-    """
-    if family == "plainres.networks.resnet.CifarNetwork":
-        num_blocks(depth)
-    elif family in _FIXED_DEPTHS and depth not in _FIXED_DEPTHS[family]:
-        name = family.rsplit(".", 1)[1]
-        raise ValueError(
-            f"depth {depth} is none of {name}'s; legal: {', '.join(map(str, _FIXED_DEPTHS[family]))}"
-        )
-
-
 def num_blocks(depth: int) -> int:
-    """Blocks per stage of a CIFAR network (He et al. 2015, section 4.2): 6n+2 layers, n blocks of two in each of three stages.
+    """Blocks in each of the three stages of a CIFAR network.
 
     Raises:
         ValueError: `depth` is not 6n+2 or lies outside 8…1202; names the nearest legal depths.
     """
+    first, last, step = CIFAR_DEPTHS[0], CIFAR_DEPTHS[-1], CIFAR_DEPTHS.step
     if isinstance(depth, bool) or not isinstance(depth, int):
         raise ValueError(
-            f"depth {depth!r} is not a whole number; legal: 6n+2 from {MIN_DEPTH} to {MAX_DEPTH}, as 20, 32, 44, 56, 110"
+            f"depth {depth!r} is not a whole number; "
+            f"legal: 6n+2 from {first} to {last}, as 20, 32, 44, 56, 110"
         )
-    if depth < MIN_DEPTH or depth > MAX_DEPTH:
-        nearest = MIN_DEPTH if depth < MIN_DEPTH else MAX_DEPTH
+    if not first <= depth <= last:
+        nearest = first if depth < first else last
+        raise ValueError(f"depth {depth} lies outside {first} to {last}; nearest: {nearest}")
+    blocks, remainder = divmod(depth - 2, step)
+    if remainder:
         raise ValueError(
-            f"depth {depth} lies outside {MIN_DEPTH} to {MAX_DEPTH}; nearest: {nearest}"
+            f"depth {depth} is not 6n+2; nearest: {depth - remainder} and {depth - remainder + step}"
         )
-    blocks, rest = divmod(depth - _LAYERS_OUTSIDE_STAGES, _STEP)
-    if rest:
-        below = blocks * _STEP + _LAYERS_OUTSIDE_STAGES
-        raise ValueError(f"depth {depth} is not 6n+2; nearest: {below} and {below + _STEP}")
     return blocks
+
+
+def check_depth(family: str, depth: int) -> None:
+    """Raises ValueError if networks of this family have no such depth; names those they have.
+
+    Args:
+        family: name of the class or function that builds the network.
+    """
+    if family == "CifarNetwork":
+        num_blocks(depth)
+    elif depth not in _DEPTHS[family]:
+        *others, last = map(str, _DEPTHS[family])
+        legal = f"{', '.join(others)} or {last}" if others else last
+        raise ValueError(f"{family} has no depth {depth}; choose {legal}")
+
+
+def check_configured_depth(target: str, depth: int) -> None:
+    """As `check_depth`, for `_target_` of a configuration; a network of your own has any depth."""
+    module, _, family = target.rpartition(".")
+    if module.startswith("plainres.networks.") and family in _DEPTHS:
+        check_depth(family, depth)

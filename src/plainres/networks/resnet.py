@@ -19,7 +19,7 @@ from plainres.networks.blocks import (
     initialise,
     make_norm,
 )
-from plainres.networks.depth import BOTTLENECK_MIN_DEPTH, IMAGE_STAGES, check_depth, num_blocks
+from plainres.networks.depth import BOTTLENECK_MIN_DEPTH, IMAGENET_BLOCKS, check_depth, num_blocks
 
 
 class CifarNetwork(nn.Module):
@@ -114,7 +114,7 @@ class ImageNetwork(nn.Module):
         squeeze_excitation: bool | None = None,
     ):
         super().__init__()
-        check_depth("plainres.networks.resnet.ImageNetwork", depth)
+        check_depth("ImageNetwork", depth)
         wider = 4 if depth >= BOTTLENECK_MIN_DEPTH else 1
         block: Callable[..., nn.Module] = BottleneckBlock if wider == 4 else BasicBlock
         if squeeze_excitation:
@@ -124,7 +124,7 @@ class ImageNetwork(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         channels = width
-        for number, blocks in enumerate(IMAGE_STAGES[depth]):
+        for number, blocks in enumerate(IMAGENET_BLOCKS[depth]):
             out_channels = width * 2**number * wider
             self.add_module(
                 f"layer{number + 1}",

@@ -5,21 +5,17 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import IO, Any, get_type_hints
 
 from plainres.records.identity import cell_name, shared_config
-from plainres.records.schema import BranchSize, CurvePoint, Insertion, ProbePoint, Record
+from plainres.records.schema import CurvePoint, Record
 
 RECORD_FILE = "record.json"
 CONFIG_FILE = "config.json"
-CURVE_FILE = "curve.csv"
-INSERTION_FILE = "insertions.csv"
-BRANCH_FILE = "branches.csv"
-PROBES_FILE = "probes.csv"
 PROGRESS_FILE = "progress.json"
 FAILURE_FILE = "failure.txt"
 CHECKPOINT_FILE = "last.ckpt"
@@ -29,10 +25,9 @@ DAMAGED = (
     f"its checkpoint is damaged: set aside as {DAMAGED_CHECKPOINT_FILE}, the cell starts again"
 )
 RUNS_TABLE = "runs.csv"
-CURVES_TABLE = "curves.csv"
-INSERTIONS_TABLE = "insertions.csv"
-BRANCHES_TABLE = "branches.csv"
-PROBES_TABLE = "probes.csv"
+CURVES_TABLE = "curves.csv"  # in a results folder; a cell's folder has its own part of it
+
+_CELL_COLUMNS = ("arm", "depth", "seed")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -96,9 +91,11 @@ def write_record(cell_folder: Path, record: Record) -> None:
 def write_table(path: Path, rows: Sequence[Any], row_type: type) -> None:
     """A CSV file with one column per field; six significant digits, empty where there is no value."""
     names = [field.name for field in fields(row_type)]
-    lines = [",".join(names)]
-    for row in rows:
-        lines.append(",".join(_quoted(_written(getattr(row, name))) for name in names))
+    _write_lines(path, names, [[_written(getattr(row, name)) for name in names] for row in rows])
+
+
+def _write_lines(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    lines = [",".join(map(_quoted, row)) for row in (columns, *rows)]
     write_text(path, "\n".join(lines) + "\n")
 
 
@@ -143,55 +140,101 @@ def read_curves(folder: Path) -> list[CurvePoint]:
     return read_table(folder / CURVES_TABLE, CurvePoint)
 
 
-def gather(folder: Path) -> list[Record]:
-    """Takes the finished cells of `folder`/runs into runs.csv, curves.csv and the other tables; rows of cells that have no folder stay.
+def gather(folder: Path, into: Path | None = None) -> list[Record]:
+    """Takes the finished cells of `folder`/runs into the tables of `into`; returns all its records.
 
-    Cells of another configuration than `folder`/config.json are passed over. Returns all records of the table, sorted by arm, depth and
-    seed.
+    The records go into runs.csv. Every CSV file of a cell with the columns arm, depth and seed goes
+    into the table of the same name. Rows are sorted by arm, depth and seed; rows of other cells
+    stay. Cells of another configuration than `into`/config.json are skipped.
+
+    Args:
+        into: a results folder; None: `folder` itself.
+
+    Raises:
+        ValueError: a table is damaged; names file, line and column. Nothing is written then.
     """
-    found = {}
-    shared = read_json(folder / CONFIG_FILE)
+    into = into or folder
+    runs, tables = gathered(folder, into, read_json(into / CONFIG_FILE))
+    if runs:
+        write_table(into / RUNS_TABLE, runs, Record)
+    for name, (columns, rows) in tables.items():
+        _write_lines(into / name, columns, [[row.get(key, "") for key in columns] for row in rows])
+    return runs
+
+
+def gathered(
+    folder: Path, into: Path, shared: Mapping[str, Any] | None
+) -> tuple[list[Record], dict[str, tuple[list[str], list[dict[str, str]]]]]:
+    """What `gather` writes: the records, and columns and rows of the other tables by name."""
+    records = finished_cells(folder, shared)
+    runs = [record for record in read_runs(into) if record.cell not in records]
+    runs = sorted([*runs, *records.values()], key=lambda row: (row.arm, row.depth, row.seed))
+    tables = {}
+    for name in _gathered_names(folder, into, records):
+        kept = _read_texts(into / name)
+        rows = [row for row in kept if cell_name(*_cell_of(row)) not in records]
+        new = [row for cell in records for row in _read_texts(folder / "runs" / cell / name)]
+        if rows or new:
+            columns = list(dict.fromkeys(key for row in (*new, *rows) for key in row))
+            tables[name] = columns, sorted([*rows, *new], key=_cell_of)  # stable within a cell
+    return runs, tables
+
+
+def finished_cells(folder: Path, shared: Mapping[str, Any] | None) -> dict[str, Record]:
+    """The records in `folder`/runs by cell; where `shared` is given, of cells that share it.
+
+    Args:
+        shared: a `shared_config`.
+    """
+    records = {}
     for path in sorted((folder / "runs").glob("*/" + RECORD_FILE)):
         record, own = read_record(path.parent), read_json(path.parent / CONFIG_FILE)
         if shared and own and shared_config(own) != shared:
             continue
-        if (
-            record and record.cell == path.parent.name
-        ):  # a folder that was set aside has another name
-            found[record.cell] = record
-    runs = [record for record in read_runs(folder) if record.cell not in found] + list(
-        found.values()
-    )
-    runs.sort(key=lambda row: (row.arm, row.depth, row.seed))
-    if runs:
-        write_table(folder / RUNS_TABLE, runs, Record)
-    for file, table, row_type in (
-        (CURVE_FILE, CURVES_TABLE, CurvePoint),
-        (INSERTION_FILE, INSERTIONS_TABLE, Insertion),
-        (BRANCH_FILE, BRANCHES_TABLE, BranchSize),
-        (PROBES_FILE, PROBES_TABLE, ProbePoint),
-    ):
-        _gather_table(folder, found, file, table, row_type)
-    return runs
+        # a folder that was set aside has another name than its cell
+        if record and record.cell == path.parent.name:
+            records[record.cell] = record
+    return records
 
 
-def _gather_table(
-    folder: Path, found: Iterable[str], file: str, table: str, row_type: type
-) -> None:
-    """Takes the rows that each found cell has in `file` into `folder`/`table`; no rows, no table."""
-    old = [
-        row
-        for row in read_table(folder / table, row_type)
-        if cell_name(row.arm, row.depth, row.seed) not in found
-    ]
-    rows = old + [
-        row for cell in found for row in read_table(folder / "runs" / cell / file, row_type)
-    ]
-    if rows:
-        rows.sort(
-            key=lambda row: (row.arm, row.depth, row.seed)
-        )  # stable: each cell's rows keep their order
-        write_table(folder / table, rows, row_type)
+def _gathered_names(folder: Path, into: Path, cells: Iterable[str]) -> list[str]:
+    """Names of the tables that hold rows of cells, beside runs.csv."""
+    paths = [path for cell in cells for path in (folder / "runs" / cell).glob("*.csv")]
+    paths += into.glob("*.csv")
+    names = {path.name for path in paths if set(_CELL_COLUMNS) <= set(_header(path))}
+    return sorted((names | {CURVES_TABLE}) - {RUNS_TABLE})
+
+
+def _header(path: Path) -> list[str]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return next(csv.reader(file), [])
+
+
+def _read_texts(path: Path) -> list[dict[str, str]]:
+    """The rows of a table as text by column, none where there is no file.
+
+    Raises:
+        ValueError: a row lacks its cell or a value; names file, line and column.
+    """
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if missing := [name for name in _CELL_COLUMNS if name not in (reader.fieldnames or ())]:
+            raise ValueError(f"{path} lacks the columns {', '.join(missing)}")
+        rows = []
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            if None in row.values() or None in row:
+                raise ValueError(f"{where}: not as many values as columns")
+            for name in ("depth", "seed"):
+                _read(row[name], int, f"{where}, {name}")
+            rows.append(row)
+        return rows
+
+
+def _cell_of(row: Mapping[str, str]) -> tuple[str, int, int]:
+    return row["arm"], int(row["depth"]), int(row["seed"])
 
 
 def repository_state(folder: Path) -> tuple[str, bool | None]:

@@ -9,6 +9,7 @@ from typing import Any
 # changes what a run measures.
 _NOT_HASHED = frozenset(
     {
+        "child._target_",
         "data.root",
         "model.checkpoint_activations",
         "protocol.width",
@@ -37,7 +38,9 @@ def cell_config(config: Mapping[str, Any], arm: str) -> dict[str, Any]:
     """
     chosen = {
         "arm": arm,
-        **{key: config[key] for key in ("seed", "model", "data", "protocol")},
+        **{key: config[key] for key in ("seed", "model", "data")},
+        # the name of the results folder stands here, because rows were recorded with it
+        "protocol": {**config["protocol"], "name": config["folder"]},
         "child": config.get("child"),
     }
 

@@ -4,17 +4,17 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from plainres.networks.depth import check_depth
+from plainres.networks.depth import check_configured_depth
 from plainres.records import files, schema
 from plainres.records.identity import (
     cell_config,
@@ -24,6 +24,9 @@ from plainres.records.identity import (
     shared_config,
 )
 from plainres.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from plainres.data.images import Source
 
 ROOT = Path(__file__).resolve().parents[3]
 CONF = ROOT / "conf"
@@ -46,12 +49,17 @@ class Cell:
         return cell_name(self.arm, self.config.model.depth, self.config.seed)
 
     @cached_property
-    def protocol_folder(self) -> Path:
-        return Path(self.config.results_dir) / self.config.slug / self.config.protocol.name
+    def results_folder(self) -> Path:
+        """Where this machine keeps the cell's folder and the tables."""
+        return Path(self.config.results_dir) / self.config.slug / self.config.folder
+
+    @cached_property
+    def committed_folder(self) -> Path:
+        return Path(self.config.committed_dir) / self.config.slug / self.config.folder
 
     @cached_property
     def folder(self) -> Path:
-        return self.protocol_folder / "runs" / self.name
+        return self.results_folder / "runs" / self.name
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -109,9 +117,16 @@ class Cell:
         protocol = self.identity["protocol"]
         return Schedule(protocol["learning_rate"], protocol["iterations"], **protocol["schedule"])
 
+    def load_images(self) -> "Source":
+        """The images of the configuration; those of the last call are kept."""
+        from plainres.data.sources import load_and_keep
+
+        data = self.config.data
+        return load_and_keep(data.name, data.root, data.image_size, data.val_size, data.pad_to)
+
     def check(self) -> None:
         """Raises ValueError for a configuration that no run can have; names what is legal."""
-        check_depth(self.config.model["_target_"], self.config.model.depth)
+        check_configured_depth(self.config.model["_target_"], self.config.model.depth)
         if (
             self.arm == "plain"
             and (shortcut := self.config.model.get("shortcut", "none")) != "none"
@@ -161,7 +176,7 @@ class Cell:
         _ = self.schedule  # raises ValueError for numbers that fit no run
 
     def finished(self) -> schema.Record | None:
-        """The record of this very configuration, if there is one; with `missing`, a row of runs.csv counts too.
+        """The record of this very configuration, if there is one; with `missing`, a committed row counts too.
 
         With `keep_weights` a cell without weights is not finished.
         """
@@ -170,7 +185,7 @@ class Cell:
             return None
         if record is None and self.config.missing:
             record = next(
-                (row for row in files.read_runs(self.protocol_folder) if row.cell == self.name),
+                (row for row in files.read_runs(self.committed_folder) if row.cell == self.name),
                 None,
             )
         return record if record and record.config_hash == config_hash(self.identity) else None
@@ -191,7 +206,7 @@ class Cell:
             differences = f"its {files.CONFIG_FILE} is damaged or gone"
         return (
             f"{self.folder} was measured under another configuration ({differences}); "
-            "FORCE=1 (force=true) sets it aside, NAME=… (protocol.name=…) measures beside it"
+            "FORCE=1 (force=true) sets it aside, folder=… measures beside it"
         )
 
     def claim_folder(self) -> None:
@@ -253,22 +268,26 @@ def compose_cell(results: Path, *overrides: str) -> Cell:
 
 
 def claim_tables(cells: Sequence[Cell]) -> str | None:
-    """Makes the tables of the cells' protocol folder their configuration's own; returns a line where older ones are set aside.
+    """Makes the tables of the cells' results folder those of their configuration.
 
-    The rows of runs.csv share everything but arm, depth, shortcut and seed, and config.json beside it says what. Tables of
-    another configuration (as the committed ones, when another data set is taken) move to a folder of their own.
+    The rows of runs.csv share everything but arm, depth, shortcut and seed; config.json beside it
+    says what. Returns a line where tables of another configuration are set aside.
 
     Raises:
         ValueError: the cells do not share a configuration; names what differs.
     """
-    folder, shared = cells[0].protocol_folder, shared_config(cells[0].identity)
-    others = (files.INSERTIONS_TABLE, files.BRANCHES_TABLE, files.PROBES_TABLE)
-    tables = (files.RUNS_TABLE, files.CURVES_TABLE, *others, "power.csv", files.CONFIG_FILE)
+    folder, shared = cells[0].results_folder, shared_config(cells[0].identity)
     for cell in cells[1:]:
         if unlike := config_differences(shared, shared_config(cell.identity)):
             raise ValueError(
-                f"cells of {folder} differ in more than arm, depth and seed ({'; '.join(unlike)}); NAME=… for each"
+                f"cells of {folder} differ in more than arm, depth and seed "
+                f"({'; '.join(unlike)}); folder=… for each"
             )
+    return set_tables_aside(folder, shared)
+
+
+def set_tables_aside(folder: Path, shared: Mapping[str, Any]) -> str | None:
+    """Moves tables of another configuration than `shared` into a folder of their own; says so."""
     old = files.read_json(folder / files.CONFIG_FILE)
     line = None
     if (folder / files.RUNS_TABLE).exists() and old != shared:
@@ -278,10 +297,12 @@ def claim_tables(cells: Sequence[Cell]) -> str | None:
             else f"there is no {files.CONFIG_FILE}"
         )
         aside = set_aside(folder / files.RUNS_TABLE, folder / "earlier")
-        for name in tables[1:]:
-            if (folder / name).exists():
-                (folder / name).rename(aside / name)
-        line = f"the tables in {folder} are of another configuration ({differences}): set aside as {aside}"
+        for path in (*folder.glob("*.csv"), *folder.glob("*.json")):
+            path.rename(aside / path.name)
+        line = (
+            f"the tables in {folder} are of another configuration ({differences}): "
+            f"set aside as {aside}"
+        )
     files.write_json(folder / files.CONFIG_FILE, shared)
     return line
 

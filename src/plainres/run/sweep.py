@@ -82,7 +82,7 @@ class Watch:
         self.cells = list(cells)
         self.jobs = jobs
         self.since = since
-        self._one_folder = len({cell.protocol_folder for cell in cells}) == 1
+        self._one_folder = len({cell.results_folder for cell in cells}) == 1
         self._finished: dict[Path, State] = {}
         self._pace: dict[
             Path, float
@@ -95,10 +95,12 @@ class Watch:
     def _state(self, cell: Cell) -> State:
         if cell.folder in self._finished:
             return self._finished[cell.folder]
-        name = cell.name if self._one_folder else f"{cell.config.protocol.name}/{cell.name}"
+        prefix = "" if self._one_folder else f"{cell.config.folder}/"
+        name = prefix + cell.name
         state = State(name, cell.config.model.depth, cell.config.protocol.iterations)
         if record := cell.finished():
-            state.status, state.iteration, state.text = DONE, record.iterations, describe(record)
+            state.status, state.iteration = DONE, record.iterations
+            state.text = prefix + describe(record)
             self._finished[cell.folder] = state
             return state
         failure = cell.folder / files.FAILURE_FILE
@@ -135,7 +137,7 @@ class Watch:
         alike = [
             other.folder
             for other in self.cells
-            if (other.arm, other.protocol_folder) == (cell.arm, cell.protocol_folder)
+            if (other.arm, other.results_folder) == (cell.arm, cell.results_folder)
         ]
         paces = [self._pace[folder] for folder in alike if folder in self._pace] or list(
             self._pace.values()
@@ -206,30 +208,25 @@ class Sweep(Callback):
         left = []
         for cell in self.cells:
             if record := cell.finished():
-                self.console.print(
-                    f"skipped, finished: {describe(record)}", markup=False, highlight=False
-                )
+                prefix = f"{cell.config.folder}/" if len(self._results_folders()) > 1 else ""
+                skipped = f"skipped, finished: {prefix}{describe(record)}"
+                self.console.print(skipped, markup=False, highlight=False)
             else:
                 left.append(cell)
         if left:
-            from plainres.run.train import load_source
-
-            load_source(
-                left[0].config
-            )  # a fault of the data shows here, once, and the workers find the decoded images
-        for folder in self._protocol_folders():
-            if line := claim_tables(
-                [cell for cell in self.cells if cell.protocol_folder == folder]
-            ):
+            # Faults of the data show here, once, and the workers find the decoded images
+            left[0].load_images()
+        for folder in self._results_folders():
+            if line := claim_tables([cell for cell in self.cells if cell.results_folder == folder]):
                 self.console.print(line, markup=False, highlight=False)
         self._gather()  # a damaged table shows here, and not after hours
         return left
 
-    def _protocol_folders(self) -> list[Path]:
-        return sorted({cell.protocol_folder for cell in self.cells})
+    def _results_folders(self) -> list[Path]:
+        return sorted({cell.results_folder for cell in self.cells})
 
     def _gather(self) -> None:
-        for folder in self._protocol_folders():
+        for folder in self._results_folders():
             files.gather(folder)
 
     def _failures(self) -> list[str]:
@@ -306,8 +303,8 @@ class Sweep(Callback):
         parts = [f"{count[status]} {status}" for status in (DONE, RUNNING, WAITING)]
         if count[FAILED]:
             parts.append(f"{count[FAILED]} failed")
-        folders = self._protocol_folders()
-        name = cell.config.protocol.name if len(folders) == 1 else f"{len(folders)} folders"
+        folders = self._results_folders()
+        name = cell.config.folder if len(folders) == 1 else f"{len(folders)} folders"
         where = f"{cell.config.slug}/{name} on {cell.config.data.label}"
         return (
             f"{where}: {', '.join(parts)}; {duration(self._watch.seconds_remaining(states))} left"

@@ -1,391 +1,188 @@
-"""Configuration → objects → fit → one record. `python -m plainres.run.train`, with -m for a sweep."""
+"""Trains one cell: build → fit → measure. `python -m plainres.run.train`, with -m for a sweep."""
 
 import logging
-import math
 import multiprocessing
 import os
 import signal
 import sys
-import time
 import traceback
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from plainres.records import files, schema
 from plainres.records.errors import give_up, one_line, run_command
 from plainres.records.identity import config_hash
-from plainres.records.schema import describe
-from plainres.run.cell import CONF, ROOT, Cell, claim_tables
+from plainres.run.cell import CONF, Cell, claim_tables
 
-if (
-    TYPE_CHECKING
-):  # torch is imported where it is used: a sweep with nothing left to do ends in seconds
-    from plainres.data.images import Source
-    from plainres.training.machine import Precision
+# torch is imported inside functions: a sweep with nothing left to do ends in seconds
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+    import torch
+
+    from plainres.data.batches import EvaluationBatches, TrainingBatches
+    from plainres.data.images import Images, Source
+    from plainres.training.module import Classifier
+    from plainres.training.runlog import RunLog, Start
 
 LOG = logging.getLogger(__name__)
-GPU_ITERATIONS_PER_CHUNK = 100  # on a GPU, about 0.1 s
-FITTED_BATCHES = 20  # training batches that an inserted block's statistics are taken from, and its effect on training mode
-ERROR_IMAGES = 4000  # training images for the errors before a child is trained
+GPU_UPDATES_PER_STEP = 100  # about 0.1 s
+
+
+@dataclass(frozen=True)
+class Run:
+    """The objects of one training run.
+
+    Args:
+        start: where it begins: at iteration 0 or at a checkpoint.
+        loaders: of the evaluated sets, in the order of `module.evaluated`.
+        num_multiply_adds: of one image's forward pass.
+        provenance: see plainres.training.machine.provenance.
+    """
+
+    cell: Cell
+    source: "Source"
+    start: "Start"
+    stream: "TrainingBatches"
+    loaders: "list[EvaluationBatches]"
+    num_multiply_adds: int
+    module: "Classifier"
+    runlog: "RunLog"
+    trainer: "pl.Trainer"
+    device: "torch.device"
+    provenance: dict[str, Any]
 
 
 def train_cell(cell: Cell) -> schema.Record:
-    """Trains one cell from where it stands and writes its record; returns a finished cell's record as it is.
+    """Trains a cell, from its checkpoint if it has one, and writes its record.
+
+    Returns the record; of a finished cell the one that it has.
 
     Raises:
-        ValueError, OSError: the configuration, the data or the folder cannot be used; names what is wrong.
+        ValueError, OSError: configuration, data or folder cannot be used; names what is wrong.
     """
     cell.check()
     with cell.locked():
         if record := cell.finished():
             return record
         cell.claim_folder()
-        return _fit(cell)
+        run = build(cell)
+        fit(run)
+        record = measure(run)
+        _save(run, record)
+        return record
 
 
-def _fit(cell: Cell) -> schema.Record:
+def build(cell: Cell) -> Run:
+    """Makes the objects of a run from the configuration of its cell."""
     import pytorch_lightning as pl
-    import torch
-    from pytorch_lightning.loggers import TensorBoardLogger
 
-    from plainres.data import images as data
-    from plainres.data.batches import Augmentation, Normaliser, TrainingBatches
-    from plainres.networks.summary import ledger
+    from plainres.data.batches import EvaluationBatches
+    from plainres.data.images import evaluation_parts
+    from plainres.networks.summary import summarise
     from plainres.training import machine
-    from plainres.training.module import Classifier
-    from plainres.training.runlog import RunLog
 
-    config, protocol, folder = cell.config, cell.config.protocol, cell.folder
-    depth, seed = config.model.depth, config.seed
-    threads = config.threads or _num_threads(config.jobs)
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
-    machine.keep_freed_memory()
-    _quiet_lightning()
+    config = cell.config
+    _prepare_process(config)
     accelerator, device = machine.pick_device(config.accelerator)
-    commit, clean = files.repository_state(ROOT)
+    source = cell.load_images()
 
-    source = load_source(config)
-    described = cell.identity
-    augmentation = Augmentation(
-        **{
-            **described["protocol"]["augmentation"],
-            "mirror": protocol.augmentation.mirror and config.data.mirror,
-        }
-    )
-
-    pl.seed_everything(seed, verbose=False)
-    network = _network(config, source).to(memory_format=torch.channels_last)
-    multiply_adds = sum(
-        layer.multiply_adds for layer in ledger(network, source.train.pixels.shape[1:])
-    )
-
-    pixels, labels = source.train.pixels.to(device), source.train.labels.to(device)
-    normaliser = Normaliser(pixels, config.data.normalisation)
-    evaluate_every = min(protocol.evaluate_every, protocol.iterations)
-    wanted = config.iterations_per_chunk or (
-        GPU_ITERATIONS_PER_CHUNK if accelerator == "gpu" else 1
-    )
-    chunk = iterations_per_chunk(wanted, protocol.log_every, evaluate_every)
-    checkpoint, start, chunk, precision = _checkpoint(
-        folder, chunk, machine.pick_precision(protocol.precision, device)
-    )
-    if iterations_per_chunk(chunk, protocol.log_every, evaluate_every) != chunk:
-        raise ValueError(
-            f"{folder} continues in chunks of {chunk} iterations; log_every {protocol.log_every} and evaluate_every {evaluate_every} "
-            f"must be multiples of {chunk}, the latter a larger one"
-        )
-    stream = TrainingBatches(
-        pixels,
-        labels,
-        normaliser,
-        augmentation,
-        protocol.batch_size,
-        seed,
-        protocol.iterations,
-        start,
-        iterations_per_chunk=chunk,
-    )
-    window = protocol.error_window or stream.steps_per_epoch
-    parts = dict(data.parts(source))
+    pl.seed_everything(config.seed, verbose=False)
+    network = _network(config.model, source)
+    start = _start(cell, device)
+    stream = _training_batches(cell, source, device, start)
+    evaluated = dict(evaluation_parts(source))
+    count = config.protocol.evaluation_images
     loaders = [
-        _evaluated(part, protocol.evaluation_images, normaliser, device) for part in parts.values()
+        EvaluationBatches(part.pixels, part.labels, stream.normaliser, count=count)
+        for part in evaluated.values()
     ]
-
     if config.child is not None:
-        network = _child(cell, network.to(device), parts["test"], source.train, stream, normaliser)
-        multiply_adds = sum(
-            layer.multiply_adds for layer in ledger(network, source.train.pixels.shape[1:])
-        )
+        network = _child(cell, network.to(device), stream, source.test)
+    layers = summarise(network, source.train.pixels.shape[1:])
+    multiply_adds = sum(layer.multiply_adds for layer in layers)
+    kernels = machine.pick_kernels(config.kernels, device, start.precision)
+    kernels = machine.use_kernels(network, kernels)
 
-    kernels = take_kernels(network, machine.pick_kernels(config.kernels, device, precision))
-    runlog = RunLog(
-        cell.arm,
-        depth,
-        seed,
-        folder,
-        protocol.log_every,
-        evaluate_every,
-        config.checkpoint_seconds,
-        iterations=protocol.iterations,
-        batch_size=protocol.batch_size,
-        iterations_per_chunk=chunk,
-        precision=precision,
-        stop_with_parent=_is_worker(),
-    )
-    logger = TensorBoardLogger(
-        folder, name="", version="", default_hp_metric=False, purge_step=start or None
-    )
-    logger.experiment.add_text("data", config.data.label, start)
-    module = Classifier(
-        network,
-        make_batch=stream.make,
-        learning_rate=lambda iteration: cell.schedule.at(iteration, depth),
-        momentum=protocol.momentum,
-        weight_decay=protocol.weight_decay,
-        window=min(window, protocol.iterations),
-        evaluated=tuple(parts),
-        nesterov=bool(protocol.nesterov),
-        clip_norm=protocol.clip_norm,
-        bf16=precision == "bf16-mixed",
-        graph=config.cuda_graph,
-        auxiliary_weight=config.model.get("auxiliary_weight"),
-    )
-    trainer = pl.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        benchmark=accelerator == "gpu",  # all batches have one shape
-        max_epochs=1,  # the stream is one long epoch
-        val_check_interval=evaluate_every // chunk,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        log_every_n_steps=len(stream),
-        logger=logger,
-        callbacks=[
-            runlog,
-            *(hydra.utils.instantiate(observer) for observer in (config.callbacks or {}).values()),
-        ],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-    )
-    machine.reset_peak_memory(device)
+    module = _module(cell, network, stream, tuple(evaluated), start.precision)
+    runlog = _runlog(cell, start)
+    trainer = _trainer(cell, accelerator, runlog, stream)
+    provenance = machine.provenance(device, start.precision, kernels)
+    return Run(
+        cell, source, start, stream, loaders, multiply_adds, module, runlog, trainer, device,
+        provenance,
+    )  # fmt: skip
+
+
+def fit(run: Run) -> None:
+    """Trains to the last iteration, or until the loss is not finite."""
+    from plainres.training import machine
+
+    machine.reset_peak_memory(run.device)
     try:
-        trainer.fit(module, stream, loaders, ckpt_path=checkpoint, weights_only=True)
-    finally:
-        runlog.close()
-    diverged = runlog.diverged
-    train_error = train_loss = train_error_eval = None
-    final: dict[str, float] = {}
-    if not diverged:
-        train_error, train_loss = module.running_error_and_loss()
-        final = _evaluate(
-            trainer, module, loaders
-        )  # the last evaluation within the run need not be at its end
-        train_eval = _evaluated(
-            data.Images(pixels, labels), protocol.evaluation_images, normaliser, device
+        run.trainer.fit(
+            run.module, run.stream, run.loaders, ckpt_path=run.start.path, weights_only=True
         )
-        train_error_eval = _evaluate(trainer, module, [train_eval])[f"{module.evaluated[0]}_error"]
-    record = schema.Record(
+    finally:
+        run.runlog.close()
+
+
+def measure(run: Run) -> schema.Record:
+    """Evaluates the final weights; returns the record of the run."""
+    import torch
+
+    from plainres.training import machine
+
+    cell, config, module = run.cell, run.cell.config, run.module
+    errors = _final_errors(run)
+    return schema.Record(
         arm=cell.arm,
-        depth=depth,
-        seed=seed,
+        depth=config.model.depth,
+        seed=config.seed,
         shortcut=config.model.get("shortcut", ""),
-        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
-        protocol=protocol.name,
+        num_parameters=sum(parameter.numel() for parameter in module.network.parameters()),
+        num_multiply_adds=run.num_multiply_adds,
+        protocol=config.protocol.name,
         data_label=config.data.label,
-        num_classes=source.num_classes,
-        status=schema.DIVERGED if diverged else schema.FINISHED,
-        train_error=train_error,
-        train_error_eval=train_error_eval,
-        train_loss=train_loss,
-        test_error=final.get("test_error"),
-        test_loss=final.get("test_loss"),
-        val_error=final.get("val_error"),
+        num_classes=run.source.num_classes,
+        data_fingerprint=run.source.fingerprint,
+        config_hash=config_hash(cell.identity),
+        status=schema.DIVERGED if run.runlog.diverged else schema.FINISHED,
+        **errors,
         iterations=module.iteration,
         error_window=module.window,
-        seconds=runlog.seconds,
-        images_per_second=module.iteration * protocol.batch_size / runlog.seconds,
-        peak_memory_mib=machine.peak_memory_mib(device),
-        precision=precision,
-        processor=machine.processor_name(device),
-        threads=threads,
-        config_hash=config_hash(described),
-        data_fingerprint=source.fingerprint,
-        commit=commit,
-        clean=clean,
-        python=".".join(map(str, sys.version_info[:3])),
-        torch=torch.__version__,
-        lightning=pl.__version__,
-        finished_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        num_multiply_adds=multiply_adds,
-        kernels=kernels,
-        instruction_set=machine.instruction_set(device),
-    )
-    runlog.write_summary(logger, record)
-    files.write_table(folder / files.CURVE_FILE, runlog.curve, schema.CurvePoint)
-    if config.keep_weights:
-        with files.atomic(folder / files.WEIGHTS_FILE) as part:
-            torch.save(network.state_dict(), part)
-    files.write_record(folder, record)  # last: from here on the cell is finished
-    for spent in (files.CHECKPOINT_FILE, files.FAILURE_FILE):
-        (folder / spent).unlink(missing_ok=True)
-    return record
-
-
-def _child(cell: Cell, network: Any, test: Any, train: Any, stream: Any, normaliser: Any) -> Any:
-    """The network that the cell's parent became, with the cell's blocks in it; leaves what they change as a row of insertion.csv.
-
-    Args:
-        network: of the parent's shape, on the device.
-        test, train: images of the source.
-        stream: the cell's training batches.
-    """
-    from plainres.training import grafting as surgery
-
-    assert cell.parent_folder is not None
-    child, device = cell.config.child, next(network.parameters()).device
-    weights = surgery.load_parent(network, cell.parent_folder / files.WEIGHTS_FILE)
-    batches = [stream.batch(step) for step in range(min(FITTED_BATCHES, stream.stop))]
-    initialisation = surgery.resolve(child.initialisation, cell.config.model.shortcut)
-    grown = surgery.insert(
-        network,
-        child.blocks,
-        child.stage,
-        child.position,
-        initialisation,
-        [batch.images for batch in batches],
-    )
-    some, every = (
-        _evaluated(train, ERROR_IMAGES, normaliser, device),
-        _evaluated(test, None, normaliser, device),
-    )
-    changed = surgery.effect(network, grown, every, some, batches)
-    row = surgery.Insertion(
-        arm=cell.arm,
-        depth=cell.config.model.depth,
-        seed=cell.config.seed,
-        blocks=child.blocks,
-        stage=child.stage,
-        position=child.position,
-        initialisation=initialisation,
-        parent_weights=weights,
-        **asdict(changed),
-    )
-    files.write_table(cell.folder / files.INSERTION_FILE, [row], surgery.Insertion)
-    return grown.train()
-
-
-def _network(config: DictConfig, source: "Source") -> Any:
-    """The network, untrained; what it says of an illegal value passes through Hydra as it is."""
-    try:
-        return hydra.utils.instantiate(
-            config.model, num_classes=source.num_classes, in_channels=source.in_channels
-        )
-    except InstantiationException as error:
-        if isinstance(error.__cause__, ValueError):
-            raise error.__cause__ from None
-        raise
-
-
-def take_kernels(network: Any, kernels: str) -> str:
-    """Prepares the network, in place, for the kernels it is to train with; returns those that it has in the end."""
-    from plainres.networks.blocks import compile_blocks
-
-    if kernels == "fused":
-        from plainres.training.fused import fuse_blocks
-
-        if not fuse_blocks(network):
-            kernels = "compiled"
-    if kernels == "compiled":
-        compile_blocks(network)
-    return kernels
-
-
-def load_source(config: DictConfig) -> "Source":
-    """The images that a configuration names."""
-    from plainres.data import images as data
-
-    chosen = config.data
-    return data.load_and_keep(
-        chosen.name, chosen.root, chosen.image_size, chosen.val_size, chosen.pad_to
+        seconds=run.runlog.seconds,
+        images_per_second=module.iteration * run.stream.batch_size / run.runlog.seconds,
+        peak_memory_mib=machine.peak_memory_mib(run.device),
+        threads=torch.get_num_threads(),
+        finished_at=machine.timestamp(),
+        **run.provenance,
     )
 
 
-def _evaluated(part: Any, count: int | None, normaliser: Any, device: Any) -> Any:
-    """`count` images of a part of the source, or all, on the device, to be evaluated."""
-    from plainres.data.batches import EvaluationBatches, evenly_spaced
-
-    chosen = evenly_spaced(len(part), count)
-    return EvaluationBatches(
-        part.pixels[chosen].to(device), part.labels[chosen].to(device), normaliser
-    )
-
-
-def _evaluate(trainer: Any, module: Any, loaders: list) -> dict[str, float]:
-    trainer.validate(module, loaders, verbose=False)
-    return {name: float(value) for name, value in trainer.callback_metrics.items()}
-
-
-def _checkpoint(
-    folder: Path, chunk: int, precision: "Precision"
-) -> tuple[Path | None, int, int, "Precision"]:
-    """The checkpoint to continue from, its iteration, the iterations of its chunks, its precision; the last two as given without one.
-
-    Chunks keep their length over interruptions, because Lightning counts them, and a run keeps its precision on whatever machine it
-    goes on. A damaged checkpoint is set aside, and the sweep's display says so.
-    """
+def _prepare_process(config: DictConfig) -> None:
+    """Threads, memory and logging of the process, before anything is computed."""
     import torch
 
-    from plainres.training.runlog import RunLog
+    from plainres.training import machine
 
-    path, aside = folder / files.CHECKPOINT_FILE, folder / files.DAMAGED_CHECKPOINT_FILE
-    if not path.exists():
-        return None, 0, chunk, precision
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        kept = checkpoint["callbacks"][RunLog.__qualname__]
-        found = path, checkpoint["iteration"], kept["iterations_per_chunk"], kept["precision"]
-    except Exception as error:
-        path.replace(aside)
-        aside.touch()
-        line = f"{folder.name}: {files.DAMAGED} ({type(error).__name__})"
-        LOG.warning(line)
-        if not _in_sweep():
-            print(line, file=sys.stderr)
-        return None, 0, chunk, precision
-    LOG.info("continues at iteration %d", found[1])
-    return found
-
-
-def iterations_per_chunk(wanted: int, log_every: int, evaluate_every: int) -> int:
-    """The most iterations, up to `wanted`, that can run without a look from outside: whole chunks lie between any two looks.
-
-    A chunk is shorter than evaluate_every, because checkpoints are taken between evaluations.
-
-    Raises:
-        ValueError: wanted is below 1.
-    """
-    if wanted < 1:
-        raise ValueError(f"iterations_per_chunk {wanted} is below 1")
-    common = math.gcd(log_every, evaluate_every)
-    return next(
-        length
-        for length in range(wanted, 0, -1)
-        if common % length == 0 and (length < evaluate_every or length == 1)
-    )
+    torch.set_num_threads(config.threads or _num_threads(config.jobs))
+    torch.set_flush_denormal(True)
+    machine.keep_freed_memory()
+    logging.captureWarnings(True)
+    for name in ("pytorch_lightning", "lightning.pytorch"):  # into the cell's log file
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
 
 
 def _num_threads(jobs: int) -> int:
-    """Threads of one cell when `jobs` of them share the cores; a cell that runs alone has all."""
+    """Threads of a cell: of a sweep's cell its share of the cores, else all cores."""
     from plainres.training import machine
 
     cores = machine.num_cores()
@@ -394,13 +191,220 @@ def _num_threads(jobs: int) -> int:
     return max(1, cores // jobs) if jobs > 0 else 1
 
 
-def _quiet_lightning() -> None:
-    """Lightning's own lines go where the cell's log goes, not to the terminal."""
-    logging.captureWarnings(True)
-    for name in ("pytorch_lightning", "lightning.pytorch"):
-        logger = logging.getLogger(name)
-        logger.handlers.clear()
-        logger.propagate = True
+def _network(model: DictConfig, source: "Source") -> Any:
+    """The untrained network; a ValueError of its own passes through Hydra unchanged."""
+    import torch
+
+    try:
+        network = hydra.utils.instantiate(
+            model, num_classes=source.num_classes, in_channels=source.in_channels
+        )
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ValueError):
+            raise error.__cause__ from None
+        raise
+    return network.to(memory_format=torch.channels_last)
+
+
+def _start(cell: Cell, device: "torch.device") -> "Start":
+    """The checkpoint to continue from, or iteration 0; a damaged checkpoint is set aside."""
+    from plainres.training import machine
+    from plainres.training.runlog import Start, read_checkpoint
+    from plainres.training.update import updates_per_step
+
+    protocol, every = cell.config.protocol, _evaluate_every(cell)
+    limit = cell.config.updates_per_step or (GPU_UPDATES_PER_STEP if device.type == "cuda" else 1)
+    updates = updates_per_step(limit, protocol.log_every, every)
+    fresh = Start(None, 0, updates, machine.pick_precision(protocol.precision, device))
+    path = cell.folder / files.CHECKPOINT_FILE
+    if not path.exists():
+        return fresh
+    try:
+        start = read_checkpoint(path)
+    except Exception as error:
+        aside = path.replace(cell.folder / files.DAMAGED_CHECKPOINT_FILE)
+        aside.touch()  # the sweep's display reports it by its time
+        line = f"{cell.folder.name}: {files.DAMAGED} ({type(error).__name__})"
+        LOG.warning(line)
+        if not _in_sweep():
+            print(line, file=sys.stderr)
+        return fresh
+    updates = start.updates_per_step
+    if updates_per_step(updates, protocol.log_every, every) != updates:
+        raise ValueError(
+            f"{cell.folder} continues with {updates} updates per step; log_every "
+            f"{protocol.log_every} and evaluate_every {every} must be multiples of {updates}, "
+            "the latter a larger one"
+        )
+    LOG.info("continues at iteration %d", start.iteration)
+    return start
+
+
+def _evaluate_every(cell: Cell) -> int:
+    return min(cell.config.protocol.evaluate_every, cell.config.protocol.iterations)
+
+
+def _training_batches(
+    cell: Cell, source: "Source", device: "torch.device", start: "Start"
+) -> "TrainingBatches":
+    from plainres.data.batches import Augmentation, Normaliser, TrainingBatches
+
+    config, protocol = cell.config, cell.config.protocol
+    mirror = protocol.augmentation.mirror and config.data.mirror
+    augmentation = {**cell.identity["protocol"]["augmentation"], "mirror": mirror}
+    pixels, labels = source.train.pixels.to(device), source.train.labels.to(device)
+    return TrainingBatches(
+        pixels,
+        labels,
+        Normaliser(pixels, config.data.normalisation),
+        Augmentation(**augmentation),
+        protocol.batch_size,
+        config.seed,
+        protocol.iterations,
+        start.iteration,
+        start.updates_per_step,
+    )
+
+
+def _child(cell: Cell, network: Any, stream: "TrainingBatches", test: "Images") -> Any:
+    """The network that `child._target_` makes of the parent's: it is trained instead.
+
+    Args:
+        network: untrained, of the parent's shape, on the device.
+    """
+    assert cell.parent_folder is not None
+    options: Any = OmegaConf.to_container(cell.config.child, resolve=True)
+    del options["parent"]
+    continue_parent = hydra.utils.instantiate(options, _partial_=True)
+    return continue_parent(
+        network,
+        weights=cell.parent_folder / files.WEIGHTS_FILE,
+        folder=cell.folder,
+        cell=(cell.arm, cell.config.model.depth, cell.config.seed),
+        stream=stream,
+        test=test,
+    )
+
+
+def _module(
+    cell: Cell,
+    network: Any,
+    stream: "TrainingBatches",
+    evaluated: tuple[str, ...],
+    precision: str,
+) -> "Classifier":
+    from plainres.training.module import Classifier
+
+    config, protocol = cell.config, cell.config.protocol
+    return Classifier(
+        network,
+        make_batch=stream.make_batch,
+        learning_rate=lambda iteration: cell.schedule.at(iteration, config.model.depth),
+        momentum=protocol.momentum,
+        weight_decay=protocol.weight_decay,
+        window=min(protocol.error_window or stream.iterations_per_epoch, protocol.iterations),
+        evaluated=evaluated,
+        nesterov=bool(protocol.nesterov),
+        clip_norm=protocol.clip_norm,
+        bf16=precision == "bf16-mixed",
+        graph=config.cuda_graph,
+        auxiliary_weight=config.model.get("auxiliary_weight"),
+    )
+
+
+def _runlog(cell: Cell, start: "Start") -> "RunLog":
+    from plainres.training.runlog import RunLog
+
+    config, protocol = cell.config, cell.config.protocol
+    return RunLog(
+        cell.arm,
+        config.model.depth,
+        config.seed,
+        cell.folder,
+        protocol.log_every,
+        _evaluate_every(cell),
+        config.checkpoint_seconds,
+        iterations=protocol.iterations,
+        batch_size=protocol.batch_size,
+        updates_per_step=start.updates_per_step,
+        precision=start.precision,
+        stop_with_parent=_is_worker(),
+    )
+
+
+def _trainer(
+    cell: Cell, accelerator: str, runlog: "RunLog", stream: "TrainingBatches"
+) -> "pl.Trainer":
+    import pytorch_lightning as pl
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    callbacks = (cell.config.callbacks or {}).values()
+    purge_step = stream.start or None
+    logger = TensorBoardLogger(
+        cell.folder, name="", version="", default_hp_metric=False, purge_step=purge_step
+    )
+    logger.experiment.add_text("data", cell.config.data.label, stream.start)
+    return pl.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        benchmark=accelerator == "gpu",  # all batches have one shape
+        max_epochs=1,  # the stream is one long epoch
+        val_check_interval=_evaluate_every(cell) // stream.updates_per_step,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=len(stream),
+        logger=logger,
+        callbacks=[runlog, *map(hydra.utils.instantiate, callbacks)],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=cell.folder,
+    )
+
+
+def _final_errors(run: Run) -> dict[str, Any]:
+    """Errors and losses of the record by name; all None where the run diverged."""
+    from plainres.data.batches import EvaluationBatches
+
+    names = (
+        "train_error",
+        "train_loss",
+        "train_error_eval",
+        "test_error",
+        "test_loss",
+        "val_error",
+    )
+    values: dict[str, Any] = dict.fromkeys(names)
+    if run.runlog.diverged:
+        return values
+    values["train_error"], values["train_loss"] = run.module.running_error_and_loss()
+    # Again, because the last evaluation within the run need not be at its end
+    values |= _evaluate(run, run.loaders)
+    values.pop("val_loss", None)
+    stream, count = run.stream, run.cell.config.protocol.evaluation_images
+    train = EvaluationBatches(stream.images, stream.labels, stream.normaliser, count=count)
+    values["train_error_eval"] = _evaluate(run, [train])[f"{run.module.evaluated[0]}_error"]
+    return values
+
+
+def _evaluate(run: Run, loaders: "list[EvaluationBatches]") -> dict[str, float]:
+    run.trainer.validate(run.module, loaders, verbose=False)
+    return {name: float(value) for name, value in run.trainer.callback_metrics.items()}
+
+
+def _save(run: Run, record: schema.Record) -> None:
+    """Writes the cell's files; the record last: with it the cell is finished."""
+    import torch
+
+    folder = run.cell.folder
+    run.runlog.write_summary(run.trainer.logger, record)
+    files.write_table(folder / files.CURVES_TABLE, run.runlog.curve, schema.CurvePoint)
+    if run.cell.config.keep_weights:
+        with files.atomic(folder / files.WEIGHTS_FILE) as part:
+            torch.save(run.module.network.state_dict(), part)
+    files.write_record(folder, record)
+    for name in (files.CHECKPOINT_FILE, files.FAILURE_FILE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _in_sweep() -> bool:
@@ -408,43 +412,43 @@ def _in_sweep() -> bool:
 
 
 def _is_worker() -> bool:
-    """Whether a sweep started this process: not where it is the sweep itself (jobs=1), whose parent, a shell, may end before it."""
+    """Whether a sweep started this process.
+
+    With jobs=1 the sweep itself trains; its parent is a shell, which may end before it.
+    """
     return multiprocessing.parent_process() is not None
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def _task(config: DictConfig) -> None:
     cell = Cell(config, HydraConfig.get().runtime.choices["model"])
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
+    if _in_sweep():
         _train_in_sweep(cell)
         return
     try:
-        print(f"{describe(train_cell(cell))}: {cell.folder}")
+        print(f"{schema.describe(train_cell(cell))}: {cell.folder}")
         if line := claim_tables([cell]):
             print(line)
-        files.gather(cell.protocol_folder)
+        files.gather(cell.results_folder)
     except (ValueError, OSError) as error:
         give_up([error])
 
 
 def _train_in_sweep(cell: Cell) -> None:
-    """One bad cell ends as a line of the sweep's report; the others go on."""
+    """A cell that fails becomes one line of the sweep's report; the others go on."""
     if cell.parent_diverged:
-        return  # the sweep has said so
+        return  # the sweep has reported it
     try:
         train_cell(cell)
-    except SystemExit:  # SIGTERM, as Lightning hands it on: a worker of joblib would take the next cell, or wait for one for minutes
+    except SystemExit:  # Lightning's answer to SIGTERM; a joblib worker would take the next cell
         if _is_worker():
             os._exit(128 + signal.SIGTERM)
         raise
     except Exception as error:
         LOG.error("%s", traceback.format_exc())
-        known = isinstance(error, (ValueError, OSError))
-        text = (
-            one_line(error)
-            if known
-            else f"{type(error).__name__}: {one_line(error)}; traceback in {cell.folder}/train.log"
-        )
+        text = one_line(error)
+        if not isinstance(error, (ValueError, OSError)):
+            text = f"{type(error).__name__}: {text}; traceback in {cell.folder}/train.log"
         files.write_text(cell.folder / files.FAILURE_FILE, text + "\n")
 
 

@@ -1,23 +1,30 @@
-"""The machine a run has: cores, device, native precision, memory."""
+"""The machine of a run: cores, device, precision, kernels, memory; and the provenance of its numbers."""
 
 import ctypes
 import os
 import platform
 import resource
 import sys
+import time
+from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
+from torch import nn
 from torch.utils._triton import has_triton
+
+from plainres.networks import blocks
+from plainres.records import files
 
 Precision = Literal["32-true", "bf16-mixed"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Kernels = Literal["library", "compiled", "fused"]
 KERNELS: tuple[Kernels, ...] = get_args(Kernels)
 ACCELERATORS = ("auto", "cpu", "gpu")
+ROOT = Path(__file__).resolve().parents[3]  # the repository, whose commit is recorded
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-LARGEST_TRIM, LARGEST_MMAP = 2**31 - 1, 2**25  # bytes: what an int holds, and what glibc allows
+LARGEST_TRIM, LARGEST_MMAP = 2**31 - 1, 2**25  # bytes: the limits of an int, and of glibc
 
 
 def num_cores() -> int:
@@ -26,21 +33,21 @@ def num_cores() -> int:
 
 
 def keep_freed_memory() -> None:
-    """Has glibc keep what is freed for the next iteration, up to 2 GiB.
+    """Makes glibc keep freed memory for the next iteration, up to 2 GiB.
 
-    Otherwise it hands the activations of a large network back to the system and fetches them anew, page fault by page fault, in every
-    iteration. Without glibc, or where the environment sets its allocator (`MALLOC_…_`, `GLIBC_TUNABLES`), nothing changes.
+    Otherwise it returns the activations of a large network to the system in every iteration, and gets
+    them back page fault by page fault. Nothing changes without glibc, or where the environment
+    configures its allocator (`MALLOC_…_`, `GLIBC_TUNABLES`).
     """
-    chosen = any(
+    configured = any(
         name == "GLIBC_TUNABLES" or (name.startswith("MALLOC_") and name.endswith("_"))
         for name in os.environ
     )
-    if chosen or platform.libc_ver()[0] != "glibc":
+    if configured or platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
-    mallopt(
-        M_MMAP_THRESHOLD, LARGEST_MMAP
-    )  # set too: else the threshold of trimming alone would fix it at 128 KiB
+    # Set too, because setting the trim threshold alone would fix this one at 128 KiB
+    mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP)
     mallopt(M_TRIM_THRESHOLD, LARGEST_TRIM)
 
 
@@ -59,12 +66,13 @@ def pick_device(accelerator: str) -> tuple[str, torch.device]:
         raise ValueError(
             "accelerator 'gpu' was asked for, but torch sees no GPU; legal here: auto, cpu"
         )
-    chosen = "gpu" if has_gpu and accelerator != "cpu" else "cpu"
-    return chosen, torch.device("cuda" if chosen == "gpu" else "cpu")
+    if has_gpu and accelerator != "cpu":
+        return "gpu", torch.device("cuda")
+    return "cpu", torch.device("cpu")
 
 
 def pick_precision(requested: str, device: torch.device) -> Precision:
-    """Lightning's precision; `auto` is bf16 where the processor multiplies it natively, else float32.
+    """Lightning's precision; `auto` is bf16 where the processor multiplies bf16, else float32.
 
     Raises:
         ValueError: unknown precision; names the legal ones.
@@ -93,9 +101,9 @@ def _multiplies_bf16(device: torch.device) -> bool:
 
 
 def pick_kernels(requested: str, device: torch.device, precision: Precision) -> Kernels:
-    """Whose kernels a network trains with: `library`, `compiled` (torch.compile) or `fused` (plainres.training.fused).
+    """Kernels to train with: `library`, `compiled` (torch.compile), `fused` (training.fused).
 
-    `auto` is the fastest that there is: on a GPU, where Triton can be had, `fused` in bf16 and else `compiled`.
+    `auto` is the fastest of this machine: on a GPU with Triton `fused` in bf16, else `compiled`.
 
     Raises:
         ValueError: unknown, or `fused` where it cannot be; names the legal ones.
@@ -114,8 +122,48 @@ def pick_kernels(requested: str, device: torch.device, precision: Precision) -> 
     return "fused" if can_fuse else "compiled" if on_gpu else "library"
 
 
+def use_kernels(network: nn.Module, kernels: Kernels) -> Kernels:
+    """Prepares a network, in place, for its kernels; returns them, or `compiled` for `fused` ones
+    if no block of the network can be fused.
+    """
+    if kernels == "fused":
+        from plainres.training.fused import fuse_blocks  # needs Triton
+
+        if not fuse_blocks(network):
+            kernels = "compiled"
+    if kernels == "compiled":
+        blocks.compile_blocks(network)
+    return kernels
+
+
+def provenance(
+    device: torch.device, precision: str = "32-true", kernels: str = "library"
+) -> dict[str, Any]:
+    """Code, versions and machine behind a measurement, as fields of records.schema.Record.
+
+    Take it before the measurement: somebody may edit the code meanwhile.
+    """
+    commit, clean = files.repository_state(ROOT)
+    return {
+        "commit": commit,
+        "clean": clean,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "torch": str(torch.__version__),
+        "lightning": version("pytorch-lightning"),
+        "processor": processor_name(device),
+        "instruction_set": instruction_set(device),
+        "precision": precision,
+        "kernels": kernels,
+    }
+
+
+def timestamp() -> str:
+    """Now, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
 def processor_name(device: torch.device) -> str:
-    """Name of the GPU, or of the processor with its family and model, which tell its generation."""
+    """Name of the GPU; or of the processor, with family and model, which identify its generation."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
@@ -129,17 +177,19 @@ def processor_name(device: torch.device) -> str:
 
 
 def instruction_set(device: torch.device) -> str:
-    """Vector instructions in use on a CPU: those of ATen, and oneDNN's limit (`ONEDNN_MAX_CPU_ISA`); "" on a GPU.
+    """Vector instructions in use on a CPU: ATen's, and oneDNN's limit; "" on a GPU.
 
-    Rounding depends on them, so they are part of where a number comes from: on another processor the same ones replay a run.
+    Rounding depends on them: another processor with the same ones gives the same numbers. The
+    environment variable ONEDNN_MAX_CPU_ISA sets oneDNN's limit.
     """
     if device.type == "cuda":
         return ""
-    return f"ATen {torch.backends.cpu.get_cpu_capability()} / oneDNN {os.environ.get('ONEDNN_MAX_CPU_ISA', 'ALL')}"
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL")
+    return f"ATen {torch.backends.cpu.get_cpu_capability()} / oneDNN {limit}"
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Starts the peak again where the system can: a worker trains many cells."""
+    """Resets the peak where the system can: a worker trains many cells."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -150,7 +200,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """Largest memory since `reset_peak_memory` in MiB: on the GPU where there is one, else of the process."""
+    """Largest memory since `reset_peak_memory` in MiB: of the GPU, or of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:

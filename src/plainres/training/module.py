@@ -9,29 +9,32 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MeanMetric, MetricCollection
 
-from plainres.data.batches import Batch, Chunk
-from plainres.training.update import Iterations, heads
+from plainres.data.batches import Batch, StepDraws
+from plainres.training.update import UpdateRunner, heads
 
 
 class Classifier(pl.LightningModule):
-    """Trains `network` with cross-entropy and SGD, and keeps the running error of the last `window` iterations.
+    """Trains `network` with cross-entropy and SGD; keeps the error of the last `window` iterations.
 
-    Errors are fractions in [0, 1]; losses are nats per image. Iterations run in chunks (plainres.training.update), which is why Lightning's
-    own count of optimiser steps stays at 0: `iteration` is the number of updates done.
+    Errors are fractions in [0, 1]; losses are nats per image. A training step is one or more updates
+    (plainres.training.update), so Lightning's own count of optimiser steps stays at 0: `iteration` is
+    the number of updates done.
 
     Args:
-        network: (N, C, H, W) float → logits (N, classes); in training mode perhaps a tuple of them, the main head's first.
-        make_batch: what chance decides in one iteration → its batch.
+        network: (N, C, H, W) float → logits (N, classes); with auxiliary heads, in training mode, a
+            tuple of logits, the main head's first.
+        make_batch: random draws of one iteration → its batch.
         learning_rate: iteration, from 0 → learning rate of that update.
         momentum: 0.9 in the paper.
         weight_decay: on every parameter, as in the paper; 1e-4 there.
         window: iterations over which the running training error and loss are taken.
-        evaluated: names of the sets that validation loaders hold, in their order.
-        nesterov: Nesterov's momentum; the paper's is not.
-        clip_norm: largest norm of the gradient of all parameters together; None: any, as in the paper.
+        evaluated: names of the evaluated sets, in the order of the validation loaders.
+        nesterov: Nesterov momentum; the paper has none.
+        clip_norm: largest norm of the gradient of all parameters together; None: no clipping, as in
+            the paper.
         bf16: multiply in bfloat16 (autocast); weights, sums and losses stay float32.
-        graph: hold an iteration in a CUDA graph; None: where there is a GPU.
-        auxiliary_weight: what the loss of each auxiliary head counts for, where the network has such heads.
+        graph: capture an update in a CUDA graph; None: where there is a GPU.
+        auxiliary_weight: factor of each auxiliary head's loss.
     """
 
     window_errors: Tensor
@@ -67,8 +70,8 @@ class Classifier(pl.LightningModule):
         self.graph = graph
         self.auxiliary_weight = auxiliary_weight
         self.iteration = 0
-        self._iterations: Iterations | None = None
-        # Buffers, so that a resumed run goes on with the same running error.
+        self._runner: UpdateRunner | None = None
+        # Buffers, so that a resumed run continues with the same running error
         self.register_buffer("window_errors", torch.zeros(window))
         self.register_buffer("window_losses", torch.zeros(window))
         self.metrics = MetricCollection(
@@ -85,21 +88,20 @@ class Classifier(pl.LightningModule):
 
     def logits_of_heads(self, images: Tensor) -> tuple[Tensor, ...]:
         """Logits (N, classes) of each head, the main one first; only in training mode there may be others."""
-        # Without autocast's cache: weights change within a chunk, and no weight is used twice in an iteration.
+        # Without autocast's cache: weights change within a step, and each is used once per update
         with torch.autocast(
             images.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False
         ):
-            return tuple(
-                logits.float() for logits in heads(self.network(images))
-            )  # the loss is taken in float32
+            # The loss is taken in float32
+            return tuple(logits.float() for logits in heads(self.network(images)))
 
-    def training_step(self, chunk: Chunk, batch_idx: int) -> None:
-        assert chunk.step == self.iteration, (
+    def training_step(self, step: StepDraws, batch_idx: int) -> None:
+        assert step.iteration == self.iteration, (
             "the stream and the optimiser count different iterations"
         )
-        if self._iterations is None:
+        if self._runner is None:
             optimiser: Any = self.optimizers(use_pl_optimizer=False)
-            self._iterations = Iterations(
+            self._runner = UpdateRunner(
                 self.logits_of_heads,
                 self.make_batch,
                 optimiser,
@@ -109,13 +111,13 @@ class Classifier(pl.LightningModule):
                 self.clip_norm,
                 self.auxiliary_weight,
             )
-        length = len(chunk.draws["chosen"])
-        rates = [self.learning_rate(step) for step in range(chunk.step, chunk.step + length)]
-        self._iterations.run(chunk.step, chunk.draws, rates)
-        self.iteration += length
+        end = step.iteration + step.num_updates
+        rates = [self.learning_rate(iteration) for iteration in range(step.iteration, end)]
+        self._runner.run(step.iteration, step.draws, rates)
+        self.iteration = end
 
     def running_error_and_loss(self) -> tuple[float, float]:
-        """Mean training error and loss of the last `window` iterations, or of all so far where there are fewer."""
+        """Mean training error and loss of the last `window` iterations, or of all if fewer."""
         filled = min(self.iteration, self.window)
         means = torch.stack(
             [self.window_errors[:filled].mean(), self.window_losses[:filled].mean()]
@@ -125,11 +127,11 @@ class Classifier(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         name = self.evaluated[dataloader_idx]
-        with torch.compiler.set_stance(
-            "force_eager"
-        ):  # compiled are the shapes and the mode of training
+        # Compiled code is for the shapes and the mode of training only
+        with torch.compiler.set_stance("force_eager"):
             logits = self(batch.images)
-        # One value an image, because the last batch may be smaller and a MeanMetric that lets NaN pass takes no weights
+        # One value per image: the last batch may be smaller, and a MeanMetric that accepts NaN takes
+        # no weights
         self.metrics[f"{name}_error"].update((logits.argmax(1) != batch.labels).float())
         self.metrics[f"{name}_loss"].update(
             functional.cross_entropy(logits, batch.labels, reduction="none")
@@ -148,9 +150,8 @@ class Classifier(pl.LightningModule):
         self.iteration = checkpoint["iteration"]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        fused = (
-            self.window_errors.is_cuda
-        )  # one kernel for all parameters, which takes its learning rate from a tensor
+        # One kernel for all parameters, which takes its learning rate from a tensor
+        fused = self.window_errors.is_cuda
         return torch.optim.SGD(
             self.parameters(),
             lr=1.0,

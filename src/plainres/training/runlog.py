@@ -1,9 +1,9 @@
-"""What a run leaves behind while it goes: curve, TensorBoard events, progress, checkpoints; and when it must stop."""
+"""Files written during a run: curve, TensorBoard events, progress, checkpoints; and its early end."""
 
 import math
 import os
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +14,49 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from plainres.records import files
 from plainres.records.files import CHECKPOINT_FILE
 from plainres.records.schema import CurvePoint, Record
+from plainres.training.machine import Precision
 
 PROGRESS_SECONDS = 1.0
 
-PARENT = (
-    os.getppid()
-)  # before any cell: once the parent is gone, a later cell must not take the heir for it
+# Read before any cell is trained: otherwise init's pid would be recorded as the parent
+PARENT = os.getppid()
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run starts: at a checkpoint, or at iteration 0 where `path` is None.
+
+    A run that continues keeps `updates_per_step`, because Lightning counts training steps, and
+    `precision`, whatever machine it is on.
+    """
+
+    path: Path | None
+    iteration: int
+    updates_per_step: int
+    precision: Precision
+
+
+def read_checkpoint(path: Path) -> Start:
+    """Reads what `RunLog` saved; a damaged file raises any exception."""
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    state = saved["callbacks"][RunLog.__qualname__]
+    return Start(path, saved["iteration"], state["updates_per_step"], state["precision"])
 
 
 class RunLog(pl.Callback):
-    """Logs every `log_every` iterations, checkpoints every `checkpoint_seconds`, ends a run whose loss is not finite.
+    """Logs, writes checkpoints, and ends a run whose loss is not finite.
 
-    A checkpoint carries the curve, the seconds so far and the state of torch's generators (dropout draws from them), and none is taken
-    between an update and the evaluation that follows it (Lightning would take that evaluation as done): a resumed run ends with the
-    record of an undisturbed one.
+    A checkpoint holds the curve, the seconds so far and the state of torch's generators (dropout
+    draws from them). None is taken between an update and the evaluation after it, because Lightning
+    would count that evaluation as done. So a resumed run ends with the record of an undisturbed one.
 
     Args:
-        folder: where curve, events, progress and checkpoint lie.
+        folder: of the cell's files.
+        log_every, evaluate_every: iterations between two.
+        checkpoint_seconds: seconds between two checkpoints, at least.
         iterations: length of the whole run.
-        batch_size: images of an iteration.
-        iterations_per_chunk, precision: kept in the checkpoint, for the run that continues.
+        batch_size: images per iteration.
+        updates_per_step, precision: saved in the checkpoint, for the run that continues.
         stop_with_parent: end the process when the sweep that started it is gone.
     """
 
@@ -48,7 +71,7 @@ class RunLog(pl.Callback):
         checkpoint_seconds: float,
         iterations: int,
         batch_size: int,
-        iterations_per_chunk: int = 1,
+        updates_per_step: int = 1,
         precision: str = "32-true",
         stop_with_parent: bool = False,
     ):
@@ -59,7 +82,7 @@ class RunLog(pl.Callback):
         self.checkpoint_seconds = checkpoint_seconds
         self.iterations = iterations
         self.batch_size = batch_size
-        self.iterations_per_chunk = iterations_per_chunk
+        self.updates_per_step = updates_per_step
         self.precision = precision
         self.parent = PARENT if stop_with_parent else None
         self.curve: list[CurvePoint] = []
@@ -67,7 +90,7 @@ class RunLog(pl.Callback):
         self._seconds_before = 0.0
         self._generators: list[torch.Tensor] = []
         self._started: float | None = None
-        self._start_step = 0
+        self._start_iteration = 0
         self._last_checkpoint = self._last_progress = time.monotonic()
 
     @property
@@ -78,9 +101,13 @@ class RunLog(pl.Callback):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        curve = [asdict(point) for point in self.curve]
-        kept = {"iterations_per_chunk": self.iterations_per_chunk, "precision": self.precision}
-        return {"curve": curve, "seconds": self.seconds, "generators": generator_states(), **kept}
+        return {
+            "curve": [asdict(point) for point in self.curve],
+            "seconds": self.seconds,
+            "generators": generator_states(),
+            "updates_per_step": self.updates_per_step,
+            "precision": self.precision,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.curve = [CurvePoint(**point) for point in state_dict["curve"]]
@@ -89,9 +116,9 @@ class RunLog(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if self._generators:
-            set_generator_states(self._generators)  # here: what came before drew from them
+            set_generator_states(self._generators)  # not earlier: building the run draws too
         self._started = self._last_checkpoint = self._last_progress = time.monotonic()
-        self._start_step = pl_module.iteration
+        self._start_iteration = pl_module.iteration
         if isinstance(trainer.logger, TensorBoardLogger):
             trainer.logger.experiment.add_custom_scalars(_layout())
         self._write_progress(pl_module, None)
@@ -99,8 +126,8 @@ class RunLog(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        step = pl_module.iteration
-        if step % self.log_every == 0 or step == self.iterations:
+        iteration = pl_module.iteration
+        if iteration % self.log_every == 0 or iteration == self.iterations:
             point = self._point(pl_module)
             if not math.isfinite(point.train_loss):
                 self.diverged = True
@@ -112,14 +139,14 @@ class RunLog(pl.Callback):
                 for name in ("train_error", "train_loss", "learning_rate")
             }
             values["images_per_second"] = (
-                (step - self._start_step) * self.batch_size / self._seconds_here()
+                (iteration - self._start_iteration) * self.batch_size / self._seconds_here()
             )
             self._log(trainer, pl_module, values)
             self._write_progress(pl_module, point.train_error)
         elif time.monotonic() - self._last_progress >= PROGRESS_SECONDS:
             self._write_progress(pl_module, self.curve[-1].train_error if self.curve else None)
         due = time.monotonic() - self._last_checkpoint >= self.checkpoint_seconds
-        if due and step < self.iterations and step % self.evaluate_every != 0:
+        if due and iteration < self.iterations and iteration % self.evaluate_every != 0:
             trainer.save_checkpoint(self.folder / CHECKPOINT_FILE)
             self._last_checkpoint = time.monotonic()
 
@@ -142,8 +169,8 @@ class RunLog(pl.Callback):
         self._seconds_before = self.seconds
         self._started = None
 
-    def write_summary(self, logger: TensorBoardLogger, record: Record) -> None:
-        """The HParams tab: what was varied and what came out."""
+    def write_summary(self, logger: Any, record: Record) -> None:
+        """TensorBoard's HParams tab: configuration and results."""
         varied = (
             "arm",
             "depth",
@@ -173,9 +200,8 @@ class RunLog(pl.Callback):
         return CurvePoint(self.arm, self.depth, self.seed, pl_module.iteration, error, loss, rate)
 
     def _log(self, trainer: pl.Trainer, pl_module: Any, values: dict[str, float]) -> None:
-        if (
-            trainer.logger is not None
-        ):  # tags end with the arm, so that plain and residual stand side by side
+        # Tags end with the arm, so that TensorBoard shows plain and residual side by side
+        if trainer.logger is not None:
             trainer.logger.log_metrics(
                 {f"{name}/{self.arm}": value for name, value in values.items()}, pl_module.iteration
             )
@@ -188,10 +214,8 @@ class RunLog(pl.Callback):
     def _write_progress(self, pl_module: Any, error: float | None) -> None:
         self._last_progress = time.monotonic()
         if self.parent is not None and os.getppid() != self.parent:
-            os._exit(
-                1
-            )  # the sweep is gone; the checkpoint on disk is what the next one continues from
-        done = pl_module.iteration - self._start_step
+            os._exit(1)  # the sweep is gone; the next one continues from the checkpoint
+        done = pl_module.iteration - self._start_iteration
         remaining = (
             (self.iterations - pl_module.iteration) * self._seconds_here() / done if done else None
         )
@@ -215,7 +239,7 @@ def generator_states() -> list[torch.Tensor]:
 
 
 def set_generator_states(states: list[torch.Tensor]) -> None:
-    """What `generator_states` returned; those of GPUs that this machine lacks are passed over."""
+    """Sets what `generator_states` returned; skips GPUs that this machine lacks."""
     torch.set_rng_state(states[0].cpu())
     for device, state in enumerate(states[1:][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(state.cpu(), device)

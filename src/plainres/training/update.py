@@ -1,6 +1,8 @@
-"""One training iteration as a call without arguments, which a CUDA graph can hold: no value of it passes through Python."""
+"""One update of the weights, and a runner that repeats it; on a GPU as replays of a CUDA graph."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -8,23 +10,51 @@ from torch.nn import functional
 
 from plainres.data.batches import Batch
 
-EAGER_ITERATIONS = 3  # before a graph is captured: they make the momentum buffers and let libraries choose their algorithms
+# Before a graph is captured: they make the momentum buffers, and libraries choose their algorithms
+EAGER_UPDATES = 3
 
 
-class Iterations:
-    """Runs iterations: batch, forward, backward, update, error and loss of the batch; on a GPU as replays of one CUDA graph.
+def update(
+    forward: Callable[[Tensor], Tensor | tuple[Tensor, ...]],
+    make_batch: Callable[[Mapping[str, Tensor]], Batch],
+    optimiser: torch.optim.Optimizer,
+    random_draws: Mapping[str, Tensor],
+    clip_norm: float | None = None,
+    auxiliary_weight: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Batch, forward, loss, backward, step; returns the batch's error and loss, scalars.
 
-    An iteration reads what chance decided and its learning rate from fixed tensors, at a place that it moves on itself. So the host
-    only says "again", and waits for nothing.
+    Python reads no value from the device, so a CUDA graph can hold all of it.
+    """
+    images, labels = make_batch(random_draws)
+    optimiser.zero_grad(set_to_none=True)
+    logits, *auxiliary_logits = heads(forward(images))
+    loss = functional.cross_entropy(logits, labels)
+    total_loss = _with_auxiliary(loss, auxiliary_logits, labels, auxiliary_weight)
+    total_loss.backward()
+    if clip_norm is not None:
+        parameters = [one for group in optimiser.param_groups for one in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+    optimiser.step()
+    return batch_error(logits, labels), loss.detach()
+
+
+class UpdateRunner:
+    """Runs updates and notes the error and the loss of each.
+
+    An update reads its random draws and its learning rate from fixed tensors, at a position that it
+    moves on itself. So a captured update can be replayed, and Python waits for nothing.
 
     Args:
-        forward: images (N, C, H, W) → logits (N, classes), or a tuple of them where there are auxiliary heads; the main head's come first.
-        make_batch: what chance decides in one iteration → its batch, on the device.
+        forward: images (N, C, H, W) → logits (N, classes); with auxiliary heads a tuple of logits,
+            the main head's first.
+        make_batch: random draws of one iteration → its batch, on the device.
         optimiser: its learning rate is overwritten.
-        errors, losses: (window,) on the device; iteration i writes element i % window.
-        graph: None captures a CUDA graph where the device has them.
-        clip_norm: gradients are shortened to this norm, taken over all parameters together; None: they stay as they are.
-        auxiliary_weight: what the loss of each auxiliary head counts for in the gradient. Errors and losses are the main head's.
+        errors, losses: (window,) on the device; iteration i writes element i % window. Both are the
+            main head's.
+        graph: whether to capture a CUDA graph; None: where the device has them.
+        clip_norm: largest norm of the gradient of all parameters together; None: no clipping.
+        auxiliary_weight: factor of each auxiliary head's loss.
     """
 
     def __init__(
@@ -38,113 +68,121 @@ class Iterations:
         clip_norm: float | None = None,
         auxiliary_weight: float | None = None,
     ):
-        self.forward = forward
-        self.make_batch = make_batch
         self.optimiser = optimiser
         self.errors = errors
         self.losses = losses
-        self.clip_norm = clip_norm
-        self.auxiliary_weight = auxiliary_weight
         self.captures = errors.is_cuda if graph is None else graph
+        self._update = partial(
+            update,
+            forward,
+            make_batch,
+            optimiser,
+            clip_norm=clip_norm,
+            auxiliary_weight=auxiliary_weight,
+        )
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._eager = 0
+        self._eager_updates = 0
         self._draws: dict[str, Tensor] = {}
         self._rates = torch.empty(0)
         self._rate = torch.zeros((), device=errors.device)
-        self._place = torch.zeros(
-            1, dtype=torch.int64, device=errors.device
-        )  # within _draws and _rates
-        self._slot = torch.zeros(
-            1, dtype=torch.int64, device=errors.device
-        )  # within errors and losses
+        # Positions within _draws and _rates, and within errors and losses
+        self._position = torch.zeros(1, dtype=torch.int64, device=errors.device)
+        self._slot = torch.zeros(1, dtype=torch.int64, device=errors.device)
         self._set_rate(self._rate)
 
-    def run(self, step: int, draws: Mapping[str, Tensor], rates: Sequence[float]) -> None:
-        """Iterations `step` to `step + len(rates) - 1`.
+    def run(self, iteration: int, draws: Mapping[str, Tensor], rates: Sequence[float]) -> None:
+        """Iterations `iteration` to `iteration + len(rates) - 1`.
 
         Args:
             draws: each tensor (iterations, …) on the device; the first call has the most iterations.
             rates: learning rate of each iteration.
         """
         if not self._draws:
-            self._draws = {name: torch.empty_like(draw) for name, draw in draws.items()}
+            self._draws = {name: torch.empty_like(tensor) for name, tensor in draws.items()}
             self._rates = torch.empty(len(rates), device=self.errors.device)
-        for name, draw in draws.items():
-            self._draws[name][: len(draw)].copy_(draw)
+        for name, tensor in draws.items():
+            self._draws[name][: len(tensor)].copy_(tensor)
         self._rates[: len(rates)].copy_(torch.tensor(rates))
-        self._place.zero_()
-        self._slot.fill_(step % len(self.errors))
+        self._position.zero_()
+        self._slot.fill_(iteration % len(self.errors))
         for rate in rates:
-            if not self.captures:
-                self._set_rate(
-                    rate
-                )  # a number: without a graph, a tensor would be read once for every parameter
-            self._run_one()
+            if not self.captures:  # a number: a tensor would be read once for every parameter
+                self._set_rate(rate)
+            self._run_next()
 
     def _set_rate(self, rate: float | Tensor) -> None:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
 
-    def _run_one(self) -> None:
+    def _run_next(self) -> None:
         if self._graph is not None:
             self._graph.replay()
         elif not self.captures:
-            self._iterate()
-        elif self._eager < EAGER_ITERATIONS:
-            self._eager += 1
-            aside = torch.cuda.Stream()  # as torch.cuda.graph wants it
-            aside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(aside):
-                self._iterate()
-            torch.cuda.current_stream().wait_stream(aside)
+            self._update_next()
+        elif self._eager_updates < EAGER_UPDATES:
+            self._eager_updates += 1
+            stream = torch.cuda.Stream()  # torch.cuda.graph asks for warm-up on a side stream
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                self._update_next()
+            torch.cuda.current_stream().wait_stream(stream)
         else:
-            self.optimiser.zero_grad(
-                set_to_none=True
-            )  # the graph's gradients live in its own memory
+            # The graph's gradients live in its own memory
+            self.optimiser.zero_grad(set_to_none=True)
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):
-                self._iterate()
+                self._update_next()
             self._graph.replay()  # capturing runs nothing
 
-    def _iterate(self) -> None:
-        self._rate.copy_(self._rates[self._place].squeeze(0))
-        images, labels = self.make_batch(
-            {name: draw[self._place].squeeze(0) for name, draw in self._draws.items()}
-        )
-        self.optimiser.zero_grad(set_to_none=True)
-        logits, *auxiliary = heads(self.forward(images))
-        loss = functional.cross_entropy(logits, labels)
-        self._with_auxiliary(loss, auxiliary, labels).backward()
-        if (
-            self.clip_norm is not None
-        ):  # the norm stays on the device: nothing waits for it, and a graph can hold it
-            parameters = [
-                parameter for group in self.optimiser.param_groups for parameter in group["params"]
-            ]
-            torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
-        self.optimiser.step()
-        self.errors.index_copy_(0, self._slot, batch_error(logits, labels).view(1))
-        self.losses.index_copy_(0, self._slot, loss.detach().to(self.losses.dtype).view(1))
-        self._place += 1
+    def _update_next(self) -> None:
+        self._rate.copy_(self._rates[self._position].squeeze(0))
+        draws = {name: each[self._position].squeeze(0) for name, each in self._draws.items()}
+        error, loss = self._update(draws)
+        self.errors.index_copy_(0, self._slot, error.view(1))
+        self.losses.index_copy_(0, self._slot, loss.to(self.losses.dtype).view(1))
+        self._position += 1
         self._slot.add_(1).remainder_(len(self.errors))
 
-    def _with_auxiliary(self, loss: Tensor, auxiliary: Sequence[Tensor], labels: Tensor) -> Tensor:
-        if not auxiliary:
-            return loss
-        if self.auxiliary_weight is None:
-            raise ValueError(
-                f"the network has {len(auxiliary)} auxiliary heads; model.auxiliary_weight=… says what their losses count for"
-            )
-        return loss + self.auxiliary_weight * sum(
-            functional.cross_entropy(logits, labels) for logits in auxiliary
-        )
+
+def updates_per_step(limit: int, log_every: int, evaluate_every: int) -> int:
+    """The most updates, up to `limit`, of one training step without logging or evaluation in it.
+
+    A step is shorter than evaluate_every, because checkpoints are taken between evaluations.
+
+    Raises:
+        ValueError: limit is below 1.
+    """
+    if limit < 1:
+        raise ValueError(f"updates_per_step {limit} is below 1")
+    common = math.gcd(log_every, evaluate_every)
+    return next(
+        length
+        for length in range(limit, 0, -1)
+        if common % length == 0 and (length < evaluate_every or length == 1)
+    )
 
 
 def heads(output: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The logits of each head of a network, the main one first; a network without auxiliary heads has one."""
+    """The logits of each head, the main one first; a network without auxiliary heads has one."""
     return output if isinstance(output, tuple) else (output,)
 
 
 def batch_error(logits: Tensor, labels: Tensor) -> Tensor:
     """Fraction of a batch whose largest logit is not the label's; scalar on the device."""
     return (logits.detach().argmax(1) != labels).float().mean()
+
+
+def _with_auxiliary(
+    loss: Tensor, auxiliary_logits: Sequence[Tensor], labels: Tensor, weight: float | None
+) -> Tensor:
+    """The main head's loss plus `weight` times the loss of each auxiliary head."""
+    if not auxiliary_logits:
+        return loss
+    if weight is None:
+        raise ValueError(
+            f"the network has {len(auxiliary_logits)} auxiliary heads; "
+            "set the factor of their losses: model.auxiliary_weight=…"
+        )
+    return loss + weight * sum(
+        functional.cross_entropy(logits, labels) for logits in auxiliary_logits
+    )

@@ -9,9 +9,9 @@ from torch import nn
 from plainres.data.batches import Batch
 from plainres.networks.blocks import SqueezeExcitationBlock
 from plainres.networks.resnet import CifarNetwork
-from plainres.training import grafting as surgery
+from plainres.training import grafting
 
-PLACES = [(stage, position) for stage in surgery.STAGES for position in surgery.POSITIONS]
+PLACES = [(stage, position) for stage in grafting.STAGES for position in grafting.POSITIONS]
 
 
 def images(seed: int = 1, count: int = 32) -> torch.Tensor:
@@ -46,21 +46,21 @@ def same(
 def test_a_zero_branch_keeps_every_bit_of_every_logit(shortcut, blocks, training):
     parent = network(shortcut)
     for stage, position in PLACES:
-        child = surgery.insert(parent, blocks, stage, position, "identity")
+        child = grafting.insert(parent, blocks, stage, position, "identity")
         assert (
-            sum(isinstance(module, surgery.InsertedBlock) for module in child.modules()) == blocks
+            sum(isinstance(module, grafting.InsertedBlock) for module in child.modules()) == blocks
         )
         assert same(parent, child, training)
 
 
 def test_a_zero_branch_learns():
-    child = surgery.insert(network("zero_pad"), 1, 2, "middle", "zero_branch").train()
+    child = grafting.insert(network("zero_pad"), 1, 2, "middle", "zero_branch").train()
     optimiser = torch.optim.SGD(child.parameters(), lr=0.1)
     for _ in range(2):
         optimiser.zero_grad()
         nn.functional.cross_entropy(child(images()), torch.arange(32) % 10).backward()
         optimiser.step()
-    block = next(module for module in child.modules() if isinstance(module, surgery.InsertedBlock))
+    block = next(module for module in child.modules() if isinstance(module, grafting.InsertedBlock))
     assert block.bn2.weight.abs().min() > 0
     assert block.conv1.weight.grad is not None
     assert block.conv1.weight.grad.abs().max() > 0, (
@@ -73,20 +73,20 @@ def test_dirac_blocks_are_the_identity_up_to_rounding_in_evaluation_mode_alone(b
     parent = network("none")
     batches = [images(step) for step in range(3)]
     for stage, position in PLACES:
-        child = surgery.insert(parent, blocks, stage, position, "dirac", batches)
-        found = surgery.effect(
+        child = grafting.insert(parent, blocks, stage, position, "dirac", batches)
+        change = grafting.effect(
             parent,
             child,
             *([Batch(images(9), torch.zeros(32, dtype=torch.int64))] for _ in range(3)),
         )
-        assert found.logit_difference_eval < 1e-4 * found.logit_size
-        assert found.logit_difference_batch > 1e-2 * found.logit_size
+        assert change["logit_difference_eval"] < 1e-4 * change["logit_size"]
+        assert change["logit_difference_batch"] > 1e-2 * change["logit_size"]
         assert not same(parent, child, training=True)
 
 
 def test_dirac_statistics_are_those_of_the_input_over_all_images():
     parent, batches = network("none").eval(), [images(1), images(2, count=8)]
-    child = surgery.insert(parent, 2, 2, "end", "dirac", batches)
+    child = grafting.insert(parent, 2, 2, "end", "dirac", batches)
     with torch.no_grad():
         x = torch.cat(
             [
@@ -106,13 +106,13 @@ def test_dirac_statistics_are_those_of_the_input_over_all_images():
 def test_on_the_images_of_its_own_statistics_a_dirac_block_is_nearly_exact_in_training_mode():
     """What training mode changes is the difference of a batch from all: with one batch as all, hardly anything."""
     parent = network("none").eval()
-    child = surgery.insert(parent, 1, 1, "end", "dirac", [images(9)])
+    child = grafting.insert(parent, 1, 1, "end", "dirac", [images(9)])
     x = torch.relu(torch.randn(32, 4, 8, 8))
     block = next(
-        module for module in child.modules() if isinstance(module, surgery.InsertedBlock)
+        module for module in child.modules() if isinstance(module, grafting.InsertedBlock)
     ).train()
     for norm in (block.bn1, block.bn2):
-        surgery._undone(norm, x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0))
+        grafting._undo_statistics(norm, x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0))
     with torch.no_grad():
         torch.testing.assert_close(block(x), x, rtol=1e-4, atol=1e-4)
         assert (block(1.3 * x + 0.1) - (1.3 * x + 0.1)).abs().max() > 0.1
@@ -121,30 +121,31 @@ def test_on_the_images_of_its_own_statistics_a_dirac_block_is_nearly_exact_in_tr
 @pytest.mark.parametrize("shortcut", ["none", "zero_pad"])
 def test_fresh_blocks_change_logits_in_either_arm(shortcut):
     parent = network(shortcut)
-    assert not same(parent, surgery.insert(parent, 1, 2, "middle", "he"), training=False)
+    assert not same(parent, grafting.insert(parent, 1, 2, "middle", "he"), training=False)
 
 
 def test_position_says_where():
     for depth, place in ((20, 1), (56, 4), (14, 1)):
-        child = surgery.insert(network("zero_pad", depth), 2, 3, "middle", "identity")
-        kinds = [isinstance(block, surgery.InsertedBlock) for block in child.layer3]
+        child = grafting.insert(network("zero_pad", depth), 2, 3, "middle", "identity")
+        kinds = [isinstance(block, grafting.InsertedBlock) for block in child.layer3]
         assert kinds.index(True) == place
         assert sum(kinds) == 2
-    end = surgery.insert(network("zero_pad"), 1, 3, "end", "identity")
-    assert isinstance(end.layer3[-1], surgery.InsertedBlock)
+    end = grafting.insert(network("zero_pad"), 1, 3, "end", "identity")
+    assert isinstance(end.layer3[-1], grafting.InsertedBlock)
 
 
 def test_the_parent_stays_as_it_is():
     parent = network("none")
     before = {name: value.clone() for name, value in parent.state_dict().items()}
-    child = surgery.insert(parent, 2, 2, "middle", "dirac", [images()])
+    child = grafting.insert(parent, 2, 2, "middle", "dirac", [images()])
     batches = [Batch(images(), torch.zeros(32, dtype=torch.int64))]
     kept = {name: value.clone() for name, value in child.state_dict().items()}
-    surgery.effect(parent, child, batches, batches, batches)
+    grafting.effect(parent, child, batches, batches, batches)
     assert parent.training
-    for found, wanted in ((parent.state_dict(), before), (child.state_dict(), kept)):
-        assert found.keys() == wanted.keys()
-        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    for one, expected in ((parent, before), (child, kept)):
+        state = one.state_dict()
+        assert state.keys() == expected.keys()
+        assert all(torch.equal(state[name], expected[name]) for name in expected)
 
 
 def test_errors_and_differences_are_those_of_the_given_batches():
@@ -160,10 +161,10 @@ def test_errors_and_differences_are_those_of_the_given_batches():
         Batch(images(count=3), torch.tensor([1, 1, 2])),
         Batch(images(count=1), torch.tensor([2])),
     ]
-    found = surgery.effect(Says(1), Says(2), batches, batches[:1], batches)
-    assert (found.logit_difference_eval, found.logit_size) == (2.0, 0.5)
-    assert (found.parent_error_eval, found.error_eval) == pytest.approx((1 / 3, 2 / 3))
-    assert (found.parent_error_batch, found.error_batch) == pytest.approx((0.5, 0.5))
+    change = grafting.effect(Says(1), Says(2), batches, batches[:1], batches)
+    assert (change["logit_difference_eval"], change["logit_size"]) == (2.0, 0.5)
+    assert (change["parent_error_eval"], change["error_eval"]) == pytest.approx((1 / 3, 2 / 3))
+    assert (change["parent_error_batch"], change["error_batch"]) == pytest.approx((0.5, 0.5))
 
 
 @pytest.mark.parametrize(
@@ -178,25 +179,25 @@ def test_errors_and_differences_are_those_of_the_given_batches():
 )
 def test_illegal_values_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        surgery.insert(network("zero_pad"), *arguments)
+        grafting.insert(network("zero_pad"), *arguments)
 
 
 def test_what_the_arm_cannot_have_is_refused():
     with pytest.raises(ValueError, match="legal: identity, dirac, he"):
-        surgery.insert(network("none"), 1, 2, "end", "zero_branch")
+        grafting.insert(network("none"), 1, 2, "end", "zero_branch")
     with pytest.raises(ValueError, match="from images"):
-        surgery.insert(network("none"), 1, 2, "end", "dirac")
+        grafting.insert(network("none"), 1, 2, "end", "dirac")
     for other in (
         CifarNetwork(14, "projection_everywhere"),
         CifarNetwork(14, "zero_pad", block=SqueezeExcitationBlock),
     ):
         with pytest.raises(ValueError, match="between BasicBlocks"):
-            surgery.insert(other, 1, 2, "end", "he")
+            grafting.insert(other, 1, 2, "end", "he")
 
 
-def test_weights_of_another_network_are_refused(tmp_path):
+def test_weights_of_another_oneare_refused(tmp_path):
     torch.save(network("none", 14).state_dict(), tmp_path / "weights.pt")
     with pytest.raises(ValueError, match="does not fit"):
-        surgery.load_parent(network("none", 20), tmp_path / "weights.pt")
+        grafting.load_parent(network("none", 20), tmp_path / "weights.pt")
     parent = network("none", 14)
-    assert len(surgery.load_parent(parent, tmp_path / "weights.pt")) == 12
+    assert len(grafting.load_parent(parent, tmp_path / "weights.pt")) == 12

@@ -1,4 +1,4 @@
-"""The ledger against textbook figures, against gradients of a real pass, and as a command."""
+"""Networks layer by layer: against textbook figures, against real gradients, and as a command."""
 
 import subprocess
 import sys
@@ -8,31 +8,32 @@ import torch
 from composing import ROOT
 from torch import nn
 
-from plainres.networks import summary as ledger
+from plainres.instruments import inspect
 from plainres.networks.blocks import SqueezeExcitationBlock
 from plainres.networks.classics import AlexNet, LeNet5, googlenet, inception_v3, vgg
 from plainres.networks.resnet import CifarNetwork, ImageNetwork
+from plainres.networks.summary import summarise
 
 
 def rows_of(make, image_shape):
     with torch.device("meta"):
-        return ledger.ledger(make(), image_shape)
+        return summarise(make(), image_shape)
 
 
 @pytest.mark.parametrize(
     ("model", "make"), [("lenet5", LeNet5), ("alexnet", AlexNet), ("vgg", vgg)]
 )
 def test_known_shapes_and_parameters(model, make):
-    rows = rows_of(make, ledger.IMAGE_SHAPES[model])
-    assert ledger.missing_shapes(rows, ledger.KNOWN_SHAPES[model]) == []
-    assert sum(row.parameters for row in rows) in ledger.KNOWN_PARAMETERS[model].values()
+    rows = rows_of(make, inspect.IMAGE_SHAPES[model])
+    assert inspect.missing_shapes(rows, inspect.KNOWN_SHAPES[model].split()) == []
+    assert sum(row.parameters for row in rows) in inspect.KNOWN_PARAMETERS[model].values()
 
 
 @pytest.mark.parametrize("depth", [11, 13, 16, 19])
 def test_known_parameters_of_vgg(depth):
     rows = rows_of(lambda: vgg(depth), (3, 224, 224))
-    assert sum(row.parameters for row in rows) == ledger.KNOWN_PARAMETERS["vgg"][depth]
-    assert ledger.missing_shapes(rows, ledger.KNOWN_SHAPES["vgg"]) == []
+    assert sum(row.parameters for row in rows) == inspect.KNOWN_PARAMETERS["vgg"][depth]
+    assert inspect.missing_shapes(rows, inspect.KNOWN_SHAPES["vgg"].split()) == []
 
 
 @pytest.mark.parametrize(
@@ -58,8 +59,8 @@ def test_totals(make, image_shape, parameters, multiply_adds):
     assert sum(row.multiply_adds for row in rows) == multiply_adds
 
 
-def seen_by_one_output(network: nn.Module, size: int) -> int:
-    """Pixels a side that the middle output depends on, by the gradient of a real pass with positive weights."""
+def input_side_of_one_output(network: nn.Module, size: int) -> int:
+    """Pixels on a side that the middle output depends on: those with a gradient, weights positive."""
     for parameter in network.parameters():
         nn.init.constant_(parameter, 0.1)
     image = torch.rand(1, 1, size, size, requires_grad=True)
@@ -97,8 +98,8 @@ class EverySecondPixel(nn.Module):
     ],
 )
 def test_the_receptive_field_is_what_an_output_depends_on(network):
-    rows = ledger.ledger(network, (1, 65, 65))
-    assert rows[-1].receptive_field == seen_by_one_output(network, 65)
+    rows = summarise(network, (1, 65, 65))
+    assert rows[-1].receptive_field == input_side_of_one_output(network, 65)
 
 
 def test_a_shortcut_takes_the_wider_of_two_fields_and_squeezing_sees_the_image():
@@ -119,7 +120,7 @@ def test_a_shortcut_takes_the_wider_of_two_fields_and_squeezing_sees_the_image()
 
 def test_layers_come_in_the_order_of_the_pass_and_leave_the_network_as_it_was():
     network = LeNet5().train()
-    rows = ledger.ledger(network, (1, 32, 32))
+    rows = summarise(network, (1, 32, 32))
     assert [row.kind for row in rows if row.parameters] == [
         "Conv2d",
         "Conv2d",
@@ -152,24 +153,22 @@ def test_layers_come_in_the_order_of_the_pass_and_leave_the_network_as_it_was():
         ),
     ],
 )
-def test_steps_are_of_layers_and_whole_blocks(make, shapes):
+def test_block_shapes_are_of_layers_and_whole_blocks(make, shapes):
     with torch.device("meta"):
         network = make()
-    assert ledger.steps(network, shapes[0])[: len(shapes)] == shapes
+    assert inspect.block_shapes(network, shapes[0])[: len(shapes)] == shapes
     assert not any(module._forward_hooks for module in network.modules())
 
 
-def test_a_shape_that_does_not_come_is_named():
+def test_missing_shapes_are_named():
     rows = rows_of(LeNet5, (1, 32, 32))
-    assert ledger.missing_shapes(rows, [(6, 28, 28), (7, 7, 7)]) == [(7, 7, 7)]
-    assert ledger.missing_shapes(rows, [(16, 5, 5), (6, 28, 28)]) == [(6, 28, 28)], (
-        "it comes, but earlier"
-    )
+    assert inspect.missing_shapes(rows, ["6×28×28", "7×7×7"]) == ["7×7×7"]
+    assert inspect.missing_shapes(rows, ["16×5×5", "6×28×28"]) == ["6×28×28"], "comes earlier"
 
 
 def run(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "plainres.networks.summary", *words],
+        [sys.executable, "-m", "plainres.instruments.inspect", *words],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -178,7 +177,7 @@ def run(*words: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_the_command_prints_the_ledger_and_draws_the_taper(tmp_path):
+def test_the_command_prints_the_layers_and_draws_their_shapes(tmp_path):
     shown = run("model=alexnet", f"picture={tmp_path / 'alexnet.png'}")
     assert shown.returncode == 0, shown.stderr
     assert "12 of 12 known shapes in their order" in shown.stdout
@@ -203,7 +202,7 @@ def test_another_depth_is_compared_with_its_own_figures():
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("model=vgg", "model.depth=15"), "legal: 11, 13, 16, 19"),
+        (("model=vgg", "model.depth=15"), "vgg has no depth 15; choose 11, 13, 16 or 19"),
         (("model=lenet5", "image_shape=[1,28,28]"), "LeNet-5 takes 32×32 images"),
         (("model=vgg", "model.head=small", "image_shape=[3,16,16]"), "takes no 3×16×16 images"),
         (("model=resnet",), "Available options in 'model'"),

@@ -1,4 +1,4 @@
-"""Iterations without a value that passes through Python: equal to the loop that one would write by hand, on a GPU equal to themselves."""
+"""Updates, alone and in a CUDA graph, equal the loop that one would write by hand."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch import nn
 from plainres.data.batches import Augmentation, Normaliser, TrainingBatches
 from plainres.networks.blocks import compile_blocks
 from plainres.networks.resnet import CifarNetwork
-from plainres.training.update import EAGER_ITERATIONS, Iterations, batch_error
+from plainres.training.update import EAGER_UPDATES, UpdateRunner, batch_error, updates_per_step
 
 RATES = [0.05, 0.1, 0.1, 0.02, 0.1, 0.05, 0.01, 0.1, 0.1]
 EVERYTHING = Augmentation(
@@ -15,7 +15,7 @@ EVERYTHING = Augmentation(
 )
 
 
-def network_and_stream(device: str = "cpu", chunk: int = 1, shortcut: str = "zero_pad"):
+def network_and_stream(device: str = "cpu", length: int = 1, shortcut: str = "zero_pad"):
     torch.manual_seed(0)
     pixels = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8).to(device)
     labels = torch.randint(0, 4, (30,)).to(device)
@@ -27,7 +27,7 @@ def network_and_stream(device: str = "cpu", chunk: int = 1, shortcut: str = "zer
         batch_size=8,
         seed=1,
         stop=len(RATES),
-        iterations_per_chunk=chunk,
+        updates_per_step=length,
     )
     network = CifarNetwork(8, shortcut, width=4, num_classes=4, in_channels=1)
     return network.to(device, memory_format=torch.channels_last), stream
@@ -38,9 +38,9 @@ def by_hand(
 ) -> tuple[list[float], list[float]]:
     optimiser = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3)
     errors, losses = [], []
-    for step, rate in enumerate(RATES):
+    for iteration, rate in enumerate(RATES):
         optimiser.param_groups[0]["lr"] = rate
-        images, labels = stream.batch(step)
+        images, labels = stream.batch(iteration)
         optimiser.zero_grad()
         logits = network(images)
         loss = nn.functional.cross_entropy(logits, labels)
@@ -57,7 +57,7 @@ def by_hand(
     return errors, losses
 
 
-def in_chunks(
+def in_steps(
     network: nn.Module,
     stream: TrainingBatches,
     graph: bool | None = None,
@@ -74,37 +74,38 @@ def in_chunks(
         fused=device.type == "cuda" or None,
     )
     errors, losses = torch.zeros(window, device=device), torch.zeros(window, device=device)
-    iterations = Iterations(
-        network, stream.make, optimiser, errors, losses, graph, clip_norm, auxiliary_weight
+    runner = UpdateRunner(
+        network, stream.make_batch, optimiser, errors, losses, graph, clip_norm, auxiliary_weight
     )
-    for chunk in stream:
-        draws = {name: draw.to(device) for name, draw in chunk.draws.items()}
-        iterations.run(chunk.step, draws, RATES[chunk.step : chunk.step + len(draws["chosen"])])
+    for step in stream:
+        draws = {name: each.to(device) for name, each in step.draws.items()}
+        rates = RATES[step.iteration : step.iteration + step.num_updates]
+        runner.run(step.iteration, draws, rates)
     return errors.tolist(), losses.tolist()
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 4, 9])
-def test_iterations_equal_a_loop_by_hand(chunk):
-    (network, stream), (other, chunks) = network_and_stream(), network_and_stream(chunk=chunk)
-    assert by_hand(network, stream) == in_chunks(other, chunks)
+@pytest.mark.parametrize("length", [1, 2, 4, 9])
+def test_updates_equal_a_loop_by_hand(length):
+    (network, stream), (other, steps) = network_and_stream(), network_and_stream(length=length)
+    assert by_hand(network, stream) == in_steps(other, steps)
     for one, two in zip(network.state_dict().values(), other.state_dict().values(), strict=True):
         assert torch.equal(one, two)
 
 
 @pytest.mark.parametrize(("clip_norm", "clips"), [(0.5, True), (1e6, False)])
 def test_gradients_are_clipped_to_a_norm_over_all_parameters(clip_norm, clips):
-    (network, stream), (other, chunks), (free, unclipped) = (
+    (network, stream), (other, steps), (free, unclipped) = (
         network_and_stream(),
-        network_and_stream(chunk=4),
+        network_and_stream(length=4),
         network_and_stream(),
     )
     losses = by_hand(network, stream, clip_norm)[1]
-    assert in_chunks(other, chunks, clip_norm=clip_norm)[1] == pytest.approx(losses, rel=1e-4)
+    assert in_steps(other, steps, clip_norm=clip_norm)[1] == pytest.approx(losses, rel=1e-4)
     assert (by_hand(free, unclipped)[1] != losses) == clips
 
 
 class WithHeads(nn.Module):
-    """A network with two auxiliary heads, which read the logits."""
+    """A network with two auxiliary heads, each on the logits."""
 
     def __init__(self):
         super().__init__()
@@ -117,22 +118,20 @@ class WithHeads(nn.Module):
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 2.0])
-def test_auxiliary_heads_count_for_their_weight_in_the_gradient_and_for_nothing_in_errors_and_losses(
-    weight,
-):
+def test_auxiliary_losses_count_by_their_weight_in_the_gradient_alone(weight):
     network, other = WithHeads(), WithHeads()
-    (_, stream), (_, chunks) = network_and_stream(), network_and_stream(chunk=4)
+    (_, stream), (_, steps) = network_and_stream(), network_and_stream(length=4)
     optimiser = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3)
     seen = []
-    for step, rate in enumerate(RATES):
+    for iteration, rate in enumerate(RATES):
         optimiser.param_groups[0]["lr"] = rate
-        images, labels = stream.batch(step)
+        images, labels = stream.batch(iteration)
         optimiser.zero_grad()
         losses = [nn.functional.cross_entropy(logits, labels) for logits in network(images)]
         (losses[0] + weight * losses[1] + weight * losses[2]).backward()
         optimiser.step()
         seen.append(float(losses[0].detach()))
-    assert in_chunks(other, chunks, auxiliary_weight=weight)[1] == pytest.approx(seen, rel=1e-4)
+    assert in_steps(other, steps, auxiliary_weight=weight)[1] == pytest.approx(seen, rel=1e-4)
     for one, two in zip(network.state_dict().values(), other.state_dict().values(), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
 
@@ -140,16 +139,33 @@ def test_auxiliary_heads_count_for_their_weight_in_the_gradient_and_for_nothing_
 def test_auxiliary_heads_without_a_weight_are_refused():
     with pytest.raises(
         ValueError,
-        match=r"^the network has 2 auxiliary heads; model\.auxiliary_weight=… says what their losses count for$",
+        match=r"^the network has 2 auxiliary heads; set .* losses: model\.auxiliary_weight=…$",
     ):
-        in_chunks(WithHeads(), network_and_stream()[1])
+        in_steps(WithHeads(), network_and_stream()[1])
 
 
 def test_the_window_holds_the_last_iterations():
-    (network, stream), (other, chunks) = network_and_stream(), network_and_stream(chunk=4)
+    (network, stream), (other, steps) = network_and_stream(), network_and_stream(length=4)
     _, losses = by_hand(network, stream)
-    _, window = in_chunks(other, chunks, window=4)
+    _, window = in_steps(other, steps, window=4)
     assert window == [losses[8], losses[5], losses[6], losses[7]]
+
+
+@pytest.mark.parametrize(
+    ("limit", "log_every", "evaluate_every", "length"),
+    [
+        (100, 100, 1000, 100),  # the paper's protocol on a GPU
+        (100, 50, 500, 50),
+        (100, 100, 100, 50),  # a checkpoint needs a place between two evaluations
+        (1, 50, 500, 1),
+        (7, 30, 60, 6),
+        (100, 1, 1, 1),
+    ],
+)
+def test_a_step_ends_wherever_something_is_logged_or_evaluated(
+    limit, log_every, evaluate_every, length
+):
+    assert updates_per_step(limit, log_every, evaluate_every) == length
 
 
 def test_batch_error_is_the_fraction_of_wrong_labels():
@@ -158,17 +174,17 @@ def test_batch_error_is_the_fraction_of_wrong_labels():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize(("chunk", "clip_norm"), [(1, None), (2, None), (9, None), (9, 0.5)])
-def test_a_cuda_graph_changes_no_number(chunk, clip_norm, monkeypatch):
+@pytest.mark.parametrize(("length", "clip_norm"), [(1, None), (2, None), (9, None), (9, 0.5)])
+def test_a_cuda_graph_changes_no_number(length, clip_norm, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
-    assert len(RATES) > EAGER_ITERATIONS + 1, "some iterations are replays"
-    (network, stream), (other, chunks) = (
-        network_and_stream("cuda", chunk),
-        network_and_stream("cuda", chunk),
+    assert len(RATES) > EAGER_UPDATES + 1, "some updates are replays"
+    (network, stream), (other, steps) = (
+        network_and_stream("cuda", length),
+        network_and_stream("cuda", length),
     )
     eager, replayed = (
-        in_chunks(net, batches, graph=graph, clip_norm=clip_norm)
-        for net, batches, graph in ((network, stream, False), (other, chunks, True))
+        in_steps(net, batches, graph=graph, clip_norm=clip_norm)
+        for net, batches, graph in ((network, stream, False), (other, steps, True))
     )
     assert replayed[0] == eager[0]
     assert replayed[1] == pytest.approx(eager[1], rel=1e-4)
@@ -176,19 +192,18 @@ def test_a_cuda_graph_changes_no_number(chunk, clip_norm, monkeypatch):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:The .grad attribute of a Tensor that is not a leaf"
-)  # torch.compile looks at every input
+# torch.compile reads .grad of every input
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize("shortcut", ["none", "zero_pad", "projection"])
 def test_compiled_blocks_train_to_the_same_losses(shortcut):
-    """Without code generation, which needs a compiler: what is traced, what is shared, and that evaluation takes the network as it is."""
-    (network, stream), (other, chunks) = (
+    """Without code generation, which needs a compiler; evaluation takes the network as it is."""
+    (network, stream), (other, steps) = (
         network_and_stream(shortcut=shortcut),
-        network_and_stream(chunk=4, shortcut=shortcut),
+        network_and_stream(length=4, shortcut=shortcut),
     )
     compile_blocks(other, backend="aot_eager")
-    _, losses = in_chunks(network, stream)
-    assert in_chunks(other, chunks)[1] == pytest.approx(losses, rel=1e-4)
+    _, losses = in_steps(network, stream)
+    assert in_steps(other, steps)[1] == pytest.approx(losses, rel=1e-4)
     assert network.state_dict().keys() == other.state_dict().keys()
     images = stream.batch(0).images
     with torch.compiler.set_stance("force_eager"), torch.no_grad():
@@ -200,14 +215,14 @@ def test_compiled_blocks_train_to_the_same_losses(shortcut):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.filterwarnings("default")
 def test_compiled_blocks_on_a_gpu_train_to_the_same_losses():
-    (network, stream), (other, chunks) = network_and_stream("cuda"), network_and_stream("cuda", 4)
+    (network, stream), (other, steps) = network_and_stream("cuda"), network_and_stream("cuda", 4)
     compile_blocks(other)
-    _, losses = in_chunks(network, stream)
-    assert in_chunks(other, chunks)[1] == pytest.approx(losses, rel=3e-2)
+    _, losses = in_steps(network, stream)
+    assert in_steps(other, steps)[1] == pytest.approx(losses, rel=3e-2)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_trains_to_the_losses_of_a_cpu():
-    (network, stream), (other, chunks) = network_and_stream(), network_and_stream("cuda", 4)
-    _, losses = in_chunks(network, stream)
-    assert in_chunks(other, chunks)[1] == pytest.approx(losses, rel=1e-2)
+    (network, stream), (other, steps) = network_and_stream(), network_and_stream("cuda", 4)
+    _, losses = in_steps(network, stream)
+    assert in_steps(other, steps)[1] == pytest.approx(losses, rel=1e-2)

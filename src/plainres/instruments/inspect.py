@@ -1,0 +1,199 @@
+"""The command `python -m plainres.instruments.inspect model=alexnet`: a network layer by layer.
+
+It prints the summary, compares it with textbook figures where the network is a published one, and
+draws how height and width shrink.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from torch import nn
+
+from plainres.networks.depth import check_configured_depth
+from plainres.networks.summary import Layer, summarise
+from plainres.records.errors import give_up, run_command
+from plainres.run.cell import CONF
+
+# By conf/model: the images of the paper, where they are not the 32×32 colour images of CIFAR
+SMALL_IMAGE = (3, 32, 32)
+IMAGE_SHAPES = {
+    "lenet5": (1, 32, 32),
+    "alexnet": (3, 227, 227),
+    "vgg": (3, 224, 224),
+    "googlenet": (3, 224, 224),
+    "inception_v3": (3, 299, 299),
+    "plain_imagenet": (3, 224, 224),
+    "residual_imagenet": (3, 224, 224),
+    "se_imagenet": (3, 224, 224),
+}
+# Output shapes in the order of textbooks
+KNOWN_SHAPES = {
+    "lenet5": "6×28×28 6×14×14 16×10×10 16×5×5 400 120 84 10",
+    "alexnet": "96×55×55 96×27×27 256×27×27 256×13×13 384×13×13 384×13×13 256×13×13 256×6×6 "
+    "9216 4096 4096 1000",
+    "vgg": "64×224×224 64×224×224 64×112×112 128×112×112 128×56×56 256×56×56 256×28×28 512×28×28 "
+    "512×14×14 512×14×14 512×7×7 4096 4096 1000",
+}
+# By depth: from textbooks, and for VGG and ResNet from torchvision's documentation
+KNOWN_PARAMETERS = {
+    "lenet5": {5: 61_706},
+    "alexnet": {8: 62_378_344},
+    "vgg": {11: 132_863_336, 13: 133_047_848, 16: 138_357_544, 19: 143_667_240},
+    "residual_imagenet": {
+        18: 11_689_512,
+        34: 21_797_672,
+        50: 25_557_032,
+        101: 44_549_160,
+        152: 60_192_808,
+    },
+}
+
+
+def missing_shapes(layers: Sequence[Layer], known: Sequence[str]) -> list[str]:
+    """The `known` output shapes, as "96×55×55", that the layers do not have in this order."""
+    shapes = iter([_shape_text(layer.shape) for layer in layers])
+    return [expected for expected in known if expected not in shapes]  # reads on where it stopped
+
+
+def report(model: str, layers: Sequence[Layer], known_parameters: int | None = None) -> str:
+    """The summary as a table with totals, and how it compares with textbook figures.
+
+    Args:
+        known_parameters: of the network as published; None where this one is not as published, or
+            nothing is known.
+    """
+    heading = ["layer", "kind", "output (C×H×W)", "parameters", "multiply-adds"]
+    lines = [[*heading, "receptive field", "stride"]]
+    for layer in layers:
+        counts = [
+            f"{count:,}" if count else "" for count in (layer.parameters, layer.multiply_adds)
+        ]
+        field = [str(layer.receptive_field), str(layer.stride)]
+        lines.append([layer.name, layer.kind, _shape_text(layer.shape), *counts, *field])
+    parameters = sum(layer.parameters for layer in layers)
+    multiply_adds = sum(layer.multiply_adds for layer in layers)
+    lines.append(["all", "", "", f"{parameters:,}", f"{multiply_adds:,}", "", ""])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    if known_parameters is None:
+        return "\n".join(text)
+    text.append("")
+    if known := KNOWN_SHAPES.get(model, "").split():
+        missing = missing_shapes(layers, known)
+        names = f", missing: {', '.join(missing)}" if missing else ""
+        count = len(known) - len(missing)
+        text.append(f"{count} of {len(known)} known shapes in their order{names}")
+    comparison = "as known" if parameters == known_parameters else f"known: {known_parameters:,}"
+    text.append(f"{parameters:,} parameters ({comparison})")
+    return "\n".join(text)
+
+
+def block_shapes(network: nn.Module, image_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The shapes of an image on its way: its own, then one for each layer or block that changes it.
+
+    A block is a module that is no nn.Sequential, as GoogLeNet's inception modules.
+    """
+
+    def blocks(module: nn.Module) -> list[nn.Module]:
+        return [
+            block
+            for child in module.children()
+            for block in (blocks(child) if isinstance(child, nn.Sequential) else [child])
+        ]
+
+    shapes = [image_shape]
+
+    def add_shape(module: nn.Module, inputs: Any, output: Any) -> None:
+        shape = tuple(output.shape[1:])
+        if len(shape) == 3 and shape != shapes[-1]:
+            shapes.append(shape)
+
+    handles = [block.register_forward_hook(add_shape) for block in blocks(network)]
+    summarise(network, image_shape)  # the forward pass
+    for handle in handles:
+        handle.remove()
+    return shapes
+
+
+def draw_shapes(title: str, shapes: Sequence[tuple[int, ...]], path: Path) -> None:
+    """Draws how height and width shrink while channels grow, one bar for each shape; PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    size = (max(6.0, 0.45 * len(shapes)), 5)
+    figure, axes = plt.subplots(2, 1, figsize=size, sharex=True, layout="constrained")
+    for axis, place, name, colour in (
+        (axes[0], 1, "height and width\n(pixels, logarithmic)", "#0072B2"),
+        (axes[1], 0, "channels\n(logarithmic)", "#D55E00"),
+    ):
+        axis.bar(range(len(shapes)), [shape[place] for shape in shapes], color=colour)
+        axis.set_yscale("log", base=2)
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.set_ylim(bottom=0.5)  # the same in every picture, and a bar of 1 can be seen
+        axis.set_ylabel(name)
+        axis.spines[["right", "top"]].set_visible(False)
+    labels = [_shape_text(shape) for shape in shapes]
+    axes[1].set_xticks(range(len(shapes)), labels, rotation=90, fontsize=7)
+    axes[1].set_xlabel("output after each layer or block that changes it, C×H×W")
+    axes[0].set_title(f"{title}: height and width shrink, channels grow")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _shape_text(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="inspect")
+def _task(config: DictConfig) -> None:
+    try:
+        _inspect(config)
+    except Exception as error:  # here, because Hydra prints lines of its own before it re-raises
+        give_up([error])
+
+
+def _inspect(config: DictConfig) -> None:
+    model = HydraConfig.get().runtime.choices["model"]
+    published = IMAGE_SHAPES.get(model, SMALL_IMAGE)
+    shape = tuple(config.image_shape or published)
+    if len(shape) != 3:
+        raise ValueError(f"image_shape {list(shape)} is not [channels, height, width]")
+    check_configured_depth(config.model["_target_"], config.model.depth)
+    classes = config.num_classes or (1000 if published[1] > 32 else 10)
+    with torch.device("meta"):
+        network = hydra.utils.instantiate(config.model, num_classes=classes, in_channels=shape[0])
+    print(report(model, summarise(network, shape), _known_parameters(model, config)))
+    if config.picture:
+        title = f"{model}, {config.model.depth} layers"
+        draw_shapes(title, block_shapes(network, shape), Path(config.picture))
+        print(f"\n{config.picture}")
+
+
+def _known_parameters(model: str, config: DictConfig) -> int | None:
+    """Of the published network; None where more than depth and variant (era) differs from it."""
+    if model not in KNOWN_PARAMETERS or config.image_shape or config.num_classes:
+        return None
+    overrides = HydraConfig.get().overrides.task
+    keys = {override.lstrip("+~").partition("=")[0] for override in overrides}
+    as_published = {key for key in keys if key.startswith("model.")} <= {"model.depth", "model.era"}
+    return KNOWN_PARAMETERS[model].get(config.model.depth) if as_published else None
+
+
+def main() -> None:
+    """The command."""
+    run_command(_task)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Finished cells of this machine become rows of the committed tables."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from plainres.records import files
+from plainres.records.identity import cell_name, config_differences, shared_config
+from plainres.records.schema import Record
+from plainres.run.cell import set_tables_aside
+
+
+def publish(results_dir: Path, committed_dir: Path, name: str) -> list[str]:
+    """Takes the finished cells below `results_dir`/`name` into the tables of `committed_dir`.
+
+    A cell replaces the rows that the tables have of it; other rows stay. Tables of another
+    configuration are set aside. A cell that does not share its folder's configuration is skipped.
+
+    Args:
+        name: slug/folder, such as depth/quick; a slug alone takes all its folders.
+
+    Returns:
+        Lines for the terminal.
+
+    Raises:
+        ValueError: no cell is finished, or a table is damaged. Nothing is written then.
+    """
+    parents = sorted((results_dir / name).rglob(f"runs/*/{files.RECORD_FILE}"))
+    folders = list(dict.fromkeys(path.parents[2] for path in parents))
+    if not folders:
+        raise ValueError(f"{results_dir / name} has no finished cell; a sweep measures them")
+    lines, ready = [], []
+    for folder in folders:
+        shared = files.read_json(folder / files.CONFIG_FILE)
+        if shared is None:
+            raise ValueError(
+                f"{folder / files.CONFIG_FILE} is damaged or gone; the same sweep writes it again"
+            )
+        into = committed_dir / folder.relative_to(results_dir)
+        cells = files.finished_cells(folder, shared)
+        files.gathered(folder, into, shared)  # refuses damaged tables
+        lines += _skipped(folder, cells, shared)
+        ready.append((folder, into, shared, cells))
+    for folder, into, shared, cells in ready:
+        if not cells:
+            continue
+        if line := set_tables_aside(into, shared):
+            lines.append(line)
+        replaced = {record.cell for record in files.read_runs(into)} & set(cells)
+        files.gather(folder, into)
+        _copy_described_tables(folder, into, cells)
+        count = f"{len(cells)} cell{'s' * (len(cells) != 1)}"
+        lines.append(f"{into}: {count} published, {len(replaced)} of them had rows before")
+    return lines
+
+
+def _skipped(folder: Path, cells: Mapping[str, Record], shared: Mapping[str, Any]) -> list[str]:
+    """A line for each finished cell of another configuration."""
+    lines = []
+    for cell in files.finished_cells(folder, None):
+        if cell not in cells:
+            own = files.read_json(folder / "runs" / cell / files.CONFIG_FILE)
+            differences = "; ".join(config_differences(shared, shared_config(own)))
+            lines.append(f"skipped {folder}/{cell}: another configuration ({differences})")
+    return lines
+
+
+def _copy_described_tables(folder: Path, into: Path, cells: Mapping[str, Record]) -> None:
+    """Copies tables that a JSON file of the same name describes as a measurement of one cell."""
+    for path in sorted(folder.glob("*.json")):
+        description = files.read_json(path) or {}
+        table = path.with_suffix(".csv")
+        if not {"arm", "depth", "seed", "config_hash"} <= set(description) or not table.exists():
+            continue
+        record = cells.get(cell_name(description["arm"], description["depth"], description["seed"]))
+        if record is not None and record.config_hash == description["config_hash"]:
+            for source in (table, path):
+                files.write_text(into / source.name, source.read_text(encoding="utf-8"))
