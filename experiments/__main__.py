@@ -371,7 +371,7 @@ def figures(options: argparse.Namespace) -> int:
         if slug == BENCH:
             from experiments.bench import figures as of_bench
 
-            paths = of_bench.make(results / BENCH) if (results / BENCH).exists() else []
+            paths = of_bench.write_report(results / BENCH) if (results / BENCH).exists() else []
         else:
             asked = question(slug)
             paths = [path for folder in asked.folders(results) for path in asked.write(folder)]

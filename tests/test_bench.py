@@ -1,4 +1,7 @@
-"""Measurements: their order, what is made of their numbers, and that the loops compared are what they are said to be. Nothing is timed."""
+"""The bench: order of measurements, what is made of them, and what the compared loops are.
+
+Nothing is timed.
+"""
 
 import importlib
 import inspect
@@ -16,33 +19,34 @@ from torch.utils.data import DataLoader
 from experiments.bench import agreement, figures, loops, run, textbook
 from experiments.bench.parts import (
     AGREEMENT_ITERATIONS,
+    BARE_LOOP,
     DIGITS,
-    LIMIT,
     PARTS,
     PLAINRES,
     SETTINGS,
     TEXTBOOK,
     THOUSAND,
-    Choices,
     Job,
+    Options,
+    Shape,
 )
 from experiments.bench.tables import (
-    Row,
+    Measurement,
     Spread,
+    against_target,
     by_round,
-    judged,
     number,
     ratio,
-    read_rows,
     spread,
-    write_rows,
 )
 from experiments.bench.window import Process, Window
 from plainres.data.batches import Augmentation, Batch, Normaliser
 from plainres.data.images import Images
 from plainres.networks.resnet import CifarNetwork
+from plainres.records.files import read_table, write_table
 from plainres.run.cell import compose_cell
 
+OPTIONS = Options(cores=2, seconds=0.01, iterations=4, thousand=True, gpu=True, bf16=True)
 PROVENANCE = {
     "processor": "a processor, 2 GHz",
     "cores": 2,
@@ -50,53 +54,27 @@ PROVENANCE = {
     "commit": "c0ffee" * 6 + "c0ff",
     "clean": True,
 }
+COST = {"first_iteration_seconds": 1.5, "peak_memory_mib": 700.0}
+LOSSES = {f"loss {step}": 2.0 + 0.01 * step for step in range(1, AGREEMENT_ITERATIONS + 1)}
 MADE_UP = {
     "textbook.textbook": {"images_per_second": 100.0},
-    "loops.limit": {
-        "images_per_second": 320.0,
-        "first_iteration_seconds": 1.5,
-        "peak_memory_mib": 700.0,
-        "multiply_adds": 1e8,
-    },
-    "cells.train": {
-        "images_per_second": 300.0,
-        "checkpoint_seconds": 0.02,
-        "first_iteration_seconds": 1.5,
-        "peak_memory_mib": 700.0,
-    },
-    "agreement.losses": {
-        f"loss {step}": 2.0 + 0.01 * step for step in range(1, AGREEMENT_ITERATIONS + 1)
-    },
+    "loops.bare_loop": {"images_per_second": 320.0, **COST, "multiply_adds": 1e8},
+    "cells.train": {"images_per_second": 300.0, "checkpoint_seconds": 0.02, **COST},
+    "agreement.losses": LOSSES,
     "cells.start": {"first_cell_seconds": 5.0, "later_cell_seconds": 0.5},
     "commands.sweep": {"wall_seconds": 60.0, "cells_per_hour": 600.0, "work_seconds": 110.0},
     "commands.command": {"seconds": 0.5, "imports_torch": 0.0},
-    "roofline.convolution": {"gflop_per_second": 120.0},
-    "roofline.product": {"gflop_per_second": 150.0},
-    "roofline.profile": {
-        "cpu_seconds_per_iteration": 0.4,
-        "share aten::convolution": 0.6,
-        "share aten::tiny": 0.001,
-    },
 }
-
-WORK = (
-    20 * 16**2 * 16**2
-)  # of ResNet-20 at 16×16: the made-up machine's pace is the same for every network
-
-
-def choices_in(folder) -> Choices:
-    return Choices(
-        cores=2, seconds=0.01, iterations=4, thousand=True, scratch=folder, gpu=True, bf16=True
-    )
+WORK = 20 * 16**2 * 16**2  # of ResNet-20 at 16×16; the made-up machine's pace never changes
 
 
 def made_up(job: Job) -> dict[str, float]:
     values = dict(MADE_UP[job.function])
     if job.function == "cells.train":
         values["bf16"] = float("protocol=quick" not in job.arguments["overrides"])
-    if job.function == "loops.limit":
+    if job.function == "loops.bare_loop":
         values["bf16"] = float(job.arguments.get("bf16", False))
-    if job.shape is not None and job.function == "loops.limit":
+    if job.shape is not None and job.function == "loops.bare_loop":
         work = job.shape.depth * job.shape.width**2 * job.shape.image_size**2 / WORK
         values["images_per_second"] /= work
         values["multiply_adds"] *= work * job.shape.batch_size
@@ -104,61 +82,54 @@ def made_up(job: Job) -> dict[str, float]:
 
 
 def rows_of(
-    part: str, folder, rounds: int = 2, measure=made_up, jobs=None
-) -> tuple[list[Row], list[str]]:
-    jobs = jobs or list(PARTS[part].jobs(choices_in(folder)))
-    rows, failures = run.run_part(
-        part, jobs, rounds, measure, PROVENANCE, run.Progress({part: rounds * len(jobs)})
-    )
+    part: str, rounds: int = 2, measure=made_up, jobs=None
+) -> tuple[list[Measurement], list[str]]:
+    jobs = jobs or list(PARTS[part].jobs(OPTIONS))
+    progress = run.Progress({part: rounds * len(jobs)})
+    rows, failures = run.run_part(part, jobs, rounds, measure, PROVENANCE, progress)
     return [replace(row, measured_at="2026-01-01T00:00:00Z") for row in rows], failures
 
 
+def write(folder, part: str, rows: list[Measurement]) -> None:
+    write_table(folder / f"{part}.csv", rows, Measurement)
+
+
+def read(folder, part: str) -> list[Measurement]:
+    return read_table(folder / f"{part}.csv", Measurement)
+
+
 def job(way: str, **changes) -> Job:
-    return replace(Job("a case", way, "loops.limit", 1, {}), **changes)
+    return replace(Job("a case", way, "loops.bare_loop", 1, {}), **changes)
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made") / "bench"
     for part in PARTS:
-        write_rows(folder, part, rows_of(part, folder)[0])
+        write(folder, part, rows_of(part)[0])
     return folder
 
 
 @pytest.fixture(scope="module")
 def made(tables):
-    return figures.make(tables)
+    return figures.write_report(tables)
 
 
-def test_ways_of_a_case_take_turns():
+def test_ways_of_a_case_take_turns_and_ratios_are_taken_within_rounds():
     called = []
+    speeds = iter([100.0, 200.0, 10.0, 21.0, 50.0, 110.0])  # a slow round; B / A hardly moves
 
     def measure(job: Job) -> dict[str, float]:
         called.append(job.way)
-        return {"images_per_second": float(len(called))}
+        return {"x": next(speeds)}
 
-    rows, failures = rows_of(
-        "columns", None, rounds=2, measure=measure, jobs=[job("A"), job("B"), job("C")]
-    )
-    assert called == ["A", "B", "C"] * 2
-    assert [(row.way, row.round, row.value) for row in rows[-2:]] == [("B", 2, 5.0), ("C", 2, 6.0)]
+    rows, failures = rows_of("columns", 3, measure, [job("A"), job("B")])
+    assert called == ["A", "B"] * 3
+    assert [(row.way, row.round, row.value) for row in rows[-2:]] == [("A", 3, 50), ("B", 3, 110)]
     assert not failures
-
-
-def test_ratios_are_taken_within_rounds(tmp_path):
-    speeds = iter(
-        [100.0, 200.0, 10.0, 21.0, 50.0, 110.0]
-    )  # the machine slows down and recovers; B / A hardly moves
-    rows, _ = rows_of(
-        "columns",
-        tmp_path,
-        rounds=3,
-        measure=lambda job: {"x": next(speeds)},
-        jobs=[job("A"), job("B")],
-    )
-    found = ratio(by_round(rows, "a case", "B", "x"), by_round(rows, "a case", "A", "x"))
-    assert found == Spread(2.1, 2.0, 2.2, 3)
-    assert str(found) == "2.10 [2.00, 2.20]"
+    measured = ratio(by_round(rows, "a case", "B", "x"), by_round(rows, "a case", "A", "x"))
+    assert measured == Spread(2.1, 2.0, 2.2, 3)
+    assert str(measured) == "2.10 [2.00, 2.20]"
     assert spread(by_round(rows, "a case", "A", "x")) == Spread(50.0, 10.0, 100.0, 3)
 
 
@@ -167,12 +138,12 @@ def test_a_round_without_one_side_gives_no_ratio():
     assert ratio({1: 2.0}, {}) is None
 
 
-def test_bars_are_judged_on_the_median():
-    found = Spread(2.1, 1.9, 2.4, 3)
-    assert judged(found, least=2.1) == "≥ 2.1: met"
-    assert judged(found, least=2.2) == "≥ 2.2: **not met**"
-    assert judged(found, most=2) == "≤ 2: **not met**"
-    assert judged(None, least=2.1) == "≥ 2.1: not measured"
+def test_targets_are_for_the_median():
+    measured = Spread(2.1, 1.9, 2.4, 3)
+    assert against_target(measured, least=2.1) == "≥ 2.1: met"
+    assert against_target(measured, least=2.2) == "≥ 2.2: **not met**"
+    assert against_target(measured, most=2) == "≤ 2: **not met**"
+    assert against_target(None, least=2.1) == "≥ 2.1: not measured"
 
 
 @pytest.mark.parametrize(
@@ -190,37 +161,30 @@ def test_numbers_have_three_digits(value, text):
     assert number(value) == text
 
 
-def test_what_fails_or_is_not_there_is_a_row_that_says_why(capsys):
+def test_a_failed_or_unavailable_measurement_is_a_row_that_says_why(capsys):
     def measure(job: Job) -> dict[str, float]:
         raise run.MeasurementError("no compiler")
 
-    rows, failures = rows_of(
-        "variants",
-        None,
-        rounds=1,
-        measure=measure,
-        jobs=[job("A"), job("B", unavailable="not installed")],
-    )
-    assert [(row.way, row.value, row.note) for row in rows] == [
-        ("A", None, "no compiler"),
-        ("B", None, "not installed"),
-    ]
-    assert failures == ["variants: a case, A: no compiler"]
-    assert "variants 2/2" in capsys.readouterr().out
+    jobs = [job("A"), job("B", unavailable="not installed")]
+    rows, failures = rows_of("gpu", 1, measure, jobs)
+    notes = [(row.way, row.value, row.note) for row in rows]
+    assert notes == [("A", None, "no compiler"), ("B", None, "not installed")]
+    assert failures == ["gpu: a case, A: no compiler"]
+    assert "gpu 2/2" in capsys.readouterr().out
 
 
 def test_a_window_opens_after_the_warm_up_and_holds_whole_iterations(tmp_path):
-    window = Window(Process(tmp_path), seconds=0, warm_iterations=2, least_iterations=5)
+    window = Window(Process(tmp_path), seconds=0, warm_iterations=2, min_iterations=5)
     assert [window.iteration_ends() for _ in range(7)] == [False] * 6 + [True]
     assert window.seconds_per_iteration > 0
-    first = Window(Process(tmp_path), seconds=0, warm_iterations=0, least_iterations=1)
+    first = Window(Process(tmp_path), seconds=0, warm_iterations=0, min_iterations=1)
     assert first.iteration_ends()
     assert first.seconds_per_iteration == first.first_iteration_seconds
 
 
 def test_windows_side_by_side_open_together_and_run_until_all_have_closed(tmp_path):
     (tmp_path / "warm-other").touch()
-    window = Window(Process(tmp_path, copies=2), seconds=0, warm_iterations=1, least_iterations=1)
+    window = Window(Process(tmp_path, copies=2), seconds=0, warm_iterations=1, min_iterations=1)
     assert not any(window.iteration_ends() for _ in range(4))
     measured = window.seconds_per_iteration
     (tmp_path / "done-other").touch()
@@ -230,7 +194,7 @@ def test_windows_side_by_side_open_together_and_run_until_all_have_closed(tmp_pa
 
 def test_every_job_calls_something_that_takes_its_arguments(tmp_path):
     for part in PARTS.values():
-        for job in part.jobs(choices_in(tmp_path)):
+        for job in part.jobs(OPTIONS):
             module, _, name = job.function.rpartition(".")
             function = getattr(importlib.import_module(f"experiments.bench.{module}"), name)
             inspect.signature(function).bind(Process(tmp_path), **job.arguments)
@@ -239,60 +203,40 @@ def test_every_job_calls_something_that_takes_its_arguments(tmp_path):
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
 def test_the_bare_loop_has_the_network_batch_and_optimiser_of_the_configuration(setting, tmp_path):
     config = compose_cell(tmp_path, *setting.overrides, "model=residual").config
-    assert (config.model.width, config.model.shortcut, config.protocol.batch_size) == (
-        setting.shape.width,
-        loops.SHORTCUT,
-        setting.shape.batch_size,
-    )
-    assert config.data.image_size in (setting.shape.image_size, None)
-    assert (config.protocol.precision == "auto") == setting.bf16
-    optimiser = (
-        config.protocol.learning_rate,
-        config.protocol.momentum,
-        config.protocol.weight_decay,
-    )
+    protocol, shape = config.protocol, setting.shape
+    assert (config.model.width, config.model.shortcut) == (shape.width, loops.SHORTCUT)
+    assert protocol.batch_size == shape.batch_size
+    assert config.data.image_size in (shape.image_size, None)
+    assert (protocol.precision == "auto") == setting.bf16
+    optimiser = (protocol.learning_rate, protocol.momentum, protocol.weight_decay)
     assert optimiser == (loops.LEARNING_RATE, loops.MOMENTUM, loops.WEIGHT_DECAY)
 
 
 def tiny(channels: int = 1, size: int = 6) -> tuple[CifarNetwork, Images]:
     torch.manual_seed(0)
-    images = Images(
-        torch.randint(0, 256, (8, channels, size, size), dtype=torch.uint8),
-        torch.randint(0, 3, (8,)),
-    )
-    return CifarNetwork(8, "zero_pad", width=2, num_classes=3, in_channels=channels), images
+    pixels = torch.randint(0, 256, (8, channels, size, size), dtype=torch.uint8)
+    network = CifarNetwork(8, "zero_pad", width=2, num_classes=3, in_channels=channels)
+    return network, Images(pixels, torch.randint(0, 3, (8,)))
 
 
-def twice():
-    calls = iter([False, True])
-    return lambda: next(calls)
-
-
-def test_the_textbook_loop_trains():
+@pytest.mark.parametrize("loop", ["textbook", "bare loop"])
+def test_each_loop_trains(loop):
     network, images = tiny()
     before = [parameter.detach().clone() for parameter in network.parameters()]
-    normaliser = Normaliser(images.pixels, "channel")
-    transform = textbook.transform_of(
-        Augmentation(padding=1, mirror=True, rotation=10, noise=0.1), normaliser, 6
-    )
-    loader = DataLoader(textbook.Pictures(images, transform), 4, shuffle=True)
-    loss, error = textbook.train(
-        network, loader, torch.optim.SGD(network.parameters(), lr=0.1), twice()
-    )
-    assert math.isfinite(loss) and 0 <= error <= 1
-    assert all(
-        not torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True)
-    )
-
-
-def test_the_bare_loop_trains():
-    network, images = tiny()
-    before = [parameter.detach().clone() for parameter in network.parameters()]
-    batches = [Batch(images.pixels.float() / 255, images.labels)]
-    loops.train(network, batches, torch.optim.SGD(network.parameters(), lr=0.1), twice())
-    assert all(
-        not torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True)
-    )
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
+    ends = iter([False, True])
+    if loop == "textbook":
+        augmentation = Augmentation(padding=1, mirror=True, rotation=10, noise=0.1)
+        normaliser = Normaliser(images.pixels, "channel")
+        pictures = textbook.Pictures(images, textbook.transform_of(augmentation, normaliser, 6))
+        loader = DataLoader(pictures, 4, shuffle=True)
+        loss, error = textbook.train(network, loader, optimiser, lambda: next(ends))
+        assert math.isfinite(loss) and 0 <= error <= 1
+    else:
+        batches = [Batch(images.pixels.float() / 255, images.labels)]
+        loops.train(network, batches, optimiser, lambda: next(ends))
+    after = network.parameters()
+    assert all(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -300,33 +244,21 @@ def test_without_augmentation_the_textbook_sees_the_pixels_that_plainres_sees(ch
     _, images = tiny(channels)
     normaliser = Normaliser(images.pixels, "channel")
     pictures = textbook.Pictures(images, textbook.transform_of(Augmentation(), normaliser, 6))
-    seen = torch.stack([pictures[index][0] for index in range(len(pictures))])
-    torch.testing.assert_close(seen, normaliser(images.pixels.float() / 255))
+    pixels = torch.stack([pictures[index][0] for index in range(len(pictures))])
+    torch.testing.assert_close(pixels, normaliser(images.pixels.float() / 255))
     assert [pictures[index][1] for index in range(len(pictures))] == images.labels.tolist()
 
 
-@pytest.mark.parametrize(
-    ("setting", "steps"),
-    list(
-        zip(
-            SETTINGS,
-            [["RandomAffine", "Noise"], *[["RandomCrop", "RandomHorizontalFlip"]] * 2],
-            strict=True,
-        )
-    ),
-    ids=lambda value: getattr(value, "name", ""),
-)
-def test_the_textbook_augments_as_the_protocol_does(setting, steps, tmp_path):
-    augmentation = Augmentation(
-        **compose_cell(tmp_path, *setting.overrides).identity["protocol"]["augmentation"]
-    )
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_the_textbook_augments_as_the_protocol_does(setting, tmp_path):
+    identity = compose_cell(tmp_path, *setting.overrides).identity
+    augmentation = Augmentation(**identity["protocol"]["augmentation"])
     normaliser = Normaliser(tiny()[1].pixels, "channel")
     transform = textbook.transform_of(augmentation, normaliser, setting.shape.image_size)
-    assert [
-        type(step).__name__
-        for step in transform.transforms
-        if type(step).__name__ not in ("ToTensor", "Normalize")
-    ] == steps
+    steps = [type(step).__name__ for step in transform.transforms]
+    crops = ["RandomCrop", "RandomHorizontalFlip", "ToTensor", "Normalize"]
+    digits = ["RandomAffine", "ToTensor", "Normalize", "Noise"]
+    assert steps == (digits if setting is DIGITS else crops)
 
 
 def test_multiply_adds_equal_a_count_by_hand():
@@ -336,46 +268,48 @@ def test_multiply_adds_equal_a_count_by_hand():
     second = 9 * (width * 2 * width + (2 * width) ** 2) * (size // 2) ** 2
     third = 9 * (2 * width * 4 * width + (4 * width) ** 2) * (size // 4) ** 2
     forward = stem + first + second + third + 4 * width * 10
-    # Backward costs as much for the weights and as much for the inputs, but nobody asks for the gradient of the images.
-    assert loops.multiply_adds(8, width, size, 1, batch) == batch * (3 * forward - stem)
+    # Backward: once for the weights, once for the inputs, but images need no gradient.
+    assert loops.multiply_adds(Shape(8, width, size, 1, batch)) == batch * (3 * forward - stem)
 
 
 def test_the_same_tables_give_the_same_bytes(tables, made, tmp_path):
     again = tmp_path / "again"
     for part in PARTS:
-        write_rows(again, part, read_rows(tables, part))
-    assert {path.name for path in made} == {
-        "README.md",
-        "columns.png",
-        "columns.svg",
-        "scaling.png",
-        "scaling.svg",
-    }
-    for old, new in zip(made, figures.make(again), strict=True):
+        write(again, part, read(tables, part))
+    drawn = {f"{name}.{kind}" for name in ("columns", "scaling") for kind in ("png", "svg")}
+    assert {path.name for path in made} == {"README.md", *drawn}
+    for old, new in zip(made, figures.write_report(again), strict=True):
         assert old.read_bytes() == new.read_bytes()
     with Image.open(tables / "figures" / "scaling.png") as image:
         assert len(image.convert("RGB").getcolors(1 << 20)) > 100, "an empty picture"
 
 
-def test_the_readme_shows_every_part_its_bars_and_where_it_was_measured(tables, made):
-    text = (tables / "README.md").read_text()
+@pytest.mark.parametrize(
+    "expected",
+    [
+        "| ResNet-20, digits 8×8 | 3.00 [3.00, 3.00] | ≥ 2.1: met | 3.00 [3.00, 3.00] | ≥ 2.5: met",
+        "| ResNet-20, digits 8×8 | 100",
+        "| ResNet-20, 16×16, bf16 | 100",
+        "- one cell a core / one cell at a time: ≥ 1.4: **not met**",
+        "the end of the first iteration | 5.00 [5.00, 5.00] | ≤ 4: **not met** |",
+        f"{THOUSAND}: the first iteration takes 96.2 [96.2, 96.2] s",
+        "| plain-20, 32×32, GPU, bf16, CUDA graph, fused | 2.0100 | 2.2000 | 0.0e+00 |",
+        "| ResNet-56, 32×32, 6 cells, fused | 300 [300, 300] | 2,560 [2,560, 2,560] |",
+    ],
+)
+def test_the_readme_shows_numbers_and_targets(tables, made, expected):
+    assert expected in (tables / "README.md").read_text()
+
+
+def test_the_readme_says_where_each_part_was_measured(tables, made):
+    text = " ".join((tables / "README.md").read_text().split())
     assert "Not measured" not in text
-    assert text.count("commit c0ffeec0ffee, on a processor, 2 GHz, 2 cores, torch 2.9.0.") == len(
-        PARTS
-    )
-    assert (
-        "| ResNet-20, digits 8×8 | 3.00 [3.00, 3.00] | ≥ 2.1: met | 3.00 [3.00, 3.00] | ≥ 2.5: met |"
-        in text
-    )
-    assert "| ResNet-20, digits 8×8 | 100" in text and "| ResNet-20, 16×16, bf16 | 100" in text
-    assert "- one cell a core / one cell at a time: ≥ 1.4: **not met**" in text
-    assert "the end of the first iteration | 5.00 [5.00, 5.00] | ≤ 4: **not met** |" in text
-    assert "aten::convolution" in text and "aten::tiny" not in text
-    assert f"{THOUSAND}: one iteration" in text
+    source = "commit c0ffeec0ffee, on a processor, 2 GHz, 2 cores, torch 2.9.0."
+    assert text.count(source) == len(PARTS)
 
 
-def test_the_fit_finds_the_line_that_the_points_lie_on(tables):
-    depth = figures.series_of(read_rows(tables, "scaling"))[0]
+def test_the_fit_is_the_line_that_the_points_lie_on(tables):
+    depth = figures.series_of(read(tables, "scaling"))[0]
     assert (depth.name, depth.values) == ("depth", [20, 56, 110, 218, 434, 1202])
     slope, intercept, r_squared = depth.fit
     assert slope == pytest.approx(1 / 320 / 1e8, rel=1e-4)
@@ -383,17 +317,14 @@ def test_the_fit_finds_the_line_that_the_points_lie_on(tables):
     assert r_squared == pytest.approx(1)
 
 
-def test_parts_that_were_not_measured_are_said_to_be_so(tmp_path):
-    write_rows(tmp_path, "startup", rows_of("startup", tmp_path)[0])
-    rows, _ = rows_of(
-        "variants", tmp_path, measure=made_up, jobs=[job("default", unavailable="not here")]
-    )
-    write_rows(tmp_path, "variants", rows)
-    assert [path.name for path in figures.make(tmp_path)] == ["README.md"]
+def test_the_readme_names_parts_that_were_not_measured(tmp_path):
+    write(tmp_path, "startup", rows_of("startup")[0])
+    write(tmp_path, "gpu", rows_of("gpu", jobs=[job("library", unavailable="not here")])[0])
+    assert [path.name for path in figures.write_report(tmp_path)] == ["README.md"]
     text = (tmp_path / "README.md").read_text()
     for part in PARTS.keys() - {"startup"}:
         assert f"Not measured; `make bench PARTS={part}` measures it." in text
-    assert "- a case, default: not here" in text
+    assert "- a case, library: not here" in text
 
 
 def test_a_folder_without_tables_is_one_line(tmp_path, capsys):
@@ -401,75 +332,72 @@ def test_a_folder_without_tables_is_one_line(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_an_unknown_part_is_one_line_that_names_the_legal_ones(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--parts", "columns,rows"], f"'rows' is unknown; legal: {', '.join(PARTS)}"),
+        (["--rounds", "0"], "must be above 0"),
+    ],
+)
+def test_an_illegal_option_is_one_line(tmp_path, capsys, words, reason):
     with pytest.raises(SystemExit) as ended:
-        run.main(["--parts", "columns,rows", "--results", str(tmp_path)])
+        run.main([*words, "--results", str(tmp_path)])
     assert ended.value.code == 1
     shown = capsys.readouterr().err
-    assert shown.count("\n") == 1
-    assert "'rows'" in shown and all(part in shown for part in PARTS)
+    assert shown.count("\n") == 1 and reason in shown
 
 
 def test_an_interruption_loses_only_the_running_part(tmp_path, monkeypatch, capsys):
     def measure(job: Job) -> dict[str, float]:
-        if job.function == "loops.limit":
+        if job.function == "loops.bare_loop":
             raise KeyboardInterrupt
         return made_up(job)
 
-    monkeypatch.setattr(run, "in_fresh_processes", measure)
-    assert (
-        run.main(["--parts", "startup,scaling", "--rounds", "1", "--results", str(tmp_path)]) == 130
-    )
-    assert read_rows(tmp_path, "startup") and not read_rows(tmp_path, "scaling")
+    monkeypatch.setattr(run, "measure_in_processes", measure)
+    words = ["--parts", "startup,scaling", "--rounds", "1", "--results", str(tmp_path)]
+    assert run.main(words) == 130
+    assert read(tmp_path, "startup") and not read(tmp_path, "scaling")
     assert "startup" in (tmp_path / "README.md").read_text()
     assert "finished parts are kept" in capsys.readouterr().err
 
 
-def test_real_processes_measure_the_ways_on_digits(tmp_path):
+def test_real_processes_measure_the_ways_on_digits():
+    every = list(PARTS["columns"].jobs(OPTIONS))
+    jobs = {job.way: job for job in every if job.case == f"ResNet-20, {DIGITS.name}"}
     jobs = {
-        job.way: job
-        for job in PARTS["columns"].jobs(choices_in(tmp_path))
-        if job.case == f"ResNet-20, {DIGITS.name}"
+        way: replace(job, arguments={**job.arguments, "threads": 1}) for way, job in jobs.items()
     }
-    jobs[LIMIT] = replace(jobs[LIMIT], copies=2)
-    for way in (TEXTBOOK, LIMIT, PLAINRES):
-        values = run.in_fresh_processes(
-            replace(jobs[way], arguments={**jobs[way].arguments, "threads": 1})
-        )
+    jobs[BARE_LOOP] = replace(jobs[BARE_LOOP], copies=2)
+    for way in (TEXTBOOK, BARE_LOOP, PLAINRES):
+        values = run.measure_in_processes(jobs[way])
         assert all(value > 0 for name, value in values.items() if name != "bf16"), way
         assert not values.get("bf16"), "digits are trained in float32"
-    overrides = [
-        *jobs[PLAINRES].arguments["overrides"],
+    arguments = dict(jobs[PLAINRES].arguments)
+    arguments["overrides"] = [
+        *arguments["overrides"],
         "protocol.precision=bf16-mixed",
         "model.depth=8",
     ]
-    values = run.in_fresh_processes(
-        replace(
-            jobs[PLAINRES],
-            arguments={**jobs[PLAINRES].arguments, "overrides": overrides, "threads": 1},
-        )
-    )
-    assert values["bf16"] == 1
+    assert run.measure_in_processes(replace(jobs[PLAINRES], arguments=arguments))["bf16"] == 1
 
 
-def test_the_same_losses_whatever_the_way(tmp_path):
+def test_the_losses_of_the_first_iterations(tmp_path):
     """On a CPU a GPU's ways can only be called."""
+    shared = {"shortcut": "none", "depth": 8, "device": "cpu", "iterations": 2}
     for way in ({}, {"bf16": True}):
-        losses = agreement.losses(
-            Process(tmp_path), shortcut="none", depth=8, device="cpu", iterations=2, **way
-        )
+        losses = agreement.losses(Process(tmp_path), **shared, **way)
         assert list(losses) == ["loss 1", "loss 2"]
         assert 2 < losses["loss 1"] < 3
         assert losses["loss 1"] != losses["loss 2"]
 
 
 def test_a_process_that_fails_says_why():
-    with pytest.raises(
-        run.MeasurementError, match=r"^AttributeError: .* has no attribute 'nothing'$"
-    ):
-        run.in_fresh_processes(job("A", function="parts.nothing", copies=2))
+    reason = r"^AttributeError: .* has no attribute 'nothing'$"
+    with pytest.raises(run.MeasurementError, match=reason):
+        run.measure_in_processes(job("A", function="parts.nothing", copies=2))
 
 
 def test_figures_and_parts_need_no_torch():
-    script = "import sys, experiments.bench.figures, experiments.bench.run; sys.exit('torch' in sys.modules)"
+    imports = "import sys, experiments.bench.figures, experiments.bench.run"
+    script = f"{imports}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=120)

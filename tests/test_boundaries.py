@@ -42,8 +42,6 @@ KNOWN_EXCEPTIONS: set[str] = {
     "experiments.autopsy.convergence imports experiments.depth.claims",
     "experiments.autopsy.figures imports experiments.depth.claims",
     "experiments.autopsy.figures imports experiments.depth.figures",
-    "experiments.bench.commands imports experiments.depth.claims",
-    "experiments.bench.floor imports experiments.depth.claims",
     "experiments.identity.claims imports experiments.depth.claims",
     "experiments.identity.figures imports experiments.depth.claims",
     "experiments.identity.figures imports experiments.depth.figures",

@@ -1,4 +1,4 @@
-"""The losses of the first iterations on one device in one precision, through plainres.training.update: do the ways of a GPU compute the same?"""
+"""The first losses on one device in one precision: do the ways of a GPU compute the same?"""
 
 from typing import Any
 
@@ -26,10 +26,12 @@ def losses(
     kernels: Kernels = "library",
     threads: int = 1,
 ) -> dict[str, float]:
-    """Loss of each iteration, nats an image; random pixels and labels, the paper's shapes, batches and augmentation.
+    """Loss of each iteration, in nats per image.
+
+    Random pixels and labels; the paper's shapes, batches and augmentation; the update of plainres.
 
     Args:
-        tf32: lets convolutions round float32 to 10 bits, as torch does by itself on a GPU.
+        tf32: convolutions may round float32 to 10 bits, the default of torch on a GPU.
     """
     torch.set_num_threads(threads)
     torch.backends.cudnn.allow_tf32 = tf32
@@ -64,6 +66,5 @@ def losses(
     for number, step in enumerate(stream):
         draws = {name: each.to(device) for name, each in step.draws.items()}
         module.training_step(step._replace(draws=draws), number)
-    return {
-        f"loss {step}": loss for step, loss in enumerate(module.window_losses.tolist(), start=1)
-    }
+    values = module.window_losses.tolist()
+    return {f"loss {step}": loss for step, loss in enumerate(values, start=1)}

@@ -1,10 +1,12 @@
-"""Tables → figures and the generated README of results/bench: `python -m experiments.bench.figures results/bench`.
+"""Tables → figures and generated README: `python -m experiments.bench.figures results/bench`.
 
-Needs the committed tables and no torch. The same tables give the same bytes.
+Needs the tables and no torch. The same tables give the same bytes.
 """
 
+import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,51 +19,47 @@ from scipy import stats
 
 from experiments.bench import floor
 from experiments.bench.parts import (
-    BF16,
+    BARE_LOOP,
     CELL,
     COMMAND,
-    CONVOLUTION,
-    DEFAULT,
     DIGITS,
     EAGER,
     LIBRARIES,
-    LIMIT,
     ONE_AT_A_TIME,
     ONE_SWEEP,
     PARTS,
     PLAINRES,
-    PRECISIONS,
     SIDE_BY_SIDE,
     TEN_COMMANDS,
     TEXTBOOK,
     THOUSAND,
-    limit_way,
-    peak_way,
 )
 from experiments.bench.tables import (
-    Row,
+    Measurement,
     Spread,
+    against_target,
     by_round,
     distinct,
-    judged,
+    measured_ways,
     number,
     ratio,
-    read_rows,
     spread,
 )
 from experiments.reporting.markdown import markdown
 from experiments.reporting.style import publish
+from plainres.records.files import read_table
 
-WAY_COLOURS = {TEXTBOOK: "#999999", LIMIT: "#E69F00", PLAINRES: "#0072B2", SIDE_BY_SIDE: "#009E73"}
+Rows = Sequence[Measurement]
+
+COLOURS = {TEXTBOOK: "#999999", BARE_LOOP: "#E69F00", PLAINRES: "#0072B2", SIDE_BY_SIDE: "#009E73"}
+LABELS = {**{way: way for way in COLOURS}, BARE_LOOP: "bare loop"}
 SERIES_STYLES = (("#0072B2", "o"), ("#D55E00", "s"))
-LEAST_SHARE = 0.01  # of an operator in the profile's table
+SPEED = "images_per_second"
 
-# Bars: what the project wants of itself, whatever the machine.
-PLAINRES_TO_TEXTBOOK = 2.1
-SIDE_BY_SIDE_TO_TEXTBOOK = 2.5
-PLAINRES_TO_LIMIT, PLAINRES_TO_LIMIT_ON_DIGITS = 0.95, 0.85
-SWEEP_GAIN = 1.4
-MAKESPAN_TO_WORK = 1.1
+# Targets: what the project wants of itself on any machine.
+PLAINRES_TO_TEXTBOOK, SIDE_BY_SIDE_TO_TEXTBOOK = 2.1, 2.5
+PLAINRES_TO_BARE_LOOP, PLAINRES_TO_BARE_LOOP_ON_DIGITS = 0.95, 0.85
+SWEEP_GAIN, SWEEP_TO_WORK = 1.4, 1.1
 COMMAND_SECONDS, FIGURES_SECONDS = 1.0, 5.0
 FIRST_CELL_SECONDS, LATER_CELL_SECONDS = 4.0, 1.0
 THOUSAND_GIB = 16
@@ -69,7 +67,7 @@ THOUSAND_GIB = 16
 
 @dataclass(frozen=True)
 class Series:
-    """Points of part scaling that differ in `name` only; medians over rounds, in the order of `values`."""
+    """Points of part scaling that differ in `name` only; medians over rounds, as in `values`."""
 
     case: str
     name: str
@@ -84,469 +82,237 @@ class Series:
         return _line(self.multiply_adds, self.seconds)
 
 
-def columns(rows: Sequence[Row]) -> list[str]:
-    def speed(case: str, way: str) -> dict[int, float]:
-        return by_round(rows, case, way, "images_per_second")
-
-    speeds = [["images/s", *WAY_COLOURS]]
-    ratios = [
-        ["ratio", "plainres / textbook", "", "side by side / textbook", "", "plainres / limit", ""]
-    ]
+def columns(rows: Rows) -> list[str]:
+    heads = ["plainres / textbook", "side by side / textbook", "plainres / bare loop"]
+    speeds = [["images/s", *LABELS.values()]]
+    ratios = [["ratio", *(cell for head in heads for cell in (head, ""))]]
     for case in distinct(row.case for row in rows):
-        speeds.append(
-            [
-                case + _precision(rows, case, LIMIT),
-                *(_shown(spread(speed(case, way))) for way in WAY_COLOURS),
-            ]
-        )
-        least = PLAINRES_TO_LIMIT_ON_DIGITS if DIGITS.name in case else PLAINRES_TO_LIMIT
+        speed = {way: by_round(rows, case, way, SPEED) for way in LABELS}
+        medians = (_shown(spread(values)) for values in speed.values())
+        speeds.append([case + _precision(rows, case), *medians])
+        on_digits = DIGITS.name in case
+        for_loop = PLAINRES_TO_BARE_LOOP_ON_DIGITS if on_digits else PLAINRES_TO_BARE_LOOP
         line = [case]
-        for way, base, bar in (
+        for way, base, target in (
             (PLAINRES, TEXTBOOK, PLAINRES_TO_TEXTBOOK),
             (SIDE_BY_SIDE, TEXTBOOK, SIDE_BY_SIDE_TO_TEXTBOOK),
-            (PLAINRES, LIMIT, least),
+            (PLAINRES, BARE_LOOP, for_loop),
         ):
-            found = ratio(speed(case, way), speed(case, base))
-            line += [_shown(found), judged(found, least=bar)]
+            measured = ratio(speed[way], speed[base])
+            line += [_shown(measured), against_target(measured, least=target)]
         ratios.append(line)
-    return [
-        "All train the same residual network in batches of 128 on images of that size (random pixels but for digits), in float32. Where",
-        "*bf16* stands, all but the textbook multiply in it, as the protocol does on this processor.",
-        "",
-        f"- **{TEXTBOOK}**: PIL images, torchvision transforms, a DataLoader with one worker a core, NCHW, loss and error read every step.",
-        f"- **{LIMIT}**: a bare loop over batches that are already made; nothing is recorded.",
-        f"- **{PLAINRES}**: `plainres.run.train.train_cell` with augmentation, curve, TensorBoard and checkpoints; evaluations excluded.",
-        f"- **{SIDE_BY_SIDE}**: as many of those at once as there are cores, one thread each, images per second added.",
-        "",
-        "![images per second, relative to the textbook](figures/columns.png)",
-        "",
-        *markdown(speeds),
-        "",
-        *markdown(ratios),
-    ]
+    figure = "![images per second, relative to the textbook loop](figures/columns.png)"
+    return [figure, "", *markdown(speeds), "", *markdown(ratios)]
 
 
-def sweep(rows: Sequence[Row]) -> list[str]:
-    ways = (ONE_SWEEP, ONE_AT_A_TIME, TEN_COMMANDS)
-    table = [
-        [
-            "",
-            "seconds",
-            "cells an hour",
-            "seconds within cells",
-            f"cells an hour / {ONE_AT_A_TIME}",
-            "seconds / (work / cores)",
-        ]
-    ]
+def sweep(rows: Rows) -> list[str]:
     case = rows[0].case
-    gain = makespan = None
-    for way in ways:
-        wall, per_hour, work = (
-            by_round(rows, case, way, name)
-            for name in ("wall_seconds", "cells_per_hour", "work_seconds")
-        )
-        gained = ratio(per_hour, by_round(rows, case, ONE_AT_A_TIME, "cells_per_hour"))
+    heads = ["", "seconds", "cells per hour", "seconds within cells"]
+    table = [[*heads, f"cells per hour / {ONE_AT_A_TIME}", "seconds / (work / cores)"]]
+    reference = by_round(rows, case, ONE_AT_A_TIME, "cells_per_hour")
+    gains, loads = {}, {}
+    for way in (ONE_SWEEP, ONE_AT_A_TIME, TEN_COMMANDS):
+        names = ("wall_seconds", "cells_per_hour", "work_seconds")
+        wall, per_hour, work = (by_round(rows, case, way, name) for name in names)
         slots = rows[0].cores if way == ONE_SWEEP else 1
-        filled = ratio(wall, {at: value / slots for at, value in work.items()})
-        if way == ONE_SWEEP:
-            gain, makespan = gained, filled
-        table.append(
-            [way, *map(_shown, (spread(wall), spread(per_hour), spread(work), gained, filled))]
-        )
+        gains[way] = ratio(per_hour, reference)
+        loads[way] = ratio(wall, {at: value / slots for at, value in work.items()})
+        spreads = (spread(wall), spread(per_hour), spread(work), gains[way], loads[way])
+        table.append([way, *map(_shown, spreads)])
+    gain = against_target(gains[ONE_SWEEP], least=SWEEP_GAIN)
+    load = against_target(loads[ONE_SWEEP], most=SWEEP_TO_WORK)
     return [
-        f"{case.capitalize()}; `{ONE_SWEEP}` gives each cell one thread, the others all cores. Work is the time within cells; what a",
-        "command spends before and after them counts against it.",
+        f"{case.capitalize()}.",
+        f"Each cell has all cores; with `{ONE_SWEEP}` it has one thread.",
         "",
         *markdown(table),
         "",
-        f"- {ONE_SWEEP} / {ONE_AT_A_TIME}: {judged(gain, least=SWEEP_GAIN)}",
-        f"- whole sweep / (work / cores): {judged(makespan, most=MAKESPAN_TO_WORK)}",
+        f"- {ONE_SWEEP} / {ONE_AT_A_TIME}: {gain}",
+        f"- whole sweep / (work / cores): {load}",
     ]
 
 
-def roofline(rows: Sequence[Row]) -> list[str]:
-    cores = rows[0].cores
-    cases = distinct(row.case for row in rows)
-    peaks = [
-        case
-        for case in cases
-        if any(row.case == case and row.quantity == "gflop_per_second" for row in rows)
-    ]
-    ways = distinct(row.way for row in rows if row.case in peaks)
-    loops = [
+def startup(rows: Rows) -> list[str]:
+    def lines_of(way: str, quantity: str, most: float | None, text: str = "{}") -> list[list[str]]:
+        lines = []
+        for case in distinct(row.case for row in rows if row.way == way):
+            measured = spread(by_round(rows, case, way, quantity))
+            at_most = FIGURES_SECONDS if "figures" in case else most
+            target = "" if at_most is None else against_target(measured, most=at_most)
+            imports = by_round(rows, case, COMMAND, "imports_torch")
+            torch = ("**yes**" if any(imports.values()) else "no") if imports else ""
+            lines.append([text.format(case), _shown(measured), target, torch])
+        return lines
+
+    first = "{}: from the start of the process to the end of the first iteration"
+    cells = zip(
+        lines_of(CELL, "first_cell_seconds", FIRST_CELL_SECONDS, first),
+        lines_of(CELL, "later_cell_seconds", LATER_CELL_SECONDS, "{}: a later cell of the process"),
+        strict=True,
+    )
+    return markdown(
         [
-            "bare loop",
-            "10⁹ multiply-adds an iteration",
-            "ms an iteration",
-            "GFLOP/s",
-            "of the best convolution",
-        ]
-    ]
-    for precision in PRECISIONS:
-        best: dict[int, float] = {}
-        for case in peaks:
-            if case.startswith(CONVOLUTION):
-                for at, value in by_round(
-                    rows, case, peak_way(precision, cores), "gflop_per_second"
-                ).items():
-                    best[at] = max(value, best.get(at, 0.0))
-        way = limit_way(precision)
-        for case in cases:
-            seconds = _seconds_per_iteration(rows, case, way)
-            if not seconds:
-                continue
-            work = by_round(rows, case, way, "multiply_adds")
-            achieved = {at: 2e-9 * work[at] / seconds[at] for at in seconds}
-            billions = {at: value / 1e9 for at, value in work.items()}
-            milliseconds = {at: 1e3 * value for at, value in seconds.items()}
-            found = (
-                spread(billions),
-                spread(milliseconds),
-                spread(achieved),
-                ratio(achieved, best),
-            )
-            loops.append([case + _precision(rows, case, way), *map(_shown, found)])
-    machine = [["GFLOP/s", *ways]]
-    machine += [
-        [case, *(_shown(spread(by_round(rows, case, way, "gflop_per_second"))) for way in ways)]
-        for case in peaks
-    ]
-    return [
-        "One iteration is forward, backward and update on 128 images, all cores, in float32 where nothing else is said; its multiply-adds",
-        "(two FLOP each) are counted operator by operator: convolutions and the linear layer. The best convolution is that of the same",
-        "precision. Below: the fastest calls of single operations, forward.",
-        "",
-        *markdown(loops),
-        "",
-        *markdown(machine),
-    ]
-
-
-def profile(rows: Sequence[Row]) -> list[str]:
-    cases = distinct(row.case for row in rows)
-    operators = distinct(row.quantity for row in rows if row.quantity.startswith("share "))
-    shares = {
-        (name, case): spread(by_round(rows, case, LIMIT, name))
-        for name in operators
-        for case in cases
-    }
-
-    def greatest(name: str) -> float:
-        return max(found.median for case in cases if (found := shares[name, case]))
-
-    table = [["% of self CPU time", *cases]]
-    for name in sorted(operators, key=greatest, reverse=True):
-        if greatest(name) >= LEAST_SHARE:
-            found = [shares[name, case] for case in cases]
-            table.append(
-                [
-                    f"`{name.removeprefix('share ')}`",
-                    *("–" if share is None else f"{100 * share.median:.1f}" for share in found),
-                ]
-            )
-    milliseconds = [
-        spread(by_round(rows, case, LIMIT, "cpu_seconds_per_iteration")) for case in cases
-    ]
-    table.append(
-        [
-            "all, ms an iteration",
-            *("–" if found is None else number(1e3 * found.median) for found in milliseconds),
+            ["", "seconds", "", "imports torch"],
+            *lines_of(COMMAND, "seconds", COMMAND_SECONDS, "`{}`"),
+            *lines_of(LIBRARIES, "seconds", None, "`{}`, which every first cell needs"),
+            *(line for pair in cells for line in pair),
         ]
     )
-    return [
-        "Of the bare loop under torch.profiler, which slows it; `–` is below the twelve largest.",
-        "",
-        *markdown(table),
-    ]
 
 
-def variants(rows: Sequence[Row]) -> list[str]:
-    lines = [
-        "The bare loop, in float32 where nothing else is said, with one choice changed; ratios are taken to the default of the same round.",
-        "",
-    ]
-    for case in distinct(row.case for row in rows):
-        default = by_round(rows, case, DEFAULT, "images_per_second")
-        table = [
-            [case + _precision(rows, case, DEFAULT), "images/s", "ratio", "first iteration, s"]
-        ]
-        for way in distinct(row.way for row in rows if row.case == case):
-            speed = by_round(rows, case, way, "images_per_second")
-            first = by_round(rows, case, way, "first_iteration_seconds")
-            compiling = (
-                number(first[min(first)]) if first else "–"
-            )  # later rounds find it in the cache
-            table.append([way, _shown(spread(speed)), _shown(ratio(speed, default)), compiling])
-        lines += [*markdown(table), ""]
-    return [*lines, "The first iteration is that of the first round, compilation included."]
-
-
-def startup(rows: Sequence[Row]) -> list[str]:
-    table = [["", "seconds", "", "imports torch"]]
-    for case in distinct(row.case for row in rows if row.way == COMMAND):
-        found = spread(by_round(rows, case, COMMAND, "seconds"))
-        imports = by_round(rows, case, COMMAND, "imports_torch")
-        most = FIGURES_SECONDS if "figures" in case else COMMAND_SECONDS
-        said = ("**yes**" if any(imports.values()) else "no") if imports else "–"
-        table.append([f"`{case}`", _shown(found), judged(found, most=most), said])
-    for case in distinct(row.case for row in rows if row.way == LIBRARIES):
-        table.append(
-            [
-                f"`{case}`, which no first cell can do without",
-                _shown(spread(by_round(rows, case, LIBRARIES, "seconds"))),
-                "",
-                "",
-            ]
-        )
-    for case in distinct(row.case for row in rows if row.way == CELL):
-        for name, text, most in (
-            (
-                "first_cell_seconds",
-                "from the start of the process to the end of the first iteration",
-                FIRST_CELL_SECONDS,
-            ),
-            ("later_cell_seconds", "a later cell of the same process", LATER_CELL_SECONDS),
-        ):
-            found = spread(by_round(rows, case, CELL, name))
-            table.append([f"{case}: {text}", _shown(found), judged(found, most=most), ""])
-    return markdown(table)
-
-
-def scaling(rows: Sequence[Row]) -> list[str]:
-    every = series_of(rows)
-    points = [["series", "", "10⁹ multiply-adds", "seconds an iteration", "MiB"]]
-    for one in every:
+def scaling(rows: Rows) -> list[str]:
+    points = [["series", "", "10⁹ multiply-adds", "seconds per iteration", "MiB"]]
+    fits = [["series", "against", "slope", "intercept", "r²"]]
+    for one in series_of(rows):
         for value, seconds, mib, work in zip(
             one.values, one.seconds, one.mib, one.multiply_adds, strict=True
         ):
-            points.append(
-                [one.case, f"{value:,}", number(work / 1e9), number(seconds), f"{mib:,.0f}"]
-            )
-    fits = [["series", "against", "slope", "intercept", "r²"]]
-    for one in every:
-        if len(one.values) > 2:
-            slope, intercept, r_squared = one.fit
-            fits.append(
-                [
-                    one.case,
-                    "multiply-adds",
-                    f"{_ms(slope * 1e9)} per 10⁹",
-                    _ms(intercept),
-                    f"{r_squared:.4f}",
-                ]
-            )
-            if one.name == "depth":
-                slope, intercept, r_squared = _line(one.values, one.seconds)
-                fits.append(
-                    [
-                        one.case,
-                        "depth",
-                        f"{_ms(slope)} per layer",
-                        _ms(intercept),
-                        f"{r_squared:.4f}",
-                    ]
-                )
-    peak = spread(by_round(rows, THOUSAND, LIMIT, "peak_memory_mib"))
-    taken = spread(_seconds_per_iteration(rows, THOUSAND, LIMIT))
+            size = [number(work / 1e9), number(seconds), f"{mib:,.0f}"]
+            points.append([one.case, f"{value:,}", *size])
+        lines = {("multiply-adds", "10⁹", 1e9): one.fit} if len(one.values) > 2 else {}
+        if lines and one.name == "depth":
+            lines["depth", "layer", 1] = _line(one.values, one.seconds)
+        for (against, unit, scale), (slope, intercept, r_squared) in lines.items():
+            per_unit = f"{_ms(slope * scale)} per {unit}"
+            fits.append([one.case, against, per_unit, _ms(intercept), f"{r_squared:.4f}"])
+    peak = spread(by_round(rows, THOUSAND, BARE_LOOP, "peak_memory_mib"))
+    taken = spread(_seconds_per_iteration(rows, THOUSAND, BARE_LOOP))
     thousand = f"{THOUSAND}: not measured; `make bench PARTS=scaling THOUSAND=1` measures it."
     if peak and taken:
         gib = Spread(peak.median / 1024, peak.low / 1024, peak.high / 1024, peak.rounds)
-        thousand = f"{THOUSAND}: one iteration, the first, takes {taken} s and {gib} GiB ({judged(gib, most=THOUSAND_GIB)})."
+        target = against_target(gib, most=THOUSAND_GIB)
+        thousand = f"{THOUSAND}: the first iteration takes {taken} s and {gib} GiB ({target})."
     return [
-        "The bare loop, float32, all cores, batches of 128 where the batch is not what varies; memory is the peak of the whole process.",
-        "Lines are least squares of seconds on multiply-adds.",
+        "The bare loop in float32 on all cores. Fits are least squares.",
         "",
-        "![time and memory against depth, width, image size and batch size](figures/scaling.png)",
+        "![time and memory by depth, width, image size and batch size](figures/scaling.png)",
         "",
         *markdown(fits),
         "",
         *markdown(points),
         "",
-        thousand,
+        *_paragraph(thousand),
     ]
 
 
-def agreement(rows: Sequence[Row]) -> list[str]:
-    cases = distinct(row.case for row in rows)
+def agreement(rows: Rows) -> list[str]:
     reference = rows[0].way
-    steps = sorted(
-        int(row.quantity.removeprefix("loss "))
-        for row in rows
-        if (row.case, row.way, row.round) == (cases[0], reference, 1)
-    )
-    table = [
-        [
-            "",
-            *(f"loss of iteration {step}" for step in (1, steps[-1])),
-            f"largest deviation from {reference}, of the loss",
-        ]
-    ]
-    for case in cases:
+    numbers = (row.quantity.removeprefix("loss ") for row in rows if row.value is not None)
+    steps = sorted({int(text) for text in numbers})
+    ends = (steps[0], steps[-1])
+    heads = [f"loss of iteration {step}" for step in ends]
+    table = [["", *heads, f"largest relative deviation from {reference}"]]
+    for case in distinct(row.case for row in rows):
         expected = {step: by_round(rows, case, reference, f"loss {step}") for step in steps}
-        for way in distinct(row.way for row in rows if row.case == case and row.value is not None):
-            found = {step: by_round(rows, case, way, f"loss {step}") for step in steps}
+        for way in measured_ways(rows, case):
+            losses = {step: by_round(rows, case, way, f"loss {step}") for step in steps}
             deviations = [
-                abs(found[step][at] / expected[step][at] - 1)
+                abs(losses[step][at] / expected[step][at] - 1)
                 for step in steps
-                for at in found[step].keys() & expected[step].keys()
+                for at in losses[step].keys() & expected[step].keys()
             ]
-            ends = [f"{statistics.median(found[step].values()):.4f}" for step in (1, steps[-1])]
-            table.append([f"{case}, {way}", *ends, f"{max(deviations):.1e}"])
+            medians = [f"{statistics.median(losses[step].values()):.4f}" for step in ends]
+            table.append([f"{case}, {way}", *medians, f"{max(deviations, default=math.nan):.1e}"])
     return [
-        f"The first {steps[-1]} iterations of the paper's protocol on random pixels and labels, through the code that trains cells;",
-        "losses in nats an image. Rounding differs from way to way and grows from iteration to iteration.",
+        f"The first {steps[-1]} iterations at the paper's shapes, random pixels and labels; losses",
+        "in nats per image. Rounding differs, and the differences grow over the iterations.",
         "",
         *markdown(table),
     ]
 
 
-def gpu(rows: Sequence[Row]) -> list[str]:
-    table = [
-        [
-            "",
-            "images/s, all cells",
-            "ms an iteration of one cell",
-            "× floor",
-            "first iterations, s",
-            "MiB a cell",
-        ]
-    ]
+def gpu(rows: Rows) -> list[str]:
+    heads = ["", "images/s, all cells", "ms per iteration of one cell", "× floor"]
+    table = [[*heads, "first iterations, s", "MiB per cell"]]
     for case in distinct(row.case for row in rows):
-        for way in distinct(row.way for row in rows if row.case == case and row.value is not None):
-            speed = by_round(rows, case, way, "images_per_second")
-            row = next(row for row in rows if (row.case, row.way) == (case, way))
-            copies = int(way.split(" ")[0]) if way.split(" ")[0].isdigit() else 1
-            milliseconds = {
-                at: 1e3 * copies * (row.batch_size or 0) / value for at, value in speed.items()
-            }
-            lowest = 1e3 * max(floor.seconds(row.depth or 0)) / floor.ITERATIONS
+        for way in measured_ways(rows, case):
+            speed = by_round(rows, case, way, SPEED)
+            shape = next(row for row in rows if (row.case, row.way) == (case, way))
+            first_word = way.split(" ")[0]
+            copies = int(first_word) if first_word.isdigit() else 1
+            images = 1e3 * copies * (shape.batch_size or 0)
+            milliseconds = {at: images / value for at, value in speed.items()}
+            lowest = 1e3 * max(floor.seconds(shape.depth or 0)) / floor.ITERATIONS
             share = {at: value / copies / lowest for at, value in milliseconds.items()}
-            others = (
-                spread(by_round(rows, case, way, name))
+            first, peak = (
+                by_round(rows, case, way, name)
                 for name in ("first_iteration_seconds", "peak_memory_mib")
             )
-            table.append(
-                [
-                    f"{case}, {way}",
-                    *(
-                        _shown(found)
-                        for found in (spread(speed), spread(milliseconds), spread(share), *others)
-                    ),
-                ]
-            )
+            spreads = map(spread, (speed, milliseconds, share, first, peak))
+            table.append([f"{case}, {way}", *map(_shown, spreads)])
     return [
-        "`plainres.run.train.train_cell` at the paper's shapes, bf16, with augmentation, curve, TensorBoard and checkpoints, evaluations",
-        f"excluded. `{EAGER}` starts each kernel from Python; otherwise one CUDA graph holds an iteration. `compiled` is torch.compile,",
-        "`fused` plainres.training.fused. `6 cells` are processes that share the GPU, by turns, or at the same time under NVIDIA's multi-process",
-        "service. × floor is GPU time an iteration over that of `python -m experiments.bench.floor`, which was counted for an H100.",
+        f"plainres in bf16. `{EAGER}` starts each kernel from Python; otherwise one CUDA graph",
+        "holds an iteration. × floor is GPU time per iteration over that of",
+        "`python -m experiments.bench.floor`, which was counted for an H100.",
         "",
         *markdown(table),
     ]
 
 
-SECTIONS: Mapping[str, Callable[[Sequence[Row]], list[str]]] = {
-    "columns": columns,
-    "sweep": sweep,
-    "roofline": roofline,
-    "profile": profile,
-    "variants": variants,
-    "startup": startup,
-    "scaling": scaling,
-    "agreement": agreement,
-    "gpu": gpu,
-}
+SECTIONS = {section.__name__: section for section in (columns, sweep, startup, scaling)}
+SECTIONS |= {"agreement": agreement, "gpu": gpu}
 
 
-def series_of(rows: Sequence[Row]) -> list[Series]:
+def series_of(rows: Rows) -> list[Series]:
     """The series of part scaling that have a point."""
-    found = []
-    for case in distinct(
-        row.case for row in rows if row.case != THOUSAND and row.value is not None
-    ):
-        ways = distinct(row.way for row in rows if row.case == case and row.value is not None)
-        medians = {
-            name: [statistics.median(by_round(rows, case, way, name).values()) for way in ways]
-            for name in ("peak_memory_mib", "multiply_adds")
-        }
-        seconds = [
-            statistics.median(_seconds_per_iteration(rows, case, way).values()) for way in ways
-        ]
-        names, values = zip(*(way.split(" ") for way in ways), strict=True)
-        found.append(
-            Series(
-                case,
-                names[0],
-                [int(value) for value in values],
-                seconds,
-                medians["peak_memory_mib"],
-                medians["multiply_adds"],
-            )
+    series = []
+    for case in distinct(row.case for row in rows if row.case != THOUSAND):
+        ways = measured_ways(rows, case)
+        if not ways:
+            continue
+        columns = (
+            [_seconds_per_iteration(rows, case, way) for way in ways],
+            [by_round(rows, case, way, "peak_memory_mib") for way in ways],
+            [by_round(rows, case, way, "multiply_adds") for way in ways],
         )
-    return found
+        medians = ([statistics.median(one.values()) for one in column] for column in columns)
+        name = ways[0].split(" ")[0]
+        series.append(Series(case, name, [int(way.split(" ")[1]) for way in ways], *medians))
+    return series
 
 
-def columns_figure(rows: Sequence[Row]) -> Figure:
-    """Images per second of each way relative to the textbook's of the same round: medians, least and greatest."""
+def columns_figure(rows: Rows) -> Figure:
+    """Images per second of each way relative to the textbook's of the same round."""
     cases = distinct(row.case for row in rows)
     figure, axis = plt.subplots(figsize=(10, 4.4), layout="constrained")
-    ways = [way for way in WAY_COLOURS if way != TEXTBOOK]
+    ways = [way for way in COLOURS if way != TEXTBOOK]
     for place, way in enumerate(ways):
         for position, case in enumerate(cases):
-            speeds = [by_round(rows, case, one, "images_per_second") for one in (way, TEXTBOOK)]
-            if found := ratio(*speeds):
+            speeds = [by_round(rows, case, one, SPEED) for one in (way, TEXTBOOK)]
+            if measured := ratio(*speeds):
                 x = position + (place - (len(ways) - 1) / 2) * 0.27
-                ends = [[found.median - found.low], [found.high - found.median]]
-                axis.bar(x, found.median, 0.25, yerr=ends, color=WAY_COLOURS[way], capsize=3)
-    axis.axhline(1, color=WAY_COLOURS[TEXTBOOK], linewidth=1.2)
-    axis.set_xticks(
-        range(len(cases)),
-        [(case + _precision(rows, case, LIMIT)).replace(", ", "\n") for case in cases],
-    )
+                median = measured.median
+                ends = [[median - measured.low], [measured.high - median]]
+                axis.bar(x, median, 0.25, yerr=ends, color=COLOURS[way], capsize=3)
+    axis.axhline(1, color=COLOURS[TEXTBOOK], linewidth=1.2)
+    labels = [(case + _precision(rows, case)).replace(", ", "\n") for case in cases]
+    axis.set_xticks(range(len(cases)), labels)
     axis.set_ylabel("images/s, textbook = 1")
-    axis.legend(
-        handles=[Patch(color=colour, label=way) for way, colour in WAY_COLOURS.items()],
-        frameon=True,
-        fontsize=9,
-    )
-    figure.suptitle(
-        f"Training speed relative to the loop of the textbooks\n{_machine(rows)}", fontsize=11
-    )
+    patches = [Patch(color=COLOURS[way], label=label) for way, label in LABELS.items()]
+    axis.legend(handles=patches, frameon=True, fontsize=9)
+    title = "Training speed relative to a textbook loop"
+    figure.suptitle(f"{title}\n{_machine(rows)}", fontsize=11)
     return figure
 
 
-def scaling_figure(rows: Sequence[Row]) -> Figure:
-    """Seconds an iteration, with the fit, above; peak memory below; one column for each dimension."""
+def scaling_figure(rows: Rows) -> Figure:
+    """Seconds per iteration with the fit above, peak memory below; one column per dimension."""
     every = series_of(rows)
     names = distinct(one.name for one in every)
+    size = (3 * len(names), 6)
     figure, axes = plt.subplots(
-        2,
-        len(names),
-        figsize=(3 * len(names), 6),
-        layout="constrained",
-        squeeze=False,
-        sharex="col",
+        2, len(names), figsize=size, layout="constrained", squeeze=False, sharex="col"
     )
-    for column, name in enumerate(names):
-        above, below = axes[:, column]
+    for (above, below), name in zip(axes.T, names, strict=True):
         group = [one for one in every if one.name == name]
         for one, (colour, marker) in zip(group, SERIES_STYLES, strict=False):
-            above.plot(
-                one.values,
-                one.seconds,
-                linestyle="none",
-                marker=marker,
-                color=colour,
-                label=one.case,
-            )
-            below.plot(one.values, one.mib, linestyle=":", marker=marker, color=colour)
+            points = {"marker": marker, "color": colour}
+            above.plot(one.values, one.seconds, linestyle="none", label=one.case, **points)
+            below.plot(one.values, one.mib, linestyle=":", **points)
             if len(one.values) > 2:
                 slope, intercept, _ = one.fit
-                above.plot(
-                    one.values,
-                    [intercept + slope * work for work in one.multiply_adds],
-                    color=colour,
-                    linewidth=1,
-                )
+                fitted = [intercept + slope * work for work in one.multiply_adds]
+                above.plot(one.values, fitted, color=colour, linewidth=1)
         for axis in (above, below):
             axis.set_xscale("log")
             axis.set_yscale("log")
@@ -559,42 +325,44 @@ def scaling_figure(rows: Sequence[Row]) -> Figure:
         below.tick_params(axis="x", labelsize=8)
         above.legend(frameon=True, fontsize=7, loc="best")
         below.set_xlabel(name.replace("_", " "))
-    axes[0, 0].set_ylabel("seconds an iteration")
+    axes[0, 0].set_ylabel("seconds per iteration")
     axes[1, 0].set_ylabel("peak memory (MiB)")
-    figure.suptitle(
-        f"Time and memory of one iteration of the bare loop\n{_machine(rows)}", fontsize=11
-    )
+    title = "Time and memory of one iteration of the bare loop"
+    figure.suptitle(f"{title}\n{_machine(rows)}", fontsize=11)
     return figure
 
 
-def readme(tables: Mapping[str, Sequence[Row]]) -> str:
-    """The generated README.md; a part without a table is said not to be measured."""
+def readme(tables: Mapping[str, Rows]) -> str:
+    """The generated README.md; it names the parts that have no measurement."""
     lines = [
         "# Bench: what training costs",
         "",
-        "Generated from `*.csv` by `make figures`; not edited by hand. What is compared and how:",
-        "[experiments/bench](../../experiments/bench/README.md). Numbers are medians over rounds with [least, greatest]; ratios are taken",
-        "within a round; bars are judged on the median.",
+        "Generated from `*.csv` by `make figures`; not edited by hand. What is compared, how, and",
+        "what earlier parts answered: [experiments/bench](/experiments/bench/README.md).",
+        "Numbers are medians over rounds with [smallest, largest]; ratios are taken within a",
+        "round; targets are for the median.",
         "",
     ]
     for part, section in SECTIONS.items():
         rows = tables[part]
         lines += [f"## {part}: {PARTS[part].question}", ""]
+        if failures := distinct(f"- {row.case}, {row.way}: {row.note}" for row in rows if row.note):
+            failures = ["Without a number:", "", *failures, ""]
         if any(row.value is not None for row in rows):
-            lines += [*section(rows), "", *_failures(rows), _provenance(rows, part)]
+            lines += [*section(rows), "", *failures, *_provenance(rows, part)]
         else:
-            lines += [*_failures(rows), f"Not measured; `make bench PARTS={part}` measures it."]
+            lines += [*failures, f"Not measured; `make bench PARTS={part}` measures it."]
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 
 
-def make(folder: Path) -> list[Path]:
+def write_report(folder: Path) -> list[Path]:
     """Writes README.md and figures/ of a folder of tables; returns what it wrote.
 
     Raises:
         ValueError: the folder has no tables, or one is damaged.
     """
-    tables = {part: read_rows(folder, part) for part in SECTIONS}
+    tables = {part: read_table(folder / f"{part}.csv", Measurement) for part in SECTIONS}
     if not any(tables.values()):
         raise ValueError(f"no tables in {folder}; make bench measures them")
     figures = {}
@@ -605,19 +373,19 @@ def make(folder: Path) -> list[Path]:
     return publish(folder, figures, readme(tables))
 
 
-def _seconds_per_iteration(rows: Sequence[Row], case: str, way: str) -> dict[int, float]:
-    batch_size = (
-        next((row.batch_size for row in rows if (row.case, row.way) == (case, way)), None) or 0
-    )
-    return {
-        at: batch_size / speed
-        for at, speed in by_round(rows, case, way, "images_per_second").items()
-    }
+def _paragraph(text: str) -> list[str]:
+    """Wrapped at 100 columns."""
+    return textwrap.wrap(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
-def _precision(rows: Sequence[Row], case: str, way: str) -> str:
-    """What to add to a case's name where that way of it multiplies in bf16."""
-    return f", {BF16}" if any(by_round(rows, case, way, "bf16").values()) else ""
+def _seconds_per_iteration(rows: Rows, case: str, way: str) -> dict[int, float]:
+    sizes = [row.batch_size or 0 for row in rows if (row.case, row.way) == (case, way)]
+    return {at: sizes[0] / speed for at, speed in by_round(rows, case, way, SPEED).items()}
+
+
+def _precision(rows: Rows, case: str) -> str:
+    """What to add to the name of a case whose bare loop multiplies in bf16."""
+    return ", bf16" if any(by_round(rows, case, BARE_LOOP, "bf16").values()) else ""
 
 
 def _line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
@@ -625,32 +393,29 @@ def _line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
     return float(fitted.slope), float(fitted.intercept), float(fitted.rvalue**2)
 
 
-def _shown(found: Spread | None) -> str:
-    return "–" if found is None else str(found)
+def _shown(measured: Spread | None) -> str:
+    return "–" if measured is None else str(measured)
 
 
 def _ms(seconds: float) -> str:
     return f"{number(1e3 * seconds)} ms"
 
 
-def _machine(rows: Sequence[Row]) -> str:
-    return "; ".join(
-        distinct(
-            f"{row.processor}, {row.cores} core{'s' * (row.cores != 1)}, torch {row.torch}"
-            for row in rows
-        )
+def _machine(rows: Rows) -> str:
+    machines = distinct(
+        f"{row.processor}, {row.cores} core{'s' * (row.cores != 1)}, torch {row.torch}"
+        for row in rows
     )
+    return "; ".join(machines)
 
 
-def _failures(rows: Sequence[Row]) -> list[str]:
-    lines = distinct(f"- {row.case}, {row.way}: {row.note}" for row in rows if row.note)
-    return ["Without a number:", "", *lines, ""] if lines else []
-
-
-def _provenance(rows: Sequence[Row], part: str) -> str:
+def _provenance(rows: Rows, part: str) -> list[str]:
     commits = ", ".join(
         distinct(row.commit[:12] + ("" if row.clean else " (tree not clean)") for row in rows)
     )
     times = sorted(row.measured_at for row in rows)
     rounds = max(row.round for row in rows)
-    return f"`make bench PARTS={part}`: {rounds} round{'s' * (rounds != 1)}, {times[0]} to {times[-1]}, commit {commits}, on {_machine(rows)}."
+    return _paragraph(
+        f"`make bench PARTS={part}`: {rounds} round{'s' * (rounds != 1)}, {times[0]} to "
+        f"{times[-1]}, commit {commits}, on {_machine(rows)}."
+    )

@@ -1,4 +1,4 @@
-"""The bare loop: everything on the device, nothing recorded. What a machine can do with these networks, and the variants of it."""
+"""The bare loop: everything is on the device and nothing is recorded. An upper limit of speed."""
 
 from collections.abc import Callable, Iterable
 from itertools import cycle
@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.bench.window import LEAST_ITERATIONS, WARM_ITERATIONS, Process, Window
+from experiments.bench.parts import Shape
+from experiments.bench.window import MIN_ITERATIONS, WARM_ITERATIONS, Process, Window
 from plainres.data.batches import Batch
 from plainres.networks.resnet import CifarNetwork
 from plainres.training.machine import peak_memory_mib
@@ -18,92 +19,59 @@ LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 1e-4  # of every protocol
 NUM_BATCHES = 8  # prepared ones, taken in turn
 
 
-def limit(
+def bare_loop(
     process: Process,
-    depth: int,
-    width: int,
-    image_size: int,
-    in_channels: int,
-    batch_size: int,
+    shape: dict[str, int],
     threads: int,
     seconds: float,
-    channels_last: bool = True,
     bf16: bool = False,
-    compiled: str | None = None,
-    flush_denormals: bool = True,
-    foreach: bool = True,
-    fused: bool | None = None,
     checkpoint_activations: bool | None = None,
     warm_iterations: int = WARM_ITERATIONS,
-    least_iterations: int = LEAST_ITERATIONS,
+    min_iterations: int = MIN_ITERATIONS,
 ) -> dict[str, float]:
-    """Trains a residual network on prepared batches.
+    """Trains a residual network on prepared batches of normalised pixels.
 
     Args:
-        compiled: `network`, `blocks` (each by itself) or None.
-        foreach, fused: of torch.optim.SGD; not both. plainres has foreach on a CPU.
+        shape: the fields of a Shape.
     """
+    one = Shape(**shape)
     torch.set_num_threads(threads)
-    torch.set_flush_denormal(flush_denormals)
-    network, batches, optimiser = prepare(
-        depth,
-        width,
-        image_size,
-        in_channels,
-        batch_size,
-        channels_last,
-        checkpoint_activations,
-        foreach,
-        fused,
-    )
-    forward = _in_precision(_compiled(network, compiled), bf16)
-    window = Window(process, seconds, warm_iterations, least_iterations)
-    train(forward, batches, optimiser, window.iteration_ends)
-    return {
-        "images_per_second": batch_size / window.seconds_per_iteration,
-        "first_iteration_seconds": window.first_iteration_seconds,
-        "peak_memory_mib": peak_memory_mib(torch.device("cpu")),
-        "multiply_adds": multiply_adds(depth, width, image_size, in_channels, batch_size),
-        "bf16": float(bf16),
-    }
-
-
-def prepare(
-    depth: int,
-    width: int,
-    image_size: int,
-    in_channels: int,
-    batch_size: int,
-    channels_last: bool = True,
-    checkpoint_activations: bool | None = None,
-    foreach: bool = True,
-    fused: bool | None = None,
-) -> tuple[CifarNetwork, list[Batch], torch.optim.Optimizer]:
-    """A residual network, batches of normalised pixels, and the optimiser."""
+    torch.set_flush_denormal(True)
     torch.manual_seed(0)
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
     network = CifarNetwork(
-        depth,
+        one.depth,
         SHORTCUT,
-        width,
-        in_channels=in_channels,
+        one.width,
+        in_channels=one.in_channels,
         checkpoint_activations=checkpoint_activations,
+    ).to(memory_format=torch.channels_last)
+    images = torch.randn(
+        NUM_BATCHES, one.batch_size, one.in_channels, one.image_size, one.image_size
     )
-    network = network.to(memory_format=memory_format)
-    images = torch.randn(NUM_BATCHES, batch_size, in_channels, image_size, image_size)
     batches = [
-        Batch(image.contiguous(memory_format=memory_format), torch.randint(0, 10, (batch_size,)))
+        Batch(
+            image.contiguous(memory_format=torch.channels_last),
+            torch.randint(0, 10, (one.batch_size,)),
+        )
         for image in images
     ]
     optimiser = torch.optim.SGD(
-        network.parameters(),
-        LEARNING_RATE,
-        MOMENTUM,
-        weight_decay=WEIGHT_DECAY,
-        foreach=foreach,
-        fused=fused,
+        network.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY, foreach=True
     )
-    return network, batches, optimiser
+
+    def forward(images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
+            return network(images).float()  # the loss is taken in float32
+
+    window = Window(process, seconds, warm_iterations, min_iterations)
+    train(forward, batches, optimiser, window.iteration_ends)
+    return {
+        "images_per_second": one.batch_size / window.seconds_per_iteration,
+        "first_iteration_seconds": window.first_iteration_seconds,
+        "peak_memory_mib": peak_memory_mib(torch.device("cpu")),
+        "multiply_adds": multiply_adds(one),
+        "bf16": float(bf16),
+    }
 
 
 def train(
@@ -112,7 +80,7 @@ def train(
     optimiser: torch.optim.Optimizer,
     iteration_ends: Callable[[], bool],
 ) -> None:
-    """Forward, loss, backward, update on the batches in turn, until `iteration_ends` says so."""
+    """Trains on the batches in turn, until `iteration_ends` returns True."""
     for images, labels in cycle(batches):
         optimiser.zero_grad()
         functional.cross_entropy(forward(images), labels).backward()
@@ -121,31 +89,13 @@ def train(
             return
 
 
-def multiply_adds(
-    depth: int, width: int, image_size: int, in_channels: int, batch_size: int
-) -> int:
-    """Multiply-adds of convolutions and linear layers in one iteration, forward and backward, counted operator by operator."""
+def multiply_adds(shape: Shape) -> int:
+    """Of convolutions and linear layers in one iteration, forward and backward."""
     with torch.device("meta"):
-        network = CifarNetwork(depth, SHORTCUT, width, in_channels=in_channels)
-        images = torch.empty(batch_size, in_channels, image_size, image_size)
+        network = CifarNetwork(shape.depth, SHORTCUT, shape.width, in_channels=shape.in_channels)
+        images = torch.empty(
+            shape.batch_size, shape.in_channels, shape.image_size, shape.image_size
+        )
     with FlopCounterMode(display=False) as counter:
         network(images).sum().backward()
     return counter.get_total_flops() // 2
-
-
-def _compiled(network: CifarNetwork, what: str | None) -> Callable[[Tensor], Tensor]:
-    if what == "network":
-        return torch.compile(network.forward, dynamic=False)
-    if what == "blocks":
-        for stage in (network.layer1, network.layer2, network.layer3):
-            for block in stage:
-                block.compile(dynamic=False)
-    return network
-
-
-def _in_precision(forward: Callable[[Tensor], Tensor], bf16: bool) -> Callable[[Tensor], Tensor]:
-    def run(images: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
-            return forward(images).float()  # the loss is taken in float32
-
-    return run

@@ -1,4 +1,7 @@
-"""The loop of the textbooks: PIL images, torchvision transforms, DataLoader workers, NCHW float32, loss and error read every step."""
+"""A textbook loop: PIL images, torchvision transforms, DataLoader workers, NCHW, float32.
+
+Loss and error are read in every step.
+"""
 
 from collections.abc import Callable
 
@@ -19,7 +22,7 @@ from plainres.run.cell import compose_cell
 def textbook(
     process: Process, overrides: list[str], threads: int, seconds: float
 ) -> dict[str, float]:
-    """Trains the network of a configuration on its data with its augmentation, batch size and optimiser settings.
+    """Trains a configuration's network on its data, with its augmentation, batches and optimiser.
 
     Pixels are normalised by channel. Workers, one per thread, live through all epochs.
     """
@@ -30,11 +33,9 @@ def textbook(
     source = cell.load_images()
     normaliser = Normaliser(source.train.pixels, "channel")
     augmentation = Augmentation(**cell.identity["protocol"]["augmentation"])
-    pictures = Pictures(
-        source.train, transform_of(augmentation, normaliser, source.train.pixels.shape[-1])
-    )
+    transform = transform_of(augmentation, normaliser, source.train.pixels.shape[-1])
     loader = DataLoader(
-        pictures,
+        Pictures(source.train, transform),
         protocol.batch_size,
         shuffle=True,
         drop_last=True,
@@ -61,7 +62,7 @@ def train(
     optimiser: torch.optim.Optimizer,
     iteration_ends: Callable[[], bool],
 ) -> tuple[float, float]:
-    """Mean loss and error of the iterations until `iteration_ends` says so."""
+    """Mean loss and error of the iterations until `iteration_ends` returns True."""
     network.train()
     running_loss = running_error = 0.0
     iterations = 0
@@ -80,7 +81,7 @@ def train(
 
 
 class Pictures(Dataset):
-    """PIL images and labels, as torchvision's CIFAR10 gives them."""
+    """PIL images and labels, as from torchvision's CIFAR10."""
 
     def __init__(self, images: Images, transform: Callable[[Image.Image], Tensor]):
         pixels = images.pixels.permute(0, 2, 3, 1)
@@ -116,25 +117,15 @@ def transform_of(
     steps: list[Callable] = []
     if augmentation.warps:
         shift = augmentation.shift / image_size
-        interpolation = transforms.InterpolationMode.BILINEAR
-        steps.append(
-            transforms.RandomAffine(
-                augmentation.rotation,
-                (shift, shift),
-                tuple(augmentation.scale),
-                interpolation=interpolation,
-            )
-        )
+        bilinear = transforms.InterpolationMode.BILINEAR
+        ranges = (augmentation.rotation, (shift, shift), tuple(augmentation.scale))
+        steps.append(transforms.RandomAffine(*ranges, interpolation=bilinear))
     if augmentation.padding:
         steps.append(transforms.RandomCrop(image_size, augmentation.padding))
     if augmentation.mirror:
         steps.append(transforms.RandomHorizontalFlip())
-    steps += [
-        transforms.ToTensor(),
-        transforms.Normalize(
-            normaliser.mean.flatten().tolist(), normaliser.deviation.flatten().tolist()
-        ),
-    ]
+    mean, deviation = (one.flatten().tolist() for one in (normaliser.mean, normaliser.deviation))
+    steps += [transforms.ToTensor(), transforms.Normalize(mean, deviation)]
     if augmentation.noise:
         steps.append(Noise(augmentation.noise))
     return transforms.Compose(steps)
