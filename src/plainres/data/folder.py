@@ -55,7 +55,7 @@ def read(root: Path, image_size: int | None) -> Source:
 
 
 def cache_folder() -> Path:
-    """The folder of decoded images: $PLAINRES_CACHE, else plainres in $XDG_CACHE_HOME or ~/.cache."""
+    """Folder of decoded images: $PLAINRES_CACHE, else plainres in $XDG_CACHE_HOME or ~/.cache."""
     if folder := os.environ.get("PLAINRES_CACHE"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plainres"

@@ -49,9 +49,8 @@ def num_blocks(depth: int) -> int:
         raise ValueError(f"depth {depth} lies outside {first} to {last}; nearest: {nearest}")
     blocks, remainder = divmod(depth - 2, step)
     if remainder:
-        raise ValueError(
-            f"depth {depth} is not 6n+2; nearest: {depth - remainder} and {depth - remainder + step}"
-        )
+        below = depth - remainder
+        raise ValueError(f"depth {depth} is not 6n+2; nearest: {below} and {below + step}")
     return blocks
 
 

@@ -1,10 +1,17 @@
-"""A layer of a CIFAR network, 3×3 convolution, batch normalisation, shortcut and ReLU, in two kernels forward and four backward.
+"""Optional GPU kernels in Triton for the layers of the CIFAR networks.
 
-At 16 to 64 channels a training iteration on a GPU is a thousand kernels of a few microseconds, and the libraries' convolutions are made
-for many channels. Here a convolution is an implicit GEMM in Triton that sums what batch normalisation wants to know while it writes its
-result. Products are of bfloat16 numbers and sums of float32 ones, as under
-autocast; weights, statistics and the gradients of weights stay float32. Sums over programs are atomic, so their order, and with it the
-last digits, changes from run to run.
+Needs: a CUDA GPU, the package triton, bf16-mixed precision, BasicBlocks with batch normalisation
+and 16, 32 or 64 channels. `plainres.training.machine.pick_kernels` decides, and only
+`fuse_blocks` is called from outside; `kernels=library` or `compiled` do without this module.
+Without it: the same networks and the same results up to rounding. Only speed is lost: measured
+times are in experiments/bench/README.md.
+
+One layer is a 3×3 convolution, batch normalisation, shortcut and ReLU, in two kernels forward and
+four backward. With 16 to 64 channels a training iteration is a thousand kernels of a few
+microseconds, and libraries are made for more channels. The convolution here is an implicit GEMM
+that also sums the statistics of batch normalisation. As under autocast, products are of bfloat16
+numbers and sums of float32; weights, statistics and gradients of weights stay float32. Sums over
+programs are atomic: their order, and so the last digits, differ from run to run.
 """
 
 from typing import Any
@@ -22,21 +29,16 @@ ELEMENTS = 4096  # of a program of the elementwise kernels
 
 
 def _tuned(configurations: list[tuple[int, int, int]], adds_to: str) -> Any:
-    """Has Triton choose pixels, programs and warps when a shape is first met, and remember the choice on disk."""
+    """Lets Triton choose pixels, programs and warps for each new shape, and cache the choice."""
     choices = [
         triton.Config(
             {"pixels": pixels} | ({"programs": programs} if programs else {}), num_warps=warps
         )
         for pixels, programs, warps in configurations
     ]
-    if (
-        triton.knobs.runtime.interpret
-    ):  # nothing is measured there, and each program costs milliseconds
-        choices = [
-            triton.Config(
-                {"pixels": 32} | ({"programs": 2} if "programs" in choices[0].kwargs else {})
-            )
-        ]
+    if triton.knobs.runtime.interpret:  # for tests: one program costs milliseconds there
+        programs = {"programs": 2} if "programs" in choices[0].kwargs else {}
+        choices = [triton.Config({"pixels": 32} | programs)]
     return triton.autotune(
         choices, ["height", "channels", "num_pixels"], reset_to_zero=[adds_to], cache_results=True
     )
@@ -61,9 +63,10 @@ def _convolve(
     summed: tl.constexpr,
     pixels: tl.constexpr,
 ):
-    """y[pixel, out] = Σ over taps and in of x[pixel + tap, in] · weight[in, out, tap], its taps turned by 180° if `turned`.
+    """y[pixel, out] = Σ over taps and in of x[pixel + tap, in] · weight[in, out, tap].
 
-    With `summed`, the sums of y and of its squares over all pixels are added to sums[0] and sums[1].
+    `turned`: taps are rotated by 180°. `summed`: the sums of y and of its squares over all pixels
+    are added to sums[0] and sums[1].
     """
     pixel = tl.program_id(0) * pixels + tl.arange(0, pixels)
     row, column = (pixel // width) % height, pixel % width
@@ -116,7 +119,10 @@ def _correlate(
     pixels: tl.constexpr,
     programs: tl.constexpr,
 ):
-    """result[in, out, tap] += Σ over pixels of x[pixel + tap, in] · gradient[pixel, out]; a program has one row of taps."""
+    """result[in, out, tap] += Σ over pixels of x[pixel + tap, in] · gradient[pixel, out].
+
+    One program computes one row of taps.
+    """
     channel = tl.arange(0, channels)
     down = tl.program_id(1) - 1
     left = tl.zeros((channels, channels), tl.float32)
@@ -153,7 +159,7 @@ def _correlate(
 
 @triton.jit
 def _statistics(sums, channel, num_pixels, epsilon, channels: tl.constexpr):
-    """Mean, variance and 1 / standard deviation of each channel, from the sums of values and squares."""
+    """Mean, variance and 1 / standard deviation of each channel, from sums and squares."""
     mean = tl.load(sums + channel) / num_pixels
     variance = tl.maximum(tl.load(sums + channels + channel) / num_pixels - mean * mean, 0.0)
     return mean, variance, 1.0 / tl.sqrt(variance + epsilon)
@@ -177,7 +183,10 @@ def _normalise(
     has_shortcut: tl.constexpr,
     pixels: tl.constexpr,
 ):
-    """z = relu(scale · (y - mean) / deviation + shift + shortcut); the first program keeps the running statistics."""
+    """z = relu(scale · (y - mean) / deviation + shift + shortcut).
+
+    The first program updates the running statistics.
+    """
     channel = tl.arange(0, channels)
     mean, variance, inverse = _statistics(sums, channel, num_pixels, epsilon, channels)
     factor = inverse * tl.load(scale + channel)
@@ -282,7 +291,7 @@ class _Layer(Function):
             shortcut = shortcut.contiguous(memory_format=channels_last)
         count, channels, height, width = x.shape
         num_pixels = count * height * width
-        # One run of zeros for what kernels add to: the sums forward, the sums backward, the gradient for the weights
+        # One tensor that kernels add to: sums forward, sums backward, gradient of the weights
         added = zeros(4 * channels + weight.numel(), device=x.device)
         y, z = empty_like(x), empty_like(x)
         _convolved(x, weight, y, added, turned=False, summed=True)
@@ -391,22 +400,24 @@ def _convolved(
 def layer(
     x: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d, shortcut: Tensor | None = None
 ) -> Tensor:
-    """relu(norm(convolution(x)) + shortcut) in training mode, differentiable once; updates the running statistics.
+    """relu(norm(convolution(x)) + shortcut) in training mode, differentiable once.
+
+    Updates the running statistics of `norm`.
 
     Args:
-        x, shortcut: (N, C, H, W), channels last, of one dtype; C of CHANNELS.
-        convolution: 3×3, stride 1, padding 1, no bias, C to C channels; its weights are rounded to the dtype of x.
+        x, shortcut: (N, C, H, W), channels last, of one dtype; C is one of CHANNELS.
+        convolution: 3×3, stride 1, padding 1, no bias, C to C channels; its weights are rounded to
+            the dtype of x.
     """
     return _Layer.apply(x, convolution.weight, norm.weight, norm.bias, shortcut, norm)
 
 
 class FusedBlock(BasicBlock):
-    """A BasicBlock whose layers run as `layer` while it is trained; where the size changes, its first one runs as before."""
+    """A BasicBlock that uses `layer` in training; if it changes the size, for its second layer."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if (
-            not self.training or self.conv1._forward_hooks
-        ):  # whoever watches a module wants it called
+        # hooks of a module need its call
+        if not self.training or self.conv1._forward_hooks:
             return super().forward(x)
         assert isinstance(self.bn1, nn.BatchNorm2d)
         assert isinstance(self.bn2, nn.BatchNorm2d)
@@ -415,13 +426,15 @@ class FusedBlock(BasicBlock):
             if _fits(self.conv1)
             else self.relu(self.bn1(self.conv1(x)))
         )
-        return layer(
-            out, self.conv2, self.bn2, None if self.downsample is None else self.downsample(x)
-        )
+        shortcut = None if self.downsample is None else self.downsample(x)
+        return layer(out, self.conv2, self.bn2, shortcut)
 
 
 def fuse_blocks(network: nn.Module) -> int:
-    """Turns those BasicBlocks of a network into FusedBlocks, in place, that can be; returns how many. Parameters and names stay."""
+    """Turns BasicBlocks of a network into FusedBlocks where possible, in place; returns how many.
+
+    Parameters and their names stay.
+    """
     count = 0
     for module in network.modules():
         if (
