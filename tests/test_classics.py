@@ -1,4 +1,4 @@
-"""LeNet-5 to Inception-v3: shapes for every option, errors that name what is legal, a falling loss."""
+"""LeNet-5 to Inception-v3: shapes for every option, legal values in errors, a falling loss."""
 
 import pytest
 import torch

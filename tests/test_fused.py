@@ -1,4 +1,4 @@
-"""Fused layers give the library's results. Without a GPU Triton's interpreter runs them, float32."""
+"""Fused layers give the library's results; without a GPU in Triton's interpreter, in float32."""
 
 import json
 import os

@@ -210,13 +210,13 @@ def correlation(one: torch.Tensor, other: torch.Tensor) -> float:
 def test_dirac_initialisation_makes_a_deep_plain_stage_the_identity(initialisation, least, most):
     torch.manual_seed(0)
     network = CifarNetwork(110, "none", width=8, initialisation=initialisation)
-    seen = {}
+    responses = {}
     for name in ("relu", "layer1"):
         network.get_submodule(name).register_forward_hook(
-            lambda _, __, out, name=name: seen.setdefault(name, out.detach().clone())
+            lambda _, __, out, name=name: responses.setdefault(name, out.detach().clone())
         )
     network(torch.randn(16, 3, 8, 8))
-    assert least <= correlation(seen["relu"], seen["layer1"]) <= most
+    assert least <= correlation(responses["relu"], responses["layer1"]) <= most
 
 
 def test_another_seed_starts_elsewhere():
@@ -284,7 +284,7 @@ def test_without_normalisation_the_convolutions_stay_as_they_are(shortcut):
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, convolutions[name]), name
     images = torch.randn(2, 3, 8, 8)
-    # nothing but products, sums and ReLUs: without the last bias a twice as bright image gives twice
+    # only products, sums and ReLUs: without the last bias, logits scale with the image
     doubled, once = (network(factor * images) - network.fc.bias for factor in (2, 1))
     torch.testing.assert_close(doubled, 2 * once)
 
@@ -342,9 +342,9 @@ def test_weights_that_do_not_exist_name_those_that_do(shortcut, weights, squeeze
 def test_checkpointed_activations_change_no_number(shortcut):
     images = torch.randn(4, 3, 8, 8)
     outcomes = []
-    for chosen in (None, True):
+    for checkpointed in (None, True):
         torch.manual_seed(0)
-        network = CifarNetwork(14, shortcut, width=4, checkpoint_activations=chosen)
+        network = CifarNetwork(14, shortcut, width=4, checkpoint_activations=checkpointed)
         for _ in range(2):
             network(images).square().mean().backward()
         network.eval()
@@ -366,9 +366,9 @@ def test_checkpointed_activations_are_not_kept():
         return tensor
 
     images, sums = torch.randn(2, 3, 8, 8), []
-    for chosen in (None, True):
+    for checkpointed in (None, True):
         kept.clear()
-        network = CifarNetwork(32, "zero_pad", width=4, checkpoint_activations=chosen)
+        network = CifarNetwork(32, "zero_pad", width=4, checkpoint_activations=checkpointed)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             network(images)
         sums.append(sum(kept))

@@ -155,10 +155,9 @@ def crop_and_mirror(
     rows = top[:, None] + torch.arange(height, device=images.device)
     columns = torch.arange(width, device=images.device).expand(count, -1)
     columns = left[:, None] + torch.where(mirrored[:, None], width - 1 - columns, columns)
-    which = torch.arange(count, device=images.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(
-        0, 3, 1, 2
-    )
+    image = torch.arange(count, device=images.device)[:, None, None]
+    cropped = padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]]
+    return cropped.permute(0, 3, 1, 2)
 
 
 class TrainingBatches:
@@ -308,9 +307,9 @@ class EvaluationBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for step in range(len(self)):
-            chosen = slice(step * self.batch_size, (step + 1) * self.batch_size)
-            images = self.normaliser(self.images[chosen].float() / 255)
-            yield Batch(images.contiguous(memory_format=torch.channels_last), self.labels[chosen])
+            part = slice(step * self.batch_size, (step + 1) * self.batch_size)
+            images = self.normaliser(self.images[part].float() / 255)
+            yield Batch(images.contiguous(memory_format=torch.channels_last), self.labels[part])
 
 
 def evenly_spaced(total: int, count: int | None) -> Tensor | slice:

@@ -81,7 +81,7 @@ def _convolve(
             & (column + right >= 0)
             & (column + right < width)
         )
-        seen = tl.load(
+        inputs = tl.load(
             x + (pixel + down * width + right)[:, None] * channels + channel[None, :],
             mask=inside[:, None],
             other=0.0,
@@ -89,7 +89,7 @@ def _convolve(
         place = 8 - tap if turned else tap
         start = weight + (place // 3) * row_stride + (place % 3) * column_stride
         factor = tl.load(start + channel[:, None] * in_stride + channel[None, :] * out_stride)
-        total = tl.dot(seen, factor.to(seen.dtype), total)
+        total = tl.dot(inputs, factor.to(inputs.dtype), total)
     written = total.to(y.dtype.element_ty)
     tl.store(
         y + pixel[:, None] * channels + channel[None, :],
@@ -131,19 +131,21 @@ def _correlate(
     for block in range(tl.program_id(0), tl.cdiv(num_pixels, pixels), programs):
         pixel = block * pixels + tl.arange(0, pixels)
         row, column = (pixel // width) % height, pixel % width
-        there = pixel < num_pixels
-        came = tl.load(
-            gradient + pixel[:, None] * channels + channel[None, :], mask=there[:, None], other=0.0
+        inside = pixel < num_pixels
+        incoming = tl.load(
+            gradient + pixel[:, None] * channels + channel[None, :], mask=inside[:, None], other=0.0
         )
-        there = there & (row + down >= 0) & (row + down < height)
+        inside = inside & (row + down >= 0) & (row + down < height)
         source = x + (pixel + down * width)[None, :] * channels + channel[:, None]
         left = tl.dot(
-            tl.load(source - channels, mask=(there & (column > 0))[None, :], other=0.0), came, left
+            tl.load(source - channels, mask=(inside & (column > 0))[None, :], other=0.0),
+            incoming,
+            left,
         )
-        middle = tl.dot(tl.load(source, mask=there[None, :], other=0.0), came, middle)
+        middle = tl.dot(tl.load(source, mask=inside[None, :], other=0.0), incoming, middle)
         right = tl.dot(
-            tl.load(source + channels, mask=(there & (column < width - 1))[None, :], other=0.0),
-            came,
+            tl.load(source + channels, mask=(inside & (column < width - 1))[None, :], other=0.0),
+            incoming,
             right,
         )
     target = (
@@ -193,14 +195,14 @@ def _normalise(
     constant = tl.load(shift + channel) - mean * factor
     pixel = tl.program_id(0) * pixels + tl.arange(0, pixels)
     place = pixel[:, None] * channels + channel[None, :]
-    there = (pixel < num_pixels)[:, None]
+    inside = (pixel < num_pixels)[:, None]
     value = (
-        tl.load(y + place, mask=there, other=0.0).to(tl.float32) * factor[None, :]
+        tl.load(y + place, mask=inside, other=0.0).to(tl.float32) * factor[None, :]
         + constant[None, :]
     )
     if has_shortcut:
-        value += tl.load(shortcut + place, mask=there, other=0.0).to(tl.float32)
-    tl.store(z + place, tl.maximum(value, 0.0).to(z.dtype.element_ty), mask=there)
+        value += tl.load(shortcut + place, mask=inside, other=0.0).to(tl.float32)
+    tl.store(z + place, tl.maximum(value, 0.0).to(z.dtype.element_ty), mask=inside)
     if tl.program_id(0) == 0:
         old_mean, old_variance = (
             tl.load(running_mean + channel),
@@ -224,19 +226,21 @@ def _sum_gradients(
     channels: tl.constexpr,
     pixels: tl.constexpr,
 ):
-    """Adds the gradients for shift and scale of batch normalisation to gradient_sums[0] and [1]."""
+    """Adds the gradients of shift and scale of batch normalisation to gradient_sums[0] and [1]."""
     channel = tl.arange(0, channels)
     mean, _, inverse = _statistics(sums, channel, num_pixels, epsilon, channels)
     pixel = tl.program_id(0) * pixels + tl.arange(0, pixels)
     place = pixel[:, None] * channels + channel[None, :]
-    there = (pixel < num_pixels)[:, None]
-    passed = tl.load(z + place, mask=there, other=0.0).to(tl.float32) > 0.0
-    came = tl.where(passed, tl.load(gradient + place, mask=there, other=0.0).to(tl.float32), 0.0)
-    normal = (tl.load(y + place, mask=there, other=0.0).to(tl.float32) - mean[None, :]) * inverse[
+    inside = (pixel < num_pixels)[:, None]
+    positive = tl.load(z + place, mask=inside, other=0.0).to(tl.float32) > 0.0
+    incoming = tl.where(
+        positive, tl.load(gradient + place, mask=inside, other=0.0).to(tl.float32), 0.0
+    )
+    normal = (tl.load(y + place, mask=inside, other=0.0).to(tl.float32) - mean[None, :]) * inverse[
         None, :
     ]
-    tl.atomic_add(gradient_sums + channel, tl.sum(came, 0), sem="relaxed")
-    tl.atomic_add(gradient_sums + channels + channel, tl.sum(came * normal, 0), sem="relaxed")
+    tl.atomic_add(gradient_sums + channel, tl.sum(incoming, 0), sem="relaxed")
+    tl.atomic_add(gradient_sums + channels + channel, tl.sum(incoming * normal, 0), sem="relaxed")
 
 
 @triton.jit
@@ -255,7 +259,7 @@ def _normalise_backward(
     has_shortcut: tl.constexpr,
     pixels: tl.constexpr,
 ):
-    """Gradients for y, and for the shortcut where there is one, from the gradient for z."""
+    """Gradients of y, and of the shortcut if there is one, from the gradient of z."""
     channel = tl.arange(0, channels)
     mean, _, inverse = _statistics(sums, channel, num_pixels, epsilon, channels)
     mean_gradient = tl.load(gradient_sums + channel) / num_pixels
@@ -263,16 +267,20 @@ def _normalise_backward(
     factor = inverse * tl.load(scale + channel)
     pixel = tl.program_id(0) * pixels + tl.arange(0, pixels)
     place = pixel[:, None] * channels + channel[None, :]
-    there = (pixel < num_pixels)[:, None]
-    passed = tl.load(z + place, mask=there, other=0.0).to(tl.float32) > 0.0
-    came = tl.where(passed, tl.load(gradient + place, mask=there, other=0.0).to(tl.float32), 0.0)
-    normal = (tl.load(y + place, mask=there, other=0.0).to(tl.float32) - mean[None, :]) * inverse[
+    inside = (pixel < num_pixels)[:, None]
+    positive = tl.load(z + place, mask=inside, other=0.0).to(tl.float32) > 0.0
+    incoming = tl.where(
+        positive, tl.load(gradient + place, mask=inside, other=0.0).to(tl.float32), 0.0
+    )
+    normal = (tl.load(y + place, mask=inside, other=0.0).to(tl.float32) - mean[None, :]) * inverse[
         None, :
     ]
-    result = (came - mean_gradient[None, :] - normal * along[None, :]) * factor[None, :]
-    tl.store(y_gradient + place, result.to(y_gradient.dtype.element_ty), mask=there)
+    result = (incoming - mean_gradient[None, :] - normal * along[None, :]) * factor[None, :]
+    tl.store(y_gradient + place, result.to(y_gradient.dtype.element_ty), mask=inside)
     if has_shortcut:
-        tl.store(shortcut_gradient + place, came.to(shortcut_gradient.dtype.element_ty), mask=there)
+        tl.store(
+            shortcut_gradient + place, incoming.to(shortcut_gradient.dtype.element_ty), mask=inside
+        )
 
 
 class _Layer(Function):
@@ -354,7 +362,7 @@ class _Layer(Function):
             weight.shape, weight.stride(), added.storage_offset() + 4 * channels
         )
         out, into, row, column = weight.stride()
-        _correlate[lambda chosen: (chosen["programs"], 3)](
+        _correlate[lambda config: (config["programs"], 3)](
             x,
             y_gradient,
             weight_gradient,
@@ -379,7 +387,7 @@ def _convolved(
     if turned:
         out, into = into, out
     num_pixels = count * height * width
-    _convolve[lambda chosen: (triton.cdiv(num_pixels, chosen["pixels"]),)](
+    _convolve[lambda config: (triton.cdiv(num_pixels, config["pixels"]),)](
         x,
         weight,
         y,
