@@ -161,18 +161,18 @@ def crop_and_mirror(
 
 
 class TrainingBatches:
-    """The training stream from iteration `start` to `stop`; a batch depends on (seed, iteration) only.
+    """Training batches of iterations `start` to `stop`; each depends on (seed, iteration) only.
 
-    Every epoch is a new permutation of the set; its last, incomplete batch is dropped, so all batches
-    have one shape. Random numbers are drawn on the CPU, so they are the same on every device. Drawing
-    (`random_draws`) is apart from making the batch on the device (`make_batch`): iterating yields the
-    draws of `updates_per_step` iterations at a time.
+    Every epoch is a new permutation of the set; its last, incomplete batch is dropped, so that all
+    batches have one shape. Random numbers are drawn on the CPU, so they are the same on every
+    device. Drawing (`random_draws`) is apart from making the batch on the device (`make_batch`):
+    iterating yields the draws of `updates_per_step` iterations at a time.
 
     Args:
         images: uint8 (N, C, H, W) on the device.
         labels: int64 (N,) on the device.
         stop: number of iterations of the whole run.
-        start: first iteration that is still to come; a multiple of updates_per_step.
+        start: first iteration, if a run continues; a multiple of updates_per_step.
         updates_per_step: iterations of one training step; the last step may be shorter.
 
     Raises:
@@ -233,11 +233,8 @@ class TrainingBatches:
             self._permutation = torch.randperm(
                 len(self.images), generator=_generator(self.seed, "epoch", epoch)
             )
-        count, augmentation, generator = (
-            self.batch_size,
-            self.augmentation,
-            _generator(self.seed, "step", iteration),
-        )
+        generator = _generator(self.seed, "step", iteration)
+        count, augmentation = self.batch_size, self.augmentation
 
         def uniform(low: float, high: float, *shape: int) -> Tensor:
             return torch.rand(*shape, generator=generator) * (high - low) + low
