@@ -1,10 +1,10 @@
 """Optional GPU kernels in Triton for the layers of the CIFAR networks.
 
 Needs: a CUDA GPU, the package triton, bf16-mixed precision, BasicBlocks with batch normalisation
-and 16, 32 or 64 channels. `plainres.training.machine.pick_kernels` decides, and only
-`fuse_blocks` is called from outside; `kernels=library` or `compiled` do without this module.
-Without it: the same networks and the same results up to rounding. Only speed is lost: measured
-times are in experiments/bench/README.md.
+and 16, 32 or 64 channels. `plainres.training.machine.pick_kernels` decides; only `fuse_blocks` is
+called from outside. `kernels=library` and `kernels=compiled` do not use this module.
+Without it only speed is lost (docs/method.md): a layer's result is the same up to rounding. Records
+of different kernels are never paired.
 
 One layer is a 3×3 convolution, batch normalisation, shortcut and ReLU, in two kernels forward and
 four backward. With 16 to 64 channels a training iteration is a thousand kernels of a few
