@@ -19,18 +19,15 @@ from plainres.data.batches import (
 EVERYTHING = Augmentation(
     padding=2, mirror=True, rotation=20.0, scale=(0.8, 1.2), shift=1.5, noise=0.2
 )
-
-
-def untouched(images):
-    return images
+# mean 0, deviation 1
+untouched = Normaliser(torch.zeros(1, 1, 1, 1, dtype=torch.uint8), "pixel_mean")
 
 
 def numbered(count: int, channels: int = 1, size: int = 4):
-    """Images whose pixels are their number; the labels say it too."""
+    """Images whose pixels are their number, and labels that are it too."""
     labels = torch.arange(count)
-    return labels.to(torch.uint8).view(-1, 1, 1, 1).expand(
-        count, channels, size, size
-    ).contiguous(), labels
+    pixels = labels.to(torch.uint8).view(-1, 1, 1, 1).expand(count, channels, size, size)
+    return pixels.contiguous(), labels
 
 
 def noise(count: int, channels: int = 3, height: int = 8, width: int = 8, seed: int = 0):
@@ -484,6 +481,12 @@ def test_evaluation_covers_the_set_in_its_order_with_a_smaller_last_batch():
 def test_a_batch_of_large_images_has_as_many_pixels_as_one_of_small_images(side, expected):
     pixels = torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(600, 3, side, side)
     assert EvaluationBatches(pixels, torch.zeros(600), untouched).batch_size == expected
+
+
+def test_evaluation_of_some_images_takes_them_from_the_whole_set():
+    pixels, labels = numbered(21)
+    (batch,) = EvaluationBatches(pixels, labels, untouched, count=3)
+    assert batch.labels.tolist() == [0, 10, 20]
 
 
 def test_evaluation_has_no_empty_last_batch():

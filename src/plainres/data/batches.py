@@ -292,9 +292,9 @@ class EvaluationBatches:
         batch_size: int | None = None,
         count: int | None = None,
     ):
-        places, device = evenly_spaced(len(images), count), normaliser.mean.device
-        self.images = images[places].to(device)
-        self.labels = labels[places].to(device)
+        indices, device = evenly_spaced(len(images), count), normaliser.mean.device
+        self.images = images[indices].to(device)
+        self.labels = labels[indices].to(device)
         self.normaliser = normaliser
         height, width = images.shape[-2:]
         self.batch_size = batch_size or max(1, min(500, EVALUATION_PIXELS // (height * width)))
