@@ -1,4 +1,7 @@
-"""The fused network beside the one it is made from; run by test_fused as a process, because Triton reads TRITON_INTERPRET once."""
+"""A fused network against the original one, for test_fused.
+
+A process of its own, because Triton reads TRITON_INTERPRET once.
+"""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""The stream of batches against loops, and as what it claims to be: a pure function of (seed, step)."""
+"""Batches against loops; each one is a pure function of (seed, step)."""
 
 import math
 
@@ -19,18 +19,15 @@ from plainres.data.batches import (
 EVERYTHING = Augmentation(
     padding=2, mirror=True, rotation=20.0, scale=(0.8, 1.2), shift=1.5, noise=0.2
 )
-
-
-def untouched(images):
-    return images
+# mean 0, deviation 1
+untouched = Normaliser(torch.zeros(1, 1, 1, 1, dtype=torch.uint8), "pixel_mean")
 
 
 def numbered(count: int, channels: int = 1, size: int = 4):
-    """Images whose pixels are their number; the labels say it too."""
+    """Images whose pixels are their number, and labels that are it too."""
     labels = torch.arange(count)
-    return labels.to(torch.uint8).view(-1, 1, 1, 1).expand(
-        count, channels, size, size
-    ).contiguous(), labels
+    pixels = labels.to(torch.uint8).view(-1, 1, 1, 1).expand(count, channels, size, size)
+    return pixels.contiguous(), labels
 
 
 def noise(count: int, channels: int = 3, height: int = 8, width: int = 8, seed: int = 0):
@@ -98,9 +95,9 @@ def test_a_batch_depends_on_seed_and_step_alone():
 
 @pytest.mark.parametrize("start", [0, 1, 5, 7, 11, 12])
 def test_a_stream_that_starts_later_goes_on_as_if_it_had_not(start):
-    whole, rest = batches_of(stream()), batches_of(stream(start=start))
-    assert len(rest) == 12 - start
-    for one, other in zip(rest, whole[start:], strict=True):
+    whole, later = batches_of(stream()), batches_of(stream(start=start))
+    assert len(later) == 12 - start
+    for one, other in zip(later, whole[start:], strict=True):
         assert_same(one, other)
 
 
@@ -185,7 +182,8 @@ def test_a_batch_may_be_the_whole_set_and_no_more():
     for batch_size in (0, 6):
         with pytest.raises(
             ValueError,
-            match=rf"^batch_size {batch_size} lies outside 1 to 5, the number of training images \(protocol.batch_size=…\)$",
+            match=rf"^batch_size {batch_size} lies outside 1 to 5, the number of training images "
+            r"\(protocol.batch_size=…\)$",
         ):
             TrainingBatches(pixels, labels, untouched, Augmentation(), batch_size, seed=0, stop=2)
 
@@ -258,15 +256,12 @@ def test_crops_take_every_offset_about_equally_often_and_do_not_mirror():
     pixels = torch.zeros(2500, 1, 9, 9, dtype=torch.uint8)
     pixels[:, :, 4, 4], pixels[:, :, 4, 5] = 255, 100
     out = augmented(pixels, Augmentation(padding=2))[:, 0]
-    rows, columns = (
-        (out == 1).flatten(1).long().argmax(1) // 9,
-        (out == 1).flatten(1).long().argmax(1) % 9,
-    )
+    place = (out == 1).flatten(1).long().argmax(1)
+    rows, columns = place // 9, place % 9
     assert set(rows.tolist()) == set(columns.tolist()) == {2, 3, 4, 5, 6}
     counts = torch.bincount((rows - 2) * 5 + columns - 2, minlength=25)
-    assert (
-        50 < counts.min() < counts.max() < 150
-    )  # 100 expected of each of the 25 offsets, deviation 10
+    # 100 expected of each of the 25 offsets, deviation 10
+    assert 50 < counts.min() < counts.max() < 150
     right_of_it = out[torch.arange(2500), rows, columns + 1]
     assert torch.equal(right_of_it, torch.full((2500,), 100 / 255))
 
@@ -276,9 +271,8 @@ def test_the_border_of_a_crop_is_the_mean():
     normaliser = Normaliser(pixels, "channel")
     out = augmented(pixels, Augmentation(padding=3), normaliser)
     corners = out[:, 0, 0, 0]
-    assert (
-        corners == 0
-    ).float().mean() > 0.5  # normalised 0, the mean; black would be about -9 deviations
+    # the mean, which is 0 after normalisation; black would be about -9 deviations
+    assert (corners == 0).float().mean() > 0.5
     assert out.min() > -3
 
 
@@ -286,16 +280,14 @@ def test_the_border_of_a_crop_is_the_mean():
 
 
 def warped_by_hand(image, angle: float, scale: float, right: float, down: float):
-    """One channel (H, W): where a pixel's centre comes from, mixed from the four pixels around that point."""
+    """One channel (H, W), bilinear between the four pixels around the place a pixel comes from."""
     height, width = image.shape
     out = torch.zeros_like(image)
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     for i in range(height):
         for j in range(width):
-            x, y = (
-                j - (width - 1) / 2 - right,
-                (height - 1) / 2 - i + down,
-            )  # y points up, as angles are counted
+            # y points up, as angles are counted
+            x, y = j - (width - 1) / 2 - right, (height - 1) / 2 - i + down
             from_x, from_y = (cos * x + sin * y) / scale, (-sin * x + cos * y) / scale
             column, row = from_x + (width - 1) / 2, (height - 1) / 2 - from_y
             for r in (math.floor(row), math.floor(row) + 1):
@@ -368,9 +360,8 @@ def test_an_image_of_unequal_sides_turns_without_shear():
 def test_scale_two_enlarges_the_middle():
     image = torch.zeros(1, 1, 8, 8)
     image[:, :, 2:6, 2:6] = 1  # the middle half fills the image
-    assert (
-        moved(image, scale=2.0).min() > 0.4
-    )  # the border pixels lie a quarter pixel inside the edge of the patch
+    # the border pixels lie a quarter pixel inside the edge of the patch
+    assert moved(image, scale=2.0).min() > 0.4
     assert moved(image, scale=2.0)[0, 0, 1:7, 1:7].min() > 1 - 1e-5
     small = moved(torch.ones(1, 1, 8, 8), scale=0.5)
     assert small[0, 0, 3:5, 3:5].min() > 1 - 1e-5
@@ -490,6 +481,12 @@ def test_evaluation_covers_the_set_in_its_order_with_a_smaller_last_batch():
 def test_a_batch_of_large_images_has_as_many_pixels_as_one_of_small_images(side, expected):
     pixels = torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(600, 3, side, side)
     assert EvaluationBatches(pixels, torch.zeros(600), untouched).batch_size == expected
+
+
+def test_evaluation_of_some_images_takes_them_from_the_whole_set():
+    pixels, labels = numbered(21)
+    (batch,) = EvaluationBatches(pixels, labels, untouched, count=3)
+    assert batch.labels.tolist() == [0, 10, 20]
 
 
 def test_evaluation_has_no_empty_last_batch():

@@ -1,4 +1,4 @@
-"""The block against references written otherwise: loops for option A, torchvision for the rest."""
+"""The block against references: loops for option A, torchvision for everything else."""
 
 import numpy as np
 import pytest
@@ -72,7 +72,7 @@ def test_the_two_arms_have_the_same_parameters(shortcut):
 
 @pytest.mark.parametrize(("in_channels", "out_channels", "stride", "height", "width"), SHAPES)
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
-def test_every_block_halves_and_widens_alike(
+def test_every_shortcut_gives_the_same_shape(
     shortcut, in_channels, out_channels, stride, height, width
 ):
     out = BasicBlock(in_channels, out_channels, stride, shortcut)(
@@ -148,7 +148,7 @@ def test_the_projection_block_is_torchvisions(in_channels, out_channels, stride,
 
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
 @pytest.mark.parametrize(("out_channels", "stride"), [(4, 1), (8, 2)])
-def test_a_block_leaves_its_input_as_it_was(shortcut, out_channels, stride):
+def test_a_block_does_not_change_its_input(shortcut, out_channels, stride):
     x = torch.randn(2, 4, 6, 6)
     before = x.clone()
     BasicBlock(4, out_channels, stride, shortcut)(x)
@@ -186,7 +186,7 @@ def test_stride_alone_and_channels_alone_change_the_shape(out_channels, stride):
 
 @pytest.mark.parametrize("in_channels", [3, 4, 8, 16])
 def test_gradients_of_narrow_projections_in_channels_last_are_right(in_channels):
-    """oneDNN writes past its memory here when it is left to it: this test may then end the process."""
+    """oneDNN's own backward pass writes past its memory here and can end the process."""
     projection = make_shortcut("projection", in_channels, 2 * in_channels, 2)[0].to(
         memory_format=torch.channels_last
     )
@@ -212,7 +212,8 @@ def test_gradients_of_narrow_projections_in_channels_last_are_right(in_channels)
 def test_an_unknown_shortcut_names_the_legal_ones(kind):
     with pytest.raises(
         ValueError,
-        match=f"^shortcut '{kind}' is unknown; legal: none, zero_pad, projection, projection_everywhere, zero_pad_half; of a network",
+        match=f"^shortcut '{kind}' is unknown; legal: none, zero_pad, projection, "
+        "projection_everywhere, zero_pad_half; for a network also zero_pad_every_second$",
     ):
         BasicBlock(4, 4, 1, kind)
 
@@ -225,9 +226,7 @@ def test_he_initialisation_of_one_layer():
     assert weights.std().item() == pytest.approx(deviation, rel=0.03)
     assert abs(weights.mean().item()) < 0.03 * deviation
     inside = (weights.abs() < deviation).float().mean().item()
-    assert inside == pytest.approx(
-        0.683, abs=0.01
-    )  # normal; a uniform distribution has 0.577 there
+    assert inside == pytest.approx(0.683, abs=0.01)  # normal; 0.577 if uniform
 
 
 def test_initialisation_reaches_every_block_and_leaves_linear_layers():
@@ -260,7 +259,7 @@ def test_an_unknown_initialisation_names_the_legal_ones():
         initialise(nn.Conv2d(1, 1, 1), "zeros")
 
 
-def test_dirac_layers_pass_on_what_a_relu_has_let_through():
+def test_dirac_layers_copy_the_output_of_a_relu():
     block = BasicBlock(8, 8, 1, "none")
     initialise(nn.Sequential(nn.Conv2d(1, 8, 3), block), "dirac")
     x = torch.randn(64, 8, 12, 12).relu()
@@ -270,17 +269,15 @@ def test_dirac_layers_pass_on_what_a_relu_has_let_through():
     assert out.std().item() == pytest.approx(1.0, abs=0.02)
 
 
-def test_dirac_channels_that_a_layer_adds_can_learn_and_the_first_layer_sees_the_image_as_ever():
-    torch.manual_seed(1)
-    he = nn.Sequential(
-        nn.Conv2d(1, 8, 3, bias=False), nn.BatchNorm2d(8), BasicBlock(8, 16, 2, "projection")
-    )
-    initialise(he)
-    torch.manual_seed(1)
-    dirac = nn.Sequential(
-        nn.Conv2d(1, 8, 3, bias=False), nn.BatchNorm2d(8), BasicBlock(8, 16, 2, "projection")
-    )
-    initialise(dirac, "dirac")
+def test_new_channels_of_dirac_layers_can_learn_and_the_first_layer_stays():
+    def network(kind: str) -> nn.Sequential:
+        torch.manual_seed(1)
+        first = nn.Conv2d(1, 8, 3, bias=False)
+        result = nn.Sequential(first, nn.BatchNorm2d(8), BasicBlock(8, 16, 2, "projection"))
+        initialise(result, kind)
+        return result
+
+    he, dirac = network("he"), network("dirac")
     assert torch.equal(dirac[0].weight, he[0].weight)
     assert torch.equal(dirac[1].bias, torch.zeros(8))
     wider, beside = dirac[2].conv1.weight, dirac[2].downsample[0].weight

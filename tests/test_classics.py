@@ -1,4 +1,4 @@
-"""The networks before and beside residual ones: shapes for every option, errors that name what is legal, and a loss that falls."""
+"""LeNet-5 to Inception-v3: shapes for every option, legal values in errors, a falling loss."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def falls(
 @pytest.mark.parametrize(
     ("era", "kinds"), [("1998", (nn.Tanh, nn.AvgPool2d)), ("modern", (nn.ReLU, nn.MaxPool2d))]
 )
-def test_lenet5_in_both_eras(era, kinds):
+def test_lenet5_in_both_variants(era, kinds):
     torch.manual_seed(0)
     network = LeNet5(era=era)
     for kind in kinds:
@@ -45,7 +45,7 @@ def test_lenet5_in_both_eras(era, kinds):
         (lambda: LeNet5(depth=6), "LeNet5 has no depth 6; choose 5"),
         (lambda: AlexNet(head="tiny"), "head 'tiny' is unknown; legal: imagenet, small"),
         (lambda: vgg(12), "vgg has no depth 12; choose 11, 13, 16 or 19"),
-        (lambda: vgg(norm="layer"), "norm 'layer' is unknown; legal: none, batch"),
+        (lambda: vgg(norm="layer"), "norm 'layer' is unknown; legal: batch, none"),
         (lambda: vgg(width=16), "width 16 goes with head=small only"),
         (
             lambda: ImageNetwork(20, "none"),
@@ -100,7 +100,7 @@ def test_large_images(make, size, channels):
     ("make", "size", "heads", "parameters"),
     [(googlenet, 224, 3, 13_004_888), (inception_v3, 299, 2, 27_161_264)],
 )
-def test_auxiliary_heads_are_there_in_training_alone(make, size, heads, parameters):
+def test_auxiliary_heads_exist_only_in_training(make, size, heads, parameters):
     with torch.device("meta"):
         network = make(auxiliary_weight=0.3)
         assert sum(parameter.numel() for parameter in network.parameters()) == parameters, (
@@ -117,7 +117,7 @@ def test_images_too_small_for_the_auxiliary_head_of_inception_are_refused():
         network = inception_v3(auxiliary_weight=0.4)
         with pytest.raises(
             ValueError,
-            match=r"auxiliary head takes features of 17 pixels a side or more.* got 12; data\.image_size=299",
+            match=r"auxiliary head takes features of 17 pixels .* got 12; data\.image_size=299",
         ):
             network.train()(torch.zeros(2, 3, 224, 224))
 
@@ -126,7 +126,7 @@ def test_images_too_small_for_the_auxiliary_head_of_inception_are_refused():
     ("make", "name", "std"),
     [(googlenet, "conv1.conv", 0.01), (inception_v3, "Conv2d_1a_3x3.conv", 0.1)],
 )
-def test_the_first_layer_starts_alike_for_grey_and_for_colour(make, name, std):
+def test_the_first_layer_starts_the_same_for_grey_and_colour(make, name, std):
     for channels in (1, 3):
         weight = make(num_classes=2, in_channels=channels).get_submodule(name).weight
         assert float(weight.detach().std()) == pytest.approx(std, rel=0.2), channels
@@ -146,7 +146,7 @@ def test_residual_b_is_torchvisions_resnet(depth):
     torch.manual_seed(0)
     theirs = getattr(models, f"resnet{depth}")(num_classes=5).eval()
     for module in theirs.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):  # a fresh one hardly does anything
+        if isinstance(module, torch.nn.BatchNorm2d):  # a new one is nearly the identity
             for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
                 torch.nn.init.uniform_(tensor, 0.5, 1.5)
     ours = ImageNetwork(depth, "projection", num_classes=5)
@@ -157,7 +157,7 @@ def test_residual_b_is_torchvisions_resnet(depth):
 
 
 @pytest.mark.parametrize("depth", [34, 50])
-def test_plain_networks_have_no_more_than_the_main_path(depth):
+def test_plain_networks_have_only_the_main_path(depth):
     with torch.device("meta"):
         plain, option_a, option_b, option_c = (
             sum(parameter.numel() for parameter in ImageNetwork(depth, shortcut).parameters())
@@ -176,7 +176,7 @@ def test_plain_networks_have_no_more_than_the_main_path(depth):
         ),
     ],
 )
-def test_squeeze_and_excitation_weighs_channels_by_the_whole_image(kind, layers):
+def test_squeeze_and_excitation_by_hand(kind, layers):
     torch.manual_seed(0)
     block = kind(8, 8, 1, "zero_pad", reduction=2).eval()
     assert block.se.fc1.out_channels == 4
@@ -191,7 +191,7 @@ def test_squeeze_and_excitation_weighs_channels_by_the_whole_image(kind, layers)
     torch.testing.assert_close(block(images), torch.relu(main * weights[:, :, None, None] + images))
 
 
-def test_networks_with_squeeze_and_excitation_have_few_parameters_more():
+def test_squeeze_and_excitation_adds_few_parameters():
     plain, weighed = (
         sum(parameter.numel() for parameter in CifarNetwork(20, "zero_pad", **options).parameters())
         for options in ({}, {"block": SqueezeExcitationBlock})

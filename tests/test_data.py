@@ -454,8 +454,7 @@ def test_an_image_cut_short_is_named(folder, ending):
 
 def test_a_root_that_does_not_exist(tmp_path):
     with pytest.raises(
-        ValueError,
-        match=r"^data.root .*/nowhere does not exist; legal: a folder or archive",
+        ValueError, match=r"^data.root .*/nowhere does not exist; legal: a folder or archive"
     ):
         load_folder(tmp_path / "nowhere")
 

@@ -1,4 +1,4 @@
-"""The fused layers compute what the library's do. Without a GPU Triton's interpreter runs them, in float32."""
+"""Fused layers give the library's results; without a GPU in Triton's interpreter, in float32."""
 
 import json
 import os
@@ -29,16 +29,16 @@ def differences():
 
 
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
-def test_a_fused_network_is_the_network_it_was_made_from(differences, shortcut):
-    found = differences[shortcut]
-    assert (found["fused"], found["names"]) == (3, True)
-    for what in ("logits", "gradients", "statistics", "evaluation"):
-        assert found[what] < 1e-4, what
+def test_a_fused_network_equals_the_original_network(differences, shortcut):
+    result = differences[shortcut]
+    assert (result["fused"], result["names"]) == (3, True)
+    for name in ("logits", "gradients", "statistics", "evaluation"):
+        assert result[name] < 1e-4, name
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize(("channels", "size"), [(16, 32), (32, 16), (64, 8)])
-def test_a_fused_layer_on_a_gpu_is_the_librarys_but_for_rounding(channels, size):
+def test_a_fused_layer_on_a_gpu_differs_from_the_librarys_by_rounding(channels, size):
     from plainres.training.fused import layer
 
     torch.manual_seed(0)
@@ -62,7 +62,6 @@ def test_a_fused_layer_on_a_gpu_is_the_librarys_but_for_rounding(channels, size)
         theirs, [*exact, convolution.weight, norm.weight, norm.bias], gradient.bfloat16().double()
     )
     assert float((mine.detach().double() - theirs.detach()).norm() / theirs.detach().norm()) < 1e-2
-    for one, two in zip(
-        grads, expected, strict=True
-    ):  # where rounding moves a value over 0, the ReLU's gradient is another
+    for one, two in zip(grads, expected, strict=True):
+        # not exact: where rounding moves a value over 0, the gradient of the ReLU changes
         assert float((one.double() - two).norm() / two.norm()) < 1e-1

@@ -1,4 +1,4 @@
-"""The networks: as many weighted layers as the depth says, the paper's sizes, and names that published weights fit."""
+"""The networks: number of weighted layers, the paper's sizes, names that fit published weights."""
 
 from functools import cache
 
@@ -13,7 +13,7 @@ from plainres.networks.blocks import SHORTCUTS, BasicBlock, SqueezeExcitationBlo
 from plainres.networks.depth import CIFAR_DEPTHS
 from plainres.networks.resnet import CifarNetwork, ImageNetwork, imagenet_weights_file
 
-# Weights, biases, batch-norm scales and shifts at width 16 and ten classes; the paper says 0.27, 0.46, 0.66, 0.85, 1.7, 19.4 million.
+# All parameters at width 16 and ten classes; paper: 0.27, 0.46, 0.66, 0.85, 1.7, 19.4 million
 NUM_PARAMETERS = {
     20: 269_722,
     32: 464_154,
@@ -105,7 +105,7 @@ def test_stages_double_the_channels_and_halve_the_image():
 
 
 def torchvision_network(blocks: int) -> nn.Module:
-    """torchvision's ResNet of basic blocks without its ImageNet stem and fourth stage: the same network at width 64."""
+    """torchvision's ResNet without max pooling and fourth stage: our network of width 64."""
     network = resnet.ResNet(resnet.BasicBlock, [blocks, blocks, blocks, 1], num_classes=10)
     network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     network.maxpool, network.layer4 = nn.Identity(), nn.Identity()
@@ -128,7 +128,7 @@ def test_names_and_outputs_are_torchvisions():
 
 
 class Published(nn.Module):
-    """The layout of the CIFAR weights in circulation: option A as a function beside the block, a last layer named `linear`."""
+    """The layout of published CIFAR weights: option A is a function, the last layer is `linear`."""
 
     class Block(nn.Module):
         def __init__(self, in_planes: int, planes: int, stride: int):
@@ -190,11 +190,11 @@ def test_networks_without_projections_start_alike_from_one_seed():
 
 
 @pytest.mark.parametrize("depth", [8, 20, 26, 110])
-def test_every_second_block_has_a_shortcut_and_those_at_the_borders_do(depth):
+def test_every_second_block_has_a_shortcut_beginning_with_the_first_of_a_stage(depth):
     network = CifarNetwork(depth, "zero_pad_every_second", width=1)
     for stage in (network.layer1, network.layer2, network.layer3):
-        there = [block.downsample is not None for block in stage]
-        assert there == [number % 2 == 0 for number in range(len(stage))]
+        shortcuts = [block.downsample is not None for block in stage]
+        assert shortcuts == [number % 2 == 0 for number in range(len(stage))]
 
 
 def correlation(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -210,13 +210,13 @@ def correlation(one: torch.Tensor, other: torch.Tensor) -> float:
 def test_dirac_initialisation_makes_a_deep_plain_stage_the_identity(initialisation, least, most):
     torch.manual_seed(0)
     network = CifarNetwork(110, "none", width=8, initialisation=initialisation)
-    seen = {}
+    responses = {}
     for name in ("relu", "layer1"):
         network.get_submodule(name).register_forward_hook(
-            lambda _, __, out, name=name: seen.setdefault(name, out.detach().clone())
+            lambda _, __, out, name=name: responses.setdefault(name, out.detach().clone())
         )
     network(torch.randn(16, 3, 8, 8))
-    assert least <= correlation(seen["relu"], seen["layer1"]) <= most
+    assert least <= correlation(responses["relu"], responses["layer1"]) <= most
 
 
 def test_another_seed_starts_elsewhere():
@@ -284,10 +284,9 @@ def test_without_normalisation_the_convolutions_stay_as_they_are(shortcut):
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, convolutions[name]), name
     images = torch.randn(2, 3, 8, 8)
-    bare = network(2 * images) - network.fc.bias
-    torch.testing.assert_close(
-        bare, 2 * (network(images) - network.fc.bias)
-    )  # nothing but products, sums and ReLUs
+    # only products, sums and ReLUs: without the last bias, logits scale with the image
+    doubled, once = (network(factor * images) - network.fc.bias for factor in (2, 1))
+    torch.testing.assert_close(doubled, 2 * once)
 
 
 def test_norm_batch_is_the_network_of_the_paper():
@@ -311,7 +310,7 @@ def test_an_unknown_norm_names_the_legal_ones():
 
 
 @pytest.mark.parametrize("num_classes", [1000, 3])
-def test_imagenet_weights_are_torchvisions_but_for_another_last_layer(hub, num_classes):
+def test_imagenet_weights_are_torchvisions_except_for_another_last_layer(hub, num_classes):
     original = models.resnet18()
     path = imagenet_weights_file(18)
     path.parent.mkdir()
@@ -322,7 +321,7 @@ def test_imagenet_weights_are_torchvisions_but_for_another_last_layer(hub, num_c
     assert torch.equal(network.eval()(images), original.eval()(images))
 
 
-def test_imagenet_weights_that_are_not_there_say_what_else_can_be_done(hub):
+def test_missing_imagenet_weights_say_what_else_can_be_done(hub):
     with pytest.raises(
         ValueError,
         match=r"resnet18-\w+\.pth .*no network.*; model\.weights=null trains from scratch$",
@@ -343,9 +342,9 @@ def test_weights_that_do_not_exist_name_those_that_do(shortcut, weights, squeeze
 def test_checkpointed_activations_change_no_number(shortcut):
     images = torch.randn(4, 3, 8, 8)
     outcomes = []
-    for chosen in (None, True):
+    for checkpointed in (None, True):
         torch.manual_seed(0)
-        network = CifarNetwork(14, shortcut, width=4, checkpoint_activations=chosen)
+        network = CifarNetwork(14, shortcut, width=4, checkpoint_activations=checkpointed)
         for _ in range(2):
             network(images).square().mean().backward()
         network.eval()
@@ -367,9 +366,9 @@ def test_checkpointed_activations_are_not_kept():
         return tensor
 
     images, sums = torch.randn(2, 3, 8, 8), []
-    for chosen in (None, True):
+    for checkpointed in (None, True):
         kept.clear()
-        network = CifarNetwork(32, "zero_pad", width=4, checkpoint_activations=chosen)
+        network = CifarNetwork(32, "zero_pad", width=4, checkpoint_activations=checkpointed)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             network(images)
         sums.append(sum(kept))

@@ -14,9 +14,8 @@ from plainres.training.schedule import Schedule
 
 
 def shipped(protocol: str) -> Schedule:
-    values = OmegaConf.to_container(OmegaConf.load(CONF / "protocol" / f"{protocol}.yaml"))[
-        "protocol"
-    ]
+    config = OmegaConf.load(CONF / "protocol" / f"{protocol}.yaml").protocol
+    values = OmegaConf.to_container(config)
     return Schedule(values["learning_rate"], values["iterations"], **values["schedule"])
 
 
@@ -33,13 +32,8 @@ def test_the_papers_protocol_at_every_iteration(depth):
 
 def test_after_the_papers_warm_up_the_full_rate_returns_exactly():
     schedule = shipped("paper")
-    assert [schedule.at(iteration, 110) for iteration in (0, 399, 400, 401, 31_999)] == [
-        0.01,
-        0.01,
-        0.1,
-        0.1,
-        0.1,
-    ]
+    rates = [schedule.at(iteration, 110) for iteration in (0, 399, 400, 401, 31_999)]
+    assert rates == [0.01, 0.01, 0.1, 0.1, 0.1]
 
 
 def test_the_papers_warm_up_begins_at_110_layers():
@@ -78,18 +72,8 @@ def test_shallow_networks_skip_the_warm_up_and_fall_from_the_start():
 
 def test_milestones_and_factor_of_ones_own():
     schedule = Schedule(1.0, 10, milestones=[2, 5], factor=0.5)
-    assert [schedule.at(iteration, 20) for iteration in range(10)] == [
-        1.0,
-        1.0,
-        0.5,
-        0.5,
-        0.5,
-        0.25,
-        0.25,
-        0.25,
-        0.25,
-        0.25,
-    ]
+    expected = [1.0] * 2 + [0.5] * 3 + [0.25] * 5
+    assert [schedule.at(iteration, 20) for iteration in range(10)] == expected
 
 
 @pytest.mark.parametrize(
@@ -103,13 +87,13 @@ def test_milestones_and_factor_of_ones_own():
         ({"warmup_iterations": -1}, "warmup_iterations -1 lies outside 0"),
     ],
 )
-def test_numbers_that_fit_no_run(values, message):
+def test_illegal_values_are_named(values, message):
     with pytest.raises(ValueError, match=message):
         Schedule(**({"learning_rate": 0.1, "iterations": 10} | values))
 
 
 def test_the_optimiser_follows_the_schedule_and_keeps_its_momentum_over_every_change():
-    """Against the update of SGD with momentum by hand, in steps with rate changes within and between them."""
+    """Against SGD with momentum by hand; the rate changes within steps and between them."""
     schedule = Schedule(
         0.1,
         12,
@@ -144,9 +128,8 @@ def test_the_optimiser_follows_the_schedule_and_keeps_its_momentum_over_every_ch
         for step in range(first, last):
             guessed = (images[step] @ by_hand.T).softmax(1)
             loss = -guessed[torch.arange(5), labels[step]].log().mean()
-            gradient = (guessed - nn.functional.one_hot(labels[step], 3)).T @ images[
-                step
-            ] / 5 + 0.05 * by_hand
+            wrong = guessed - nn.functional.one_hot(labels[step], 3)
+            gradient = wrong.T @ images[step] / 5 + 0.05 * by_hand
             velocity = 0.9 * velocity + gradient
             by_hand = by_hand - expected[step] * velocity
             if step >= last - 5:  # the window holds the last five

@@ -1,4 +1,4 @@
-"""Networks layer by layer: against textbook figures, against real gradients, and as a command."""
+"""Networks layer by layer, against textbook figures and real gradients; the command inspect."""
 
 import subprocess
 import sys
@@ -60,7 +60,7 @@ def test_totals(make, image_shape, parameters, multiply_adds):
 
 
 def input_side_of_one_output(network: nn.Module, size: int) -> int:
-    """Pixels on a side that the middle output depends on: those with a gradient, weights positive."""
+    """Pixels a side that the middle output depends on: those with a gradient (weights positive)."""
     for parameter in network.parameters():
         nn.init.constant_(parameter, 0.1)
     image = torch.rand(1, 1, size, size, requires_grad=True)

@@ -1,7 +1,8 @@
-"""Batches as tensor operations on the device: shuffling, augmentation and normalisation of a whole set that lies there.
+"""Batches of a set that lies on the device: shuffled, augmented and normalised there.
 
-Order: warp (on pixels in [0, 1], black outside) → normalise → pad, crop and mirror (the border is 0, the mean) → noise.
-Section 4.2 of He et al. 2015 does not say on which side of the mean subtraction its padding lies; here it comes after.
+Order: warp (on pixels in [0, 1], black outside) → normalise → pad, crop and mirror (the border is
+0, the mean) → noise. Section 4.2 of He et al. 2015 does not say whether it pads before or after the
+mean is subtracted; here it is after.
 """
 
 import hashlib
@@ -15,23 +16,22 @@ from torch import Tensor
 from torch.nn import functional
 
 NORMALISATIONS = ("channel", "pixel_mean", "imagenet")
-EVALUATION_PIXELS = 500 * 64 * 64  # of one batch
-IMAGENET_MEAN, IMAGENET_DEVIATION = (
-    (0.485, 0.456, 0.406),
-    (0.229, 0.224, 0.225),
-)  # what torchvision's weights were trained with
+EVALUATION_PIXELS = 500 * 64 * 64  # in one batch
+# of torchvision's weights
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to a training image before the network sees it; every image of a batch draws its own numbers.
+    """Random changes of training images; each image of a batch gets its own random numbers.
 
     Args:
-        padding: pixels of zero padding on each side before a random crop to the old size (4 in the paper).
-        mirror: left-right mirror with probability 1/2.
-        rotation: largest angle in degrees, either way.
+        padding: pixels of zero padding on each side before a random crop to the old size (4 in the
+            paper).
+        mirror: mirrors left and right with probability 1/2.
+        rotation: largest angle in degrees, in both directions.
         scale: smallest and largest factor of size.
-        shift: largest shift in pixels, either way, in both directions.
+        shift: largest shift in pixels, horizontally and vertically, in both directions.
         noise: standard deviation of Gaussian noise, in units of the normalised image.
     """
 
@@ -48,13 +48,14 @@ class Augmentation:
 
 
 class Normaliser:
-    """(pixel / 255 - mean) / deviation, with numbers taken from training images only.
+    """(pixel / 255 - mean) / deviation, with statistics of the training images only.
 
-    `channel`: mean and standard deviation of each channel. `pixel_mean`: mean of each pixel of each channel, deviation 1,
-    as in the paper. `imagenet`: those of the channels of ImageNet, which networks that were trained on it expect.
+    `channel`: mean and standard deviation of each channel. `pixel_mean`: mean of each pixel of each
+    channel, deviation 1, as in the paper. `imagenet`: those of ImageNet's channels, for networks
+    that were trained on it.
 
     Args:
-        images: uint8 (N, C, H, W).
+        images: uint8 (N, C, H, W), the training images.
 
     Raises:
         ValueError: unknown kind, or `imagenet` without three channels; names what is legal.
@@ -68,25 +69,23 @@ class Normaliser:
         if kind == "imagenet":
             if images.shape[1] != 3:
                 raise ValueError(
-                    f"normalisation 'imagenet' is of three channels, not {images.shape[1]}; legal: channel, pixel_mean"
+                    f"normalisation 'imagenet' is for three channels, not {images.shape[1]}; "
+                    "legal: channel, pixel_mean"
                 )
             self.mean, self.deviation = (
-                torch.tensor(v, device=images.device).view(1, 3, 1, 1)
-                for v in (IMAGENET_MEAN, IMAGENET_DEVIATION)
+                torch.tensor(values, device=images.device).view(1, 3, 1, 1)
+                for values in (IMAGENET_MEAN, IMAGENET_DEVIATION)
             )
             return
-        mean = (
-            torch.stack([channel.double().mean(0) for channel in images.unbind(1)]).unsqueeze(0)
-            / 255
-        )  # (1, C, H, W)
+        # channel by channel, because the whole set in double takes eight times its memory
+        mean = torch.stack([channel.double().mean(0) for channel in images.unbind(1)])
+        mean = mean.unsqueeze(0) / 255  # (1, C, H, W)
         deviation = torch.ones(1, images.shape[1], 1, 1, dtype=torch.double, device=images.device)
         if kind == "channel":
             mean = mean.mean((2, 3), keepdim=True)
-            square = (
-                torch.stack([channel.double().square().mean() for channel in images.unbind(1)])
-                / 255**2
-            )
-            deviation = (square - mean.flatten().square()).clamp_min(1e-12).sqrt().view(1, -1, 1, 1)
+            squares = [channel.double().square().mean() for channel in images.unbind(1)]
+            variance = torch.stack(squares) / 255**2 - mean.flatten().square()
+            deviation = variance.clamp_min(1e-12).sqrt().view(1, -1, 1, 1)
         self.mean = mean.float()
         self.deviation = deviation.float()
 
@@ -117,18 +116,18 @@ class StepDraws(NamedTuple):
 
 
 def warp(images: Tensor, angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Rotates, scales and shifts each image about its centre with bilinear sampling; outside is 0.
+    """Rotates, scales and shifts each image around its centre, bilinearly; outside is 0.
 
     Args:
         images: float (N, C, H, W).
         angle: (N,) in degrees, counter-clockwise.
-        scale: (N,), above 1 enlarges.
+        scale: (N,), values above 1 enlarge.
         shift: (N, 2), pixels to the right and down.
     """
     height, width = images.shape[-2:]
     radians = angle * (math.pi / 180)
     cos, sin = radians.cos() / scale, radians.sin() / scale
-    # affine_grid maps output to input coordinates, both in [-1, 1]: the inverse of the motion described above.
+    # affine_grid maps output to input coordinates, both in [-1, 1]: the inverse of the motion above
     ratio = height / width
     right, down = shift[:, 0] * (2 / width), shift[:, 1] * (2 / height)
     first = torch.stack([cos, -sin * ratio, -(cos * right - sin * ratio * down)], 1)
@@ -144,7 +143,7 @@ def warp(images: Tensor, angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 def crop_and_mirror(
     images: Tensor, padding: int, top: Tensor, left: Tensor, mirrored: Tensor
 ) -> Tensor:
-    """Pads with zeros, cuts the old size out at (top, left) in 0…2·padding, mirrors left-right where `mirrored`.
+    """Pads with zeros, crops to the old size at (top, left) in 0…2·padding, mirrors if `mirrored`.
 
     Args:
         images: (N, C, H, W).
@@ -156,25 +155,24 @@ def crop_and_mirror(
     rows = top[:, None] + torch.arange(height, device=images.device)
     columns = torch.arange(width, device=images.device).expand(count, -1)
     columns = left[:, None] + torch.where(mirrored[:, None], width - 1 - columns, columns)
-    which = torch.arange(count, device=images.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(
-        0, 3, 1, 2
-    )
+    image = torch.arange(count, device=images.device)[:, None, None]
+    cropped = padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]]
+    return cropped.permute(0, 3, 1, 2)
 
 
 class TrainingBatches:
-    """The training stream from iteration `start` to `stop`; a batch depends on (seed, iteration) only.
+    """Training batches of iterations `start` to `stop`; each depends on (seed, iteration) only.
 
-    Every epoch is a new permutation of the set; its last, incomplete batch is dropped, so all batches
-    have one shape. Random numbers are drawn on the CPU, so they are the same on every device. Drawing
-    (`random_draws`) is apart from making the batch on the device (`make_batch`): iterating yields the
-    draws of `updates_per_step` iterations at a time.
+    Every epoch is a new permutation of the set; its last, incomplete batch is dropped, so that all
+    batches have one shape. Random numbers are drawn on the CPU, so they are the same on every
+    device. Drawing (`random_draws`) is apart from making the batch on the device (`make_batch`):
+    iterating yields the draws of `updates_per_step` iterations at a time.
 
     Args:
         images: uint8 (N, C, H, W) on the device.
         labels: int64 (N,) on the device.
         stop: number of iterations of the whole run.
-        start: first iteration that is still to come; a multiple of updates_per_step.
+        start: first iteration, if a run continues; a multiple of updates_per_step.
         updates_per_step: iterations of one training step; the last step may be shorter.
 
     Raises:
@@ -195,7 +193,8 @@ class TrainingBatches:
     ):
         if not 1 <= batch_size <= len(images):
             raise ValueError(
-                f"batch_size {batch_size} lies outside 1 to {len(images)}, the number of training images (protocol.batch_size=…)"
+                f"batch_size {batch_size} lies outside 1 to {len(images)}, "
+                "the number of training images (protocol.batch_size=…)"
             )
         self.images = images
         self.labels = labels
@@ -234,11 +233,8 @@ class TrainingBatches:
             self._permutation = torch.randperm(
                 len(self.images), generator=_generator(self.seed, "epoch", epoch)
             )
-        count, augmentation, generator = (
-            self.batch_size,
-            self.augmentation,
-            _generator(self.seed, "step", iteration),
-        )
+        generator = _generator(self.seed, "step", iteration)
+        count, augmentation = self.batch_size, self.augmentation
 
         def uniform(low: float, high: float, *shape: int) -> Tensor:
             return torch.rand(*shape, generator=generator) * (high - low) + low
@@ -279,12 +275,12 @@ class TrainingBatches:
 
 
 class EvaluationBatches:
-    """A set in its own order, normalised and not augmented; the last batch may be smaller.
+    """A set in its own order, normalised only; the last batch may be smaller.
 
     Args:
         images, labels: are moved to the normaliser's device.
-        batch_size: None: 500 images of 64×64 pixels or smaller; of larger ones as many as have as many
-            pixels (40 of 224×224), because a network's memory grows with the pixels of a batch.
+        batch_size: None: 500 images of up to 64×64 pixels, fewer of larger ones (40 of 224×224),
+            because the memory of a batch grows with its pixels.
         count: number of images, spread evenly over the set; None: all.
     """
 
@@ -296,9 +292,9 @@ class EvaluationBatches:
         batch_size: int | None = None,
         count: int | None = None,
     ):
-        places, device = evenly_spaced(len(images), count), normaliser.mean.device
-        self.images = images[places].to(device)
-        self.labels = labels[places].to(device)
+        indices, device = evenly_spaced(len(images), count), normaliser.mean.device
+        self.images = images[indices].to(device)
+        self.labels = labels[indices].to(device)
         self.normaliser = normaliser
         height, width = images.shape[-2:]
         self.batch_size = batch_size or max(1, min(500, EVALUATION_PIXELS // (height * width)))
@@ -308,21 +304,20 @@ class EvaluationBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for step in range(len(self)):
-            chosen = slice(step * self.batch_size, (step + 1) * self.batch_size)
-            images = self.normaliser(self.images[chosen].float() / 255)
-            yield Batch(images.contiguous(memory_format=torch.channels_last), self.labels[chosen])
+            part = slice(step * self.batch_size, (step + 1) * self.batch_size)
+            images = self.normaliser(self.images[part].float() / 255)
+            yield Batch(images.contiguous(memory_format=torch.channels_last), self.labels[part])
 
 
 def evenly_spaced(total: int, count: int | None) -> Tensor | slice:
-    """Places of `count` images spread over a set of `total`, int64 (count,); all where it has no more, or `count` is None.
+    """Indices of `count` images spread over a set of `total`, int64 (count,).
 
-    Not the first ones, because the images of a folder lie there class by class.
+    All images if `count` is None or not below `total`. Not the first ones, because the images of a
+    folder are sorted by class.
     """
-    return (
-        slice(None)
-        if count is None or count >= total
-        else torch.linspace(0, total - 1, count, dtype=torch.float64).long()
-    )
+    if count is None or count >= total:
+        return slice(None)
+    return torch.linspace(0, total - 1, count, dtype=torch.float64).long()
 
 
 def _generator(seed: int, what: str, number: int) -> torch.Generator:

@@ -55,7 +55,7 @@ def read(root: Path, image_size: int | None) -> Source:
 
 
 def cache_folder() -> Path:
-    """The folder of decoded images: $PLAINRES_CACHE, else plainres in $XDG_CACHE_HOME or ~/.cache."""
+    """Folder of decoded images: $PLAINRES_CACHE, else plainres in $XDG_CACHE_HOME or ~/.cache."""
     if folder := os.environ.get("PLAINRES_CACHE"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plainres"
@@ -159,18 +159,18 @@ def _decode_part(
         raise ValueError(f"{shown}: {part.name}/ has no images")
     pixels: list[Tensor] = []
     for path, _ in files:
-        where = path.relative_to(part.parent)
-        pixel = _read_image(path, where, image_size, shown)
+        file_name = path.relative_to(part.parent)
+        pixel = _read_image(path, file_name, image_size, shown)
         if pixels and pixel.shape != pixels[0].shape:
             raise ValueError(
-                f"{shown}: {where} has shape {tuple(pixel.shape)}, "
+                f"{shown}: {file_name} has shape {tuple(pixel.shape)}, "
                 f"the images before it {tuple(pixels[0].shape)}; set data.image_size"
             )
         pixels.append(pixel)
     return Images(torch.stack(pixels), torch.tensor([label for _, label in files]))
 
 
-def _read_image(path: Path, where: Path, image_size: int | None, shown: Path) -> Tensor:
+def _read_image(path: Path, file_name: Path, image_size: int | None, shown: Path) -> Tensor:
     """uint8 (3, H, W); with image_size the middle square, resized by area."""
     try:
         with Image.open(path) as file:
@@ -178,7 +178,7 @@ def _read_image(path: Path, where: Path, image_size: int | None, shown: Path) ->
             image = _eight_bits(file)
     except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
         raise ValueError(
-            f"{shown}: {where} cannot be read as an image ({type(error).__name__})"
+            f"{shown}: {file_name} cannot be read as an image ({type(error).__name__})"
         ) from error
     if image_size is not None and image.size != (image_size, image_size):
         side = min(image.size)

@@ -1,4 +1,4 @@
-"""Images as uint8 tensors, and what is done to a whole set: resizing, padding, splitting, hashing."""
+"""Images as uint8 tensors; a whole set is resized, padded, split and hashed here."""
 
 import hashlib
 from collections.abc import Iterator
@@ -100,7 +100,7 @@ def split(images: Images, val_size: int) -> tuple[Images, Images]:
 
 
 def evaluation_parts(source: Source) -> Iterator[tuple[str, Images]]:
-    """The sets on which a run is evaluated while it trains: test, and validation if there is one."""
+    """The sets that a run is evaluated on during training: test, and validation if there is one."""
     yield "test", source.test
     if source.validation is not None:
         yield "val", source.validation

@@ -115,7 +115,7 @@ def _photos(root: Path, image_size: int | None) -> Source:
 
 
 def _torchvision(class_name: str, archive: str) -> Callable[[Path, int | None], Source]:
-    """Reads a data set of torchvision; `archive` is the file that a machine without network needs."""
+    """Reads a data set of torchvision; `archive`: the file that is needed without network."""
 
     def read(root: Path, image_size: int | None) -> Source:
         from torchvision import datasets

@@ -1,6 +1,10 @@
-"""The blocks of He et al. 2015, Figures 2 and 5, and what runs beside them: nothing (the plain arm) or a shortcut."""
+"""The blocks of He et al. 2015, Figures 2 and 5, with or without a shortcut, and their start.
+
+`x + F(x)` stands in `BasicBlock.forward`; the kinds of shortcut in `make_shortcut`.
+"""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -8,25 +12,34 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 SHORTCUTS = ("none", "zero_pad", "projection", "projection_everywhere", "zero_pad_half")
-EVERY_SECOND = "zero_pad_every_second"  # of a whole network: zero_pad in every second block, none in the others
+EVERY_SECOND = "zero_pad_every_second"  # for a network: every second block zero_pad, others none
 NORMS = ("batch", "none")
+INITIALISATIONS = ("he", "pytorch", "dirac")
+# Mean over standard deviation of a rectified standard normal variable. With this shift, batch
+# normalisation maps the output of a ReLU to values that the next ReLU lets through.
+RECTIFIED_MEAN = 1 / math.sqrt(math.pi - 1)
+
+
+def check_choice(name: str, value: str, legal: Sequence[str]) -> None:
+    """Raises ValueError if `value` is not one of the `legal` ones; names them."""
+    if value not in legal:
+        raise ValueError(f"{name} {value!r} is unknown; legal: {', '.join(legal)}")
 
 
 def make_norm(kind: str, channels: int) -> nn.Module:
-    """Batch normalisation, or nothing in its place: convolutions keep their names and stay without bias, as they do at its start.
+    """Batch normalisation, or the identity in its place; convolutions have no bias in both cases.
 
     Raises:
         ValueError: `kind` is unknown; names the legal ones.
     """
-    if kind not in NORMS:
-        raise ValueError(f"norm {kind!r} is unknown; legal: {', '.join(NORMS)}")
+    check_choice("norm", kind, NORMS)
     return nn.BatchNorm2d(channels) if kind == "batch" else nn.Identity()
 
 
 class ZeroPadShortcut(nn.Module):
-    """Option A: every `stride`-th pixel, zeros for the channels that the input lacks; no parameters.
+    """Option A: every `stride`-th pixel, and zeros as the new channels; no parameters.
 
-    The new channels are split half before and half after the old ones, as in the CIFAR weights in circulation.
+    Half of the new channels come before the old ones and half after, as in published CIFAR weights.
     Input (N, in_channels, H, W), output (N, out_channels, ceil(H / stride), ceil(W / stride)).
     """
 
@@ -41,10 +54,11 @@ class ZeroPadShortcut(nn.Module):
 
 
 class SubsampledConvolution(nn.Conv2d):
-    """A 1×1 convolution that takes every `stride`-th pixel first and then multiplies, instead of both at once: the same function.
+    """A 1×1 convolution that first takes every `stride`-th pixel and then multiplies.
 
-    oneDNN's own backward pass writes past its memory, or gives wrong gradients, where a strided 1×1 convolution has fewer input channels
-    than fill a block of 8 (AVX2) or 16 (AVX-512) and memory is channels last (https://github.com/uxlfoundation/oneDNN/issues/6035).
+    The same function as a strided convolution, without an error in oneDNN: its backward pass writes
+    past its memory or gives wrong gradients if memory is channels last and there are fewer input
+    channels than 8 (AVX2) or 16 (AVX-512); https://github.com/uxlfoundation/oneDNN/issues/6035.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -53,7 +67,7 @@ class SubsampledConvolution(nn.Conv2d):
 
 
 class ScaledShortcut(nn.Module):
-    """A shortcut's output times a constant `factor` (He et al. 2016, arXiv:1603.05027, section 3.1); the block's layers are not scaled."""
+    """A shortcut times a constant `factor` (He et al. 2016, arXiv:1603.05027, section 3.1)."""
 
     def __init__(self, shortcut: nn.Module, factor: float):
         super().__init__()
@@ -67,14 +81,15 @@ class ScaledShortcut(nn.Module):
 def make_shortcut(
     kind: str, in_channels: int, out_channels: int, stride: int, norm: str = "batch"
 ) -> nn.Module | None:
-    """The path beside a block's layers: options A, B and C of section 3.3 and 4.1, half of A, or None for the plain arm.
+    """The shortcut of a block: option A, B or C (sections 3.3 and 4.1), half of A, or None (plain).
 
     Raises:
         ValueError: `kind` is unknown; names the legal ones.
     """
     if kind not in SHORTCUTS:
         raise ValueError(
-            f"shortcut {kind!r} is unknown; legal: {', '.join(SHORTCUTS)}; of a network also {EVERY_SECOND}"
+            f"shortcut {kind!r} is unknown; legal: {', '.join(SHORTCUTS)}; "
+            f"for a network also {EVERY_SECOND}"
         )
     if kind == "none":
         return None
@@ -92,10 +107,10 @@ def make_shortcut(
 
 
 class BasicBlock(nn.Module):
-    """Two layers: conv-bn-relu-conv-bn, plus the shortcut's output where there is one, then relu. Convolutions are 3×3 without bias.
+    """Two layers, conv-bn-relu-conv-bn; plus the shortcut, if there is one; then relu.
 
-    With norm `none` there is no bn, the shortcut's included. Input (N, in_channels, H, W), output (N, out_channels, ceil(H / stride),
-    ceil(W / stride)).
+    Convolutions are 3×3 without bias. With norm `none` there is no bn, in the shortcut neither.
+    Input (N, in_channels, H, W), output (N, out_channels, ceil(H / stride), ceil(W / stride)).
     """
 
     def __init__(
@@ -112,7 +127,7 @@ class BasicBlock(nn.Module):
         self.downsample = make_shortcut(shortcut, in_channels, out_channels, stride, norm)
 
     def layers(self, x: Tensor) -> Tensor:
-        """What is added to the shortcut: F(x) of the paper."""
+        """F(x) of the paper, which is added to the shortcut."""
         return self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -123,10 +138,11 @@ class BasicBlock(nn.Module):
 
 
 class BottleneckBlock(nn.Module):
-    """Three layers, 1×1 to a quarter of the channels, 3×3, 1×1 back (Figure 5, right), each with batch normalisation; then as BasicBlock.
+    """Three layers: 1×1 to a quarter of the channels, 3×3, 1×1 back (Figure 5, right).
 
-    The stride is the 3×3 convolution's, as in torchvision's weights; the paper has it at the first 1×1.
-    Input (N, in_channels, H, W), output (N, out_channels, ceil(H / stride), ceil(W / stride)); out_channels a multiple of 4.
+    The 3×3 convolution has the stride, as in torchvision's weights; in the paper the first 1×1 has.
+    Input (N, in_channels, H, W), output (N, out_channels, ceil(H / stride), ceil(W / stride));
+    out_channels is a multiple of 4.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str):
@@ -142,7 +158,7 @@ class BottleneckBlock(nn.Module):
         self.downsample = make_shortcut(shortcut, in_channels, out_channels, stride)
 
     def layers(self, x: Tensor) -> Tensor:
-        """What is added to the shortcut: F(x) of the paper."""
+        """F(x) of the paper, which is added to the shortcut."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         return self.bn3(self.conv3(out))
@@ -155,9 +171,10 @@ class BottleneckBlock(nn.Module):
 
 
 class SqueezeExcitationBlock(BasicBlock):
-    """BasicBlock whose second layer's channels are weighed by what the whole image holds before the shortcut is added (arXiv:1709.01507).
+    """BasicBlock with squeeze-and-excitation (arXiv:1709.01507) before the shortcut is added.
 
-    `reduction` as in the paper: the weights pass through a sixteenth of the channels.
+    Args:
+        reduction: the channels' weights are computed through 1 / `reduction` of the channels.
     """
 
     def __init__(
@@ -177,7 +194,7 @@ class SqueezeExcitationBlock(BasicBlock):
 
 
 class SqueezeExcitationBottleneck(BottleneckBlock):
-    """BottleneckBlock whose third layer's channels are weighed in the same way; SE-ResNet-50 of the paper with 50 layers and option B."""
+    """BottleneckBlock with squeeze-and-excitation; 50 layers and option B make SE-ResNet-50."""
 
     def __init__(
         self, in_channels: int, out_channels: int, stride: int, shortcut: str, reduction: int = 16
@@ -190,20 +207,20 @@ class SqueezeExcitationBottleneck(BottleneckBlock):
 
 
 def _squeeze_excitation(channels: int, reduction: int) -> nn.Module:
-    from torchvision.ops import (
-        SqueezeExcitation,
-    )  # here, because it takes as long to import as torch itself
+    # here, because it takes as long to import as torch itself
+    from torchvision.ops import SqueezeExcitation
 
     return SqueezeExcitation(channels, max(1, channels // reduction))
 
 
 def compile_blocks(network: nn.Module, backend: str = "inductor") -> None:
-    """Has torch.compile fuse what lies within each block, or within the whole network where it has no blocks; in place.
+    """Compiles each block with torch.compile, or the whole network if it has no blocks; in place.
 
-    Blocks of one shape share what is compiled, so that a deep network takes no longer than a shallow one. For fixed shapes only; what
-    must not be compiled runs under torch.compiler.set_stance("force_eager").
+    Blocks of one shape share the compiled code, so that a deep network takes no longer than a
+    shallow one. For fixed shapes only; torch.compiler.set_stance("force_eager") runs uncompiled.
     """
-    torch.compiler.reset()  # the cells of a worker would else add up to more variants than torch.compile keeps
+    # without it the cells of a worker exceed the number of variants that torch.compile keeps
+    torch.compiler.reset()
     blocks: list[nn.Module] = [
         module for module in network.modules() if isinstance(module, BasicBlock | BottleneckBlock)
     ]
@@ -211,24 +228,20 @@ def compile_blocks(network: nn.Module, backend: str = "inductor") -> None:
         module.compile(dynamic=False, backend=backend)
 
 
-INITIALISATIONS = ("he", "pytorch", "dirac")
-# Mean over standard deviation of a rectified standard normal value: with this shift, batch normalisation leaves what a ReLU has let
-# through where the ReLU after it lets it through again.
-RECTIFIED_MEAN = 1 / math.sqrt(math.pi - 1)
-
-
 def initialise(network: nn.Module, kind: str = "he") -> None:
-    """Sets convolutions in place; batch normalisation starts at scale 1, shift 0; linear layers keep PyTorch's default.
+    """Initialises convolutions in place; batch normalisation starts at scale 1 and shift 0.
+
+    Linear layers keep PyTorch's default.
 
     Args:
-        kind: `he` (arXiv:1502.01852, normal, fan-out, ReLU gain) as in the paper, `pytorch` (uniform within ±1/√fan-in), or `dirac`
-            (`he`, and then every layer but the first as near to the identity as it can be: see `_pass_on`).
+        kind: `he` (arXiv:1502.01852, normal, fan-out, ReLU gain) as in the paper, `pytorch`
+            (uniform within ±1/√fan-in), or `dirac` (`he`, and then every layer except the first as
+            near to the identity as possible: see `_pass_on`).
 
     Raises:
         ValueError: unknown kind; names the legal ones.
     """
-    if kind not in INITIALISATIONS:
-        raise ValueError(f"initialisation {kind!r} is unknown; legal: {', '.join(INITIALISATIONS)}")
+    check_choice("initialisation", kind, INITIALISATIONS)
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and kind != "pytorch":
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -239,20 +252,20 @@ def initialise(network: nn.Module, kind: str = "he") -> None:
         layers = [
             module for module in network.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
         ]
-        for convolution, following in list(pairwise([*layers, None]))[
-            1:
-        ]:  # the first sees the image, which no ReLU has cut
+        # the first layer is left out: its input is the image and not the output of a ReLU
+        for convolution, following in list(pairwise([*layers, None]))[1:]:
             if isinstance(convolution, nn.Conv2d) and convolution.kernel_size != (1, 1):
                 _pass_on(convolution, following if isinstance(following, nn.BatchNorm2d) else None)
 
 
 @torch.no_grad()
 def _pass_on(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None) -> None:
-    """Makes a layer hand on its input channels, as many as it has output channels for; further output channels stay as they are.
+    """Makes a layer copy its input channels to its first output channels; the others stay as drawn.
 
-    A Dirac kernel alone is not enough: normalisation to mean 0 would have the next ReLU cut most of what the last one let through, layer
-    after layer. So these channels get the shift that a rectified normal value needs. Where channels are added, zero kernels (as
-    torch.nn.init.dirac_ sets them) would never learn: their ReLU passes no gradient.
+    A Dirac kernel alone is not enough: after normalisation to mean 0 the next ReLU would cut off
+    most of the values, layer after layer. So these channels get the shift RECTIFIED_MEAN. The other
+    kernels are not set to zero, as torch.nn.init.dirac_ sets them: they would never learn, because
+    their ReLU passes no gradient.
     """
     count = min(convolution.in_channels, convolution.out_channels)
     kernel = torch.zeros_like(convolution.weight[:count])

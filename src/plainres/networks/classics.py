@@ -1,6 +1,7 @@
-"""The networks before and beside residual ones: LeNet-5, AlexNet, VGG, GoogLeNet, Inception-v3.
+"""Networks from before ResNet and of its time: LeNet-5, AlexNet, VGG, GoogLeNet, Inception-v3.
 
-All take a number of classes and of input channels, and give logits. What torchvision has is torchvision's.
+All take a number of classes and of input channels, and return logits. VGG, GoogLeNet and
+Inception-v3 are torchvision's.
 """
 
 from typing import Any
@@ -9,24 +10,24 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import vgg as torchvision_vgg
 
+from plainres.networks.blocks import NORMS, check_choice
 from plainres.networks.depth import VGG_CONFIGURATIONS, check_depth
 
-ERAS = ("1998", "modern")
-HEADS = ("imagenet", "small")
-NORMS = ("none", "batch")
-INCEPTION_HEAD_SIDE = 17  # its pooling (5×5/3) and 5×5 convolution leave one pixel of that
+VARIANTS = ("1998", "modern")  # model.era
+HEADS = ("imagenet", "small")  # model.head
+INCEPTION_HEAD_SIDE = 17  # pixels; pooling (5×5/3) and a 5×5 convolution reduce them to one
 
 
 class LeNet5(nn.Module):
-    """LeCun et al. 1998, Figure 2, as textbooks have it: 61,706 parameters for ten classes and grey images.
+    """LeCun et al. 1998, Figure 2, as in textbooks: 61,706 parameters for ten classes, grey images.
 
-    Unlike the paper's, all maps of the second convolution are connected, pooling has no weights of its own, tanh is not scaled and comes
-    before pooling, and the last layer is linear.
+    It differs from the paper: all maps of the second convolution are connected, pooling has no
+    weights, tanh is not scaled and comes before pooling, and the last layer is linear.
 
     Input (N, in_channels, 32, 32), output logits (N, num_classes).
 
     Args:
-        era: `1998` has tanh and average pooling, `modern` ReLU and max pooling.
+        era: the variant. `1998` has tanh and average pooling, `modern` ReLU and max pooling.
 
     Raises:
         ValueError: unknown era, or images that are not 32×32; names what is legal.
@@ -38,22 +39,16 @@ class LeNet5(nn.Module):
         super().__init__()
         check_depth("LeNet5", depth)
         era = str(era)  # on a command line 1998 is a number
-        if era not in ERAS:
-            raise ValueError(f"era {era!r} is unknown; legal: {', '.join(ERAS)}")
-
-        def nonlinearity() -> nn.Module:
-            return nn.Tanh() if era == "1998" else nn.ReLU()
-
-        def pooling() -> nn.Module:
-            return nn.AvgPool2d(2) if era == "1998" else nn.MaxPool2d(2)
-
+        check_choice("era", era, VARIANTS)
+        nonlinearity = nn.Tanh if era == "1998" else nn.ReLU
+        pooling = nn.AvgPool2d if era == "1998" else nn.MaxPool2d
         self.features = nn.Sequential(
             nn.Conv2d(in_channels, 6, kernel_size=5),
             nonlinearity(),
-            pooling(),
+            pooling(2),
             nn.Conv2d(6, 16, kernel_size=5),
             nonlinearity(),
-            pooling(),
+            pooling(2),
         )
         self.classifier = nn.Sequential(
             nn.Flatten(),
@@ -67,22 +62,26 @@ class LeNet5(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-2:] != (32, 32):
             raise ValueError(
-                f"LeNet-5 takes 32×32 images, not {x.shape[-2]}×{x.shape[-1]}; set data.image_size=32 or data.pad_to=32"
+                f"LeNet-5 takes 32×32 images, not {x.shape[-2]}×{x.shape[-1]}; "
+                "set data.image_size=32 or data.pad_to=32"
             )
         return self.classifier(self.features(x))
 
 
 class AlexNet(nn.Module):
-    """Krizhevsky et al. 2012 as one tower: 62,378,344 parameters for 1,000 classes. torchvision's is the later one with 64 channels.
+    """Krizhevsky et al. 2012 on one GPU: 62,378,344 parameters for 1,000 classes.
 
-    Without the paper's local response normalisation, which has no parameters and which its successors left out.
+    Without the paper's local response normalisation, which has no parameters and which later
+    networks left out. (torchvision's AlexNet is the later one, with 64 channels.)
 
-    Input (N, in_channels, 227, 227), with `head="small"` any size from 16×16; output logits (N, num_classes).
+    Input (N, in_channels, 227, 227), with `head="small"` any size from 16×16; output logits
+    (N, num_classes).
 
     Args:
         width: channels of the first convolution, 96 in the paper; everything else scales with it.
-        head: `imagenet` begins with 11×11/4; `small` with 3×3 at full resolution, pools what is left to 3×3 before the linear layers, and
-            starts from He's initialisation (arXiv:1502.01852, fan-in), because updates hardly move it at first from PyTorch's default.
+        head: `imagenet` begins with 11×11/4. `small`, for small images, begins with 3×3 at full
+            resolution, pools to 3×3 before the linear layers, and has He's initialisation
+            (arXiv:1502.01852, fan-in), because it hardly learns at first from PyTorch's default.
 
     Raises:
         ValueError: unknown head; names the legal ones.
@@ -98,7 +97,7 @@ class AlexNet(nn.Module):
     ):
         super().__init__()
         check_depth("AlexNet", depth)
-        _check_head(head)
+        check_choice("head", head, HEADS)
         channels = [width * factor // 96 for factor in (96, 256, 384, 384, 256)]
         hidden = width * 4096 // 96
         side = 6 if head == "imagenet" else 3
@@ -153,18 +152,19 @@ def vgg(
     Input (N, in_channels, 224, 224), or any size from 32×32; output logits (N, num_classes).
 
     Args:
-        depth: 11, 13, 16 or 19 weighted layers; with `head="small"` two fewer, because that head is one linear layer.
+        depth: 11, 13, 16 or 19 weighted layers; two fewer with `head="small"`, which has one linear
+            layer instead of three.
         norm: `batch` puts batch normalisation after every convolution.
         width: channels of the first convolutions, 64 in the paper.
-        head: `imagenet` has the three linear layers of 4,096; `small` averages over the image and has one linear layer.
+        head: `imagenet` has three linear layers, the hidden ones of 4,096; `small`, for small
+            images, averages over the image and has one linear layer.
 
     Raises:
         ValueError: illegal depth, norm or head; names the legal ones.
     """
     check_depth("vgg", depth)
-    if norm not in NORMS:
-        raise ValueError(f"norm {norm!r} is unknown; legal: {', '.join(NORMS)}")
-    _check_head(head)
+    check_choice("norm", norm, NORMS)
+    check_choice("head", head, HEADS)
     layers = torchvision_vgg.cfgs[VGG_CONFIGURATIONS[depth]]
     scaled = [layer if isinstance(layer, str) else layer * width // 64 for layer in layers]
     features = torchvision_vgg.make_layers(scaled, batch_norm=norm == "batch")
@@ -195,15 +195,17 @@ def googlenet(
     depth: int = 22,
     auxiliary_weight: float | None = None,
 ) -> nn.Module:
-    """torchvision's GoogLeNet (Szegedy et al. 2014): the nearest here to BN-Inception (Ioffe and Szegedy 2015).
+    """torchvision's GoogLeNet (Szegedy et al. 2014), near to BN-Inception (Ioffe and Szegedy 2015).
 
-    It has batch normalisation after every convolution, and 3×3 convolutions where GoogLeNet has 5×5; BN-Inception has two of them there.
+    It has batch normalisation after every convolution, and one 3×3 convolution instead of
+    GoogLeNet's 5×5; BN-Inception has two of them there.
 
     Input (N, in_channels, H, W), 224×224 in the paper; output logits (N, num_classes).
 
     Args:
-        auxiliary_weight: what the losses of the two auxiliary heads count for in training, 0.3 in the paper; None: there are no such heads.
-            With them the output in training mode is a tuple of logits, the main head's first.
+        auxiliary_weight: weight of the losses of the two auxiliary heads in training, 0.3 in the
+            paper; None: no such heads. With them the output in training mode is a tuple of logits,
+            those of the main head first.
     """
     check_depth("googlenet", depth)
     network = models.GoogLeNet(
@@ -220,10 +222,11 @@ def inception_v3(
 ) -> nn.Module:
     """torchvision's Inception-v3 (Szegedy et al. 2015).
 
-    Input (N, in_channels, H, W), 299×299 in the paper, at least 75×75; output logits (N, num_classes).
+    Input (N, in_channels, H, W), 299×299 in the paper, at least 75×75; output logits
+    (N, num_classes).
 
     Args:
-        auxiliary_weight: as in `googlenet`, of one auxiliary head; the paper gives no number.
+        auxiliary_weight: as in `googlenet`, for one auxiliary head; the paper gives no number.
     """
     check_depth("inception_v3", depth)
     network = models.Inception3(
@@ -237,30 +240,23 @@ def inception_v3(
 def _check_features(head: nn.Module, inputs: tuple[Tensor]) -> None:
     if (side := min(inputs[0].shape[2:])) < INCEPTION_HEAD_SIDE:
         raise ValueError(
-            f"inception_v3's auxiliary head takes features of {INCEPTION_HEAD_SIDE} pixels a side or more, as 299×299 images have, and got "
-            f"{side}; data.image_size=299, or model.auxiliary_weight=null for no such head"
+            f"inception_v3's auxiliary head takes features of {INCEPTION_HEAD_SIDE} pixels a side "
+            f"or more, as 299×299 images have, and got {side}; "
+            "data.image_size=299, or model.auxiliary_weight=null for no such head"
         )
 
 
 def _with_channels(network: nn.Module, name: str, in_channels: int, std: float) -> nn.Module:
-    """The network with a first layer for as many channels, drawn as torchvision draws it: from a normal distribution cut at ±2."""
+    """The network with a first layer for `in_channels`.
+
+    As in torchvision, its weights are drawn from a normal distribution that is truncated at ±2.
+    """
     old = network.get_submodule(name)
     assert isinstance(old, nn.Conv2d)
     if in_channels != old.in_channels:
-        shape: tuple[Any, Any, Any, Any, Any] = (
-            in_channels,
-            old.out_channels,
-            old.kernel_size,
-            old.stride,
-            old.padding,
-        )
-        new = nn.Conv2d(*shape, bias=old.bias is not None)
+        kernel: tuple[Any, Any, Any] = (old.kernel_size, old.stride, old.padding)
+        new = nn.Conv2d(in_channels, old.out_channels, *kernel, bias=old.bias is not None)
         nn.init.trunc_normal_(new.weight, std=std)
         parent, _, last = name.rpartition(".")
         setattr(network.get_submodule(parent), last, new)
     return network
-
-
-def _check_head(head: str) -> None:
-    if head not in HEADS:
-        raise ValueError(f"head {head!r} is unknown; legal: {', '.join(HEADS)}")

@@ -3,9 +3,7 @@
 Depth is the number of weighted layers on the main path (He et al. 2015). Imports no torch.
 """
 
-# Section 4.2: 6n+2 layers, which are one convolution, n blocks of two layers in each of three
-# stages, and one linear layer
-CIFAR_DEPTHS = range(8, 1203, 6)
+CIFAR_DEPTHS = range(8, 1203, 6)  # 6n+2, section 4.2
 
 # Table 1: blocks in each of four stages; of two layers (18, 34), or bottlenecks of three layers
 IMAGENET_BLOCKS = {
@@ -33,26 +31,15 @@ _DEPTHS = {
 
 
 def num_blocks(depth: int) -> int:
-    """Blocks in each of the three stages of a CIFAR network.
+    """Blocks in each of the three stages of a CIFAR network: n of 6n+2.
+
+    The 6n+2 layers are one convolution, three stages of n blocks of two layers, one linear layer.
 
     Raises:
         ValueError: `depth` is not 6n+2 or lies outside 8…1202; names the nearest legal depths.
     """
-    first, last, step = CIFAR_DEPTHS[0], CIFAR_DEPTHS[-1], CIFAR_DEPTHS.step
-    if isinstance(depth, bool) or not isinstance(depth, int):
-        raise ValueError(
-            f"depth {depth!r} is not a whole number; "
-            f"legal: 6n+2 from {first} to {last}, as 20, 32, 44, 56, 110"
-        )
-    if not first <= depth <= last:
-        nearest = first if depth < first else last
-        raise ValueError(f"depth {depth} lies outside {first} to {last}; nearest: {nearest}")
-    blocks, remainder = divmod(depth - 2, step)
-    if remainder:
-        raise ValueError(
-            f"depth {depth} is not 6n+2; nearest: {depth - remainder} and {depth - remainder + step}"
-        )
-    return blocks
+    _check_cifar_depth(depth)
+    return (depth - 2) // 6
 
 
 def check_depth(family: str, depth: int) -> None:
@@ -62,7 +49,7 @@ def check_depth(family: str, depth: int) -> None:
         family: name of the class or function that builds the network.
     """
     if family == "CifarNetwork":
-        num_blocks(depth)
+        _check_cifar_depth(depth)
     elif depth not in _DEPTHS[family]:
         *others, last = map(str, _DEPTHS[family])
         legal = f"{', '.join(others)} or {last}" if others else last
@@ -74,3 +61,18 @@ def check_configured_depth(target: str, depth: int) -> None:
     module, _, family = target.rpartition(".")
     if module.startswith("plainres.networks.") and family in _DEPTHS:
         check_depth(family, depth)
+
+
+def _check_cifar_depth(depth: int) -> None:
+    first, last, step = CIFAR_DEPTHS[0], CIFAR_DEPTHS[-1], CIFAR_DEPTHS.step
+    if isinstance(depth, bool) or not isinstance(depth, int):
+        raise ValueError(
+            f"depth {depth!r} is not a whole number; "
+            f"legal: 6n+2 from {first} to {last}, as 20, 32, 44, 56, 110"
+        )
+    if not first <= depth <= last:
+        nearest = first if depth < first else last
+        raise ValueError(f"depth {depth} lies outside {first} to {last}; nearest: {nearest}")
+    if depth not in CIFAR_DEPTHS:
+        below = depth - (depth - first) % step
+        raise ValueError(f"depth {depth} is not 6n+2; nearest: {below} and {below + step}")

@@ -1,4 +1,4 @@
-"""The networks of He et al. 2015, plain or with shortcuts: for CIFAR (section 4.2) and for ImageNet (section 4.1)."""
+"""The networks of He et al. 2015, plain or residual: for CIFAR (section 4.2), ImageNet (4.1)."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -23,21 +23,24 @@ from plainres.networks.depth import BOTTLENECK_MIN_DEPTH, IMAGENET_BLOCKS, check
 
 
 class CifarNetwork(nn.Module):
-    """3×3 stem, three stages of n blocks at `width`, 2·`width`, 4·`width` channels, global average pooling, one linear layer.
+    """A 3×3 convolution, three stages of n blocks, global average pooling, one linear layer.
 
-    Input (N, in_channels, H, W) of any H, W ≥ 1; output logits (N, num_classes). Parameter names follow torchvision's ResNet.
+    The stages have `width`, 2·`width` and 4·`width` channels. Parameter names are those of
+    torchvision's ResNet. Input (N, in_channels, H, W) of any size; output logits (N, num_classes).
 
     Args:
         depth: weighted layers on the main path, 6n+2 from 8 to 1202.
-        shortcut: `none` (plain), `zero_pad` (option A), `projection` (B), `projection_everywhere` (C), `zero_pad_half` (A times 0.5) or
-            `zero_pad_every_second` (A in every second block, none in the others).
+        shortcut: `none` (plain), `zero_pad` (option A), `projection` (B), `projection_everywhere`
+            (C), `zero_pad_half` (A times 0.5) or `zero_pad_every_second` (A in every second block,
+            none in the others).
         width: channels of the first stage; 16 in the paper.
         num_classes: number of logits.
         in_channels: 3 for colour, 1 for grey.
-        block: builds one block from (in_channels, out_channels, stride, shortcut); with norm `none` it is given norm="none" too.
+        block: builds one block from (in_channels, out_channels, stride, shortcut), and from
+            norm="none" if `norm` is that.
         initialisation: `he` (None; as in the paper), `pytorch` or `dirac`.
-        checkpoint_activations: keep only each block's input for the backward pass and compute the rest again there: about a fifth of
-            the memory for a third more work, with the same numbers.
+        checkpoint_activations: store only each block's input for the backward pass and compute the
+            rest again: about a fifth of the memory, a third more work, the same numbers.
         norm: `batch` (None; as in the paper) or `none`: no batch normalisation anywhere.
 
     Raises:
@@ -78,7 +81,7 @@ class CifarNetwork(nn.Module):
             if self.checkpoint_activations and self.training and torch.is_grad_enabled():
                 for block in stage:
                     x = checkpoint(
-                        block, x, use_reentrant=False, context_fn=partial(_second_time, block)
+                        block, x, use_reentrant=False, context_fn=partial(_forward_contexts, block)
                     )
             else:
                 x = stage(x)
@@ -86,21 +89,24 @@ class CifarNetwork(nn.Module):
 
 
 class ImageNetwork(nn.Module):
-    """7×7/2 stem and 3×3/2 max pooling, four stages at `width`, 2·, 4·, 8·`width` channels, global average pooling, one linear layer.
+    """A 7×7/2 convolution, 3×3/2 max pooling, four stages, average pooling, one linear layer.
 
-    From 50 layers on the blocks are bottlenecks with four times the channels. With `projection` this is torchvision's ResNet: same
-    parameter names, same function. Input (N, in_channels, H, W), 224×224 in the paper; output logits (N, num_classes).
+    The stages have `width`, 2·, 4· and 8·`width` channels; from 50 layers on the blocks are
+    bottlenecks with four times as many. With `projection` this is torchvision's ResNet: the same
+    parameter names, the same function. Input (N, in_channels, H, W), 224×224 in the paper; output
+    logits (N, num_classes).
 
     Args:
         depth: 18, 34, 50, 101 or 152 weighted layers on the main path.
-        shortcut: `none` (plain), `zero_pad` (option A), `projection` (B), `projection_everywhere` (C), `zero_pad_half` (A times 0.5) or
-            `zero_pad_every_second` (A in every second block, none in the others).
-        width: channels of the first stage's 3×3 convolutions; 64 in the paper.
-        weights: `imagenet` starts from torchvision's weights, but for a last layer of another number of classes.
-        squeeze_excitation: weigh each block's channels by what the whole image holds (arXiv:1709.01507).
+        shortcut: as in CifarNetwork.
+        width: channels of the 3×3 convolutions in the first stage; 64 in the paper.
+        weights: `imagenet` starts from torchvision's weights; a last layer of another number of
+            classes starts anew.
+        squeeze_excitation: blocks with squeeze-and-excitation (arXiv:1709.01507).
 
     Raises:
-        ValueError: illegal depth, shortcut or weights, or weights that are neither here nor to be downloaded; names what is legal.
+        ValueError: illegal depth, shortcut or weights, or weights that cannot be downloaded; names
+            what is legal.
     """
 
     def __init__(
@@ -135,16 +141,13 @@ class ImageNetwork(nn.Module):
         self.fc = nn.Linear(channels, num_classes)
         initialise(self)
         if weights is not None:
-            if weights != "imagenet" or (
-                shortcut,
-                width,
-                in_channels,
-                bool(squeeze_excitation),
-            ) != ("projection", 64, 3, False):
+            options = (weights, shortcut, width, in_channels, bool(squeeze_excitation))
+            if options != ("imagenet", "projection", 64, 3, False):
                 raise ValueError(
-                    f"weights {weights!r} with shortcut={shortcut}, width={width}, {in_channels} channels, "
-                    f"squeeze_excitation={bool(squeeze_excitation)} do not exist; "
-                    "legal: null, or imagenet with shortcut=projection, width=64, colour images and no squeeze-and-excitation"
+                    f"weights {weights!r} with shortcut={shortcut}, width={width}, "
+                    f"{in_channels} channels, squeeze_excitation={bool(squeeze_excitation)} do not "
+                    "exist; legal: null, or imagenet with shortcut=projection, width=64, "
+                    "colour images and no squeeze-and-excitation"
                 )
             _load_imagenet_weights(self, depth)
 
@@ -156,16 +159,14 @@ class ImageNetwork(nn.Module):
 
 
 def imagenet_weights_file(depth: int) -> Path:
-    """Where torchvision keeps its weights of a residual network once they are downloaded."""
-    return (
-        Path(torch.hub.get_dir()) / "checkpoints" / _imagenet_weights(depth).url.rpartition("/")[2]
-    )
+    """The file to which torchvision downloads its weights of a residual network."""
+    name = _imagenet_weights(depth).url.rpartition("/")[2]
+    return Path(torch.hub.get_dir()) / "checkpoints" / name
 
 
 def _imagenet_weights(depth: int) -> Any:
-    from torchvision.models import (
-        get_model_weights,
-    )  # here, because it takes as long to import as torch itself
+    # here, because it takes as long to import as torch itself
+    from torchvision.models import get_model_weights
 
     return get_model_weights(f"resnet{depth}").DEFAULT
 
@@ -175,8 +176,8 @@ def _load_imagenet_weights(network: nn.Module, depth: int) -> None:
         state = _imagenet_weights(depth).get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise ValueError(
-            f"torchvision's weights for {depth} layers are not at {imagenet_weights_file(depth)} and cannot be downloaded ({error}); "
-            "model.weights=null trains from scratch"
+            f"torchvision's weights for {depth} layers are not at {imagenet_weights_file(depth)} "
+            f"and cannot be downloaded ({error}); model.weights=null trains from scratch"
         ) from error
     if state["fc.weight"].shape != network.get_parameter("fc.weight").shape:
         state = {
@@ -196,21 +197,20 @@ def _stage(
     shortcut: str,
 ) -> nn.Sequential:
     kinds = [shortcut] * blocks
-    if (
-        shortcut == EVERY_SECOND
-    ):  # counted within the stage, so that at every depth the block at its border has one
+    # counted within the stage, so that at every depth its first block has a shortcut
+    if shortcut == EVERY_SECOND:
         kinds = ["none" if number % 2 else "zero_pad" for number in range(blocks)]
     first = block(in_channels, out_channels, stride, kinds[0])
     return nn.Sequential(first, *(block(out_channels, out_channels, 1, kind) for kind in kinds[1:]))
 
 
-def _second_time(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
-    """Contexts of a block's first and second forward pass: the second must not count a batch twice in the running statistics."""
-    return nullcontext(), _statistics_stand_still(block)
+def _forward_contexts(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
+    """Contexts of a block's first and second forward pass; only the first updates statistics."""
+    return nullcontext(), _without_statistics_update(block)
 
 
 @contextmanager
-def _statistics_stand_still(block: nn.Module) -> Iterator[None]:
+def _without_statistics_update(block: nn.Module) -> Iterator[None]:
     norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

@@ -1,10 +1,17 @@
-"""A layer of a CIFAR network, 3×3 convolution, batch normalisation, shortcut and ReLU, in two kernels forward and four backward.
+"""Optional GPU kernels in Triton for the layers of the CIFAR networks.
 
-At 16 to 64 channels a training iteration on a GPU is a thousand kernels of a few microseconds, and the libraries' convolutions are made
-for many channels. Here a convolution is an implicit GEMM in Triton that sums what batch normalisation wants to know while it writes its
-result. Products are of bfloat16 numbers and sums of float32 ones, as under
-autocast; weights, statistics and the gradients of weights stay float32. Sums over programs are atomic, so their order, and with it the
-last digits, changes from run to run.
+Needs: a CUDA GPU, the package triton, bf16-mixed precision, BasicBlocks with batch normalisation
+and 16, 32 or 64 channels. `plainres.training.machine.pick_kernels` decides; only `fuse_blocks` is
+called from outside. `kernels=library` and `kernels=compiled` do not use this module.
+Without it only speed is lost (docs/method.md): a layer's result is the same up to rounding. Records
+of different kernels are never paired.
+
+One layer is a 3×3 convolution, batch normalisation, shortcut and ReLU, in two kernels forward and
+four backward. With 16 to 64 channels a training iteration is a thousand kernels of a few
+microseconds, and libraries are made for more channels. The convolution here is an implicit GEMM
+that also sums the statistics of batch normalisation. As under autocast, products are of bfloat16
+numbers and sums of float32; weights, statistics and gradients of weights stay float32. Sums over
+programs are atomic: their order, and so the last digits, differ from run to run.
 """
 
 from typing import Any
@@ -22,21 +29,16 @@ ELEMENTS = 4096  # of a program of the elementwise kernels
 
 
 def _tuned(configurations: list[tuple[int, int, int]], adds_to: str) -> Any:
-    """Has Triton choose pixels, programs and warps when a shape is first met, and remember the choice on disk."""
+    """Lets Triton choose pixels, programs and warps for each new shape, and cache the choice."""
     choices = [
         triton.Config(
             {"pixels": pixels} | ({"programs": programs} if programs else {}), num_warps=warps
         )
         for pixels, programs, warps in configurations
     ]
-    if (
-        triton.knobs.runtime.interpret
-    ):  # nothing is measured there, and each program costs milliseconds
-        choices = [
-            triton.Config(
-                {"pixels": 32} | ({"programs": 2} if "programs" in choices[0].kwargs else {})
-            )
-        ]
+    if triton.knobs.runtime.interpret:  # for tests: one program costs milliseconds there
+        programs = {"programs": 2} if "programs" in choices[0].kwargs else {}
+        choices = [triton.Config({"pixels": 32} | programs)]
     return triton.autotune(
         choices, ["height", "channels", "num_pixels"], reset_to_zero=[adds_to], cache_results=True
     )
@@ -61,9 +63,10 @@ def _convolve(
     summed: tl.constexpr,
     pixels: tl.constexpr,
 ):
-    """y[pixel, out] = Σ over taps and in of x[pixel + tap, in] · weight[in, out, tap], its taps turned by 180° if `turned`.
+    """y[pixel, out] = Σ over taps and in of x[pixel + tap, in] · weight[in, out, tap].
 
-    With `summed`, the sums of y and of its squares over all pixels are added to sums[0] and sums[1].
+    `turned`: taps are rotated by 180°. `summed`: the sums of y and of its squares over all pixels
+    are added to sums[0] and sums[1].
     """
     pixel = tl.program_id(0) * pixels + tl.arange(0, pixels)
     row, column = (pixel // width) % height, pixel % width
@@ -78,7 +81,7 @@ def _convolve(
             & (column + right >= 0)
             & (column + right < width)
         )
-        seen = tl.load(
+        inputs = tl.load(
             x + (pixel + down * width + right)[:, None] * channels + channel[None, :],
             mask=inside[:, None],
             other=0.0,
@@ -86,7 +89,7 @@ def _convolve(
         place = 8 - tap if turned else tap
         start = weight + (place // 3) * row_stride + (place % 3) * column_stride
         factor = tl.load(start + channel[:, None] * in_stride + channel[None, :] * out_stride)
-        total = tl.dot(seen, factor.to(seen.dtype), total)
+        total = tl.dot(inputs, factor.to(inputs.dtype), total)
     written = total.to(y.dtype.element_ty)
     tl.store(
         y + pixel[:, None] * channels + channel[None, :],
@@ -116,7 +119,10 @@ def _correlate(
     pixels: tl.constexpr,
     programs: tl.constexpr,
 ):
-    """result[in, out, tap] += Σ over pixels of x[pixel + tap, in] · gradient[pixel, out]; a program has one row of taps."""
+    """result[in, out, tap] += Σ over pixels of x[pixel + tap, in] · gradient[pixel, out].
+
+    One program computes one row of taps.
+    """
     channel = tl.arange(0, channels)
     down = tl.program_id(1) - 1
     left = tl.zeros((channels, channels), tl.float32)
@@ -125,19 +131,21 @@ def _correlate(
     for block in range(tl.program_id(0), tl.cdiv(num_pixels, pixels), programs):
         pixel = block * pixels + tl.arange(0, pixels)
         row, column = (pixel // width) % height, pixel % width
-        there = pixel < num_pixels
-        came = tl.load(
-            gradient + pixel[:, None] * channels + channel[None, :], mask=there[:, None], other=0.0
+        inside = pixel < num_pixels
+        incoming = tl.load(
+            gradient + pixel[:, None] * channels + channel[None, :], mask=inside[:, None], other=0.0
         )
-        there = there & (row + down >= 0) & (row + down < height)
+        inside = inside & (row + down >= 0) & (row + down < height)
         source = x + (pixel + down * width)[None, :] * channels + channel[:, None]
         left = tl.dot(
-            tl.load(source - channels, mask=(there & (column > 0))[None, :], other=0.0), came, left
+            tl.load(source - channels, mask=(inside & (column > 0))[None, :], other=0.0),
+            incoming,
+            left,
         )
-        middle = tl.dot(tl.load(source, mask=there[None, :], other=0.0), came, middle)
+        middle = tl.dot(tl.load(source, mask=inside[None, :], other=0.0), incoming, middle)
         right = tl.dot(
-            tl.load(source + channels, mask=(there & (column < width - 1))[None, :], other=0.0),
-            came,
+            tl.load(source + channels, mask=(inside & (column < width - 1))[None, :], other=0.0),
+            incoming,
             right,
         )
     target = (
@@ -153,7 +161,7 @@ def _correlate(
 
 @triton.jit
 def _statistics(sums, channel, num_pixels, epsilon, channels: tl.constexpr):
-    """Mean, variance and 1 / standard deviation of each channel, from the sums of values and squares."""
+    """Mean, variance and 1 / standard deviation of each channel, from sums and squares."""
     mean = tl.load(sums + channel) / num_pixels
     variance = tl.maximum(tl.load(sums + channels + channel) / num_pixels - mean * mean, 0.0)
     return mean, variance, 1.0 / tl.sqrt(variance + epsilon)
@@ -177,21 +185,24 @@ def _normalise(
     has_shortcut: tl.constexpr,
     pixels: tl.constexpr,
 ):
-    """z = relu(scale · (y - mean) / deviation + shift + shortcut); the first program keeps the running statistics."""
+    """z = relu(scale · (y - mean) / deviation + shift + shortcut).
+
+    The first program updates the running statistics.
+    """
     channel = tl.arange(0, channels)
     mean, variance, inverse = _statistics(sums, channel, num_pixels, epsilon, channels)
     factor = inverse * tl.load(scale + channel)
     constant = tl.load(shift + channel) - mean * factor
     pixel = tl.program_id(0) * pixels + tl.arange(0, pixels)
     place = pixel[:, None] * channels + channel[None, :]
-    there = (pixel < num_pixels)[:, None]
+    inside = (pixel < num_pixels)[:, None]
     value = (
-        tl.load(y + place, mask=there, other=0.0).to(tl.float32) * factor[None, :]
+        tl.load(y + place, mask=inside, other=0.0).to(tl.float32) * factor[None, :]
         + constant[None, :]
     )
     if has_shortcut:
-        value += tl.load(shortcut + place, mask=there, other=0.0).to(tl.float32)
-    tl.store(z + place, tl.maximum(value, 0.0).to(z.dtype.element_ty), mask=there)
+        value += tl.load(shortcut + place, mask=inside, other=0.0).to(tl.float32)
+    tl.store(z + place, tl.maximum(value, 0.0).to(z.dtype.element_ty), mask=inside)
     if tl.program_id(0) == 0:
         old_mean, old_variance = (
             tl.load(running_mean + channel),
@@ -215,19 +226,21 @@ def _sum_gradients(
     channels: tl.constexpr,
     pixels: tl.constexpr,
 ):
-    """Adds the gradients for shift and scale of batch normalisation to gradient_sums[0] and [1]."""
+    """Adds the gradients of shift and scale of batch normalisation to gradient_sums[0] and [1]."""
     channel = tl.arange(0, channels)
     mean, _, inverse = _statistics(sums, channel, num_pixels, epsilon, channels)
     pixel = tl.program_id(0) * pixels + tl.arange(0, pixels)
     place = pixel[:, None] * channels + channel[None, :]
-    there = (pixel < num_pixels)[:, None]
-    passed = tl.load(z + place, mask=there, other=0.0).to(tl.float32) > 0.0
-    came = tl.where(passed, tl.load(gradient + place, mask=there, other=0.0).to(tl.float32), 0.0)
-    normal = (tl.load(y + place, mask=there, other=0.0).to(tl.float32) - mean[None, :]) * inverse[
+    inside = (pixel < num_pixels)[:, None]
+    positive = tl.load(z + place, mask=inside, other=0.0).to(tl.float32) > 0.0
+    incoming = tl.where(
+        positive, tl.load(gradient + place, mask=inside, other=0.0).to(tl.float32), 0.0
+    )
+    normal = (tl.load(y + place, mask=inside, other=0.0).to(tl.float32) - mean[None, :]) * inverse[
         None, :
     ]
-    tl.atomic_add(gradient_sums + channel, tl.sum(came, 0), sem="relaxed")
-    tl.atomic_add(gradient_sums + channels + channel, tl.sum(came * normal, 0), sem="relaxed")
+    tl.atomic_add(gradient_sums + channel, tl.sum(incoming, 0), sem="relaxed")
+    tl.atomic_add(gradient_sums + channels + channel, tl.sum(incoming * normal, 0), sem="relaxed")
 
 
 @triton.jit
@@ -246,7 +259,7 @@ def _normalise_backward(
     has_shortcut: tl.constexpr,
     pixels: tl.constexpr,
 ):
-    """Gradients for y, and for the shortcut where there is one, from the gradient for z."""
+    """Gradients of y, and of the shortcut if there is one, from the gradient of z."""
     channel = tl.arange(0, channels)
     mean, _, inverse = _statistics(sums, channel, num_pixels, epsilon, channels)
     mean_gradient = tl.load(gradient_sums + channel) / num_pixels
@@ -254,16 +267,20 @@ def _normalise_backward(
     factor = inverse * tl.load(scale + channel)
     pixel = tl.program_id(0) * pixels + tl.arange(0, pixels)
     place = pixel[:, None] * channels + channel[None, :]
-    there = (pixel < num_pixels)[:, None]
-    passed = tl.load(z + place, mask=there, other=0.0).to(tl.float32) > 0.0
-    came = tl.where(passed, tl.load(gradient + place, mask=there, other=0.0).to(tl.float32), 0.0)
-    normal = (tl.load(y + place, mask=there, other=0.0).to(tl.float32) - mean[None, :]) * inverse[
+    inside = (pixel < num_pixels)[:, None]
+    positive = tl.load(z + place, mask=inside, other=0.0).to(tl.float32) > 0.0
+    incoming = tl.where(
+        positive, tl.load(gradient + place, mask=inside, other=0.0).to(tl.float32), 0.0
+    )
+    normal = (tl.load(y + place, mask=inside, other=0.0).to(tl.float32) - mean[None, :]) * inverse[
         None, :
     ]
-    result = (came - mean_gradient[None, :] - normal * along[None, :]) * factor[None, :]
-    tl.store(y_gradient + place, result.to(y_gradient.dtype.element_ty), mask=there)
+    result = (incoming - mean_gradient[None, :] - normal * along[None, :]) * factor[None, :]
+    tl.store(y_gradient + place, result.to(y_gradient.dtype.element_ty), mask=inside)
     if has_shortcut:
-        tl.store(shortcut_gradient + place, came.to(shortcut_gradient.dtype.element_ty), mask=there)
+        tl.store(
+            shortcut_gradient + place, incoming.to(shortcut_gradient.dtype.element_ty), mask=inside
+        )
 
 
 class _Layer(Function):
@@ -282,7 +299,7 @@ class _Layer(Function):
             shortcut = shortcut.contiguous(memory_format=channels_last)
         count, channels, height, width = x.shape
         num_pixels = count * height * width
-        # One run of zeros for what kernels add to: the sums forward, the sums backward, the gradient for the weights
+        # One tensor that kernels add to: sums forward, sums backward, gradient of the weights
         added = zeros(4 * channels + weight.numel(), device=x.device)
         y, z = empty_like(x), empty_like(x)
         _convolved(x, weight, y, added, turned=False, summed=True)
@@ -345,7 +362,7 @@ class _Layer(Function):
             weight.shape, weight.stride(), added.storage_offset() + 4 * channels
         )
         out, into, row, column = weight.stride()
-        _correlate[lambda chosen: (chosen["programs"], 3)](
+        _correlate[lambda config: (config["programs"], 3)](
             x,
             y_gradient,
             weight_gradient,
@@ -370,7 +387,7 @@ def _convolved(
     if turned:
         out, into = into, out
     num_pixels = count * height * width
-    _convolve[lambda chosen: (triton.cdiv(num_pixels, chosen["pixels"]),)](
+    _convolve[lambda config: (triton.cdiv(num_pixels, config["pixels"]),)](
         x,
         weight,
         y,
@@ -391,22 +408,24 @@ def _convolved(
 def layer(
     x: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d, shortcut: Tensor | None = None
 ) -> Tensor:
-    """relu(norm(convolution(x)) + shortcut) in training mode, differentiable once; updates the running statistics.
+    """relu(norm(convolution(x)) + shortcut) in training mode, differentiable once.
+
+    Updates the running statistics of `norm`.
 
     Args:
-        x, shortcut: (N, C, H, W), channels last, of one dtype; C of CHANNELS.
-        convolution: 3×3, stride 1, padding 1, no bias, C to C channels; its weights are rounded to the dtype of x.
+        x, shortcut: (N, C, H, W), channels last, of one dtype; C is one of CHANNELS.
+        convolution: 3×3, stride 1, padding 1, no bias, C to C channels; its weights are rounded to
+            the dtype of x.
     """
     return _Layer.apply(x, convolution.weight, norm.weight, norm.bias, shortcut, norm)
 
 
 class FusedBlock(BasicBlock):
-    """A BasicBlock whose layers run as `layer` while it is trained; where the size changes, its first one runs as before."""
+    """A BasicBlock that uses `layer` in training; if it changes the size, for its second layer."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if (
-            not self.training or self.conv1._forward_hooks
-        ):  # whoever watches a module wants it called
+        # hooks of a module need its call
+        if not self.training or self.conv1._forward_hooks:
             return super().forward(x)
         assert isinstance(self.bn1, nn.BatchNorm2d)
         assert isinstance(self.bn2, nn.BatchNorm2d)
@@ -415,13 +434,15 @@ class FusedBlock(BasicBlock):
             if _fits(self.conv1)
             else self.relu(self.bn1(self.conv1(x)))
         )
-        return layer(
-            out, self.conv2, self.bn2, None if self.downsample is None else self.downsample(x)
-        )
+        shortcut = None if self.downsample is None else self.downsample(x)
+        return layer(out, self.conv2, self.bn2, shortcut)
 
 
 def fuse_blocks(network: nn.Module) -> int:
-    """Turns those BasicBlocks of a network into FusedBlocks, in place, that can be; returns how many. Parameters and names stay."""
+    """Turns BasicBlocks of a network into FusedBlocks where possible, in place; returns how many.
+
+    Parameters and their names stay.
+    """
     count = 0
     for module in network.modules():
         if (

@@ -1,4 +1,4 @@
-"""Learning rate as a pure function of the iteration; He et al. 2015, section 4.2, counts iterations, not epochs."""
+"""The learning rate as a function of the iteration (He et al. 2015, section 4.2: not epochs)."""
 
 import math
 from collections.abc import Sequence
@@ -15,17 +15,19 @@ class Schedule:
     Args:
         learning_rate: peak value.
         iterations: length of the run.
-        kind: `step` multiplies by `factor` at each of `milestones`; `cosine` falls to 0 over what follows the warm-up.
-        milestones: iterations from which one more `factor` applies (32,000 and 48,000 in the paper).
+        kind: `step` multiplies by `factor` at each of `milestones`; `cosine` falls to 0 after the
+            warm-up.
+        milestones: iterations from which one more `factor` applies (32,000 and 48,000 in the
+            paper).
         factor: 0.1 in the paper.
-        warmup: `linear` climbs from learning_rate / warmup_iterations; `constant` holds `warmup_learning_rate`
-            (the paper's 0.01 for about 400 iterations of the 110-layer network).
-        warmup_iterations: 0 for none.
+        warmup: `linear` starts at learning_rate / warmup_iterations and rises; `constant` is
+            `warmup_learning_rate` (in the paper 0.01 for about 400 iterations of ResNet-110).
+        warmup_iterations: 0: no warm-up.
         warmup_learning_rate: used by `constant` only.
-        warmup_min_depth: shallower networks start without warm-up.
+        warmup_min_depth: networks with fewer layers have no warm-up.
 
     Raises:
-        ValueError: unknown kind or warm-up, or numbers that fit no run; names what is legal.
+        ValueError: unknown kind or warm-up, or illegal numbers; names what is legal.
     """
 
     learning_rate: float
@@ -39,27 +41,22 @@ class Schedule:
     warmup_min_depth: int = 0
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"schedule kind {self.kind!r} is unknown; legal: {', '.join(KINDS)}")
-        if self.warmup not in WARMUPS:
-            raise ValueError(
-                f"schedule warmup {self.warmup!r} is unknown; legal: {', '.join(WARMUPS)}"
-            )
-        if (
-            self.warmup == "constant"
-            and self.warmup_iterations
-            and self.warmup_learning_rate is None
-        ):
+        for name, legal in (("kind", KINDS), ("warmup", WARMUPS)):
+            if (value := getattr(self, name)) not in legal:
+                raise ValueError(f"schedule {name} {value!r} is unknown; legal: {', '.join(legal)}")
+        constant = self.warmup == "constant" and self.warmup_iterations
+        if constant and self.warmup_learning_rate is None:
             raise ValueError("schedule warmup 'constant' needs warmup_learning_rate")
         if self.iterations < 1:
             raise ValueError(f"iterations {self.iterations} is below 1")
         if not 0 <= self.warmup_iterations < self.iterations:
             raise ValueError(
-                f"warmup_iterations {self.warmup_iterations} lies outside 0 to iterations - 1 = {self.iterations - 1}"
+                f"warmup_iterations {self.warmup_iterations} lies outside 0 to "
+                f"iterations - 1 = {self.iterations - 1}"
             )
 
     def at(self, iteration: int, depth: int) -> float:
-        """Learning rate used by the update number `iteration` (from 0) of a network of that depth."""
+        """Learning rate of update number `iteration` (from 0) of a network of that depth."""
         warmup_iterations = self.warmup_iterations if depth >= self.warmup_min_depth else 0
         if iteration < warmup_iterations:
             if self.warmup == "constant":
