@@ -1,10 +1,12 @@
 """Whole commands, timed as a person at a terminal waits for them. Imports no torch."""
 
+import os
 import shutil
 import subprocess
 import sys
 import time
 from itertools import product
+from pathlib import Path
 
 from experiments.bench.floor import ARMS, DEPTHS
 from experiments.bench.window import Process
@@ -37,36 +39,38 @@ def sweep(process: Process, iterations: int, jobs: int | None) -> dict[str, floa
     }
 
 
-def command(
-    process: Process, words: list[str], copied: str | None = None, max_status: int = 0
-) -> dict[str, float]:
+def command(process: Process, words: list[str]) -> dict[str, float]:
     """Seconds of a Python command, and whether it imports torch.
 
+    It runs in a folder of its own that holds a copy of the committed results.
+
     Args:
-        words: after `python`; `{copy}` stands for the copy of `copied`.
-        copied: a folder of the repository, which is copied without its runs.
-        max_status: the largest exit status that is no failure.
+        words: after `python`.
     """
-    copy = process.folder / "copy"
-    if copied is not None:
-        shutil.copytree(ROOT / copied, copy, ignore=shutil.ignore_patterns("runs"))
-    words = [word.replace("{copy}", str(copy)) for word in words]
-    times = _run(["-X", "importtime", *words], max_status).stderr.splitlines()
+    results = process.folder / "results"
+    shutil.copytree(ROOT / "results", results, ignore=shutil.ignore_patterns("runs", "local"))
+    times = _run(["-X", "importtime", *words], process.folder).stderr.splitlines()
     imports_torch = "torch" in (line.rpartition("|")[2].strip() for line in times)
-    return {"seconds": _seconds(words, max_status), "imports_torch": float(imports_torch)}
+    return {"seconds": _seconds(words, process.folder), "imports_torch": float(imports_torch)}
 
 
-def _seconds(words: list[str], max_status: int = 0) -> float:
+def _seconds(words: list[str], folder: Path = ROOT) -> float:
     began = time.monotonic()
-    _run(words, max_status)
+    _run(words, folder)
     return time.monotonic() - began
 
 
-def _run(words: list[str], max_status: int) -> subprocess.CompletedProcess:
+def _run(words: list[str], folder: Path) -> subprocess.CompletedProcess:
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
-        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    if not 0 <= done.returncode <= max_status or "Traceback" in done.stderr:
+    if done.returncode or "Traceback" in done.stderr:
         reason = f"ended with status {done.returncode}: {done.stderr.strip()[-300:]}"
         raise RuntimeError(f"python {' '.join(words)} {reason}")
     return done

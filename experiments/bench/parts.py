@@ -120,17 +120,16 @@ def sweep(options: Options) -> Iterator[Job]:
 
 def startup(options: Options) -> Iterator[Job]:
     """What a person waits for before anything happens."""
-    train, results = ["-m", "plainres.run.train"], "results/depth/quick"
-    commands: tuple[tuple[list[str], dict[str, Any]], ...] = (
-        ([*train, "--help"], {}),
-        ([*train, "--cfg", "job"], {}),
-        (["-m", "experiments.depth.claims", results], {"max_status": 1}),
-        (["-m", "experiments.depth.figures", "{copy}"], {"copied": results}),
+    train, plainres = ["-m", "plainres.run.train"], ["-m", "experiments"]
+    commands = (
+        [*train, "--help"],
+        [*train, "--cfg", "job"],
+        [*plainres, "check", "depth", "--protocol", "quick"],
+        [*plainres, "figures", "depth"],
     )
-    for words, extra in commands:
-        case = "python " + " ".join(words).replace("{copy}", results)
-        arguments = {"words": words, **extra}
-        yield Job(case, COMMAND, "commands.command", options.cores, arguments)
+    for words in commands:
+        case = "python " + " ".join(words)
+        yield Job(case, COMMAND, "commands.command", options.cores, {"words": words})
     code = "import pytorch_lightning"
     arguments = {"words": ["-c", code]}
     yield Job(f'python -c "{code}"', LIBRARIES, "commands.command", options.cores, arguments)
