@@ -7,7 +7,9 @@ import pytest
 from made_up import made_up_record
 
 from experiments.depth import claims
-from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
+from experiments.depth.claims import QUESTION
+from experiments.judging.errors import error_or_chance
+from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, ONE_SEED, REPRODUCED
 from plainres.records.files import RUNS_TABLE, write_table
 from plainres.records.schema import DIVERGED, Record
 
@@ -33,6 +35,12 @@ def records(plain=PLAIN, residual=RESIDUAL, seeds=3, **changes) -> list[Record]:
         )
         for arm, depth, seed in cells
     ]
+
+
+def measured(folder, rows: list[Record]):
+    """The results folder with these records."""
+    write_table(folder / RUNS_TABLE, rows, Record)
+    return folder
 
 
 def verdicts(rows: list[Record], **grid) -> list[str]:
@@ -73,23 +81,16 @@ def test_seeds_that_scatter_wider_than_the_effect_are_inconclusive():
     assert verdicts(plain + [row for row in records() if row.arm == "residual"])[0] == INCONCLUSIVE
 
 
-def test_with_one_seed_it_is_called_a_direction():
-    grid = claims.grid_of(records(seeds=1))
-    found = claims.check(grid)
-    assert [claim.verdict for claim in found] == [REPRODUCED] * 4
-    for claim in found:
-        assert claim.seen.endswith("one seed: a direction, not a test")
-        assert claim.p is None, "no p value without spread"
-        assert claim.words == "points that way"
-    assert "REPRODUCED" not in claims.report(records(seeds=1), grid, found)
+def test_one_seed_gives_a_direction_and_no_p_value():
+    for claim in claims.check(claims.grid_of(records(seeds=1))):
+        assert (claim.verdict, claim.words, claim.p) == (REPRODUCED, "supports", None)
+        assert claim.headline.endswith(ONE_SEED)
 
 
 def test_a_missing_cell_is_named_and_decides_nothing():
     rows = [row for row in records() if row.cell != "plain-56-seed1"]
-    found = claims.check(claims.grid_of(rows))
-    assert [claim.verdict for claim in found] == [INCONCLUSIVE] * 4
-    for claim in found:
-        assert claim.seen == "missing cells: plain-56-seed1"
+    for claim in claims.check(claims.grid_of(rows)):
+        assert (claim.verdict, claim.summary) == (INCONCLUSIVE, "missing cells: plain-56-seed1")
 
 
 @pytest.mark.parametrize(
@@ -108,15 +109,15 @@ def test_a_missing_cell_is_named_and_decides_nothing():
         ),
     ],
 )
-def test_the_largest_part_without_a_missing_cell_is_judged_and_named(lost, depths, seeds):
+def test_the_largest_part_without_a_missing_cell_is_judged_and_named(tmp_path, lost, depths, seeds):
     rows = [row for row in records() if row.cell not in lost]
     grid = claims.grid_of(rows)
     part = claims.complete_part(rows, grid)
     assert (part.depths, part.seeds, part.missing) == (depths, seeds, ())
-    text = claims.report(rows, grid, claims.check(part))
+    missing = ", ".join(sorted(lost, key=list(grid.missing).index))
+    text = QUESTION.text(measured(tmp_path, rows))
     assert (
-        f"missing cells: {', '.join(sorted(lost, key=list(grid.missing).index))}; judged where none is: {part.where}"
-        in text
+        f"Missing cells: {missing}. The verdicts are on the complete part: {part.extent}." in text
     )
 
 
@@ -132,7 +133,7 @@ def test_a_grid_of_other_depths_is_judged_as_it_is():
 
 def test_one_depth_alone_decides_nothing():
     found = claims.check(claims.grid_of(records(), depths=(56,)))
-    assert [(claim.verdict, claim.seen) for claim in found] == [
+    assert [(claim.verdict, claim.summary) for claim in found] == [
         (INCONCLUSIVE, "one depth: a change needs two")
     ] * 4
 
@@ -158,7 +159,7 @@ def test_depths_that_are_not_in_the_grid_change_nothing():
     assert verdicts(records() + shallow) == verdicts(records())
 
 
-def test_a_diverged_run_counts_as_guessing_and_is_named():
+def test_a_diverged_run_counts_as_chance_and_is_named(tmp_path):
     rows = [
         made_up_record(
             arm="plain",
@@ -175,9 +176,8 @@ def test_a_diverged_run_counts_as_guessing_and_is_named():
     grid = claims.grid_of(rows)
     assert verdicts(rows) == [REPRODUCED] * 4
     assert grid.errors["plain", 110, 0] == pytest.approx(0.9)
-    assert "diverged, counted as guessing: plain-110-seed0, plain-110-seed1" in claims.report(
-        rows, grid, claims.check(grid)
-    )
+    text = QUESTION.text(measured(tmp_path, rows))
+    assert "Diverged, counted as chance: plain-110-seed0, plain-110-seed1" in text
 
 
 def test_a_diverged_residual_network_contradicts():
@@ -193,7 +193,7 @@ def test_a_diverged_residual_network_contradicts():
 def test_a_residual_arm_on_the_floor_says_so():
     found = claims.check(claims.grid_of(records(residual=dict.fromkeys(claims.DEPTHS, 0.0005))))[2]
     assert found.verdict == INCONCLUSIVE
-    assert "floor" in found.seen
+    assert "floor" in found.summary
 
 
 def test_residual_above_plain_contradicts_the_gap():
@@ -201,7 +201,7 @@ def test_residual_above_plain_contradicts_the_gap():
 
 
 def test_differences_are_paired_within_seeds():
-    """Seeds differ by 10 points, the differences within each hardly: judged apart, nothing could be told."""
+    """Seeds differ by 10 points, the differences within each hardly: judged apart, nothing would be significant."""
     level = (0.0, 0.1, 0.2)
     arms = {"plain": PLAIN, "residual": RESIDUAL}
     rows = [
@@ -227,7 +227,7 @@ def test_one_criterion_that_scatters_keeps_a_claim_open_and_is_named():
     ]
     found = claims.check(claims.grid_of(rows))[3]
     assert found.verdict == INCONCLUSIVE
-    assert "least sure: plain - residual at 44" in found.seen
+    assert found.headline.startswith("plain - residual at 44: ")
 
 
 def test_holm_makes_four_claims_harder_than_one():
@@ -269,52 +269,42 @@ def test_other_measures_of_training_are_judged_and_their_disagreement_is_said():
     ]
     for line in lines:
         assert "not reproduced by training error in evaluation mode" in line
-        assert line.endswith("reproduced by running error")
+        assert line.endswith("reproduced by running training error")
 
 
-def test_a_diverged_runs_loss_is_that_of_guessing():
+def test_a_diverged_runs_loss_is_that_of_chance():
     row = made_up_record(status=DIVERGED, train_error=None, train_loss=None, train_error_eval=None)
-    assert claims.counted(row, "train_loss") == pytest.approx(math.log(10))
-    assert claims.counted(row, "train_error_eval") == pytest.approx(0.9)
+    assert error_or_chance(row, "train_loss") == pytest.approx(math.log(10))
+    assert error_or_chance(row, "train_error_eval") == pytest.approx(0.9)
 
 
-def test_the_long_report_holds_what_the_short_one_rests_on():
-    rows = records()
-    grid = claims.grid_of(rows)
-    found = claims.check(grid)
-    short, long = claims.report(rows, grid, found), claims.report(rows, grid, found, verbose=True)
-    assert long.startswith(short)
-    for text in ("Holm", "bootstrap", "Page", "training error in evaluation mode", "training loss"):
+def test_the_long_text_adds_what_the_short_one_rests_on(tmp_path):
+    folder = measured(tmp_path, records())
+    short, long = QUESTION.text(folder), QUESTION.text(folder, verbose=True)
+    assert short.splitlines()[0] == "digits · protocol quick · 3 seeds"
+    assert "Running training error in %, last 200 iterations" in short
+    assert set(short.splitlines()) <= set(long.splitlines())
+    for text in ("Holm", "bootstrap", "Page", "raining error in evaluation mode", "raining loss"):
         assert text in long
         assert text not in short
 
 
-@pytest.mark.parametrize(
-    ("rows", "status"),
-    [
-        (records(), 0),
-        (records(plain=RESIDUAL), 1),
-        ([row for row in records() if row.depth != 44], 0),
-        ([], 2),
-    ],
-)
-def test_exit_status_says_whether_something_is_contradicted(tmp_path, capsys, rows, status):
-    if rows:
-        write_table(tmp_path / RUNS_TABLE, rows, Record)
-    assert claims.main([str(tmp_path)]) == status
-    out, err = capsys.readouterr()
-    if status == 2:
-        assert err.count("\n") == 1
-        assert "make sweep-depth PROTOCOL=" in err
-    else:
-        assert (
-            "digits, protocol quick, 3 seeds; running training error in %, last 200 iterations"
-            in out
-        )
-        assert out.count("(a)") == 1
+def test_options_narrow_the_grid_and_set_the_margin(tmp_path):
+    rising = {20: 0.010, 32: 0.012, 44: 0.014, 56: 0.018, 110: 0.019}
+    folder = measured(tmp_path, records(residual=rising))
+    assert QUESTION.scores(folder)[1]["contradicted"]
+    assert not QUESTION.scores(folder, margin="2")[1]["contradicted"]
+    text = QUESTION.text(folder, depths="56,20", seeds="0,2")
+    assert "protocol quick · 2 seeds" in text
+    assert "20 → 56" in text
+    assert "110" not in text
+    with pytest.raises(ValueError, match="DEPTHS=deep: give whole numbers, as 20,56"):
+        QUESTION.read(folder, depths="deep")
+    with pytest.raises(ValueError, match="MARGIN=small: give percentage points"):
+        QUESTION.read(folder, margin="small")
 
 
-def test_a_damaged_table_is_one_line(tmp_path, capsys):
+def test_a_damaged_table_is_one_line(tmp_path):
     (tmp_path / RUNS_TABLE).write_text("arm,depth\nplain,20\n")
-    assert claims.main([str(tmp_path)]) == 2
-    assert "lacks the columns" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="lacks the columns"):
+        QUESTION.read(tmp_path)

@@ -1,16 +1,14 @@
 """Figures and generated READMEs from tables alone."""
 
-import subprocess
-import sys
-
 import pytest
-from composing import ROOT, committed
 from made_up import made_up_curve, made_up_record
+from matplotlib import pyplot as plt
 from PIL import Image
 
 from experiments.depth import figures
-from experiments.depth.simulation import POWER_TABLE, read_power
-from plainres.records.files import CURVES_TABLE, RUNS_TABLE, read_runs, write_table
+from experiments.depth.claims import QUESTION, published_for, summary
+from experiments.reporting.markdown import label_of
+from plainres.records.files import CURVES_TABLE, RUNS_TABLE, read_curves, read_runs, write_table
 from plainres.records.schema import DIVERGED, CurvePoint, Record
 
 
@@ -31,7 +29,7 @@ def tables(folder, **changes) -> None:
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made") / "quick"
     tables(folder)
-    return folder, figures.make(folder)
+    return folder, QUESTION.write(folder)
 
 
 def test_every_figure_is_a_png_and_an_svg_and_a_readme_shows_them(made):
@@ -52,15 +50,9 @@ def test_every_figure_is_a_png_and_an_svg_and_a_readme_shows_them(made):
         assert f"]({name})" in readme
 
 
-def test_the_same_tables_give_the_same_bytes(made, tmp_path):
-    tables(tmp_path / "again")
-    for old, new in zip(made[1], figures.make(tmp_path / "again"), strict=True):
-        assert old.read_bytes() == new.read_bytes()
-
-
 def test_a_changed_number_changes_figure_and_table(made, tmp_path):
     tables(tmp_path / "changed", test_error=0.5)
-    written = {path.name: path.read_bytes() for path in figures.make(tmp_path / "changed")}
+    written = {path.name: path.read_bytes() for path in QUESTION.write(tmp_path / "changed")}
     for path in made[1]:
         assert path.read_bytes() != written[path.name]
 
@@ -68,18 +60,17 @@ def test_a_changed_number_changes_figure_and_table(made, tmp_path):
 def test_every_figure_and_the_readme_say_data_protocol_and_seeds(made):
     rows = read_runs(made[0])
     label = "digits · protocol quick · 2 seeds"
-    assert figures.label_of(rows) == label
-    assert label in (made[0] / "README.md").read_text().splitlines()[0]
+    assert label_of(rows) == label
+    assert f"\n{label}.\n" in (made[0] / "README.md").read_text()
     for figure in (figures.curves_figure(rows, []), figures.depth_figure(rows, [])):
         assert label in figure.get_suptitle()
-        figures.plt.close(figure)
+        plt.close(figure)
 
 
 def test_where_cells_are_missing_the_complete_part_is_judged(made):
     text = (made[0] / "README.md").read_text()
-    assert "Judged where none is: 20, 56 layers, seeds 0, 1." in text
-    assert text.count("## Verdicts") == 1
-    shown = figures.summary(read_runs(made[0]))
+    assert "The verdicts are on the complete part: 20, 56 layers, seeds 0, 1." in text
+    shown = summary(read_runs(made[0]))
     assert (
         "- plain: training error rises with depth: **inconclusive** (20, 56 layers, seeds 0, 1)"
         in shown
@@ -88,12 +79,12 @@ def test_where_cells_are_missing_the_complete_part_is_judged(made):
 
 def test_unequal_numbers_of_seeds_are_said():
     rows = [made_up_record(seed=seed) for seed in range(3)] + [made_up_record(depth=56)]
-    assert figures.label_of(rows).endswith("1 to 3 seeds")
+    assert label_of(rows).endswith("1 to 3 seeds")
 
 
 def test_train_is_dashed_test_solid_plain_left_residual_right(made):
     rows = read_runs(made[0])
-    figure = figures.curves_figure(rows, figures.read_curves(made[0]))
+    figure = figures.curves_figure(rows, read_curves(made[0]))
     left, right = figure.axes
     assert (left.get_title(), right.get_title()) == ("plain networks", "residual networks")
     for axis in (left, right):
@@ -105,7 +96,7 @@ def test_train_is_dashed_test_solid_plain_left_residual_right(made):
     assert train.get_ydata()[-1] == pytest.approx(
         100 * (0.4805 + (0.9 - 0.4805) * 0.0067), rel=0.01
     )
-    figures.plt.close(figure)
+    plt.close(figure)
 
 
 def test_points_are_seeds_and_the_line_is_their_mean(made):
@@ -114,7 +105,7 @@ def test_points_are_seeds_and_the_line_is_their_mean(made):
     points, mean = lines[1], lines[2]  # plain-56's seeds, then the line of the arm
     assert list(points.get_ydata()) == pytest.approx([48.0, 48.1])
     assert list(mean.get_ydata()) == pytest.approx([3.05, 48.05])
-    figures.plt.close(figure)
+    plt.close(figure)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +124,7 @@ def test_published_errors_appear_only_beside_comparable_ones(protocol, label, co
         for arm in ("plain", "residual")
         for depth in (20, 56)
     ]
-    published = figures.published_for(rows)
+    published = published_for(rows)
     assert bool(published) == comparable
     figure = figures.depth_figure(rows, published)
     legend = [
@@ -152,11 +143,11 @@ def test_published_errors_appear_only_beside_comparable_ones(protocol, label, co
     assert drawn == sum(row["kind"] != "reproduction" for row in published), (
         "every value of the paper, at whatever depth"
     )
-    figures.plt.close(figure)
+    plt.close(figure)
 
 
 def test_published_facts_are_the_papers():
-    rows = figures.published_for([made_up_record(protocol="paper", data_label="CIFAR-10")])
+    rows = published_for([made_up_record(protocol="paper", data_label="CIFAR-10")])
     paper = {
         (row["arm"], int(row["depth"])): float(row["error_percent"])
         for row in rows
@@ -179,35 +170,9 @@ def test_a_diverged_run_is_a_row_and_a_point(tmp_path):
         )
     ]
     write_table(tmp_path / RUNS_TABLE, rows, Record)
-    figures.make(tmp_path)
+    QUESTION.write(tmp_path)
     assert "| plain | 20 | 0 | diverged | – |" in (tmp_path / "README.md").read_text()
     figure = figures.depth_figure(rows, [])
     assert "diverged runs count as guessing" in figure.get_suptitle()
     assert list(figure.axes[0].get_lines()[0].get_ydata()) == [pytest.approx(90)]
-    figures.plt.close(figure)
-
-
-def test_an_empty_folder_is_one_line(tmp_path, capsys):
-    assert figures.main([str(tmp_path / "nothing")]) == 1
-    assert "no records in" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "folder", sorted(path.parent.name for path in ROOT.glob("results/depth/*/runs.csv"))
-)
-def test_committed_readmes_are_what_the_committed_tables_give(tmp_path, folder):
-    (tmp_path / RUNS_TABLE).write_text(
-        committed(f"results/depth/{folder}/{RUNS_TABLE}"), encoding="utf-8"
-    )
-    rows = read_runs(tmp_path)
-    power = tmp_path / POWER_TABLE
-    if (ROOT / "results" / "depth" / folder / power.name).exists():
-        power.write_text(committed(f"results/depth/{folder}/{power.name}"), encoding="utf-8")
-    assert committed(f"results/depth/{folder}/README.md") == figures.readme(
-        rows, read_power(tmp_path)
-    )
-
-
-def test_no_torch_is_needed():
-    script = "import sys, experiments.depth.figures, experiments.depth.claims; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=120)
+    plt.close(figure)

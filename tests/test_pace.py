@@ -6,7 +6,7 @@ import pytest
 from composing import compose_cell
 from made_up import made_up_record
 
-from experiments.pace import claims, figures
+from experiments.pace.claims import QUESTION, Pace, fastest, table
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
 from plainres.records.schema import DIVERGED, CurvePoint, Record
 
@@ -40,57 +40,49 @@ def folder(tmp_path):
 
 
 def test_seconds_to_a_target_are_those_of_the_first_point_below_it(folder):
-    paces = [pace for pace in claims.read_paces(folder) if pace.record.depth == 20]
+    paces = [pace for pace in QUESTION.read(folder)[0] if pace.record.depth == 20]
     assert [(pace.setting, pace.seconds_to) for pace in paces] == [
-        ("batch128-rate0.2", (25.0, 50.0)),
-        ("batch128-rate0.1", (50.0, 100.0)),
-        ("batch128-rate0.05", (100.0, None)),
+        ("batch128-rate0.2", [25.0, 50.0]),
+        ("batch128-rate0.1", [50.0, 100.0]),
+        ("batch128-rate0.05", [100.0, None]),
     ]
 
 
-def test_the_summary_names_the_soonest_and_where_depth_pays(folder):
-    text = claims.summary(claims.read_paces(folder))
-    assert (
-        "residual-20 to 30 % running training error: soonest is batch128-rate0.2, after 25 seconds"
-        in text
-    )
-    assert (
-        "residual-20 to 25 % running training error: soonest is batch128-rate0.2, after 50 seconds"
-        in text
-    )
-    assert "residual-110 to 25 % running training error: no setting got there" in text
-    assert (
-        "residual-110 ends below residual-20 in: batch128-rate0.1 (of batch128-rate0.1, batch128-rate0.2)"
-        in text
-    )
+def test_the_fastest_setting_is_named_and_whether_depth_pays(folder):
+    (paces,) = QUESTION.read(folder)
+    shown = fastest(paces)
+    assert [[row[0], *row[2:]] for row in shown.rows[1:]] == [
+        ["20", "30 %", "batch128-rate0.2", "25"],
+        ["20", "25 %", "batch128-rate0.2", "50"],
+        ["110", "30 %", "none reaches it", "–"],
+        ["110", "25 %", "none reaches it", "–"],
+    ]
+    below = "batch128-rate0.1 (of batch128-rate0.1, batch128-rate0.2)"
+    assert shown.notes == [f"residual-110 ends below residual-20 in: {below}."]
 
 
 def test_seconds_compare_on_one_processor_only(folder):
-    paces = claims.read_paces(folder)
-    slow, fast = (
+    (paces,) = QUESTION.read(folder)
+    first, second = (
         pace for pace in paces if pace.record.depth == 20 and pace.setting != "batch128-rate0.05"
     )
-    text = claims.summary([replace(slow, record=replace(slow.record, processor="another")), fast])
-    assert (
-        "residual-20 to 25 % running training error on another, 32-true: soonest is batch128-rate0.2, after 50 seconds"
-        in text
-    )
-    assert (
-        f"residual-20 to 25 % running training error on {fast.machine}: soonest is batch128-rate0.1, after 100 seconds"
-        in text
-    )
+    moved = replace(first, record=replace(first.record, processor="another"))
+    assert [row[1:] for row in fastest([moved, second]).rows[2::2]] == [
+        [second.machine, "25 %", "batch128-rate0.1", "100"],
+        ["another, 32-true", "25 %", "batch128-rate0.2", "50"],
+    ]
 
 
 def test_without_110_layers_it_says_so(folder):
-    paces = [pace for pace in claims.read_paces(folder) if pace.record.depth == 20]
-    assert "residual-110 beside residual-20: not measured" in claims.summary(paces)
+    paces = [pace for pace in QUESTION.read(folder)[0] if pace.record.depth == 20]
+    assert fastest(paces).notes == ["No setting has both residual-110 and residual-20."]
 
 
-def test_a_diverged_cell_comes_last_and_is_named():
+def test_a_diverged_cell_is_named():
     record = made_up_record(status=DIVERGED, train_error=None, iterations=70)
-    pace = claims.pace_of("batch32-rate0.2", record, curve(record, {50: 0.8}))
-    assert pace.seconds_to == (None, None)
-    assert claims.table([pace])[1][3:6] == ["never", "never", "diverged"]
+    pace = Pace("batch32-rate0.2", record, curve(record, {50: 0.8}))
+    assert pace.seconds_to == [None, None]
+    assert table([pace]).rows[1][3:6] == ["never", "never", "diverged"]
 
 
 def test_every_batch_sees_as_many_images(tmp_path):
@@ -107,18 +99,3 @@ def test_every_batch_sees_as_many_images(tmp_path):
             cell.config.protocol.schedule.warmup_iterations * 20 == cell.config.protocol.iterations
         )
         assert cell.protocol_folder == tmp_path / "pace" / f"width8-batch{batch}-rate0.2"
-
-
-def test_figure_and_readme_are_the_same_twice_and_say_what_they_show(folder):
-    first = {path: path.read_bytes() for path in figures.make(folder)}
-    assert {path: path.read_bytes() for path in figures.make(folder)} == first
-    assert (
-        "digits · cpu protocol by width, batch and learning rate · 1 seed"
-        in (folder / "README.md").read_text()
-    )
-
-
-@pytest.mark.parametrize("command", [claims.main, figures.main])
-def test_nothing_measured_is_one_line(tmp_path, capsys, command):
-    assert command([str(tmp_path)]) != 0
-    assert capsys.readouterr().err.count("\n") == 1

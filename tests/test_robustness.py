@@ -3,9 +3,12 @@
 import pytest
 from composing import CONF, compose_cell
 from made_up import made_up_record
+from matplotlib import pyplot as plt
 from omegaconf import OmegaConf
 
-from experiments.robustness import claims, figures
+from experiments.robustness import claims
+from experiments.robustness.claims import QUESTION
+from experiments.robustness.figures import rises_figure
 from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_json, write_table
 from plainres.records.schema import DIVERGED, Record
 from plainres.run.cell import claim_tables
@@ -46,7 +49,7 @@ def test_a_setting_changes_one_choice_and_measures_in_its_own_folder(tmp_path, s
     claim_tables([baseline])
     if setting != "baseline":
         claim_tables([chosen])
-    change = claims._change(
+    change = claims.change_of(
         *(read_json(cell.protocol_folder / CONFIG_FILE) for cell in (baseline, chosen))
     )
     if setting == "baseline":
@@ -75,20 +78,20 @@ def test_another_batch_sees_as_many_images(tmp_path):
 
 
 def test_rows_say_what_differs_and_what_is_seen(folder):
-    rows, records = claims.read_rows(folder)
-    assert len(records) == 12
-    seen = {row.name: (row.change, row.degrades, row.smaller, row.gone) for row in rows}
+    (part,) = QUESTION.read(folder)
+    assert len(part.records) == 12
+    seen = {row.name: (row.change, row.degrades, row.smaller, row.gone) for row in part.settings}
     assert list(seen) == ["baseline", "batch_32", "learning_rate_low"]
     assert seen["baseline"] == ("–", True, True, True)
     assert seen["learning_rate_low"] == ("protocol.learning_rate: 0.1 → 0.03", False, True, True)
     assert seen["batch_32"] == ("protocol.batch_size: 64 → 32", True, True, False)
 
 
-def test_the_summary_counts_and_names_the_exceptions(folder):
-    text = claims.summary(claims.read_rows(folder)[0])
-    assert "above plain-20: in 2 of 3 settings, not in learning_rate_low" in text
-    assert "the deep network better: in 3 of 3 settings\n" in text
-    assert "more than 0.5 points: in 2 of 3 settings, not in batch_32" in text
+def test_settings_are_counted_and_exceptions_named(folder):
+    text = QUESTION.text(folder)
+    assert "above plain-20 in 2 of 3 settings, not in learning_rate_low." in text
+    assert "the deep network better in 3 of 3 settings." in text
+    assert "more than 0.5 points in 2 of 3 settings, not in batch_32." in text
 
 
 def test_projection_shortcuts_are_held_against_the_plain_networks_of_the_baseline(folder):
@@ -99,8 +102,8 @@ def test_projection_shortcuts_are_held_against_the_plain_networks_of_the_baselin
         for depth in (20, 56)
     ]
     write_table(path, rows, Record)
-    row = claims.read_rows(folder)[0][1]
-    assert (row.name, row.cured_by, row.change) == (
+    row = QUESTION.read(folder)[0].settings[1]
+    assert (row.name, row.shortcut_arm, row.change) == (
         "projection",
         "projection",
         "shortcut: zero_pad → projection",
@@ -115,39 +118,24 @@ def test_missing_and_diverged_cells_are_said(folder):
         made_up_record(arm="residual", depth=56, train_error=0.3),
     ]
     write_table(folder / "batch_32" / RUNS_TABLE, rows, Record)
-    found = claims.read_rows(folder)[0]
-    row = found[1]
+    row = QUESTION.read(folder)[0].settings[1]
     assert row.rise("plain") == pytest.approx(0.6)
     assert (row.degrades, row.smaller, row.gone) == (True, None, None)
-    assert "missing cells: batch_32/residual-20" in claims.summary(found)
-
-
-def test_figure_and_readme_are_made_and_the_same_twice(folder):
-    first = {path: path.read_bytes() for path in figures.make(folder)}
-    assert {path.name for path in first} == {"rises.png", "rises.svg", "README.md"}
-    assert {path: path.read_bytes() for path in figures.make(folder)} == first
-    text = (folder / "README.md").read_text()
-    assert "digits · cpu protocol" in text
-    assert "1 seed" in text
+    assert "Missing cells: batch_32/residual-20." in QUESTION.text(folder)
 
 
 def test_the_figure_shows_both_ends_of_every_rise(folder):
-    rows, found = claims.read_rows(folder)
-    figure = figures.rises_figure(rows, found)
+    (part,) = QUESTION.read(folder)
+    figure = rises_figure(part)
     low, high = figure.axes[0].get_xlim()
-    for row in rows:
-        for error in row.errors.values():
+    for setting in part.settings:
+        for error in setting.errors.values():
             assert low < 100 * error < high
-    figures.plt.close(figure)
+    assert "digits · cpu protocol" in figure.axes[0].get_title()
+    plt.close(figure)
 
 
-@pytest.mark.parametrize("command", [claims.main, figures.main])
-def test_nothing_measured_is_one_line(tmp_path, capsys, command):
-    assert command([str(tmp_path)]) != 0
-    assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_check_prints_one_line_a_setting(folder, capsys):
-    assert claims.main([str(folder)]) == 0
-    out = capsys.readouterr().out
-    assert out.count("learning_rate: 0.1 → 0.03") == 1
+def test_without_a_baseline_nothing_is_judged(folder):
+    (folder / "baseline" / RUNS_TABLE).unlink()
+    with pytest.raises(ValueError, match=r"no records in .*baseline; make sweep-robustness"):
+        QUESTION.read(folder)

@@ -9,8 +9,9 @@ from composing import CONF, committed, compose_cell
 from made_up import made_up_curve, made_up_record
 from omegaconf import OmegaConf
 
-from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from experiments.shortcuts import claims, figures
+from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
+from experiments.shortcuts import claims
+from experiments.shortcuts.claims import QUESTION
 from plainres.records.files import CONFIG_FILE, CURVES_TABLE, RUNS_TABLE, read_json, write_table
 from plainres.records.identity import config_hash
 from plainres.records.schema import DIVERGED, CurvePoint, Record
@@ -49,8 +50,18 @@ def measured(folder, errors=ERRORS, seeds=1, **changes) -> list[Record]:
     return rows
 
 
+def judged(folder) -> list[Claim]:
+    (shortcuts,) = QUESTION.read(folder)
+    return claims.check(shortcuts)
+
+
 def verdicts(folder) -> list[str]:
-    return [claim.verdict for claim in claims.check(claims.read_shortcuts(folder))]
+    return [claim.verdict for claim in judged(folder)]
+
+
+def table(folder) -> list[list[str]]:
+    (shortcuts,) = QUESTION.read(folder)
+    return claims.table(shortcuts).rows
 
 
 @pytest.fixture
@@ -99,7 +110,7 @@ def test_what_the_papers_saw_is_reproduced(folder):
 
 def test_several_seeds_are_tested_together(folder):
     measured(folder, seeds=3)
-    found = claims.check(claims.read_shortcuts(folder))
+    found = judged(folder)
     assert all(claim.p is not None for claim in found)
     assert [claim.verdict for claim in found] == [REPRODUCED] * len(claims.STATEMENTS)
 
@@ -117,12 +128,12 @@ def test_several_seeds_are_tested_together(folder):
         ("every_second", (0.01, 0.01, 0.01), 5),
     ],
 )
-def test_the_contrary_is_contradicted(folder, arm, errors, claim):
+def test_the_opposite_is_contradicted(folder, arm, errors, claim):
     measured(folder, {**ERRORS, arm: errors})
     assert verdicts(folder)[claim] == NOT_REPRODUCED
 
 
-def test_a_missing_arm_is_named_and_a_diverged_run_guesses(folder):
+def test_a_missing_arm_is_named_and_a_diverged_run_counts_as_chance(folder):
     rows = [
         row
         for row in measured(folder)
@@ -130,34 +141,31 @@ def test_a_missing_arm_is_named_and_a_diverged_run_guesses(folder):
     ]
     rows.append(made_up_record(arm="every_second", depth=110, status=DIVERGED, train_error=None))
     write_table(folder / RUNS_TABLE, rows, Record)
-    found = claims.check(claims.read_shortcuts(folder))
-    assert (found[4].verdict, found[4].seen) == (INCONCLUSIVE, "missing: scaled-20, scaled-110")
+    found = judged(folder)
+    assert (found[4].verdict, found[4].summary) == (INCONCLUSIVE, "missing: scaled-20, scaled-110")
     assert found[5].criteria[1].mean == pytest.approx(0.9 - 0.008)
 
 
 def test_the_depth_experiments_cells_count_only_under_the_same_configuration(folder):
     depth = folder.parent.parent / "depth" / "quick"
-    write_table(
-        folder / RUNS_TABLE,
-        [row for row in measured(folder) if row.arm not in ("plain", "residual")],
-        Record,
-    )
+    shared = {arm: ERRORS[arm] for arm in ("plain", "residual")}
+    measured(folder, {arm: errors for arm, errors in ERRORS.items() if arm not in shared})
     claim_tables([compose_cell(folder.parent.parent, "protocol=quick")])
-    measured(depth, {arm: ERRORS[arm] for arm in ("plain", "residual")})
+    measured(depth, shared)
     assert verdicts(folder)[0] == INCONCLUSIVE, "the folder does not say what its configuration is"
     shutil.copy(depth / CONFIG_FILE, folder / CONFIG_FILE)
     assert verdicts(folder) == [REPRODUCED] * len(claims.STATEMENTS)
-    figures.make(folder)
-    assert "Taken from the depth experiment" in (folder / "README.md").read_text()
-    measured(depth, {arm: ERRORS[arm] for arm in ("plain", "residual")}, precision="another")
+    assert "Taken from the depth experiment" in QUESTION.readme(folder)
+    assert len(QUESTION.read(folder)[0].curves) == 20 * 6 * 3, "with the curves of all cells"
+    measured(depth, shared, precision="another")
     assert verdicts(folder)[0] == INCONCLUSIVE
-    measured(depth, {arm: ERRORS[arm] for arm in ("plain", "residual")})
+    measured(depth, shared)
     (folder / CONFIG_FILE).write_text((depth / CONFIG_FILE).read_text().replace("2000", "3000"))
     assert verdicts(folder)[0] == INCONCLUSIVE
 
 
 def test_the_table_says_what_each_shortcut_costs(folder):
-    lines = claims.table(claims.read_shortcuts(folder))
+    lines = table(folder)
     assert [line[0] for line in lines[1::3]] == list(claims.ARMS.values())
     assert lines[1] == ["none (plain)", "20", "3.00", "3.00", "269,722", "2,567,168", "0.021", "1"]
 
@@ -169,27 +177,23 @@ def test_seconds_of_another_machine_are_not_shown_beside(folder):
         for row in rows
     ]
     write_table(folder / RUNS_TABLE, elsewhere, Record)
-    lines = claims.table(claims.read_shortcuts(folder))
+    lines = table(folder)
     assert [line[6] for line in lines[1:5]] == ["–", "–", "–", "0.021"]
 
 
-def test_figures_and_readme_are_the_same_twice_and_say_what_they_show(folder):
-    first = {path: path.read_bytes() for path in figures.make(folder)}
-    assert {path.name for path in first} >= {"error_by_depth.png", "curves.png", "README.md"}
-    assert {path: path.read_bytes() for path in figures.make(folder)} == first
-    assert "# Shortcuts: digits · protocol quick · 1 seed" in (folder / "README.md").read_text()
+def test_without_the_deepest_networks_there_is_one_figure(folder):
+    shallow = {arm: errors[:2] for arm, errors in ERRORS.items()}
+    measured(folder, {arm: (*errors, None) for arm, errors in shallow.items()})
+    (shortcuts,) = QUESTION.read(folder)
+    assert [drawing.name for drawing in QUESTION.drawings(shortcuts)] == ["error_by_depth"]
 
 
-@pytest.mark.parametrize("command", [claims.main, figures.main])
-def test_nothing_measured_is_one_line(tmp_path, capsys, command):
-    assert command([str(tmp_path / "shortcuts" / "quick")]) != 0
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "make sweep-shortcuts PROTOCOL=quick" in error
-
-
-def test_the_status_of_a_check_says_whether_a_claim_is_contradicted(folder, capsys):
-    assert claims.main([str(folder), "--verbose"]) == 0
-    measured(folder, {**ERRORS, "scaled": (0.02, 0.02, 0.01)})
-    assert claims.main([str(folder)]) == 1
-    assert "POINTS AGAINST IT" in capsys.readouterr().out
+def test_what_this_machine_has_not_measured_is_borrowed_from_the_committed_depth_results(tmp_path):
+    results, local = tmp_path / "results", tmp_path / "results" / "local"
+    claim_tables([compose_cell(results, "protocol=quick")])
+    measured(results / "depth" / "quick", {"plain": ERRORS["plain"]})
+    own = local / "shortcuts" / "quick"
+    measured(own, {"residual": ERRORS["residual"]})
+    shutil.copy(results / "depth" / "quick" / CONFIG_FILE, own / CONFIG_FILE)
+    (shortcuts,) = QUESTION.read(own)
+    assert {record.arm for record in shortcuts.borrowed} == {"plain"}

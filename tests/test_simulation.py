@@ -1,4 +1,4 @@
-"""The verdicts are right as often as they say; what is simulated is told as what it is."""
+"""The verdicts are right as often as they say; the table says what is simulated."""
 
 import numpy as np
 import pytest
@@ -65,23 +65,18 @@ def test_more_seeds_find_a_true_effect_more_often(scenarios):
     assert rates[0] < rates[1] < rates[2]
 
 
-def test_the_table_is_written_and_shown(tmp_path, records, monkeypatch, capsys):
-    monkeypatch.setattr(simulation, "SIMULATIONS", 10)
-    monkeypatch.setattr(simulation.power, "__defaults__", (10,))
+def test_the_table_is_written_and_shown(tmp_path, records):
     write_table(tmp_path / RUNS_TABLE, records, Record)
-    assert simulation.main([str(tmp_path)]) == 0
+    text = simulation.power(tmp_path, simulations=10)
     rates = simulation.read_power(tmp_path)
     assert len(rates) == 3 * 3 * 4
-    assert all(
-        rate.reproduced + rate.not_reproduced + rate.inconclusive == pytest.approx(1)
-        for rate in rates
-    )
-    out = capsys.readouterr().out
-    for text in (NO_EFFECT, AT_MARGIN, MEASURED, "1 (directions)"):
-        assert text in out
+    for rate in rates:
+        assert rate.reproduced + rate.not_reproduced + rate.inconclusive == pytest.approx(1)
+    for words in (NO_EFFECT, AT_MARGIN, MEASURED, "1 (no test)"):
+        assert words in text
 
 
-def test_too_little_to_simulate_from_is_one_line(tmp_path, records, capsys):
+def test_one_seed_is_too_little_to_simulate_from(tmp_path, records):
     write_table(tmp_path / RUNS_TABLE, [row for row in records if row.seed == 0], Record)
-    assert simulation.main([str(tmp_path)]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(ValueError, match="no grid of two seeds or more"):
+        simulation.power(tmp_path)

@@ -256,7 +256,7 @@ def read(folder: Path, depths: str = "", seeds: str = "", margin: str = "") -> l
         margin: percentage points that count as no difference; "" for MARGIN.
 
     Raises:
-        ValueError: there are no records, a table is damaged, or an option is no number.
+        ValueError: there are no records, a table is damaged, or an option cannot be read.
     """
     records = read_runs(folder)
     if not records:
@@ -266,14 +266,14 @@ def read(folder: Path, depths: str = "", seeds: str = "", margin: str = "") -> l
     try:
         return [Sweep(folder, records, grid, float(margin) / 100 if margin else MARGIN)]
     except ValueError:
-        raise ValueError(f"MARGIN={margin} is no number of percentage points, as 0.5") from None
+        raise ValueError(f"MARGIN={margin}: give percentage points, as 0.5") from None
 
 
 def _integers(name: str, text: str) -> list[int] | None:
     try:
         return [int(part) for part in text.split(",") if part.strip()] or None
     except ValueError:
-        raise ValueError(f"{name}={text} is no list of whole numbers, as 20,56") from None
+        raise ValueError(f"{name}={text}: give whole numbers, as 20,56") from None
 
 
 def label_of(sweep: Sweep) -> str:

@@ -1,0 +1,99 @@
+"""Every question has one shape: what it reads, claims, tables and figures, and the README of them.
+
+On the committed tables, so that no question can forget a case that was measured.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from composing import CONF, ROOT
+
+from experiments.judging.verdict import DIRECTIONS, VERDICTS
+from experiments.reporting.question import EXPERIMENTS, Question, questions
+
+RESULTS = ROOT / "results"
+QUESTIONS = questions()
+FOLDERS = {
+    folder.relative_to(RESULTS).as_posix(): question
+    for question in QUESTIONS.values()
+    for folder in question.folders(RESULTS)
+}
+each_question = pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
+each_folder = pytest.mark.parametrize(("folder", "question"), FOLDERS.items(), ids=FOLDERS)
+
+
+def smallest_folder(question: Question) -> Path:
+    """The committed folder with the fewest bytes."""
+    folders = question.folders(RESULTS)
+    return min(folders, key=lambda f: sum(p.stat().st_size for p in f.rglob("*.csv")))
+
+
+def test_every_experiment_is_a_question():
+    assert set(QUESTIONS) == {path.stem for path in (CONF / "experiment").glob("*.yaml")}
+    assert {question.slug for question in QUESTIONS.values()} == set(QUESTIONS)
+
+
+@each_question
+def test_every_slug_has_the_three_files(question):
+    for name in ("README.md", "claims.py", "figures.py"):
+        assert (EXPERIMENTS / question.slug / name).exists(), name
+
+
+@each_question
+def test_an_empty_folder_is_one_line_that_names_what_measures_it(question, tmp_path):
+    with pytest.raises(ValueError, match=f"make sweep-{question.slug}") as failure:
+        question.read(tmp_path / question.slug / "quick")
+    assert "\n" not in str(failure.value)
+
+
+@each_folder
+def test_text_and_scores_agree_and_verdicts_are_words_that_are_known(folder, question):
+    text, scores = question.text(RESULTS / folder), question.scores(RESULTS / folder)
+    verdicts = {*VERDICTS, *DIRECTIONS.values()}
+    for score in scores:
+        assert score["verdict"] in verdicts
+        assert f"({score['claim']}) {score['verdict']}" in text
+        assert score["statement"] in text
+        assert score["headline"] in text
+    assert text.count("\n    ") >= len(scores), "each verdict with its statement"
+
+
+@each_folder
+def test_committed_readmes_are_what_the_committed_tables_give(folder, question):
+    assert (RESULTS / folder / "README.md").read_text("utf-8") == question.readme(RESULTS / folder)
+
+
+@each_question
+def test_the_same_tables_give_the_same_bytes(question, tmp_path):
+    """Those that are committed, too: figures and README."""
+    committed = smallest_folder(question)
+    copy = tmp_path / "results" / committed.relative_to(RESULTS)
+    shutil.copytree(committed, copy, ignore=shutil.ignore_patterns("figures", "runs", "*.md"))
+    if question.slug in ("shortcuts", "autopsy"):  # they borrow records
+        for slug in ("depth", "shortcuts"):
+            ignored = shutil.ignore_patterns("figures", "runs", "*.md")
+            shutil.copytree(
+                RESULTS / slug, tmp_path / "results" / slug, ignore=ignored, dirs_exist_ok=True
+            )
+    first = {path: path.read_bytes() for path in question.write(copy)}
+    assert {path.suffix for path in first} == {".png", ".svg", ".md"}
+    for path, content in first.items():
+        if path.suffix != ".md":  # the README's link to the question leads out of results
+            original = committed / path.relative_to(copy)
+            assert content == original.read_bytes(), f"{original} is not what its table gives"
+    assert {path: path.read_bytes() for path in question.write(copy)} == first
+
+
+def test_no_question_needs_torch():
+    script = (
+        "import sys\n"
+        "from importlib import import_module\n"
+        "from experiments.reporting.question import questions\n"
+        "for slug in questions():\n"
+        "    import_module(f'experiments.{slug}.figures')\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=120)

@@ -1,0 +1,105 @@
+"""Local cells against the range of the committed ones."""
+
+import math
+import statistics
+
+import pytest
+from made_up import made_up_record
+
+from experiments.reporting.reference import compare, reference_range
+from plainres.records.files import CONFIG_FILE, RUNS_TABLE, write_json, write_table
+from plainres.records.schema import DIVERGED, Record
+
+CONFIG = {"model": {"width": 8}, "protocol": {"iterations": 2000}}
+
+
+def folder_of(folder, errors, config=CONFIG, **changes):
+    """A results folder with residual networks: depth → one training error per seed."""
+    rows = [
+        made_up_record(depth=depth, seed=seed, train_error=error, **changes)
+        for depth, values in errors.items()
+        for seed, error in enumerate(values)
+    ]
+    write_table(folder / RUNS_TABLE, rows, Record)
+    if config:
+        write_json(folder / CONFIG_FILE, config)
+    return folder
+
+
+@pytest.fixture
+def committed(tmp_path):
+    return folder_of(tmp_path / "depth" / "quick", {20: (0.1, 0.11, 0.12), 56: (0.3, 0.31, 0.32)})
+
+
+@pytest.fixture
+def local(tmp_path):
+    return tmp_path / "local" / "depth" / "quick"
+
+
+def test_the_range_is_the_prediction_interval_of_one_more_run():
+    half_width = 4.302653 * 0.01 * math.sqrt(1 + 1 / 3)
+    expected = (0.2 - half_width, 0.2 + half_width)
+    assert reference_range((0.19, 0.2, 0.21)) == pytest.approx(expected, rel=1e-6)
+    assert reference_range((0.0, 0.001, 0.002))[0] == 0, "an error is never negative"
+
+
+def test_the_range_covers_every_committed_error():
+    errors = [0.1] * 30 + [0.5]
+    quantile = 2.042272  # Student's t, 30 degrees of freedom
+    half_width = quantile * statistics.stdev(errors) * math.sqrt(1 + 1 / 31)
+    assert statistics.fmean(errors) + half_width < 0.5
+    assert reference_range(errors)[1] == 0.5
+
+
+def test_all_cells_inside_are_one_line(local, committed):
+    folder_of(local, {20: (0.105,), 56: (0.33, 0.29)})
+    lines = compare(local, committed)
+    assert lines == ["3 of 3 cells inside the reference (digits, protocol quick, 3 seeds)"]
+
+
+def test_a_cell_outside_is_named_with_its_error_and_the_range(local, committed):
+    folder_of(local, {20: (0.105, 0.2)})
+    count, outside = compare(local, committed)
+    assert count.startswith("1 of 2 cells inside")
+    low, high = (f"{100 * end:.2f}" for end in reference_range((0.1, 0.11, 0.12)))
+    expected = f"training error 20.00 %, {low} to {high} % expected"
+    assert outside == f"outside the reference: residual-20-seed1, {expected}"
+
+
+def test_a_diverged_cell_counts_as_chance(local, committed):
+    folder_of(local, {20: (None,)}, status=DIVERGED)
+    assert "residual-20-seed0, training error 90.00 %" in compare(local, committed)[1]
+
+
+def test_fewer_than_two_seeds_give_no_range(local, tmp_path):
+    committed = folder_of(tmp_path / "depth" / "cpu", {20: (0.1,), 56: (0.3, 0.31)})
+    folder_of(local, {20: (0.1,), 44: (0.2,), 56: (0.3,)})
+    assert compare(local, committed) == [
+        "1 of 1 cells inside the reference (digits, protocol quick, 1 to 2 seeds)",
+        "no range (0 seeds): residual-44-seed0",
+        "no range (1 seed): residual-20-seed0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"data_label": "photographs"}, "data photographs and digits"),
+        (
+            {"config": {**CONFIG, "protocol": {"iterations": 100}}},
+            "protocol.iterations: 2000 → 100",
+        ),
+        ({"config": None}, "has no config.json"),
+    ],
+)
+def test_another_experiment_is_not_compared(local, committed, changes, difference):
+    folder_of(local, {20: (0.1,)}, **changes)
+    (line,) = compare(local, committed)
+    assert "cannot be compared: " in line
+    assert line.endswith(difference)
+
+
+def test_without_committed_records_there_is_no_reference(local, tmp_path):
+    folder_of(local, {20: (0.1,)})
+    (line,) = compare(local, tmp_path / "nothing")
+    assert line.startswith("no reference: ")
