@@ -8,7 +8,7 @@ import pytest
 from composing import ROOT, committed
 
 from experiments import __main__ as everything
-from experiments.depth.figures import summary
+from experiments.depth.claims import summary
 from plainres.records.files import RUNS_TABLE, read_runs
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
