@@ -52,13 +52,13 @@ def test_the_papers_finding_is_reproduced():
 
 
 def test_a_plain_arm_that_falls_contradicts_the_first_and_the_last_claim():
-    found = verdicts(records(plain={20: 0.5, 32: 0.4, 44: 0.3, 56: 0.2, 110: 0.1}))
-    assert found == [NOT_REPRODUCED, REPRODUCED, REPRODUCED, NOT_REPRODUCED]
+    given = verdicts(records(plain={20: 0.5, 32: 0.4, 44: 0.3, 56: 0.2, 110: 0.1}))
+    assert given == [NOT_REPRODUCED, REPRODUCED, REPRODUCED, NOT_REPRODUCED]
 
 
 def test_a_residual_arm_that_rises_contradicts_both_residual_claims():
-    found = verdicts(records(residual={20: 0.01, 32: 0.02, 44: 0.03, 56: 0.04, 110: 0.05}))
-    assert found[1:3] == [NOT_REPRODUCED, NOT_REPRODUCED]
+    given = verdicts(records(residual={20: 0.01, 32: 0.02, 44: 0.03, 56: 0.04, 110: 0.05}))
+    assert given[1:3] == [NOT_REPRODUCED, NOT_REPRODUCED]
 
 
 def test_a_tie_of_neighbouring_depths_is_no_contradiction():
@@ -66,9 +66,9 @@ def test_a_tie_of_neighbouring_depths_is_no_contradiction():
 
 
 def test_a_rise_within_the_margin_is_no_rise_and_no_fall():
-    found = verdicts(records(residual={20: 0.020, 32: 0.021, 44: 0.020, 56: 0.022, 110: 0.0225}))
-    assert found[1] == REPRODUCED
-    assert found[2] == NOT_REPRODUCED
+    given = verdicts(records(residual={20: 0.020, 32: 0.021, 44: 0.020, 56: 0.022, 110: 0.0225}))
+    assert given[1] == REPRODUCED
+    assert given[2] == NOT_REPRODUCED
 
 
 def test_seeds_that_scatter_wider_than_the_effect_are_inconclusive():
@@ -132,10 +132,8 @@ def test_a_grid_of_other_depths_is_judged_as_it_is():
 
 
 def test_one_depth_alone_decides_nothing():
-    found = claims.check(claims.grid_of(records(), depths=(56,)))
-    assert [(claim.verdict, claim.summary) for claim in found] == [
-        (INCONCLUSIVE, "one depth: a change needs two")
-    ] * 4
+    for claim in claims.check(claims.grid_of(records(), depths=(56,))):
+        assert (claim.verdict, claim.summary) == (INCONCLUSIVE, "one depth: a change needs two")
 
 
 def test_a_grid_of_which_nothing_is_complete_stays_inconclusive():
@@ -191,9 +189,10 @@ def test_a_diverged_residual_network_contradicts():
 
 
 def test_a_residual_arm_on_the_floor_says_so():
-    found = claims.check(claims.grid_of(records(residual=dict.fromkeys(claims.DEPTHS, 0.0005))))[2]
-    assert found.verdict == INCONCLUSIVE
-    assert "floor" in found.summary
+    rows = records(residual=dict.fromkeys(claims.DEPTHS, 0.0005))
+    falls = claims.check(claims.grid_of(rows))[2]
+    assert falls.verdict == INCONCLUSIVE
+    assert "floor" in falls.summary
 
 
 def test_residual_above_plain_contradicts_the_gap():
@@ -201,7 +200,7 @@ def test_residual_above_plain_contradicts_the_gap():
 
 
 def test_differences_are_paired_within_seeds():
-    """Seeds differ by 10 points, the differences within each hardly: judged apart, nothing would be significant."""
+    """Seeds differ by 10 points, their differences hardly: pairing is what shows a rise."""
     level = (0.0, 0.1, 0.2)
     arms = {"plain": PLAIN, "residual": RESIDUAL}
     rows = [
@@ -225,20 +224,20 @@ def test_one_criterion_that_scatters_keeps_a_claim_open_and_is_named():
         else row
         for row in rows
     ]
-    found = claims.check(claims.grid_of(rows))[3]
-    assert found.verdict == INCONCLUSIVE
-    assert found.headline.startswith("plain - residual at 44: ")
+    widens = claims.check(claims.grid_of(rows))[3]
+    assert widens.verdict == INCONCLUSIVE
+    assert widens.headline.startswith("plain - residual at 44: ")
 
 
 def test_holm_makes_four_claims_harder_than_one():
-    found = claims.check(claims.grid_of(records()))
-    for claim in found:
+    judged = claims.check(claims.grid_of(records()))
+    for claim in judged:
         alone = max(
             [criterion.p for criterion in claim.criteria]
             + ([claim.trend] if claim.trend is not None else [])
         )
         assert alone <= claim.p <= 4 * alone
-    assert max(claim.p for claim in found) > 0
+    assert max(claim.p for claim in judged) > 0
 
 
 def test_a_wider_margin_forgives_a_rise():

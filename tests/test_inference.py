@@ -10,14 +10,14 @@ from experiments.judging.inference import Criterion, all_of, any_of, holm, page_
 
 def test_a_criterion_is_students_one_sided_test_over_seeds():
     values = (0.019, 0.020, 0.021)
-    found = Criterion("x", values, bound=0.018)
+    criterion = Criterion("x", values, bound=0.018)
     t = 0.002 / (0.001 / math.sqrt(3))
-    assert found.mean == pytest.approx(0.02)
-    assert found.p == pytest.approx(1 - stats.t.cdf(t, 2))
+    assert criterion.mean == pytest.approx(0.02)
+    assert criterion.p == pytest.approx(1 - stats.t.cdf(t, 2))
     assert Criterion("x", values, bound=0.018, above=False).p == pytest.approx(stats.t.cdf(t, 2))
-    assert found.p_against == pytest.approx(stats.t.cdf(t, 2))
+    assert criterion.p_against == pytest.approx(stats.t.cdf(t, 2))
     half_width = 4.302653 * 0.001 / math.sqrt(3)
-    assert found.interval == pytest.approx((0.02 - half_width, 0.02 + half_width), rel=1e-6)
+    assert criterion.interval == pytest.approx((0.02 - half_width, 0.02 + half_width), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -36,11 +36,11 @@ def test_direction_of_one_seed():
 
 
 def test_the_bootstrap_never_leaves_the_seeds_that_were_run():
-    found = Criterion("x", (0.1, 0.2, 0.6))
-    low, high = found.bootstrap_interval
-    assert 0.1 <= low < found.mean < high <= 0.6
-    assert found.bootstrap_interval == (low, high)
-    assert found.interval[1] > high
+    criterion = Criterion("x", (0.1, 0.2, 0.6))
+    low, high = criterion.bootstrap_interval
+    assert 0.1 <= low < criterion.mean < high <= 0.6
+    assert criterion.bootstrap_interval == (low, high)
+    assert criterion.interval[1] > high
 
 
 def test_page_counts_orders_exactly():

@@ -20,7 +20,10 @@ def curve(record: Record, errors: dict[int, float]) -> list[CurvePoint]:
 
 @pytest.fixture
 def folder(tmp_path):
-    """At 0.1 both targets are reached, at 0.2 sooner, at 0.05 only the first; 110 layers end below 20 at 0.1 alone."""
+    """Rate 0.1 reaches both targets, 0.2 both and sooner, 0.05 only the first.
+
+    110 layers end below 20 at rate 0.1 alone.
+    """
     for name, errors, deep in (
         ("batch128-rate0.1", {50: 0.5, 100: 0.3, 150: 0.26, 200: 0.24}, 0.23),
         ("batch128-rate0.2", {50: 0.3, 100: 0.25, 150: 0.26, 200: 0.24}, 0.25),

@@ -75,7 +75,7 @@ def test_fewer_than_two_seeds_give_no_range(local, tmp_path):
     committed = folder_of(tmp_path / "depth" / "cpu", {20: (0.1,), 56: (0.3, 0.31)})
     folder_of(local, {20: (0.1,), 44: (0.2,), 56: (0.3,)})
     assert compare(local, committed) == [
-        "1 of 1 cells inside the reference (digits, protocol quick, 1 to 2 seeds)",
+        "1 of 1 cells inside the reference (digits, protocol quick, 2 seeds)",
         "no range (0 seeds): residual-44-seed0",
         "no range (1 seed): residual-20-seed0",
     ]
@@ -84,22 +84,36 @@ def test_fewer_than_two_seeds_give_no_range(local, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "difference"),
     [
-        ({"data_label": "photographs"}, "data photographs and digits"),
+        ({"data_label": "photographs"}, "data photographs, not digits"),
         (
             {"config": {**CONFIG, "protocol": {"iterations": 100}}},
             "protocol.iterations: 2000 → 100",
         ),
-        ({"config": None}, "has no config.json"),
+        ({"config": None}, "no config.json in local/depth/quick"),
     ],
 )
 def test_another_experiment_is_not_compared(local, committed, changes, difference):
     folder_of(local, {20: (0.1,)}, **changes)
     (line,) = compare(local, committed)
-    assert "cannot be compared: " in line
-    assert line.endswith(difference)
+    line = line.replace(f"{committed.parents[1]}/", "")
+    assert line == f"local/depth/quick cannot be compared with depth/quick: {difference}"
 
 
 def test_without_committed_records_there_is_no_reference(local, tmp_path):
     folder_of(local, {20: (0.1,)})
     (line,) = compare(local, tmp_path / "nothing")
-    assert line.startswith("no reference: ")
+    assert line.startswith(f"no reference for {local}: ")
+
+
+def test_folders_of_one_question_are_compared_one_by_one(tmp_path):
+    for name, errors in (("baseline", (0.1, 0.11, 0.12)), ("batch_32", (0.5, 0.51))):
+        folder_of(
+            tmp_path / "robustness" / name, {20: errors, **dict.fromkeys(range(26, 60, 6), (0.2,))}
+        )
+        folder_of(
+            tmp_path / "local" / "robustness" / name, dict.fromkeys(range(20, 60, 6), (0.11,))
+        )
+    count, outside, without = compare(tmp_path / "local" / "robustness", tmp_path / "robustness")
+    assert count == "1 of 2 cells inside the reference (digits, protocol quick, 2 to 3 seeds)"
+    assert outside.startswith("outside the reference: batch_32/residual-20-seed0, training error")
+    assert without == "no range (1 seed): 12 cells"

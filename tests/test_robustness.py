@@ -1,4 +1,4 @@
-"""The robustness table on made-up tables: what differs, what is seen, what is missing."""
+"""The robustness table on made-up tables: what differs, what holds, what is missing."""
 
 import pytest
 from composing import CONF, compose_cell
@@ -23,7 +23,7 @@ def measured(folder, setting: str, plain=(0.3, 0.6), residual=(0.25, 0.24), **ch
     )
     claim_tables([cell])
     rows = [
-        made_up_record(arm=arm, depth=depth, train_error=error, protocol=setting, **changes)
+        made_up_record(arm=arm, depth=depth, train_error=error, **changes)
         for arm, errors in (("plain", plain), ("residual", residual))
         for depth, error in zip((20, 56), errors, strict=True)
     ]
@@ -41,16 +41,16 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_setting_changes_one_choice_and_measures_in_its_own_folder(tmp_path, setting):
-    chosen = compose_cell(tmp_path, "+experiment=robustness", f"setting={setting}", "data=digits")
-    chosen.check()
-    assert chosen.protocol_folder == tmp_path / "robustness" / setting
-    assert chosen.config.protocol.iterations % chosen.config.protocol.log_every == 0
+    changed = compose_cell(tmp_path, "+experiment=robustness", f"setting={setting}", "data=digits")
+    changed.check()
+    assert changed.protocol_folder == tmp_path / "robustness" / setting
+    assert changed.config.protocol.iterations % changed.config.protocol.log_every == 0
     baseline = compose_cell(tmp_path, "+experiment=robustness", "data=digits")
     claim_tables([baseline])
     if setting != "baseline":
-        claim_tables([chosen])
+        claim_tables([changed])
     change = claims.change_of(
-        *(read_json(cell.protocol_folder / CONFIG_FILE) for cell in (baseline, chosen))
+        *(read_json(cell.protocol_folder / CONFIG_FILE) for cell in (baseline, changed))
     )
     if setting == "baseline":
         assert change == "nothing"
@@ -67,24 +67,24 @@ def test_the_sweep_runs_every_setting():
 def test_another_batch_sees_as_many_images(tmp_path):
     images = {
         setting: (
-            chosen := compose_cell(
+            changed := compose_cell(
                 tmp_path, "+experiment=robustness", f"setting={setting}"
             ).config.protocol
         ).iterations
-        * chosen.batch_size
+        * changed.batch_size
         for setting in ("baseline", "batch_32", "batch_128")
     }
     assert images["batch_32"] == images["batch_128"] == images["baseline"]
 
 
-def test_rows_say_what_differs_and_what_is_seen(folder):
+def test_rows_say_what_differs_and_what_holds(folder):
     (part,) = QUESTION.read(folder)
     assert len(part.records) == 12
-    seen = {row.name: (row.change, row.degrades, row.smaller, row.gone) for row in part.settings}
-    assert list(seen) == ["baseline", "batch_32", "learning_rate_low"]
-    assert seen["baseline"] == ("–", True, True, True)
-    assert seen["learning_rate_low"] == ("protocol.learning_rate: 0.1 → 0.03", False, True, True)
-    assert seen["batch_32"] == ("protocol.batch_size: 64 → 32", True, True, False)
+    rows = {row.name: (row.change, row.degrades, row.smaller, row.gone) for row in part.settings}
+    assert list(rows) == ["baseline", "batch_32", "learning_rate_low"]
+    assert rows["baseline"] == ("–", True, True, True)
+    assert rows["learning_rate_low"] == ("protocol.learning_rate: 0.1 → 0.03", False, True, True)
+    assert rows["batch_32"] == ("protocol.batch_size: 64 → 32", True, True, False)
 
 
 def test_settings_are_counted_and_exceptions_named(folder):

@@ -1,4 +1,4 @@
-"""Kinds of shortcut on made-up tables: what is judged, what is taken from the depth experiment, what is missing."""
+"""Kinds of shortcut on made-up tables: what is judged, borrowed and missing."""
 
 import dataclasses
 import json
@@ -110,9 +110,9 @@ def test_what_the_papers_saw_is_reproduced(folder):
 
 def test_several_seeds_are_tested_together(folder):
     measured(folder, seeds=3)
-    found = judged(folder)
-    assert all(claim.p is not None for claim in found)
-    assert [claim.verdict for claim in found] == [REPRODUCED] * len(claims.STATEMENTS)
+    for claim in judged(folder):
+        assert claim.verdict == REPRODUCED
+        assert claim.p is not None
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,9 @@ def test_a_missing_arm_is_named_and_a_diverged_run_counts_as_chance(folder):
     ]
     rows.append(made_up_record(arm="every_second", depth=110, status=DIVERGED, train_error=None))
     write_table(folder / RUNS_TABLE, rows, Record)
-    found = judged(folder)
-    assert (found[4].verdict, found[4].summary) == (INCONCLUSIVE, "missing: scaled-20, scaled-110")
-    assert found[5].criteria[1].mean == pytest.approx(0.9 - 0.008)
+    *_, scaled, every_second = judged(folder)
+    assert (scaled.verdict, scaled.summary) == (INCONCLUSIVE, "missing: scaled-20, scaled-110")
+    assert every_second.criteria[1].mean == pytest.approx(0.9 - 0.008)
 
 
 def test_the_depth_experiments_cells_count_only_under_the_same_configuration(folder):

@@ -221,10 +221,9 @@ def disagreements(records: Sequence[Record], grid: Grid, margin: float = MARGIN)
         for claim, other in zip(claims, others, strict=True):
             if claim.verdict != other.verdict:
                 p = "" if other.p is None else f"; {verdict.p_text(other.p)}{other.reason}"
-                lines.append(
-                    f"{claim.statement}: {other.words} by {MEASURES[measure]} ({other.summary}{p}), "
-                    f"{claim.words} by running training error"
-                )
+                result = f"{other.words} by {MEASURES[measure]} ({other.summary}{p})"
+                running = f"{claim.words} by {MEASURES['train_error']}"
+                lines.append(f"{claim.statement}: {result}, {running}")
     return lines
 
 
@@ -373,8 +372,8 @@ def drawings(sweep: Sweep) -> list[Drawing]:
 def notes(sweep: Sweep) -> list[str]:
     """What the verdicts rest on."""
     sentences = [
-        "The verdicts rest on running training error: training mode, augmented batches. Differences "
-        "are taken within seeds."
+        "The verdicts rest on running training error: training mode, augmented batches. "
+        "Differences are taken within seeds."
     ]
     if len(sweep.judged.seeds) > 1:
         sentences.append(

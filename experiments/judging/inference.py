@@ -1,4 +1,4 @@
-"""The statistics under the claims: what is asked of the numbers, and how surely they answer. Nothing here knows arms or records."""
+"""The statistics under the claims. Nothing here knows arms or records."""
 
 import math
 import statistics
@@ -17,15 +17,15 @@ POINTS = "points"
 
 @dataclass(frozen=True)
 class Criterion:
-    """A question: "the mean of `values` lies above `bound`", or below it; one value a seed.
+    """ "The mean of `values` lies above `bound`", or below it.
 
-    Assumes that seeds are independent and their values about normal; neither equal spread over depths nor independence within a seed.
+    Assumes that seeds are independent and their values about normal. Assumes neither equal spread
+    over depths nor independence within a seed.
 
     Args:
         name: what the values are, for a reader.
-        values: one a seed.
-        bound: what the mean is held against.
-        above: the criterion wants it above; else below.
+        values: one per seed.
+        above: the mean must lie above `bound`; else below.
         unit: of values and bound; POINTS for differences of errors, which are fractions.
     """
 
@@ -49,7 +49,7 @@ class Criterion:
 
     @cached_property
     def p(self) -> float:
-        """P value of Student's one-sided t test of the criterion, over seeds; of the sign test where they agree exactly."""
+        """P value of Student's one-sided t test over seeds; of the sign test if all are equal."""
         spread = statistics.stdev(self.values) / math.sqrt(len(self.values))
         excess = (self.mean - self.bound) * (1 if self.above else -1)
         if spread == 0:
@@ -76,11 +76,12 @@ class Criterion:
     def bootstrap_interval(self) -> tuple[float, float] | None:
         """95 % percentile bootstrap of the mean over seeds; None with one seed.
 
-        It cannot reach beyond the seeds that were run, so with three of them it is too narrow. It is shown, and decides nothing.
+        It cannot reach beyond the seeds that were run, so with three of them it is too narrow. It
+        is shown, and decides nothing.
         """
         if len(self.values) < 2:
             return None
-        found = stats.bootstrap(
+        result = stats.bootstrap(
             (self.values,),
             np.mean,
             method="percentile",
@@ -88,14 +89,15 @@ class Criterion:
             confidence_level=CONFIDENCE,
             random_state=0,
         )
-        return float(found.confidence_interval.low), float(found.confidence_interval.high)
+        return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def page_trend(rows: Sequence[Sequence[float]], falling: bool = False) -> float | None:
-    """P value of Page's test that columns rise (or fall) from left to right, rows as replicates; None below 2 rows or 3 columns.
+    """P value of Page's test that columns rise (or fall) from left to right, rows as replicates.
 
-    Page's and not Jonckheere and Terpstra's, because the depths of one seed share batches: rows are blocks, which only the former knows.
-    It assumes independent rows, and nothing of the distribution.
+    Page's and not Jonckheere and Terpstra's, because the depths of one seed share batches: rows are
+    blocks, which only Page's test knows. It assumes independent rows, and nothing about the
+    distribution. None below 2 rows or 3 columns.
     """
     if len(rows) < 2 or len(rows[0]) < 3:
         return None
@@ -104,7 +106,7 @@ def page_trend(rows: Sequence[Sequence[float]], falling: bool = False) -> float 
 
 
 def all_of(p_values: Sequence[float]) -> float:
-    """P value of "every one of them is true": the largest (intersection-union test; needs no correction)."""
+    """P value of "all of them are true": the largest (intersection-union test, no correction)."""
     return max(p_values)
 
 
@@ -114,7 +116,7 @@ def any_of(p_values: Sequence[float]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment: below 0.05 each of them holds with at most 5 % chance that any is wrong."""
+    """Holm's step-down adjustment: with at most 5 % chance, any claim below 0.05 is wrong."""
     adjusted = [0.0] * len(p_values)
     largest = 0.0
     for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):

@@ -15,10 +15,11 @@ from scipy import stats
 from experiments.judging.errors import error_or_chance
 from experiments.judging.inference import CONFIDENCE
 from experiments.judging.pairs import errors_by_seed
-from experiments.reporting.text import seeds_of
-from plainres.records.files import CONFIG_FILE, read_json, read_runs
+from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_json, read_runs
 from plainres.records.identity import config_differences
 from plainres.records.schema import Record
+
+MOST_NAMES = 10  # more cells than these are counted, not named
 
 
 def reference_range(errors: Sequence[float]) -> tuple[float, float]:
@@ -39,65 +40,72 @@ def compare(local: Path, committed: Path) -> list[str]:
     """How many of the local cells lie inside the range of the committed ones, and which do not.
 
     Args:
-        local: a folder below results/local with runs.csv and config.json.
+        local: a folder below results/local; the tables in it and below it are compared.
         committed: the folder of the same name below results.
 
     Returns:
         One line with the count; one per cell outside; one per number of seeds for the networks
-        without a range. Or one line that says why the folders cannot be compared.
+        without a range; one per folder that cannot be compared, with the reason.
 
     Raises:
-        ValueError: there are no local records, or a table is damaged.
+        ValueError: a table is damaged.
     """
-    records, references = read_runs(local), read_runs(committed)
-    if not records:
-        raise ValueError(f"no records in {local}")
-    if not references:
-        return [f"no reference: {committed} has no records"]
-    if difference := _difference(local, records, committed, references):
-        return [f"{local} and {committed} cannot be compared: {difference}"]
-    inside, outside, without = 0, [], dict[int, list[str]]()
-    for record in records:
-        errors = list(errors_by_seed(references, record.arm, record.depth).values())
-        if len(errors) < 2:
-            without.setdefault(len(errors), []).append(record.cell)
-            continue
-        low, high = reference_range(errors)
-        error = error_or_chance(record)
-        if low <= error <= high:
-            inside += 1
+    inside, outside, without, reasons = 0, [], dict[int, list[str]](), []
+    compared: list[Record] = []
+    seeds = set()
+    for table in sorted(local.rglob(RUNS_TABLE)):
+        folder, reference = table.parent, committed / table.parent.relative_to(local)
+        records, references = read_runs(folder), read_runs(reference)
+        if not references:
+            reasons.append(f"no reference for {folder}: {reference} has no records")
+        elif difference := _difference(folder, records, reference, references):
+            reasons.append(f"{folder} cannot be compared with {reference}: {difference}")
         else:
-            numbers = f"training error {_percent(error)} %, {_percent(low)} to {_percent(high)} %"
-            outside.append(f"outside the reference: {record.cell}, {numbers} expected")
+            prefix = "" if folder == local else f"{folder.relative_to(local).as_posix()}/"
+            for record in records:
+                errors = list(errors_by_seed(references, record.arm, record.depth).values())
+                if len(errors) < 2:
+                    without.setdefault(len(errors), []).append(prefix + record.cell)
+                    continue
+                compared.append(record)
+                seeds.add(len(errors))
+                (low, high), error = reference_range(errors), error_or_chance(record)
+                if low <= error <= high:
+                    inside += 1
+                else:
+                    numbers = [f"{100 * value:.2f}" for value in (error, low, high)]
+                    outside.append(_outside(prefix + record.cell, *numbers))
     lines = []
-    if compared := inside + len(outside):
-        lines.append(f"{inside} of {compared} cells inside the reference ({_label(references)})")
+    if compared:
+        count = f"{inside} of {len(compared)} cells inside the reference"
+        lines.append(f"{count} ({_label(compared, sorted(seeds))})")
     lines += outside
-    for count, cells in sorted(without.items()):
-        seeds = f"{count} seed{'s' * (count != 1)}"
-        lines.append(f"no range ({seeds}): {', '.join(cells)}")
-    return lines
+    for number, cells in sorted(without.items()):
+        names = ", ".join(cells) if len(cells) <= MOST_NAMES else f"{len(cells)} cells"
+        lines.append(f"no range ({number} seed{'s' * (number != 1)}): {names}")
+    return lines + reasons
 
 
 def _difference(
-    local: Path, records: Sequence[Record], committed: Path, references: Sequence[Record]
+    folder: Path, records: Sequence[Record], reference: Path, references: Sequence[Record]
 ) -> str:
     """What keeps two folders from being compared; "" for nothing."""
     labels = [", ".join(sorted({row.data_label for row in rows})) for rows in (records, references)]
     if labels[0] != labels[1]:
-        return f"data {labels[0]} and {labels[1]}"
-    for folder in (local, committed):
-        if not read_json(folder / CONFIG_FILE):
-            return f"{folder} has no {CONFIG_FILE}"
-    configs = [read_json(folder / CONFIG_FILE) for folder in (committed, local)]
+        return f"data {labels[0]}, not {labels[1]}"
+    configs = [read_json(place / CONFIG_FILE) for place in (reference, folder)]
+    for place, config in zip((reference, folder), configs, strict=True):
+        if not config:
+            return f"no {CONFIG_FILE} in {place}"
     return "; ".join(config_differences(*configs))
 
 
-def _label(records: Sequence[Record]) -> str:
-    labels, protocols = ({getattr(r, name) for r in records} for name in ("data_label", "protocol"))
-    data, protocol = (", ".join(sorted(names)) for names in (labels, protocols))
-    return f"{data}, protocol {protocol}, {seeds_of(records)}"
+def _outside(cell: str, error: str, low: str, high: str) -> str:
+    return f"outside the reference: {cell}, training error {error} %, {low} to {high} % expected"
 
 
-def _percent(error: float) -> str:
-    return f"{100 * error:.2f}"
+def _label(records: Sequence[Record], seeds: Sequence[int]) -> str:
+    data = ", ".join(sorted({record.data_label for record in records}))
+    protocol = ", ".join(sorted({record.protocol for record in records}))
+    numbers = " to ".join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))
+    return f"{data}, protocol {protocol}, {numbers} seeds"
