@@ -147,9 +147,7 @@ def test_a_contradiction_is_a_status_only_where_it_is_asked_for(results):
     tables(results / "lineage" / "alexnet", test_error=0.4)
     tables(results / "lineage" / "lenet5", test_error=0.3)
     assert command.main(["check"]) == command.main(["check", "lineage"]) == 0
-    assert (
-        command.main(["check", "STRICT=1"]) == command.main(["check", "lineage", "STRICT=1"]) == 1
-    )
+    assert command.main(["check", "STRICT=1"]) == command.main(["check", "lineage", "STRICT=1"]) == 1
 
 
 def test_an_unusable_table_is_named_and_the_others_are_shown(results, capsys):
@@ -201,9 +199,7 @@ def test_make_hands_its_variables_on(target, words):
         check=True,
     )
     last = made.stdout.splitlines()[-1]
-    assert (
-        f"-m experiments {target.replace('-', ' ', 1) if 'own' not in target else target}" in last
-    )
+    assert f"-m experiments {target.replace('-', ' ', 1) if 'own' not in target else target}" in last
     for word in words:
         assert word.partition("=")[0] in last
 
