@@ -51,8 +51,8 @@ def measured(folder, errors=ERRORS, seeds=1, **changes) -> list[Record]:
 
 
 def judged(folder) -> list[Claim]:
-    (shortcuts,) = QUESTION.read(folder)
-    return claims.check(shortcuts)
+    (runs,) = QUESTION.read(folder)
+    return claims.check(runs)
 
 
 def verdicts(folder) -> list[str]:
@@ -60,8 +60,8 @@ def verdicts(folder) -> list[str]:
 
 
 def table(folder) -> list[list[str]]:
-    (shortcuts,) = QUESTION.read(folder)
-    return claims.table(shortcuts).rows
+    (runs,) = QUESTION.read(folder)
+    return claims.table(runs).rows
 
 
 @pytest.fixture
@@ -184,8 +184,8 @@ def test_seconds_of_another_machine_are_not_shown_beside(folder):
 def test_without_the_deepest_networks_there_is_one_figure(folder):
     shallow = {arm: errors[:2] for arm, errors in ERRORS.items()}
     measured(folder, {arm: (*errors, None) for arm, errors in shallow.items()})
-    (shortcuts,) = QUESTION.read(folder)
-    assert [drawing.name for drawing in QUESTION.drawings(shortcuts)] == ["error_by_depth"]
+    (runs,) = QUESTION.read(folder)
+    assert [drawing.name for drawing in QUESTION.drawings(runs)] == ["error_by_depth"]
 
 
 def test_what_this_machine_has_not_measured_is_borrowed_from_the_committed_depth_results(tmp_path):
@@ -195,5 +195,5 @@ def test_what_this_machine_has_not_measured_is_borrowed_from_the_committed_depth
     own = local / "shortcuts" / "quick"
     measured(own, {"residual": ERRORS["residual"]})
     shutil.copy(results / "depth" / "quick" / CONFIG_FILE, own / CONFIG_FILE)
-    (shortcuts,) = QUESTION.read(own)
-    assert {record.arm for record in shortcuts.borrowed} == {"plain"}
+    (runs,) = QUESTION.read(own)
+    assert {record.arm for record in runs.borrowed} == {"plain"}

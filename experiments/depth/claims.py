@@ -228,7 +228,7 @@ def disagreements(records: Sequence[Record], grid: Grid, margin: float = MARGIN)
 
 
 @dataclass(frozen=True)
-class Sweep:
+class DepthRuns:
     """The tables of one results folder, and which of its cells are judged.
 
     Args:
@@ -247,8 +247,8 @@ class Sweep:
         return complete_part(self.records, self.grid)
 
 
-def read(folder: Path, depths: str = "", seeds: str = "", margin: str = "") -> list[Sweep]:
-    """The sweep of one results folder. The options are as typed.
+def read(folder: Path, depths: str = "", seeds: str = "", margin: str = "") -> list[DepthRuns]:
+    """The runs in one results folder. The options are as typed.
 
     Args:
         depths, seeds: of the grid, as 20,56; "" as in `grid_of`.
@@ -263,7 +263,7 @@ def read(folder: Path, depths: str = "", seeds: str = "", margin: str = "") -> l
         raise ValueError(f"no records in {folder}; {target} measures them")
     grid = grid_of(records, _integers("DEPTHS", depths), _integers("SEEDS", seeds))
     try:
-        return [Sweep(folder, records, grid, float(margin) / 100 if margin else MARGIN)]
+        return [DepthRuns(folder, records, grid, float(margin) / 100 if margin else MARGIN)]
     except ValueError:
         raise ValueError(f"MARGIN={margin}: give percentage points, as 0.5") from None
 
@@ -275,11 +275,11 @@ def _integers(name: str, text: str) -> list[int] | None:
         raise ValueError(f"{name}={text}: give whole numbers, as 20,56") from None
 
 
-def label_of(sweep: Sweep) -> str:
+def label_of(runs: DepthRuns) -> str:
     """Data label, protocol and number of seeds of the cells of the grid."""
-    cells = sweep.grid.errors
-    judged = [row for row in sweep.records if (row.arm, row.depth, row.seed) in cells]
-    return markdown.label_of(judged or sweep.records)
+    cells = runs.grid.errors
+    judged = [row for row in runs.records if (row.arm, row.depth, row.seed) in cells]
+    return markdown.label_of(judged or runs.records)
 
 
 def table(grid: Grid) -> list[list[str]]:
@@ -297,11 +297,11 @@ def table(grid: Grid) -> list[list[str]]:
     return rows
 
 
-def tables(sweep: Sweep) -> list[Table]:
+def tables(runs: DepthRuns) -> list[Table]:
     """Running training error; then, for the README and --verbose, all else."""
     from experiments.depth.simulation import power_table, read_power  # it imports the claims
 
-    grid, judged, records = sweep.grid, sweep.judged, sweep.records
+    grid, judged, records = runs.grid, runs.judged, runs.records
     windows = "/".join(map(str, sorted({row.error_window for row in records})))
     notes = []
     if grid.diverged:
@@ -315,12 +315,12 @@ def tables(sweep: Sweep) -> list[Table]:
         title = f"{MEASURES[measure].capitalize()} ({unit})"
         notes = []
         if measure == list(UNITS)[-1] and not judged.missing:
-            notes = disagreements(records, judged, sweep.margin)
+            notes = disagreements(records, judged, runs.margin)
             notes = notes or ["All measures of training agree on every verdict."]
-            margin = f"{100 * sweep.margin:g} points ({sweep.margin:g} nats)"
+            margin = f"{100 * runs.margin:g} points ({runs.margin:g} nats)"
             notes.append(f"A difference below {margin} counts as none.")
         shown.append(Table(title, rows, notes, terminal=False))
-    if power := read_power(sweep.folder):
+    if power := read_power(runs.folder):
         title = f"How often a verdict is given, in {power[0].simulations:,} simulated sweeps each"
         note = "`reproduced` in front, `not reproduced` in brackets. `make power` simulates."
         shown.append(Table(title, power_table(power), [note], terminal=False))
@@ -356,31 +356,31 @@ def published_for(records: Sequence[Record]) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def drawings(sweep: Sweep) -> list[Drawing]:
+def drawings(runs: DepthRuns) -> list[Drawing]:
     """Error against depth, and against iteration as the paper's Figure 6."""
     from experiments.depth.figures import curves_figure, depth_figure
 
-    records = sweep.records
+    records = runs.records
     by_depth = partial(depth_figure, records, published_for(records))
-    by_iteration: list[CurvePoint] = read_curves(sweep.folder)
+    by_iteration: list[CurvePoint] = read_curves(runs.folder)
     return [
         Drawing("error_by_depth", "error against depth", by_depth),
         Drawing("curves", "error against iteration", partial(curves_figure, records, by_iteration)),
     ]
 
 
-def notes(sweep: Sweep) -> list[str]:
+def notes(runs: DepthRuns) -> list[str]:
     """What the verdicts rest on."""
     sentences = [
         "The verdicts rest on running training error: training mode, augmented batches. "
         "Differences are taken within seeds."
     ]
-    if len(sweep.judged.seeds) > 1:
+    if len(runs.judged.seeds) > 1:
         sentences.append(
             "Each criterion is a one-sided Student's t test over seeds. All criteria of a claim "
             "must hold. Holm's correction is over the four claims."
         )
-    if published_for(sweep.records):
+    if published_for(runs.records):
         sentences.append("Published errors in the first figure are of the original CIFAR-10.")
     return sentences
 
@@ -399,8 +399,8 @@ QUESTION = Question(
     title="Depth: does training error rise with depth, and do shortcuts cure it?",
     read=read,
     label=label_of,
-    records=lambda sweep: sweep.records,
-    claims=lambda sweep: check(sweep.judged, sweep.margin),
+    records=lambda runs: runs.records,
+    claims=lambda runs: check(runs.judged, runs.margin),
     tables=tables,
     drawings=drawings,
     notes=notes,

@@ -50,7 +50,7 @@ Errors = Mapping[str, Series]  # <arm>-<depth> → seed → error
 
 
 @dataclass(frozen=True)
-class Shortcuts:
+class ShortcutRuns:
     """The records of one protocol and their curves.
 
     Args:
@@ -63,7 +63,7 @@ class Shortcuts:
     curves: list[CurvePoint]
 
 
-def read(folder: Path) -> list[Shortcuts]:
+def read(folder: Path) -> list[ShortcutRuns]:
     """The records of one protocol, and of the depth experiment those that it lacks.
 
     Raises:
@@ -83,7 +83,7 @@ def read(folder: Path) -> list[Shortcuts]:
     if borrowed:
         others = read_curves(depth_folder)
         curves += [point for point in others if (point.arm, point.depth, point.seed) in cells]
-    return [Shortcuts(records, borrowed, curves)]
+    return [ShortcutRuns(records, borrowed, curves)]
 
 
 def _borrowed_records(folder: Path, own: Sequence[Record], depth_folder: Path) -> list[Record]:
@@ -105,9 +105,9 @@ def _borrowed_records(folder: Path, own: Sequence[Record], depth_folder: Path) -
     ]
 
 
-def check(shortcuts: Shortcuts) -> list[Claim]:
+def check(runs: ShortcutRuns) -> list[Claim]:
     """The claims in the order of STATEMENTS, each over the seeds that all its cells have."""
-    records = shortcuts.records
+    records = runs.records
     claims = [
         _cured(records),
         _less(records, STATEMENTS[1], "projection", "residual"),
@@ -223,13 +223,13 @@ def _excess(errors: Errors, seeds: Sequence[int], worse: str, better: str) -> Cr
     return Criterion(f"{worse} - {better} at {DEEPEST}", differences, MARGIN)
 
 
-def table(shortcuts: Shortcuts) -> Table:
+def table(runs: ShortcutRuns) -> Table:
     """One line per shortcut and depth; means over seeds ± standard deviation, errors in per cent.
 
     Seconds are of the machine that most lines have: those of different machines do not compare.
     """
     groups: dict[tuple[str, int], list[Record]] = {}
-    for record in shortcuts.records:
+    for record in runs.records:
         groups.setdefault((record.arm, record.depth), []).append(record)
     lines = Counter(machine for rows in groups.values() for machine in set(map(_machine, rows)))
     machine = max(lines, key=lambda candidate: (lines[candidate], candidate))
@@ -262,7 +262,7 @@ def _mean(errors: Sequence[float]) -> str:
     return f"{100 * statistics.fmean(errors):.2f}{spread}"
 
 
-def notes(shortcuts: Shortcuts) -> list[str]:
+def notes(runs: ShortcutRuns) -> list[str]:
     """What the numbers are, and which of them the depth experiment measured."""
     sentences = [
         "Errors in %, means over seeds. Training error is the running one, test error that of the "
@@ -270,8 +270,8 @@ def notes(shortcuts: Shortcuts) -> list[str]:
         "on test error, as the paper's Table 3 does. Seconds are of one machine; – means that a "
         "line was measured on another."
     ]
-    if shortcuts.borrowed:
-        cells = ", ".join(record.cell for record in shortcuts.borrowed)
+    if runs.borrowed:
+        cells = ", ".join(record.cell for record in runs.borrowed)
         sentences.append(
             "Taken from the depth experiment, which measured them under the same configuration at "
             f"another time: {cells}."
@@ -279,11 +279,11 @@ def notes(shortcuts: Shortcuts) -> list[str]:
     return sentences
 
 
-def drawings(shortcuts: Shortcuts) -> list[Drawing]:
+def drawings(runs: ShortcutRuns) -> list[Drawing]:
     """Error against depth, and the curves of the deepest networks where there are any."""
     from experiments.shortcuts.figures import curves_figure, depth_figure
 
-    records, curves = shortcuts.records, shortcuts.curves
+    records, curves = runs.records, runs.curves
     by_depth = partial(depth_figure, records)
     shown = [Drawing("error_by_depth", "error against depth by shortcut", by_depth)]
     if any(record.depth == DEEPEST for record in records):
@@ -296,10 +296,10 @@ QUESTION = Question(
     slug="shortcuts",
     title="Shortcuts: does it matter which one?",
     read=read,
-    label=lambda shortcuts: markdown.label_of(shortcuts.records),
-    records=lambda shortcuts: shortcuts.records,
+    label=lambda runs: markdown.label_of(runs.records),
+    records=lambda runs: runs.records,
     claims=check,
-    tables=lambda shortcuts: [table(shortcuts)],
+    tables=lambda runs: [table(runs)],
     drawings=drawings,
     notes=notes,
 )
