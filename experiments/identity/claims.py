@@ -9,7 +9,7 @@ counts as chance.
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import product
@@ -144,23 +144,8 @@ class IdentityRuns:
         return [child for child in self.decays if child.branches]
 
 
-@dataclass(frozen=True)
-class CompleteChildren:
-    """The children of one arm, from the seeds in which no insertion is missing.
-
-    Args:
-        excess: (depth, blocks, position) → `IdentityRuns.excess`, one value per seed.
-    """
-
-    children: Sequence[Child]
-    depths: Sequence[int]
-    blocks: Sequence[int]
-    excess: dict[tuple[int, int, str], tuple[float, ...]]
-
-    def mean_excess(self, depth: int, blocks: int) -> tuple[float, ...]:
-        """The mean over positions, one value per seed."""
-        positions = [v for key, v in self.excess.items() if key[:2] == (depth, blocks)]
-        return tuple(map(statistics.fmean, zip(*positions, strict=True)))
+# (depth, blocks, position) → `IdentityRuns.excess` of one arm, one value per complete seed
+Excess = Mapping[tuple[int, int, str], tuple[float, ...]]
 
 
 def read(folder: Path) -> list[IdentityRuns]:
@@ -211,11 +196,11 @@ def label_of(runs: IdentityRuns, records: Sequence[Record] = ()) -> str:
     return label_with(records or runs.records, f"protocol {runs.protocol}")
 
 
-def complete_children(runs: IdentityRuns, arm: str) -> CompleteChildren | None:
-    """The children of an arm from its complete seeds; None where there is no such seed.
+def complete_seeds(runs: IdentityRuns, arm: str) -> tuple[list[Insertion], Excess]:
+    """The insertions of an arm in its complete seeds, and what its children's errors exceed.
 
     A seed is complete when it has every number of blocks at every position and depth that any seed
-    has, and the parents trained further.
+    has, and the parents trained further. Both are empty where there is no such seed.
     """
     children = [child for child in runs.children if child.record.arm == arm]
     depths = sorted({child.record.depth for child in children})
@@ -230,23 +215,22 @@ def complete_children(runs: IdentityRuns, arm: str) -> CompleteChildren | None:
             series[row.depth, row.blocks, row.position][row.seed] = excess
     seeds = sorted(set.intersection(*map(set, series.values()))) if series else []
     if not seeds:
-        return None
-    return CompleteChildren(
-        [child for child in children if child.record.seed in seeds],
-        depths,
-        blocks,
-        {key: tuple(values[seed] for seed in seeds) for key, values in series.items()},
-    )
+        return [], {}
+    insertions = [child.insertion for child in children if child.record.seed in seeds]
+    return insertions, {
+        key: tuple(values[seed] for seed in seeds) for key, values in series.items()
+    }
 
 
 def check(runs: IdentityRuns) -> list[Claim]:
     """The five claims with their verdicts, corrected together where there are several seeds."""
-    residual, plain = (complete_children(runs, arm) for arm in ("residual", "plain"))
+    residual, residual_excess = complete_seeds(runs, "residual")
+    plain, plain_excess = complete_seeds(runs, "plain")
     claims = [
         _unchanged(residual) if residual else _missing(STATEMENTS[0], "residual"),
         _changed(plain) if plain else _missing(STATEMENTS[1], "plain"),
-        _no_worse(residual) if residual else _missing(STATEMENTS[2], "residual"),
-        _worse(plain) if plain else _missing(STATEMENTS[3], "plain"),
+        _no_worse(residual_excess) if residual else _missing(STATEMENTS[2], "residual"),
+        _worse(plain_excess) if plain else _missing(STATEMENTS[3], "plain"),
         _shrinks(runs),
     ]
     return verdict.corrected(claims)
@@ -259,53 +243,62 @@ def _missing(statement: str, arm: str) -> Claim:
     return Claim(statement, INCONCLUSIVE, summary)
 
 
-def _unchanged(complete: CompleteChildren) -> Claim:
-    rows = [child.insertion for child in complete.children]
-    changed = sum(max(row.logit_difference_eval, row.logit_difference_batch) != 0 for row in rows)
-    summary = f"{changed} of {len(rows)} insertions change a logit; counted, not tested"
+def _unchanged(insertions: Sequence[Insertion]) -> Claim:
+    changed = sum(
+        max(row.logit_difference_eval, row.logit_difference_batch) != 0 for row in insertions
+    )
+    summary = f"{changed} of {len(insertions)} insertions change a logit; counted, not tested"
     return Claim(STATEMENTS[0], NOT_REPRODUCED if changed else REPRODUCED, summary)
 
 
-def _changed(complete: CompleteChildren) -> Claim:
-    rows = [child.insertion for child in complete.children]
-    batch = [row.logit_difference_batch / row.logit_size for row in rows]
+def _changed(insertions: Sequence[Insertion]) -> Claim:
+    batch = [row.logit_difference_batch / row.logit_size for row in insertions]
     unchanged = sum(change <= CHANGED for change in batch)
-    largest_eval = max(row.logit_difference_eval / row.logit_size for row in rows)
+    largest_eval = max(row.logit_difference_eval / row.logit_size for row in insertions)
     summary = (
-        f"{unchanged} of {len(rows)} insertions stay within rounding in training mode; largest "
-        f"change of a logit over the mean size of logits: {min(batch):.2g} to {max(batch):.2g} in "
-        f"training mode, at most {largest_eval:.1g} in evaluation mode; counted, not tested"
+        f"{unchanged} of {len(insertions)} insertions stay within rounding in training mode; "
+        f"largest change of a logit over the mean size of logits: {min(batch):.2g} to "
+        f"{max(batch):.2g} in training mode, at most {largest_eval:.1g} in evaluation mode; "
+        "counted, not tested"
     )
     return Claim(STATEMENTS[1], NOT_REPRODUCED if unchanged else REPRODUCED, summary)
 
 
-def _no_worse(complete: CompleteChildren) -> Claim:
+def _no_worse(excess: Excess) -> Claim:
     criteria = [
         Criterion(f"residual-{depth}, {_blocks(blocks)}, {position}", values, MARGIN, above=False)
-        for (depth, blocks, position), values in complete.excess.items()
+        for (depth, blocks, position), values in excess.items()
     ]
     worst = max(criteria, key=lambda criterion: criterion.mean)
     summary = f"child - parent at most {verdict.points(worst.mean)} ({worst.name})"
     return verdict.judge(STATEMENTS[2], criteria, summary)
 
 
-def _worse(complete: CompleteChildren) -> Claim:
-    few, many = complete.blocks[0], complete.blocks[-1]
+def _worse(excess: Excess) -> Claim:
+    depths = sorted({depth for depth, _, _ in excess})
+    blocks = sorted({number for _, number, _ in excess})
+    few, many = blocks[0], blocks[-1]
+    # (depth, blocks) → mean over positions, one value per seed
+    means = {
+        pair: _mean_over(values for key, values in excess.items() if key[:2] == pair)
+        for pair in product(depths, blocks)
+    }
     criteria, texts = [], []
-    for depth in complete.depths:
+    for depth in depths:
         name = f"plain-{depth}, {_blocks(many)}"
-        excess = {blocks: complete.mean_excess(depth, blocks) for blocks in complete.blocks}
-        rise = _differences(excess[many], excess[few])
-        criteria += [Criterion(name, excess[many], MARGIN)]
+        rise = _differences(means[depth, many], means[depth, few])
+        criteria += [Criterion(name, means[depth, many], MARGIN)]
         criteria += [Criterion(f"{name} - {_blocks(few)}", rise)]
-        means = (f"{n}: {verdict.points(statistics.fmean(excess[n]))}" for n in complete.blocks)
-        texts.append(f"plain-{depth} child - parent by blocks {', '.join(means)}")
-    by_blocks = []  # for each number of blocks the mean over depths, one value per seed
-    for blocks in complete.blocks:
-        by_depth = [complete.mean_excess(depth, blocks) for depth in complete.depths]
-        by_blocks.append([statistics.fmean(values) for values in zip(*by_depth, strict=True)])
+        points = (f"{n}: {verdict.points(statistics.fmean(means[depth, n]))}" for n in blocks)
+        texts.append(f"plain-{depth} child - parent by blocks {', '.join(points)}")
+    by_blocks = [_mean_over([means[depth, number] for depth in depths]) for number in blocks]
     trend = page_trend(list(zip(*by_blocks, strict=True)))
     return verdict.judge(STATEMENTS[3], criteria, "; ".join(texts), trend)
+
+
+def _mean_over(series: Iterable[Sequence[float]]) -> tuple[float, ...]:
+    """The mean of several series, seed by seed."""
+    return tuple(map(statistics.fmean, zip(*series, strict=True)))
 
 
 def _blocks(number: int) -> str:
