@@ -9,8 +9,7 @@ from made_up import made_up_record
 from matplotlib import pyplot as plt
 from omegaconf import OmegaConf
 
-from experiments.autopsy import claims, convergence, figures, run_status
-from experiments.autopsy.claims import QUESTION
+from experiments.autopsy import QUESTION, claims, convergence, figures, run_status
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, read_curves, read_runs, write_table
 from plainres.records.schema import DIVERGED, CurvePoint, Record

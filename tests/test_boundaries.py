@@ -1,6 +1,6 @@
 """Each room imports only what it may, and no modules import each other in a circle.
 
-Imports inside functions count too. KNOWN_EXCEPTIONS lists the imports that still break a rule.
+Imports inside functions count too.
 """
 
 import ast
@@ -32,28 +32,10 @@ ROOMS |= {
     JUDGING: (RECORDS,),
     REPORTING: (JUDGING, RECORDS),
     "experiments.bench": (JUDGING, REPORTING, "plainres"),
-    "experiments.__main__": (JUDGING, REPORTING, RECORDS, "plainres.run"),
+    "experiments.grid": (),
+    "experiments.__main__": ("experiments", "plainres"),  # the latter lazily
 }
-QUESTION = (JUDGING, REPORTING, RECORDS)  # for every other folder of experiments
-
-# "module imports module": remove a line when it no longer occurs
-KNOWN_EXCEPTIONS: set[str] = {
-    "experiments.autopsy.claims imports experiments.depth.claims",
-    "experiments.autopsy.convergence imports experiments.depth.claims",
-    "experiments.autopsy.figures imports experiments.depth.claims",
-    "experiments.autopsy.figures imports experiments.depth.figures",
-    "experiments.identity.claims imports experiments.depth.claims",
-    "experiments.identity.figures imports experiments.depth.claims",
-    "experiments.identity.figures imports experiments.depth.figures",
-    "experiments.robustness.claims imports experiments.depth.claims",
-    "experiments.robustness.figures imports experiments.depth.figures",
-    "experiments.shortcuts.claims imports experiments.depth.claims",
-    "experiments.shortcuts.figures imports experiments.depth.claims",
-    "experiments.signal.figures imports experiments.depth.figures",
-    "experiments.thousand.claims imports experiments.depth.claims",
-}
-# Modules that import each other in a circle: remove a line when the circle is gone
-KNOWN_CIRCLES: set[frozenset[str]] = set()
+QUESTION = (JUDGING, REPORTING, RECORDS, "experiments.grid")  # a folder of experiments
 
 
 def module_name(path: Path) -> str:
@@ -134,27 +116,16 @@ def circles() -> set[frozenset[str]]:
 
 @pytest.mark.parametrize("module", FILES)
 def test_a_module_imports_only_what_its_room_may(module):
-    known = {
-        line.split(" imports ")[1] for line in KNOWN_EXCEPTIONS if line.startswith(f"{module} ")
-    }
-    names = forbidden(module)
-    assert not names - known, f"{module} may not import these"
-    assert not known - names, "remove them from KNOWN_EXCEPTIONS"
-
-
-def test_known_exceptions_are_of_modules_that_exist():
-    gone = {line for line in KNOWN_EXCEPTIONS if line.split()[0] not in FILES}
-    assert not gone, "remove them from KNOWN_EXCEPTIONS"
+    assert not forbidden(module)
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    assert not circles() - KNOWN_CIRCLES
-    assert not KNOWN_CIRCLES - circles(), "remove them from KNOWN_CIRCLES"
+    assert not circles()
 
 
-def test_the_command_imports_plainres_run_only_when_it_needs_it():
+def test_the_command_imports_plainres_only_when_it_needs_it():
     names = imports_of("experiments.__main__", lazy=False)
-    assert not {name for name in names if lies_in(name, "plainres.run")}
+    assert not {name for name in names if lies_in(name, "plainres")}
 
 
 def test_the_module_knows_no_architecture_and_no_data_set():

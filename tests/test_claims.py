@@ -6,8 +6,7 @@ import math
 import pytest
 from made_up import made_up_record
 
-from experiments.depth import claims
-from experiments.depth.claims import QUESTION
+from experiments.depth import QUESTION, claims
 from experiments.judging.errors import error_or_chance
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, ONE_SEED, REPRODUCED
 from plainres.records.files import RUNS_TABLE, write_table

@@ -5,8 +5,8 @@ from made_up import made_up_curve, made_up_record
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from experiments.depth import figures
-from experiments.depth.claims import QUESTION, published_for, summary
+from experiments.depth import QUESTION, figures
+from experiments.depth.claims import published_for, summary
 from experiments.reporting.markdown import label_of
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, read_curves, read_runs, write_table
 from plainres.records.schema import DIVERGED, CurvePoint, Record

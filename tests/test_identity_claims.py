@@ -7,13 +7,8 @@ from itertools import product
 import pytest
 from made_up import made_up_record
 
-from experiments.identity.claims import (
-    BRANCHES_TABLE,
-    INSERTIONS_TABLE,
-    QUESTION,
-    BranchNorm,
-    Insertion,
-)
+from experiments.identity import QUESTION
+from experiments.identity.claims import BRANCHES_TABLE, INSERTIONS_TABLE, BranchNorm, Insertion
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_table, write_json, write_table
 from plainres.records.schema import Record

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch import nn
 from torch.nn import functional
 
-from experiments.landscape.claims import QUESTION
+from experiments.landscape import QUESTION
 from plainres.data.batches import EvaluationBatches, Normaliser
 from plainres.data.sources import load
 from plainres.instruments import landscape

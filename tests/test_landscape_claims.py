@@ -7,13 +7,8 @@ import pytest
 from matplotlib import pyplot as plt
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
-from experiments.landscape import figures
-from experiments.landscape.claims import (
-    QUESTION,
-    Plane,
-    SurfacePoint,
-    hessian_eigenvalues,
-)
+from experiments.landscape import QUESTION, figures
+from experiments.landscape.claims import Plane, SurfacePoint, hessian_eigenvalues
 from plainres.records.files import write_json, write_table
 
 

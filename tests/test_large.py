@@ -7,7 +7,7 @@ from composing import CONF, compose_cell
 from made_up import made_up_record
 
 from experiments.judging.verdict import NOT_REPRODUCED, REPRODUCED
-from experiments.large.claims import QUESTION
+from experiments.large import QUESTION
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
 from plainres.records.schema import DIVERGED, CurvePoint, Record
 

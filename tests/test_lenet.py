@@ -7,7 +7,7 @@ from composing import compose_cell
 from made_up import made_up_curve, made_up_record
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from experiments.lenet.claims import QUESTION
+from experiments.lenet import QUESTION
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
 from plainres.records.schema import CurvePoint, Record
 

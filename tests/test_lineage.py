@@ -9,8 +9,8 @@ from composing import CONF, compose_cell
 from made_up import made_up_record
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from experiments.lineage import figures
-from experiments.lineage.claims import NETWORKS, QUESTION, STEPS, Lineage, name_of
+from experiments.lineage import QUESTION, figures
+from experiments.lineage.claims import NETWORKS, STEPS, Lineage, name_of
 from plainres.records.files import CONFIG_FILE, RUNS_TABLE, write_json, write_table
 from plainres.records.schema import DIVERGED, Record
 

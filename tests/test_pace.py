@@ -6,7 +6,8 @@ import pytest
 from composing import compose_cell
 from made_up import made_up_record
 
-from experiments.pace.claims import QUESTION, Pace, fastest, table
+from experiments.pace import QUESTION
+from experiments.pace.claims import Pace, fastest, table
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
 from plainres.records.schema import DIVERGED, CurvePoint, Record
 

@@ -6,8 +6,7 @@ from made_up import made_up_record
 from matplotlib import pyplot as plt
 from omegaconf import OmegaConf
 
-from experiments.robustness import claims
-from experiments.robustness.claims import QUESTION
+from experiments.robustness import QUESTION, claims
 from experiments.robustness.figures import rises_figure
 from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_json, write_table
 from plainres.records.schema import DIVERGED, Record

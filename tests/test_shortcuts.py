@@ -10,8 +10,7 @@ from made_up import made_up_curve, made_up_record
 from omegaconf import OmegaConf
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
-from experiments.shortcuts import claims
-from experiments.shortcuts.claims import QUESTION
+from experiments.shortcuts import QUESTION, claims
 from plainres.records.files import CONFIG_FILE, CURVES_TABLE, RUNS_TABLE, read_json, write_table
 from plainres.records.identity import config_hash
 from plainres.records.schema import DIVERGED, CurvePoint, Record

@@ -10,8 +10,8 @@ from made_up import made_up_record
 from matplotlib import pyplot as plt
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
-from experiments.signal import claims, figures
-from experiments.signal.claims import PROBES_TABLE, QUESTION, ProbePoint, Signal
+from experiments.signal import QUESTION, claims, figures
+from experiments.signal.claims import PROBES_TABLE, ProbePoint, Signal
 from plainres.records.files import RUNS_TABLE, read_table, write_table
 from plainres.records.schema import DIVERGED, FINISHED, Record
 from plainres.run import train

@@ -7,7 +7,8 @@ from composing import CONF, compose_cell
 from made_up import made_up_curve, made_up_record
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
-from experiments.thousand.claims import QUESTION, SAME_NUMBERS, Part
+from experiments.thousand import QUESTION
+from experiments.thousand.claims import SAME_NUMBERS, Part
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
 from plainres.records.identity import config_differences
 from plainres.records.schema import DIVERGED, CurvePoint, Record

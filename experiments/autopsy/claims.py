@@ -9,7 +9,7 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from experiments.judging.pairs import (
     require_same_images,
 )
 from experiments.judging.verdict import Claim
-from experiments.reporting.question import Drawing, Question, Table
+from experiments.reporting.question import Table
 from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_curves, read_json, read_runs
 from plainres.records.identity import config_differences
 from plainres.records.schema import CurvePoint, Record
@@ -421,32 +421,3 @@ def tables(runs: ProtocolRuns) -> list[Table]:
     title = f"Iterations until the running training loss was at most {runs.easy_loss:.2f} nats"
     times = convergence.iteration_rows(runs.depth_curves, runs.easy_loss)
     return [*shown, Table(title, times, unrated)]
-
-
-def drawings(runs: ProtocolRuns) -> list[Drawing]:
-    """Two figures where remedies were tried, and one of all depths."""
-    from experiments.autopsy import figures
-
-    shown = []
-    if runs.remedies:
-        shown += [
-            ("errors", "errors by remedy", figures.errors_figure),
-            ("curves", "training error against images seen", figures.curves_figure),
-        ]
-    loss = "training loss of plain networks by depth"
-    shown.append(("convergence", loss, figures.convergence_figure))
-    return [Drawing(f"{runs.protocol}_{n}", alt, partial(draw, runs)) for n, alt, draw in shown]
-
-
-QUESTION = Question(
-    slug="autopsy",
-    title=f"Why does plain-{DEPTH} fail, and which remedy helps, at what cost?",
-    read=read,
-    label=label_of,
-    records=records_of,
-    claims=check,
-    tables=tables,
-    drawings=drawings,
-    levels=2,
-    options=("protocol",),
-)

@@ -135,9 +135,9 @@ def startup(options: Options) -> Iterator[Job]:
     yield Job(f'python -c "{code}"', LIBRARIES, "commands.command", options.cores, arguments)
     for setting in (DIGITS, SMALL):
         depth = setting.shape.depth
-        arguments = {"overrides": _overrides(setting, depth), "threads": 1}
+        cell = {"overrides": _overrides(setting, depth), "threads": 1}
         case = f"ResNet-{depth}, {setting.name}"
-        yield Job(case, CELL, "cells.start", 1, arguments, setting.shape)
+        yield Job(case, CELL, "cells.start", 1, cell, setting.shape)
 
 
 def scaling(options: Options) -> Iterator[Job]:

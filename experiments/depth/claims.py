@@ -8,7 +8,6 @@ import csv
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -18,10 +17,10 @@ from experiments.judging.inference import POINTS, Criterion, page_trend
 from experiments.judging.pairs import means
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting import markdown
-from experiments.reporting.question import Drawing, Question, Table
-from plainres.records.files import read_curves, read_runs
+from experiments.reporting.question import Table
+from plainres.records.files import read_runs
 from plainres.records.identity import cell_name
-from plainres.records.schema import DIVERGED, CurvePoint, Record
+from plainres.records.schema import DIVERGED, Record
 
 ARMS = ("plain", "residual")
 DEPTHS = (20, 32, 44, 56, 110)
@@ -356,19 +355,6 @@ def published_for(records: Sequence[Record]) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def drawings(runs: DepthRuns) -> list[Drawing]:
-    """Error against depth, and against iteration as the paper's Figure 6."""
-    from experiments.depth.figures import curves_figure, depth_figure
-
-    records = runs.records
-    by_depth = partial(depth_figure, records, published_for(records))
-    by_iteration: list[CurvePoint] = read_curves(runs.folder)
-    return [
-        Drawing("error_by_depth", "error against depth", by_depth),
-        Drawing("curves", "error against iteration", partial(curves_figure, records, by_iteration)),
-    ]
-
-
 def notes(runs: DepthRuns) -> list[str]:
     """What the verdicts rest on."""
     sentences = [
@@ -392,17 +378,3 @@ def summary(records: Sequence[Record]) -> str:
     extent = f" ({judged.extent})" if grid.missing and not judged.missing else ""
     verdicts = [f"- {claim.statement}: **{claim.words}**{extent}" for claim in check(judged)]
     return "\n".join([*markdown.markdown(table(grid)), "", *verdicts])
-
-
-QUESTION = Question(
-    slug="depth",
-    title="Depth: does training error rise with depth, and do shortcuts cure it?",
-    read=read,
-    label=label_of,
-    records=lambda runs: runs.records,
-    claims=lambda runs: check(runs.judged, runs.margin),
-    tables=tables,
-    drawings=drawings,
-    notes=notes,
-    options=("depths", "seeds", "margin"),
-)

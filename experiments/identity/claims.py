@@ -21,8 +21,8 @@ from experiments.judging.inference import Criterion, page_trend
 from experiments.judging.pairs import read_folders, require_same_images
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting.markdown import label_with
-from experiments.reporting.question import Drawing, Question, Table
-from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_json, read_table
+from experiments.reporting.question import Table
+from plainres.records.files import CONFIG_FILE, read_json, read_table
 from plainres.records.schema import Record
 
 INSERTIONS_TABLE, BRANCHES_TABLE = "insertions.csv", "branches.csv"
@@ -431,31 +431,3 @@ def tables(runs: IdentityRuns) -> list[Table]:
     """The tables that have rows."""
     shown = (parent_table(runs), insertion_table(runs), decay_table(runs))
     return [table for table in shown if len(table.rows) > 1]
-
-
-def drawings(runs: IdentityRuns) -> list[Drawing]:
-    """The children's errors, and the branches of fresh blocks, where there are any."""
-    from experiments.identity.figures import branches_figure, children_figure
-
-    figures = []
-    if runs.children:
-        alt = "training error of children minus their parent's, against inserted blocks"
-        figures.append(Drawing("children", alt, partial(children_figure, runs)))
-    if runs.measured_decays:
-        alt = "size of residual branches during training, by weight decay"
-        figures.append(Drawing("branches", alt, partial(branches_figure, runs)))
-    return figures
-
-
-QUESTION = Question(
-    slug="identity",
-    title="Blocks inserted into trained networks: do extra blocks do no harm?",
-    read=read,
-    label=label_of,
-    records=lambda runs: runs.records,
-    claims=check,
-    tables=tables,
-    drawings=drawings,
-    where=f"*/*/{RUNS_TABLE}",
-    levels=2,
-)

@@ -7,7 +7,6 @@ curve holds the loss before each of them.
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from experiments.judging import verdict
@@ -15,7 +14,7 @@ from experiments.judging.inference import Criterion
 from experiments.judging.pairs import read_folders
 from experiments.judging.verdict import NOT_REPRODUCED, Claim
 from experiments.reporting.markdown import label_with
-from experiments.reporting.question import Drawing, Question, Table
+from experiments.reporting.question import Table
 from plainres.records.files import read_curves
 from plainres.records.schema import DIVERGED, CurvePoint, Record
 
@@ -118,23 +117,3 @@ def table(runs: Runs) -> Table:
         "per image. Multiply-adds: forward pass of one image."
     )
     return Table("", rows, [note])
-
-
-def drawings(runs: Runs) -> list[Drawing]:
-    """The losses against iteration."""
-    from experiments.large.figures import losses_figure
-
-    return [Drawing("losses", "loss against iteration", partial(losses_figure, runs))]
-
-
-QUESTION = Question(
-    slug="large",
-    title="Large networks: do they train at their own size?",
-    read=read,
-    label=label_of,
-    records=records_of,
-    claims=check,
-    tables=lambda runs: [table(runs)],
-    drawings=drawings,
-    levels=2,
-)

@@ -5,7 +5,6 @@ Each folder below results/lenet is one data set and one variant of the network.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from experiments.judging import verdict
@@ -14,7 +13,7 @@ from experiments.judging.inference import Criterion
 from experiments.judging.pairs import difference, judge, mean_errors, read_folders
 from experiments.judging.verdict import Claim
 from experiments.reporting.markdown import label_with
-from experiments.reporting.question import Drawing, Question, Table
+from experiments.reporting.question import Table
 from plainres.records.files import read_curves
 from plainres.records.schema import CurvePoint, Record
 
@@ -97,23 +96,3 @@ def table(runs: Runs) -> Table:
         "network on unaugmented training images. Test error: final weights."
     )
     return Table("", rows, [note])
-
-
-def drawings(runs: Runs) -> list[Drawing]:
-    """The errors against iteration."""
-    from experiments.lenet.figures import curves_figure
-
-    return [Drawing("curves", "error against iteration", partial(curves_figure, runs))]
-
-
-QUESTION = Question(
-    slug="lenet",
-    title="LeNet-5: how well does it do today?",
-    read=read,
-    label=label_of,
-    records=records_of,
-    claims=check,
-    tables=lambda runs: [table(runs)],
-    drawings=drawings,
-    levels=2,
-)

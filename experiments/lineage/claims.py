@@ -6,7 +6,6 @@ Each folder below results/lineage is one network.
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from experiments.judging.pairs import (
 )
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, Claim
 from experiments.reporting.markdown import label_with
-from experiments.reporting.question import Drawing, Question, Table
+from experiments.reporting.question import Table
 from plainres.records.files import CONFIG_FILE, read_json
 from plainres.records.identity import config_differences
 from plainres.records.schema import Record
@@ -201,27 +200,3 @@ def table(lineage: Lineage) -> Table:
         "images. Test error: final weights. Multiply-adds: forward pass of one image."
     )
     return Table("", rows, [note])
-
-
-def drawings(lineage: Lineage) -> list[Drawing]:
-    """Error against size and work; error of VGG against depth where there are several depths."""
-    from experiments.lineage.figures import error_figure, vgg_figure
-
-    alt = "error against parameters and multiply-adds"
-    shown = [Drawing("error", alt, partial(error_figure, lineage))]
-    if sum(network in lineage for network in VGG) > 1:
-        shown.append(Drawing("vgg", "VGG: error against depth", partial(vgg_figure, lineage)))
-    return shown
-
-
-QUESTION = Question(
-    slug="lineage",
-    title="Lineage: what did each network bring?",
-    read=read,
-    label=label_of,
-    records=records_of,
-    claims=check,
-    tables=lambda lineage: [table(lineage)],
-    drawings=drawings,
-    levels=2,
-)

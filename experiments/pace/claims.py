@@ -8,12 +8,11 @@ processor only. The error is the running one, which looks back one epoch.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from experiments.judging.pairs import read_folders, require_same_images
 from experiments.reporting.markdown import label_with
-from experiments.reporting.question import Drawing, Question, Table
+from experiments.reporting.question import Table
 from plainres.records.files import read_curves
 from plainres.records.schema import CurvePoint, Record
 
@@ -121,23 +120,3 @@ def table(paces: Sequence[Pace]) -> Table:
         cost = [f"{record.seconds:.0f}", str(record.threads), pace.machine]
         rows.append([str(record.depth), pace.setting, str(record.seed), *seconds, error, *cost])
     return Table("Every cell", rows)
-
-
-def drawings(paces: Sequence[Pace]) -> list[Drawing]:
-    """Training error against time."""
-    from experiments.pace.figures import curves_figure
-
-    alt = "running training error against seconds"
-    return [Drawing("curves", alt, partial(curves_figure, paces))]
-
-
-QUESTION = Question(
-    slug="pace",
-    title="Pace: how soon do residual networks reach a training error?",
-    read=read,
-    label=label_of,
-    records=records_of,
-    tables=lambda paces: [fastest(paces), table(paces)],
-    drawings=drawings,
-    levels=2,
-)

@@ -1,7 +1,7 @@
 """One question of the suite as one object: what it reads, claims, tables, figures and notes.
 
 The README of a results folder, the text in a terminal, the JSON and the scoreboard all come from
-it. A new question is a folder experiments/<slug> whose claims.py has one `QUESTION`.
+it. A new question is a folder experiments/<slug> whose __init__.py has one `QUESTION`.
 """
 
 import os
@@ -190,7 +190,7 @@ def _score(slug: str, folder: Path, label: str, letter: str, claim: Claim) -> di
 
 def question(slug: str) -> Question:
     """The question of experiments/<slug>."""
-    return import_module(f"experiments.{slug}.claims").QUESTION
+    return import_module(f"experiments.{slug}").QUESTION
 
 
 def questions() -> Mapping[str, Question]:

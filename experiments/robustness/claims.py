@@ -7,14 +7,13 @@ which. Judged on running training error, means over seeds. The settings are coun
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from experiments.judging.errors import MARGIN, error_or_chance
 from experiments.judging.pairs import read_folders, require_same_images
 from experiments.reporting.markdown import label_with
-from experiments.reporting.question import Drawing, Question, Table
+from experiments.reporting.question import Table
 from plainres.records.files import CONFIG_FILE, read_json
 from plainres.records.identity import config_differences
 from plainres.records.schema import Record
@@ -177,25 +176,3 @@ def notes(part: Settings) -> list[str]:
     if any(setting.name == "projection" for setting in part.settings):
         return ["In the row `projection` the residual networks have option B."]
     return []
-
-
-def drawings(part: Settings) -> list[Drawing]:
-    """The rises of all settings."""
-    from experiments.robustness.figures import rises_figure
-
-    alt = f"error of {SHALLOW} and {DEEP} layers by setting"
-    return [Drawing("rises", alt, partial(rises_figure, part))]
-
-
-QUESTION = Question(
-    slug="robustness",
-    title="Robustness: does the finding depend on our choices?",
-    read=read,
-    label=label_of,
-    records=lambda part: part.records,
-    tables=lambda part: [table(part.settings)],
-    drawings=drawings,
-    notes=notes,
-    where=f"{BASELINE}/runs.csv",
-    levels=2,
-)

@@ -9,7 +9,6 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from experiments.judging import pairs, verdict
@@ -17,8 +16,7 @@ from experiments.judging.errors import MARGIN, error_or_chance
 from experiments.judging.inference import Criterion
 from experiments.judging.pairs import Series, borrowed_folder, errors_by_seed
 from experiments.judging.verdict import Claim
-from experiments.reporting import markdown
-from experiments.reporting.question import Drawing, Question, Table
+from experiments.reporting.question import Table
 from plainres.records.files import CONFIG_FILE, read_curves, read_json, read_runs
 from plainres.records.schema import CurvePoint, Record
 
@@ -277,29 +275,3 @@ def notes(runs: ShortcutRuns) -> list[str]:
             f"another time: {cells}."
         )
     return sentences
-
-
-def drawings(runs: ShortcutRuns) -> list[Drawing]:
-    """Error against depth, and the curves of the deepest networks where there are any."""
-    from experiments.shortcuts.figures import curves_figure, depth_figure
-
-    records, curves = runs.records, runs.curves
-    by_depth = partial(depth_figure, records)
-    shown = [Drawing("error_by_depth", "error against depth by shortcut", by_depth)]
-    if any(record.depth == DEEPEST for record in records):
-        alt = f"training error of {DEEPEST} layers against iteration"
-        shown.append(Drawing("curves", alt, partial(curves_figure, records, curves)))
-    return shown
-
-
-QUESTION = Question(
-    slug="shortcuts",
-    title="Shortcuts: does it matter which one?",
-    read=read,
-    label=lambda runs: markdown.label_of(runs.records),
-    records=lambda runs: runs.records,
-    claims=check,
-    tables=lambda runs: [table(runs)],
-    drawings=drawings,
-    notes=notes,
-)

@@ -7,7 +7,6 @@ Folders below results/thousand: one for each protocol that networks were trained
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from experiments.judging import verdict
@@ -16,7 +15,7 @@ from experiments.judging.inference import Criterion
 from experiments.judging.pairs import difference, errors_by_seed, judge, mean_errors, read_folders
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting.markdown import label_with
-from experiments.reporting.question import Drawing, Question, Table
+from experiments.reporting.question import Table
 from plainres.records.files import read_curves
 from plainres.records.schema import CurvePoint, Record
 
@@ -202,26 +201,3 @@ def _memory_table(runs: MemoryRuns) -> Table:
         "activations. Seconds include evaluation."
     )
     return Table("", rows, [note])
-
-
-def drawings(part: Part) -> list[Drawing]:
-    """Training error against iteration, or memory against depth."""
-    from experiments.thousand.figures import curves_figure, memory_figure
-
-    if isinstance(part, MemoryRuns):
-        return [Drawing(MEMORY, "memory against depth", partial(memory_figure, part))]
-    alt = f"running training error against iteration, {part.name}"
-    return [Drawing(f"curves_{part.name}", alt, partial(curves_figure, part))]
-
-
-QUESTION = Question(
-    slug="thousand",
-    title="A thousand layers: do they train, and at what memory?",
-    read=read,
-    label=heading,
-    records=lambda part: part.records,
-    claims=check,
-    tables=lambda part: [table(part)],
-    drawings=drawings,
-    levels=2,
-)
