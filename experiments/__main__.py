@@ -142,11 +142,11 @@ def parser() -> Parser:
     return root
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a verb; returns the status to end with."""
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of a command line; its `overrides` are Hydra's. Ends with one line if illegal."""
+    words, overrides = _split(arguments)
     root = parser()
     argcomplete.autocomplete(root)
-    words, overrides = _split(sys.argv[1:] if arguments is None else arguments)
     options = root.parse_args(words)
     if overrides and options.verb not in ("sweep", "inspect", "own-images"):
         give_up(f"{options.verb} takes no {overrides[0]}", 2)
@@ -155,6 +155,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if slug not in grid.SLUGS and (slug, options.verb) != (BENCH, "figures"):
             give_up(f"no question {slug!r}; choose {', '.join(grid.SLUGS)}", 2)
     options.overrides = overrides
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a verb; returns the status to end with."""
+    options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         return verbs()[options.verb].run(options)
     except (ValueError, OSError) as error:

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from composing import CONF, ROOT, compose_cell
@@ -122,13 +121,13 @@ def test_a_signal_to_stop_reaches_the_process_and_its_status_is_the_commands(tmp
         "from experiments.__main__ import run\nfrom experiments.grid import Command\n"
         f"sys.exit(run(Command('waiting', [], {{'PYTHONPATH': {str(tmp_path)!r}}})))"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert "waiting" in process.stdout.readline()
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 7
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "waiting" in process.stdout.readline()
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 7
 
 
 def test_the_scoreboard_has_one_line_per_claim(results, capsys):

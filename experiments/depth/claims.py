@@ -17,7 +17,6 @@ from experiments.judging.inference import POINTS, Criterion, page_trend
 from experiments.judging.pairs import means
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting import markdown
-from experiments.reporting.question import Table
 from plainres.records.files import read_runs
 from plainres.records.identity import cell_name
 from plainres.records.schema import DIVERGED, Record
@@ -293,56 +292,6 @@ def table(grid: Grid) -> list[list[str]]:
             spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
             row.append(f"{statistics.fmean(values):.{digits}f}{spread}" if values else "–")
         rows.append(row)
-    return rows
-
-
-def tables(runs: DepthRuns) -> list[Table]:
-    """Running training error; then, for the README and --verbose, all else."""
-    from experiments.depth.simulation import power_table, read_power  # it imports the claims
-
-    grid, judged, records = runs.grid, runs.judged, runs.records
-    windows = "/".join(map(str, sorted({row.error_window for row in records})))
-    notes = []
-    if grid.diverged:
-        notes.append(f"Diverged, counted as chance: {', '.join(grid.diverged)}.")
-    if grid.missing and not judged.missing:
-        missing = f"Missing cells: {', '.join(grid.missing)}."
-        notes.append(f"{missing} The verdicts are on the complete part: {judged.extent}.")
-    shown = [Table(f"Running training error in %, last {windows} iterations", table(grid), notes)]
-    for measure, unit in UNITS.items():
-        rows = table(grid_of(records, grid.depths, grid.seeds, measure))
-        title = f"{MEASURES[measure].capitalize()} ({unit})"
-        notes = []
-        if measure == list(UNITS)[-1] and not judged.missing:
-            notes = disagreements(records, judged, runs.margin)
-            notes = notes or ["All measures of training agree on every verdict."]
-            margin = f"{100 * runs.margin:g} points ({runs.margin:g} nats)"
-            notes.append(f"A difference below {margin} counts as none.")
-        shown.append(Table(title, rows, notes, terminal=False))
-    if power := read_power(runs.folder):
-        title = f"How often a verdict is given, in {power[0].simulations:,} simulated sweeps each"
-        note = "`reproduced` in front, `not reproduced` in brackets. `make power` simulates."
-        shown.append(Table(title, power_table(power), [note], terminal=False))
-    note = (
-        "Errors in %. Evaluation mode: on unaugmented training images. Test error: of the final "
-        "weights; it selects nothing."
-    )
-    return [*shown, Table("Every cell", _cells(records), [note], terminal=False)]
-
-
-def _cells(records: Sequence[Record]) -> list[list[str]]:
-    measures = ["training error", "evaluation mode", "training loss", "test error"]
-    machine = ["parameters", "iterations", "precision", "minutes", "MiB"]
-    rows = [["arm", "depth", "seed", "status", *measures, *machine]]
-    for row in records:
-        errors = [
-            "–" if error is None else f"{100 * error:.2f}"
-            for error in (row.train_error, row.train_error_eval, row.test_error)
-        ]
-        errors.insert(2, "–" if row.train_loss is None else f"{row.train_loss:.3f}")
-        size = [f"{row.num_parameters:,}", f"{row.iterations:,}", row.precision]
-        cost = [f"{row.seconds / 60:.1f}", f"{row.peak_memory_mib:.0f}"]
-        rows.append([row.arm, str(row.depth), str(row.seed), row.status, *errors, *size, *cost])
     return rows
 
 
