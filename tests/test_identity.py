@@ -1,4 +1,4 @@
-"""Children of trained networks as cells, the size of their branches, and the claims about them on made-up tables."""
+"""Children of trained networks as cells, their branches, and claims on made-up tables."""
 
 import dataclasses
 import shutil
@@ -39,7 +39,7 @@ def cell(folder, *overrides: str):
 
 @pytest.fixture(scope="module")
 def parents(tmp_path_factory):
-    """A results folder with a parent of each arm; tests write beside them under names of their own."""
+    """A results folder with a parent of each arm; tests write into folders beside them."""
     folder = tmp_path_factory.mktemp("results")
     for arm in ("plain", "residual"):
         train.train_cell(cell(folder, f"model={arm}", "generation=parent"))
@@ -314,7 +314,10 @@ def measured(
     wiggle: float = 0.0004,
     blocks=(1, 2, 4, 8),
 ) -> None:
-    """Tables of a sweep: a plain child is worse by `harm` a doubling, a residual one by `residual`; seeds differ a little."""
+    """Tables of a sweep; seeds differ a little.
+
+    A plain child is worse by `harm` per doubling of the blocks, a residual one by `residual`.
+    """
     cells = [
         (arm, depth, seed)
         for arm in ("plain", "residual")
@@ -347,7 +350,10 @@ def measured(
 def decayed(
     folder, ends=((0, 0.9), (0.001, 0.5), (0.003, 0.05)), seeds: int = 1, others: float = 1.0
 ) -> None:
-    """Tables of fresh blocks by (weight decay, ratio at the end); the other blocks' ratio, 0.6, shrinks by the factor `others` a decay."""
+    """Tables of fresh blocks by (weight decay, ratio at the end).
+
+    The other blocks' ratio is 0.6 and shrinks by the factor `others` with each weight decay.
+    """
     for place, (decay, end) in enumerate(ends):
         within = folder / f"decay_{decay:g}"
         rows = [

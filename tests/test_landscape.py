@@ -1,4 +1,4 @@
-"""Loss surfaces: directions, the centre, single points, resuming, refusals; and verdicts and figures on made-up surfaces."""
+"""Loss surfaces: measurement, resuming, refusals; verdicts and figures on made-up surfaces."""
 
 import math
 import subprocess
@@ -326,6 +326,9 @@ def made_up_surface(folder, arm="residual", function=None, **changes) -> None:
         "clean": True,
         "python": "3.11.7",
         "torch": "2.9.0",
+        "lightning": "2.6.0",
+        "instruction_set": "ATen AVX2 / oneDNN ALL",
+        "kernels": "library",
         "finished_at": "2026-01-01T00:00:00Z",
     }
     surface = landscape.Surface(**(values | changes))
