@@ -201,7 +201,7 @@ def test_an_interrupted_child_ends_with_the_record_of_an_undisturbed_one(parents
     different = {
         name for name, value in numbers(whole).items() if numbers(continued)[name] != value
     }
-    assert different == {"protocol", "config_hash"}
+    assert different == {"config_hash"}
     for file in ("insertions.csv", "branches.csv", files.CURVES_TABLE):
         assert (chosen[0].folder / file).read_text() == (chosen[1].folder / file).read_text()
 
