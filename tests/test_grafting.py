@@ -1,4 +1,4 @@
-"""Blocks put into a network: what keeps every bit, what does not, and what is refused."""
+"""Blocks put into a network: which ones keep every bit, and which requests are refused."""
 
 import copy
 
@@ -19,7 +19,7 @@ def images(seed: int = 1, count: int = 32) -> torch.Tensor:
 
 
 def network(shortcut: str, depth: int = 20) -> CifarNetwork:
-    """A network that has seen batches: its statistics and scales are not those of its initialisation."""
+    """A network with other statistics and scales than at its initialisation."""
     torch.manual_seed(0)
     made = CifarNetwork(depth, shortcut, width=4, in_channels=1)
     with torch.no_grad():
@@ -104,7 +104,7 @@ def test_dirac_statistics_are_those_of_the_input_over_all_images():
 
 
 def test_on_the_images_of_its_own_statistics_a_dirac_block_is_nearly_exact_in_training_mode():
-    """What training mode changes is the difference of a batch from all: with one batch as all, hardly anything."""
+    """Training mode changes what differs between a batch and all images: here hardly anything."""
     parent = network("none").eval()
     child = grafting.insert(parent, 1, 1, "end", "dirac", [images(9)])
     x = torch.relu(torch.randn(32, 4, 8, 8))

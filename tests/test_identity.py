@@ -35,7 +35,7 @@ def cell(folder, *overrides: str):
 
 @pytest.fixture(scope="module")
 def parents(tmp_path_factory):
-    """A results folder with a parent of each arm; tests write beside them under names of their own."""
+    """A results folder with a parent of each arm; tests write into folders beside them."""
     folder = tmp_path_factory.mktemp("results")
     for arm in ("plain", "residual"):
         train.train_cell(cell(folder, f"model={arm}", "generation=parent"))
@@ -197,7 +197,7 @@ def test_an_interrupted_child_ends_with_the_record_of_an_undisturbed_one(parents
     different = {
         name for name, value in numbers(whole).items() if numbers(continued)[name] != value
     }
-    assert different == {"protocol", "config_hash"}
+    assert different == {"config_hash"}
     for file in ("insertions.csv", "branches.csv", files.CURVES_TABLE):
         assert (chosen[0].folder / file).read_text() == (chosen[1].folder / file).read_text()
 

@@ -1,4 +1,4 @@
-"""Probes against references written otherwise, and that looking changes nothing."""
+"""Probes equal references that are computed differently, and change nothing of a run."""
 
 import math
 
@@ -16,7 +16,7 @@ from plainres.networks.resnet import CifarNetwork
 from plainres.records import files, schema
 from plainres.run import train
 
-LOOKING = "+callbacks={probes:{_target_:plainres.instruments.probes.Probes,images:16}}"
+PROBES = "+callbacks={probes:{_target_:plainres.instruments.probes.Probes,images:16}}"
 
 
 def images_and_labels(
@@ -53,12 +53,11 @@ def without_seconds(points) -> list[tuple]:
 
 
 @pytest.fixture(scope="module")
-def looked(tmp_path_factory):
-    with (
-        pytest.MonkeyPatch.context() as patched
-    ):  # a module's fixture comes before the test's own cache
+def probed(tmp_path_factory):
+    # A module's fixture is made before the test's own cache
+    with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PLAINRES_CACHE", str(tmp_path_factory.mktemp("cache")))
-        cell = compose_cell(tmp_path_factory.mktemp("looked"), *SMOKE, LOOKING)
+        cell = compose_cell(tmp_path_factory.mktemp("probed"), *SMOKE, PROBES)
         return cell, train.train_cell(cell)
 
 
@@ -69,7 +68,7 @@ def looked(tmp_path_factory):
 def test_responses_and_gradients_are_those_of_a_network_written_out(norm, shortcut):
     """The same network once more, with ReLUs that overwrite nothing, every tensor kept."""
     chosen, (images, labels) = network(8, shortcut, norm), images_and_labels()
-    found = probes.look(chosen, images, labels)
+    signals = probes.probe(chosen, images, labels)
 
     x, outputs, responses, behind = images, [], [], []
 
@@ -93,15 +92,15 @@ def test_responses_and_gradients_are_those_of_a_network_written_out(norm, shortc
         for name, module in chosen.named_modules()
         if _is_main_convolution(name, module)
     ]
-    assert [layer[0] for layer in found.layers] == pytest.approx(
+    assert [layer[0] for layer in signals.layers] == pytest.approx(
         [response.std(correction=0).item() for response in responses], rel=1e-4
     )
-    assert [layer[1] for layer in found.layers] == pytest.approx(weights, rel=1e-4)
-    assert [layer[2] for layer in found.layers] == pytest.approx(
+    assert [layer[1] for layer in signals.layers] == pytest.approx(weights, rel=1e-4)
+    assert [layer[2] for layer in signals.layers] == pytest.approx(
         [output.grad.norm().item() for output in outputs], rel=1e-4
     )
     dead = [(after.amax((0, 2, 3)) == 0).float().mean().item() for after in behind]
-    assert [layer[3] for layer in found.layers] == pytest.approx(dead)
+    assert [layer[3] for layer in signals.layers] == pytest.approx(dead)
 
 
 def _is_main_convolution(name: str, module: nn.Module) -> bool:
@@ -110,13 +109,13 @@ def _is_main_convolution(name: str, module: nn.Module) -> bool:
 
 @pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize("options", [{}, {"checkpoint_activations": True}, {"norm": "none"}])
-def test_a_look_leaves_everything_as_it_is(options, double):
+def test_a_probe_leaves_everything_as_it_is(options, double):
     chosen, (images, labels) = network(14, **options), images_and_labels()
     chosen(images).sum().backward()
     before = {name: tensor.clone() for name, tensor in chosen.state_dict().items()}
     gradients = [parameter.grad.clone() for parameter in chosen.parameters()]
     random = torch.get_rng_state()
-    assert probes.look(chosen, images, labels, double) is not None
+    assert probes.probe(chosen, images, labels, double) is not None
     for name, tensor in chosen.state_dict().items():
         assert torch.equal(tensor, before[name]), name
         assert tensor.dtype == before[name].dtype
@@ -128,7 +127,7 @@ def test_a_look_leaves_everything_as_it_is(options, double):
     assert not any(module._forward_hooks for module in chosen.modules())
 
 
-def test_a_look_draws_no_random_number_of_the_runs():
+def test_a_probe_draws_no_random_number_of_the_run():
     chosen = nn.Sequential(
         nn.Conv2d(1, 4, 3),
         nn.BatchNorm2d(4),
@@ -140,18 +139,17 @@ def test_a_look_draws_no_random_number_of_the_runs():
     images, labels = images_and_labels()
     chosen(images)
     random = torch.get_rng_state()
-    assert probes.look(chosen, images, labels) is not None
+    assert probes.probe(chosen, images, labels) is not None
     assert torch.equal(torch.get_rng_state(), random)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:The .grad attribute of a Tensor that is not a leaf"
-)  # Dynamo's own look at its inputs
-def test_layers_that_run_in_other_kernels_are_seen_like_others(monkeypatch):
-    """What fused and compiled blocks do to hooks, without a GPU: one calls no modules, the other knows no hooks once it is compiled."""
+# Dynamo reads .grad of its inputs
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_fused_and_compiled_blocks_give_the_same_signals(monkeypatch):
+    """Without a GPU: fused blocks call no modules, compiled ones run no hooks."""
     kernels = pytest.importorskip("plainres.training.fused", exc_type=ImportError)
     images, labels = images_and_labels()
-    expected = probes.look(network(14), images, labels)
+    expected = probes.probe(network(14), images, labels)
     fused = network(14)
     for module in fused.modules():
         if type(module) is BasicBlock:
@@ -162,7 +160,7 @@ def test_layers_that_run_in_other_kernels_are_seen_like_others(monkeypatch):
         "neighbours_correlation",
         lambda *_: torch.tensor(expected.correlation, dtype=torch.float64),
     )
-    assert probes.look(fused, images, labels) == expected
+    assert probes.probe(fused, images, labels) == expected
     compiled = network(14)
     for module in compiled.modules():
         if type(module) is BasicBlock:
@@ -170,17 +168,17 @@ def test_layers_that_run_in_other_kernels_are_seen_like_others(monkeypatch):
     before = {name: tensor.clone() for name, tensor in compiled.state_dict().items()}
     compiled(images)
     compiled.load_state_dict(before)
-    assert probes.look(compiled, images, labels) == expected
+    assert probes.probe(compiled, images, labels) == expected
 
 
-def test_checkpointed_activations_are_seen_like_others():
+def test_checkpointed_activations_give_the_same_signals():
     images, labels = images_and_labels()
-    assert probes.look(network(14, checkpoint_activations=True), images, labels) == probes.look(
+    assert probes.probe(network(14, checkpoint_activations=True), images, labels) == probes.probe(
         network(14), images, labels
     )
 
 
-def test_auxiliary_heads_are_not_looked_at():
+def test_auxiliary_heads_are_not_probed():
     images, labels = images_and_labels(channels=3, size=32)
     with_heads = googlenet(num_classes=10, auxiliary_weight=0.3).train()
     without = googlenet(num_classes=10).train()
@@ -193,23 +191,26 @@ def test_auxiliary_heads_are_not_looked_at():
     )
     for network in (with_heads, without):
         network.dropout.p = 0.0
-    seen, wanted = probes.look(with_heads, images, labels), probes.look(without, images, labels)
-    assert len(seen.layers) == 57
-    torch.testing.assert_close(
-        torch.tensor(seen.layers), torch.tensor(wanted.layers), equal_nan=True
+    signals, expected = (
+        probes.probe(with_heads, images, labels),
+        probes.probe(without, images, labels),
     )
-    assert (seen.image_gradient, seen.correlation) == pytest.approx(
-        (wanted.image_gradient, wanted.correlation)
+    assert len(signals.layers) == 57
+    torch.testing.assert_close(
+        torch.tensor(signals.layers), torch.tensor(expected.layers), equal_nan=True
+    )
+    assert (signals.image_gradient, signals.correlation) == pytest.approx(
+        (expected.image_gradient, expected.correlation)
     )
 
 
 @pytest.mark.parametrize(
     "options", [{}, {"checkpoint_activations": True}, {"shortcut": "none", "norm": "none"}]
 )
-def test_a_look_in_double_precision_sees_what_one_in_single_does(options):
+def test_double_precision_gives_nearly_the_same_signals(options):
     images, labels = images_and_labels()
     single, double = (
-        probes.look(network(14, **options), images, labels, double) for double in (False, True)
+        probes.probe(network(14, **options), images, labels, double) for double in (False, True)
     )
     assert double != single
     assert double.correlation == pytest.approx(single.correlation, rel=0.05)
@@ -217,19 +218,22 @@ def test_a_look_in_double_precision_sees_what_one_in_single_does(options):
         assert one == pytest.approx(other, rel=1e-3)
 
 
-def test_signals_below_single_precision_are_seen_in_double():
-    """Without normalisation a network is homogeneous in its weights: a response falls with their factor to the power of its layer."""
+def test_double_precision_has_signals_below_the_range_of_single():
+    """Without normalisation a network is homogeneous in its weights.
+
+    So a response falls with their factor to the power of its layer.
+    """
     images, labels = images_and_labels()
     chosen = network(14, "none", "none")
     expected = [
         layer[0] * 2.0 ** (-20 * number)
-        for number, layer in enumerate(probes.look(chosen, images, labels, double=True).layers, 1)
+        for number, layer in enumerate(probes.probe(chosen, images, labels, double=True).layers, 1)
     ]
     with torch.no_grad():
         for module in chosen.modules():
             if isinstance(module, nn.Conv2d):
                 module.weight *= 2.0**-20
-    single, double = (probes.look(chosen, images, labels, double) for double in (False, True))
+    single, double = (probes.probe(chosen, images, labels, double) for double in (False, True))
     assert single.layers[-1][0] == 0
     assert [layer[0] for layer in double.layers] == pytest.approx(expected, rel=1e-9)
     assert all(0 < layer[2] < 1e-60 for layer in double.layers[:3])
@@ -238,16 +242,16 @@ def test_signals_below_single_precision_are_seen_in_double():
 
 
 def test_with_batch_normalisation_every_response_starts_at_one():
-    found = probes.look(network(20), *images_and_labels(32))
-    assert [layer[0] for layer in found.layers] == pytest.approx([1.0] * 19, rel=0.01)
+    signals = probes.probe(network(20), *images_and_labels(32))
+    assert [layer[0] for layer in signals.layers] == pytest.approx([1.0] * 19, rel=0.01)
 
 
 def test_dead_channels_are_those_that_are_zero_everywhere():
     chosen = network(8, "none")
     with torch.no_grad():
         chosen.layer2[0].bn1.bias[:2] = -100.0  # of eight channels
-    found = probes.look(chosen, *images_and_labels())
-    assert [layer[3] for layer in found.layers] == [0, 0, 0, 0.25, 0, 0, 0]
+    signals = probes.probe(chosen, *images_and_labels())
+    assert [layer[3] for layer in signals.layers] == [0, 0, 0, 0.25, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -280,21 +284,21 @@ def test_neighbours_of_a_linear_function_agree_and_of_a_rapid_one_do_not():
 def test_gradients_of_deep_plain_networks_shatter_and_shortcuts_keep_them():
     images, labels = images_and_labels(32, size=16)
     plain, residual = (
-        probes.look(network(56, shortcut), images, labels).correlation
+        probes.probe(network(56, shortcut), images, labels).correlation
         for shortcut in ("none", "zero_pad")
     )
     assert plain < 0.3 < residual
 
 
-def test_a_network_whose_loss_is_not_finite_is_not_looked_at():
+def test_a_network_whose_loss_is_not_finite_has_no_signals():
     chosen = network()
     nn.init.constant_(chosen.fc.bias, math.nan)
-    assert probes.look(chosen, *images_and_labels()) is None
+    assert probes.probe(chosen, *images_and_labels()) is None
     assert not any(module._forward_hooks for module in chosen.modules())
 
 
 @pytest.mark.parametrize(
-    ("iterations", "wanted"),
+    ("iterations", "expected"),
     [
         (1, [0, 1]),
         (2, [0, 1, 2]),
@@ -303,8 +307,8 @@ def test_a_network_whose_loss_is_not_finite_is_not_looked_at():
         (101, [0, 1, 10, 100, 101]),
     ],
 )
-def test_looks_lie_at_powers_of_ten_and_the_end(iterations, wanted):
-    assert probes.powers_of_ten(iterations) == wanted
+def test_probes_are_taken_at_powers_of_ten_and_the_end(iterations, expected):
+    assert probes.powers_of_ten(iterations) == expected
 
 
 @pytest.mark.parametrize("options", [{"images": 1}, {"at": []}, {"at": [-1, 3]}])
@@ -313,32 +317,32 @@ def test_illegal_options_are_refused(options):
         probes.Probes(**options)
 
 
-def test_a_run_that_is_looked_at_has_the_record_of_one_that_is_not(looked, tmp_path):
+def test_a_probed_run_has_the_record_of_one_without_probes(probed, tmp_path):
     cell = compose_cell(tmp_path, *SMOKE)
     record = train.train_cell(cell)
-    assert cell.identity == looked[0].identity
-    assert numbers(record) == numbers(looked[1])
-    assert curve(cell) == curve(looked[0])
+    assert cell.identity == probed[0].identity
+    assert numbers(record) == numbers(probed[1])
+    assert curve(cell) == curve(probed[0])
     assert not (cell.folder / "probes.csv").exists()
 
 
-def test_looks_in_double_precision_leave_the_same_record(looked, tmp_path):
+def test_probes_in_double_precision_leave_the_same_record(probed, tmp_path):
     cell = compose_cell(
         tmp_path,
         *SMOKE,
         "+callbacks={probes:{_target_:plainres.instruments.probes.Probes,images:16,double:true}}",
     )
-    assert numbers(train.train_cell(cell)) == numbers(looked[1])
-    assert curve(cell) == curve(looked[0])
-    mine, theirs = points_of(cell), points_of(looked[0])
+    assert numbers(train.train_cell(cell)) == numbers(probed[1])
+    assert curve(cell) == curve(probed[0])
+    mine, theirs = points_of(cell), points_of(probed[0])
     assert without_seconds(mine) != without_seconds(theirs)
     assert [p.response_gradient for p in mine] == pytest.approx(
         [p.response_gradient for p in theirs], rel=1e-2
     )
 
 
-def test_every_layer_has_a_row_at_every_look(looked):
-    points = points_of(looked[0])
+def test_every_layer_has_a_row_in_every_probe(probed):
+    points = points_of(probed[0])
     assert [(point.iteration, point.layer) for point in points] == [
         (step, layer) for step in (0, 1, 10, 24) for layer in range(8)
     ]
@@ -354,23 +358,23 @@ def test_every_layer_has_a_row_at_every_look(looked):
 
 
 @pytest.mark.parametrize("iteration", [1, 2, 10, 17])
-def test_an_interrupted_run_leaves_the_same_probes(looked, tmp_path, monkeypatch, iteration):
-    cell = compose_cell(tmp_path, *SMOKE, LOOKING, "checkpoint_seconds=0")
+def test_an_interrupted_run_leaves_the_same_probes(probed, tmp_path, monkeypatch, iteration):
+    cell = compose_cell(tmp_path, *SMOKE, PROBES, "checkpoint_seconds=0")
     with monkeypatch.context() as patched:
         interrupt_at(patched, iteration)
         with pytest.raises(InterruptionError):
             train.train_cell(cell)
-    assert numbers(train.train_cell(cell)) == numbers(looked[1])
-    assert without_seconds(points_of(cell)) == without_seconds(points_of(looked[0]))
+    assert numbers(train.train_cell(cell)) == numbers(probed[1])
+    assert without_seconds(points_of(cell)) == without_seconds(points_of(probed[0]))
 
 
-def test_probes_are_taken_at_the_end_of_a_training_step(looked, tmp_path):
-    cell = compose_cell(tmp_path, *SMOKE, LOOKING, "updates_per_step=4")
-    assert numbers(train.train_cell(cell)) == numbers(looked[1])
+def test_probes_are_taken_at_the_end_of_a_training_step(probed, tmp_path):
+    cell = compose_cell(tmp_path, *SMOKE, PROBES, "updates_per_step=4")
+    assert numbers(train.train_cell(cell)) == numbers(probed[1])
     assert sorted({point.iteration for point in points_of(cell)}) == [0, 4, 12, 24]
 
 
-def test_a_look_is_taken_where_it_is_wanted(tmp_path):
+def test_probes_are_taken_at_the_given_iterations(tmp_path):
     cell = compose_cell(
         tmp_path,
         *SMOKE,
@@ -380,7 +384,7 @@ def test_a_look_is_taken_where_it_is_wanted(tmp_path):
     assert sorted({point.iteration for point in points_of(cell)}) == [3, 5]
 
 
-def test_other_networks_can_be_looked_at(tmp_path):
+def test_other_networks_can_be_probed(tmp_path):
     short = (
         "protocol.iterations=2",
         "protocol.schedule.warmup_iterations=1",
@@ -388,13 +392,13 @@ def test_other_networks_can_be_looked_at(tmp_path):
     )
     for model, layers in (("lenet5", 2), ("se", 7)):
         size = ("model.depth=5", "data.pad_to=32") if model == "lenet5" else ("model.depth=8",)
-        cell = compose_cell(tmp_path, "protocol=smoke", *short, f"model={model}", *size, LOOKING)
+        cell = compose_cell(tmp_path, "protocol=smoke", *short, f"model={model}", *size, PROBES)
         train.train_cell(cell)
         assert max(point.layer for point in points_of(cell)) == layers
 
 
-def test_a_diverged_run_keeps_its_looks_so_far(tmp_path):
-    cell = compose_cell(tmp_path, *SMOKE, LOOKING, "model=plain", "protocol.learning_rate=1e30")
+def test_a_diverged_run_keeps_its_probes_so_far(tmp_path):
+    cell = compose_cell(tmp_path, *SMOKE, PROBES, "model=plain", "protocol.learning_rate=1e30")
     record = train.train_cell(cell)
     assert record.status == schema.DIVERGED
     iterations = [point.iteration for point in points_of(cell)]
@@ -402,8 +406,8 @@ def test_a_diverged_run_keeps_its_looks_so_far(tmp_path):
     assert max(iterations) <= record.iterations < 24
 
 
-def test_probes_are_gathered_beside_the_curves(looked, tmp_path, make_record):
-    cell, _ = looked
+def test_probes_are_gathered_beside_the_curves(probed, tmp_path, make_record):
+    cell, _ = probed
     folder = cell.results_folder
     other = probes.ProbePoint("plain", 20, 1, 0, 0, 1.0)
     stale = probes.ProbePoint("residual", 8, 0, 7, 0, 1.0)

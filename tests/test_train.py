@@ -1,4 +1,4 @@
-"""One run from configuration to record: what it measures, and that nothing an interruption does changes it."""
+"""One run from configuration to record: its numbers, which no interruption changes."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ from plainres.records.identity import config_hash
 from plainres.run import train
 from plainres.training import machine
 from plainres.training.module import Classifier
-from plainres.training.runlog import RunLog
+from plainres.training.runlog import RunLog, Start
 from plainres.training.update import updates_per_step
 
 SMOKE = ("protocol=smoke", "model.depth=8", "threads=1")
@@ -180,7 +180,8 @@ def test_another_cell_gives_other_numbers(undisturbed, tmp_path, overrides):
     assert other.train_loss != undisturbed[1].train_loss
 
 
-# Within an interval; right after an evaluation, where the last checkpoint is one iteration older; after the next one; at the last update
+# Within an interval; right after an evaluation, where the last checkpoint is one iteration older;
+# after the next one; at the last update
 @pytest.mark.parametrize(("iteration", "resumed_at"), [(5, 5), (8, 7), (9, 9), (23, 23)])
 def test_an_interrupted_run_ends_with_the_record_of_an_undisturbed_one(
     undisturbed, tmp_path, monkeypatch, iteration, resumed_at
@@ -411,9 +412,8 @@ def test_an_orphaned_worker_ends_itself(tmp_path, monkeypatch):
     ended = []
     monkeypatch.setattr("os._exit", lambda status: ended.append(status))
     monkeypatch.setattr("plainres.training.runlog.PARENT", 4711)
-    runlog = RunLog(
-        "plain", 8, 0, tmp_path, 1, 1, 1.0, iterations=9, batch_size=2, stop_with_parent=True
-    )
+    start = Start(None, 0, 1, "32-true")
+    runlog = RunLog(("plain", 8, 0), tmp_path, start, 1, 1, 1.0, 9, 2, stop_with_parent=True)
     monkeypatch.setattr("os.getppid", lambda: 1)
     trainer, module = (
         type("Trainer", (), {"logger": None})(),

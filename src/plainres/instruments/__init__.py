@@ -1,4 +1,4 @@
-"""Measurements beside training: probes, branch norms, loss landscapes, inspection. Reached through `_target_` or as commands.
+"""Measurements beside training: probes, branch norms, loss landscapes, inspection.
 
-May import every room.
+Reached through `_target_` or as commands. May import every room.
 """

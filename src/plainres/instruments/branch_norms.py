@@ -1,4 +1,4 @@
-"""How large a residual block's branch is beside its shortcut, along a run: a callback that only looks."""
+"""Norms of residual branches along a run, relative to their shortcuts: a callback."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -18,9 +18,10 @@ from plainres.training.runlog import RunLog
 
 @dataclass(frozen=True)
 class BranchNorm:
-    """One row of branches.csv: ‖F(x)‖ / ‖x‖ of one residual block over all evaluated images, evaluation mode.
+    """One row of branches.csv: ‖F(x)‖ / ‖x‖ of one residual block after `iteration` updates.
 
-    `stage` from 1, `block` within it from 0; `inserted` blocks were not there when the network was first trained.
+    `stage` counts from 1, `block` within it from 0; `inserted` blocks are those that
+    plainres.training.grafting put into a trained network.
     """
 
     arm: str
@@ -34,16 +35,17 @@ class BranchNorm:
 
 
 class BranchNorms(pl.Callback):
-    """Writes ‖F(x)‖ / ‖x‖ of every BasicBlock with a shortcut, before the first iteration and at every evaluation of the run.
+    """Writes ‖F(x)‖ / ‖x‖ of every BasicBlock with a shortcut, at first and at each evaluation.
 
-    F(x) is what the last batch normalisation gives, x what the shortcut gives. Both norms are taken over all evaluated images (the test
-    set), channels and pixels at once, in evaluation mode. It watches the passes that the run makes anyway, and draws no random number:
-    the run's own numbers stay what they are. A checkpoint carries its rows. A plain network leaves no table.
+    F(x) is the output of the last batch normalisation, x that of the shortcut. Both norms are over
+    all evaluated test images, channels and pixels, in evaluation mode. The callback hooks into the
+    evaluations of the run and draws no random number, so it changes no number of the run. A
+    checkpoint holds its rows. A plain network gets no table.
     """
 
     def __init__(self) -> None:
         self.rows: list[BranchNorm] = []
-        self._squares: dict[nn.Module, Tensor] = {}  # of what a module gave, summed over all images
+        self._squares: dict[nn.Module, Tensor] = {}  # sum of squares of a module's outputs
         self._handles: list[Any] = []
 
     def state_dict(self) -> dict[str, Any]:
@@ -56,71 +58,59 @@ class BranchNorms(pl.Callback):
         if pl_module.iteration > 0:
             return
         loaders: Any = trainer.val_dataloaders
-        self._watch(pl_module.network)
+        self._add_hooks(pl_module.network)
         pl_module.eval()
         with torch.no_grad():
             for batch in loaders[0]:
                 pl_module(batch.images)
         pl_module.train()
-        self._note(trainer, pl_module)
+        self._append_rows(trainer, pl_module)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if trainer.state.fn == "fit":
-            self._watch(pl_module.network)
+            self._add_hooks(pl_module.network)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if trainer.state.fn == "fit":
-            self._note(trainer, pl_module)
+            self._append_rows(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if self.rows:
-            files.write_table(
-                Path(trainer.default_root_dir) / "branches.csv", self.rows, BranchNorm
-            )
+            path = Path(trainer.default_root_dir) / "branches.csv"
+            files.write_table(path, self.rows, BranchNorm)
 
-    def _watch(self, network: nn.Module) -> None:
+    def _add_hooks(self, network: nn.Module) -> None:
         self._squares = {}
-        parts = [
-            part
+        self._handles = [
+            module.register_forward_hook(self._add_squares)
             for _, _, block in _residual_blocks(network)
-            for part in (block.bn2, block.downsample)
-            if part is not None
+            for module in (block.bn2, block.downsample)
+            if module is not None
         ]
-        self._handles = [part.register_forward_hook(self._add) for part in parts]
 
-    def _add(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def _add_squares(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         square = output.detach().float().square().sum().double()
-        self._squares[module] = (
-            self._squares[module] + square if module in self._squares else square
-        )
+        before = self._squares.get(module)
+        self._squares[module] = square if before is None else before + square
 
-    def _note(self, trainer: pl.Trainer, pl_module: Any) -> None:
+    def _append_rows(self, trainer: pl.Trainer, pl_module: Any) -> None:
         for handle in self._handles:
             handle.remove()
-        runlog = next(callback for callback in trainer.callbacks if isinstance(callback, RunLog))  # type: ignore[attr-defined]
+        cell = RunLog.of(trainer).cell
         for stage, number, block in _residual_blocks(pl_module.network):
             assert block.downsample is not None
             ratio = math.sqrt(float(self._squares[block.bn2] / self._squares[block.downsample]))
-            cell = (runlog.arm, runlog.depth, runlog.seed)
-            self.rows.append(
-                BranchNorm(
-                    *cell,
-                    pl_module.iteration,
-                    stage,
-                    number,
-                    isinstance(block, InsertedBlock),
-                    ratio,
-                )
-            )
+            inserted = isinstance(block, InsertedBlock)
+            self.rows.append(BranchNorm(*cell, pl_module.iteration, stage, number, inserted, ratio))
 
 
 def _residual_blocks(network: nn.Module) -> list[tuple[int, int, BasicBlock]]:
     """Stage from 1, number within it from 0, and block."""
     if not isinstance(network, CifarNetwork):
         return []
-    found = []
-    for stage in STAGES:
-        for number, block in enumerate(network.get_submodule(f"layer{stage}").children()):
-            if isinstance(block, BasicBlock) and block.downsample is not None:
-                found.append((stage, number, block))
-    return found
+    return [
+        (stage, number, block)
+        for stage in STAGES
+        for number, block in enumerate(network.get_submodule(f"layer{stage}").children())
+        if isinstance(block, BasicBlock) and block.downsample is not None
+    ]

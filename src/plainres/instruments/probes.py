@@ -1,9 +1,9 @@
-"""Looks inside a network while it trains: what flows forward and backward through each layer. A Lightning callback that changes nothing.
+"""Responses and gradients of each layer of a network in training: a Lightning callback.
 
     python -m plainres.run.train '+callbacks.probes._target_=plainres.instruments.probes.Probes'
 
-There are few looks: before the first update, after 1, 10, 100, … updates, and at the end. experiments.signal claims, where networks are
-trained, that they take less than 2 % of the time. Without the callback nothing is hooked to anything.
+Probes are few: before the first update, after 1, 10, 100, … updates, and at the end. They change
+nothing of the run; experiments/signal checks that they take less than 2 % of its time.
 """
 
 import copy
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -27,39 +27,31 @@ from plainres.records import files
 from plainres.training.runlog import RunLog
 from plainres.training.update import heads
 
-STEP = 0.01  # from one image to the next: so small that a network of 20 layers with shortcuts hardly notices
-BESIDE = {
-    "downsample",
-    "se",
-    "aux1",
-    "aux2",
-    "AuxLogits",
-}  # modules of these names are not on the main path
-
-
-@dataclass
-class _Layer:
-    """One convolution of the main path in one forward pass."""
-
-    weight: Tensor
-    output: GradientEdge  # of the convolution, not its tensor: a ReLU may overwrite that in place
-    response: Tensor
-    dead: Tensor
+# Distance to a neighbouring input, as a fraction of the way to the next image: so small that
+# gradients of a network of 20 layers with shortcuts hardly change
+NEIGHBOUR_DISTANCE = 0.01
+# Modules of these names are not on the main path
+SIDE_MODULES = {"downsample", "se", "aux1", "aux2", "AuxLogits"}
 
 
 @dataclass(frozen=True)
 class ProbePoint:
-    """One row of probes.csv: what plainres.instruments.probes saw in one layer after `iteration` updates. A value that is not finite is left out.
+    """One row of probes.csv: one layer after `iteration` updates.
+
+    Values that are not finite are left out.
 
     Args:
         layer: convolutions of the main path, from 1; 0 is the image.
-        response: standard deviation over images, channels and positions of the layer's response, after batch normalisation where there
-            is one, before the shortcut's addition and ReLU (the paper's Figure 7).
-        weight_gradient: Euclidean norm of the loss's gradient with respect to the layer's weights.
-        response_gradient: the same with respect to the convolution's output, over all images; in layer 0 to the images.
-        dead: fraction of the channels behind the layer's ReLU that are zero at every position of every image.
-        correlation: in layer 0: how alike gradients at neighbouring inputs are (plainres.instruments.probes.neighbours_correlation).
-        seconds: in layer 0: what this look cost.
+        response: standard deviation of the layer's response over images, channels and positions,
+            after batch normalisation if there is one, before the addition of the shortcut and the
+            ReLU (the paper's Figure 7).
+        weight_gradient: Euclidean norm of the gradient of the loss by the layer's weights.
+        response_gradient: the same by the convolution's output, over all images; in layer 0 by the
+            images.
+        dead: fraction of channels that the layer's ReLU makes zero at every position of every
+            image.
+        correlation: in layer 0: `neighbours_correlation`.
+        seconds: in layer 0: duration of the probe.
     """
 
     arm: str
@@ -75,40 +67,47 @@ class ProbePoint:
     seconds: float | None = None
 
 
+class LayerSignals(NamedTuple):
+    """Values of one layer; see ProbePoint."""
+
+    response: float
+    weight_gradient: float
+    response_gradient: float
+    dead: float
+
+
 @dataclass(frozen=True)
-class Look:
-    """What one look at a network saw; the fields of a layer are those of ProbePoint.
+class Signals:
+    """The values of one probe.
 
     Args:
-        layers: (response, weight_gradient, response_gradient, dead) of each convolution of the main path, in the order of the forward pass.
-        image_response, image_gradient: the same of the images themselves.
+        layers: of the convolutions of the main path, in the order of the forward pass.
+        image_response, image_gradient: response and response_gradient of the images.
         correlation: `neighbours_correlation` of every second image.
     """
 
-    layers: tuple[tuple[float, float, float, float], ...]
+    layers: tuple[LayerSignals, ...]
     image_response: float
     image_gradient: float
     correlation: float
 
 
 def powers_of_ten(iterations: int) -> list[int]:
-    """0, 1, 10, 100, … below `iterations`, and `iterations`: few however long the run, and dense where most changes."""
-    return [
-        0,
-        *(10**power for power in range(len(str(iterations - 1))) if 10**power < iterations),
-        iterations,
-    ]
+    """0, 1, 10, 100, … below `iterations`, and `iterations`: dense where most changes."""
+    exponents = range(len(str(iterations - 1)))
+    return [0, *(10**e for e in exponents if 10**e < iterations), iterations]
 
 
 def mean_correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Mean of ⟨g_i, h_i⟩ / (‖g_i‖ ‖h_i‖) over the pairs whose gradients are not zero; a scalar, NaN where there is no such pair.
+    """Mean of ⟨g_i, h_i⟩ / (‖g_i‖ ‖h_i‖) over the pairs of gradients that are not zero.
+
+    A scalar, NaN where there is no such pair.
 
     Args:
         first, second: gradients g and h, (N, …).
     """
-    pairs = [
-        gradients.flatten(1).double() for gradients in (first, second)
-    ]  # squares of small gradients vanish in float32
+    # In float64, because squares of small gradients vanish in float32
+    pairs = [gradients.flatten(1).double() for gradients in (first, second)]
     lengths = [gradients.norm(dim=1) for gradients in pairs]
     present = (lengths[0] > 0) & (lengths[1] > 0)
     units = [
@@ -119,56 +118,68 @@ def mean_correlation(first: Tensor, second: Tensor) -> Tensor:
 
 
 def neighbours_correlation(forward: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """How alike a network's gradients are at each image and STEP of the way from it to the next one; a scalar.
+    """Correlation of a network's gradients at neighbouring inputs, a scalar.
 
-    1 where they are the same; about 0 where they have shattered (Balduzzi et al. 2017, arXiv:1702.08591, who take inputs on a line). Of
-    the logits' sum and not the loss: that is one function for all images, whatever their labels.
+    A neighbour lies NEIGHBOUR_DISTANCE of the way from an image to the next one. 1: the gradients
+    are the same; about 0: they have shattered (Balduzzi et al. 2017, arXiv:1702.08591, who take
+    inputs on a line). The gradients are of the sum of the logits, not of the loss: the sum is one
+    function for all images, whatever their labels.
 
     Args:
         forward: (2N, C, H, W) → logits.
         images: (N, C, H, W).
     """
-    inputs = torch.cat([images, images + STEP * (images.roll(1, 0) - images)]).requires_grad_()
+    neighbours = images + NEIGHBOUR_DISTANCE * (images.roll(1, 0) - images)
+    inputs = torch.cat([images, neighbours]).requires_grad_()
     (gradients,) = torch.autograd.grad(forward(inputs).sum(), inputs)
     return mean_correlation(*gradients.chunk(2))
 
 
-def look(network: nn.Module, images: Tensor, labels: Tensor, double: bool = False) -> Look | None:
-    """Looks at a network in training mode and leaves it as it is: weights, their gradients, running statistics, random numbers.
+def probe(
+    network: nn.Module, images: Tensor, labels: Tensor, double: bool = False
+) -> Signals | None:
+    """Signals of a network in training mode, in float32; None where its loss is not finite.
 
-    Precision is float32 whatever the run's. The loss is the mean cross-entropy of the images. Returns None where it is not finite.
+    The loss is the mean cross-entropy of the images. The network, its gradients and running
+    statistics, and the random generators stay as they are.
 
     Args:
         images: normalised float32 (N, C, H, W), channels last.
         labels: int64 (N,).
-        double: looks at a copy in float64 instead. Without normalisation signals of deep networks leave the range of float32.
+        double: probes a copy in float64 instead. Without normalisation, signals of deep networks
+            leave the range of float32.
     """
     assert network.training, "evaluation mode normalises with other statistics"
-    if (
-        double
-    ):  # a copy, because checkpointed blocks fetch their weights once more in the backward pass
+    if double:  # a copy: checkpointed blocks read their weights again in the backward pass
         network, images = copy.deepcopy(network).double(), images.double()
-    generators = [images.device] if images.is_cuda else []  # dropout draws from them
-    with (
-        torch.random.fork_rng(generators),
-        torch.compiler.set_stance("force_eager"),
-    ):  # compiled code knows no hooks
-        return _look(network, images, labels)
+    devices = [images.device] if images.is_cuda else []
+    # Dropout draws random numbers; compiled code runs no hooks
+    with torch.random.fork_rng(devices), torch.compiler.set_stance("force_eager"):
+        return _probe(network, images, labels)
 
 
-def _look(network: nn.Module, images: Tensor, labels: Tensor) -> Look | None:
+@dataclass
+class _Layer:
+    """One convolution of the main path in one forward pass."""
+
+    weight: Tensor
+    output: GradientEdge  # not the tensor: a ReLU may overwrite it in place
+    response: Tensor
+    dead: Tensor
+
+
+def _probe(network: nn.Module, images: Tensor, labels: Tensor) -> Signals | None:
     layers: list[_Layer] = []
-    seen = images.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-    hooks = _watch(network, layers)
-    statistics = {
-        name: buffer.clone() for name, buffer in network.named_buffers()
-    }  # forward passes update these instead
+    inputs = images.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    hooks = _add_hooks(network, layers)
+    # Forward passes update these copies instead
+    statistics = {name: buffer.clone() for name, buffer in network.named_buffers()}
 
     def forward(images: Tensor) -> Tensor:
         return heads(functional_call(network, statistics, images))[0]
 
     try:
-        loss = functional.cross_entropy(forward(seen), labels)
+        loss = functional.cross_entropy(forward(inputs), labels)
     finally:
         for hook in hooks:
             hook.remove()
@@ -178,45 +189,32 @@ def _look(network: nn.Module, images: Tensor, labels: Tensor) -> Look | None:
     )
     if not loss.isfinite():
         return None
-    wanted: Any = [*(layer.weight for layer in layers), *(layer.output for layer in layers), seen]
-    gradients = torch.autograd.grad(loss, wanted)
+    variables: Any = [*(each.weight for each in layers), *(each.output for each in layers), inputs]
+    gradients = torch.autograd.grad(loss, variables)
     values = torch.stack(
         [
+            *(each.response.double() for each in layers),
             *(torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients),
-            *(layer.response.double() for layer in layers),
-            *(layer.dead.double() for layer in layers),
+            *(each.dead.double() for each in layers),
             images.std(correction=0).double(),
             neighbours_correlation(forward, images[::2]),
         ]
-    ).tolist()  # one wait for the device
-    weights, outputs, (image_gradient, *rest) = (
-        values[:count],
-        values[count : 2 * count],
-        values[2 * count :],
-    )
-    responses, dead, (image_response, correlation) = (
-        rest[:count],
-        rest[count : 2 * count],
-        rest[2 * count :],
-    )
-    return Look(
-        tuple(zip(responses, weights, outputs, dead, strict=True)),
-        image_response,
-        image_gradient,
-        correlation,
+    ).tolist()  # the only wait for the device
+    responses, weights, outputs = (values[i * count : (i + 1) * count] for i in range(3))
+    image_gradient, *dead, image_response, correlation = values[3 * count :]
+    signals = zip(responses, weights, outputs, dead, strict=True)
+    return Signals(
+        tuple(LayerSignals(*each) for each in signals), image_response, image_gradient, correlation
     )
 
 
-def _watch(network: nn.Module, layers: list[_Layer]) -> list[RemovableHandle]:
-    """Hooks that append a layer at each convolution of the main path and complete it at the normalisation and ReLU that follow."""
+def _add_hooks(network: nn.Module, layers: list[_Layer]) -> list[RemovableHandle]:
+    """Hooks of the main path; a convolution appends a layer, norm and ReLU complete it."""
 
     def convolution(module: Any, inputs: Any, output: Tensor) -> None:
-        nothing = torch.full((), math.nan, device=output.device)
-        layers.append(
-            _Layer(
-                module.weight, get_gradient_edge(output), output.detach().std(correction=0), nothing
-            )
-        )
+        dead = torch.full((), math.nan, device=output.device)  # until a ReLU follows
+        response = output.detach().std(correction=0)
+        layers.append(_Layer(module.weight, get_gradient_edge(output), response, dead))
 
     def norm(module: Any, inputs: Any, output: Tensor) -> None:
         layers[-1].response = output.detach().std(correction=0)
@@ -238,19 +236,24 @@ def _watch(network: nn.Module, layers: list[_Layer]) -> list[RemovableHandle]:
 
 
 def _main_path(network: nn.Module) -> list[nn.Module]:
-    return [module for name, module in network.named_modules() if not BESIDE & set(name.split("."))]
+    return [
+        module
+        for name, module in network.named_modules()
+        if not SIDE_MODULES & set(name.split("."))
+    ]
 
 
 class Probes(pl.Callback):
-    """Looks at the network while it trains and leaves probes.csv in the cell's folder when training ends.
+    """Probes the network during training; writes probes.csv into the cell's folder at the end.
 
-    The images are the same at every look and for every network: training images, spread evenly over the set, without augmentation.
-    Where iterations run in chunks (on a GPU), a look comes after the chunk in which its iteration lies; its row says which that was.
+    The images are the same for every probe and every network: training images, spread evenly over
+    the set, without augmentation. Where a training step has several updates (on a GPU), a probe
+    comes after the step; its row names the iteration at which it was taken.
 
     Args:
-        images: how many.
-        at: numbers of updates after which to look; None: `powers_of_ten`.
-        double: look in float64, which takes several times as long.
+        images: their number.
+        at: numbers of updates after which to probe; None: `powers_of_ten`.
+        double: probe in float64, which takes several times as long.
 
     Raises:
         ValueError: fewer than two images, or a negative number of updates.
@@ -258,72 +261,73 @@ class Probes(pl.Callback):
 
     def __init__(self, images: int = 64, at: Sequence[int] | None = None, double: bool = False):
         if images < 2:
-            raise ValueError(f"images {images} is below 2: the way to the next image would be none")
+            raise ValueError(f"images {images} is below 2: an image needs a next one")
         if at is not None and min(at, default=-1) < 0:
-            raise ValueError(f"at {list(at)} is no list of numbers of updates, from 0")
+            raise ValueError(f"at {list(at)} is not a list of numbers of updates, from 0")
         self.images = images
         self.at = at
         self.double = double
         self.points: list[ProbePoint] = []
-        self._looked_until = -1
+        self._last_iteration = -1  # up to which probes are taken
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "points": [asdict(point) for point in self.points],
-            "looked_until": self._looked_until,
-        }
+        points = [asdict(point) for point in self.points]
+        return {"points": points, "last_iteration": self._last_iteration}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.points = [ProbePoint(**point) for point in state_dict["points"]]
-        self._looked_until = state_dict["looked_until"]
+        self._last_iteration = state_dict["last_iteration"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._look_if_due(
-            trainer, pl_module
-        )  # also after a checkpoint that was taken just before a look
+        # Also after a checkpoint, which may have been taken just before a probe
+        self._probe_if_due(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._look_if_due(trainer, pl_module)
+        self._probe_if_due(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         files.write_table(Path(trainer.default_root_dir) / "probes.csv", self.points, ProbePoint)
 
-    def _look_if_due(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        run = next(callback for callback in trainer.callbacks if isinstance(callback, RunLog))  # type: ignore[attr-defined]
-        step = pl_module.iteration
+    def _probe_if_due(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        runlog, iteration = RunLog.of(trainer), pl_module.iteration
         due = any(
-            self._looked_until < wanted <= step
-            for wanted in self.at or powers_of_ten(run.iterations)
+            self._last_iteration < number <= iteration
+            for number in self.at or powers_of_ten(runlog.iterations)
         )
-        self._looked_until = step
-        if not due:
-            return
-        stream: Any = trainer.train_dataloader
+        self._last_iteration = iteration
+        if due:
+            stream: Any = trainer.train_dataloader
+            self._probe(runlog.cell, iteration, pl_module.network, stream)
+
+    def _probe(
+        self, cell: tuple[str, int, int], iteration: int, network: nn.Module, stream: Any
+    ) -> None:
         if stream.images.is_cuda:
-            torch.cuda.synchronize()  # what the device still has to do is not the look's
+            torch.cuda.synchronize()  # the device's earlier work does not count as the probe's
         start = time.perf_counter()
-        chosen = evenly_spaced(len(stream.images), self.images)
-        images = stream.normaliser(stream.images[chosen].float() / 255).contiguous(
-            memory_format=torch.channels_last
-        )
-        found = look(pl_module.network, images, stream.labels[chosen], self.double)
-        if found is None:
+        places = evenly_spaced(len(stream.images), self.images)
+        images = stream.normaliser(stream.images[places].float() / 255)
+        images = images.contiguous(memory_format=torch.channels_last)
+        signals = probe(network, images, stream.labels[places], self.double)
+        if signals is None:
             return
-        where = (run.arm, run.depth, run.seed, step)
-        for number, layer in enumerate(found.layers, 1):
-            self.points.append(ProbePoint(*where, number, *map(_finite, layer)))
         seconds = time.perf_counter() - start
-        image = (
-            _finite(found.image_response),
-            None,
-            _finite(found.image_gradient),
-            None,
-            _finite(found.correlation),
-            seconds,
+        image = ProbePoint(
+            *cell,
+            iteration,
+            layer=0,
+            response=_finite(signals.image_response),
+            response_gradient=_finite(signals.image_gradient),
+            correlation=_finite(signals.correlation),
+            seconds=seconds,
         )
-        self.points.insert(len(self.points) - len(found.layers), ProbePoint(*where, 0, *image))
+        layers = [
+            ProbePoint(*cell, iteration, number, *map(_finite, layer))
+            for number, layer in enumerate(signals.layers, 1)
+        ]
+        self.points += [image, *layers]
 
 
 def _finite(value: float) -> float | None:

@@ -317,17 +317,14 @@ def _runlog(cell: Cell, start: "Start") -> "RunLog":
 
     config, protocol = cell.config, cell.config.protocol
     return RunLog(
-        cell.arm,
-        config.model.depth,
-        config.seed,
+        (cell.arm, config.model.depth, config.seed),
         cell.folder,
+        start,
         protocol.log_every,
         _evaluate_every(cell),
         config.checkpoint_seconds,
-        iterations=protocol.iterations,
-        batch_size=protocol.batch_size,
-        updates_per_step=start.updates_per_step,
-        precision=start.precision,
+        protocol.iterations,
+        protocol.batch_size,
         stop_with_parent=_is_worker(),
     )
 

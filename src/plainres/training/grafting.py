@@ -5,17 +5,17 @@ what the blocks change before the network is trained on.
 
 What is exact. The input x of every block is the output of a ReLU, so x ≥ 0.
 
-`zero_branch`, in a residual network: scale and shift of the last batch normalisation are 0. So F(x) = 0
-whatever the statistics are, and the block gives relu(0 + x) = x. Every logit keeps every bit, in
-evaluation mode and in training mode.
+`zero_branch`, in a residual network: scale and shift of the last batch normalisation are 0. So
+F(x) = 0 whatever the statistics are, and the block gives relu(0 + x) = x. Every logit keeps every
+bit, in evaluation mode and in training mode.
 
 `dirac`, in a plain network: both 3×3 kernels are 1 in the middle of their own channel, so the
 convolutions are exact (in float32). Batch normalisation follows each of them. Its running mean and
-variance are those of x over training images; its scale √(variance + ε) and shift (mean) undo them. In
-evaluation mode the block gives x up to rounding. In training mode the statistics are those of each
-batch, and scale and shift do not undo them: each channel is scaled and shifted by the difference of
-its batch from all images, and gradients pass through the statistics. No other scale and shift would
-help, because they do not depend on the batch.
+variance are those of x over training images; its scale √(variance + ε) and shift (mean) undo them.
+In evaluation mode the block gives x up to rounding. In training mode the statistics are those of
+each batch, and scale and shift do not undo them: each channel is scaled and shifted by the
+difference of its batch from all images, and gradients pass through the statistics. No other scale
+and shift would help, because they do not depend on the batch.
 
 `he`, in either: a fresh block as in a network that was never trained.
 """
@@ -57,8 +57,8 @@ class Insertion:
 
     Logit differences are the largest between child and parent; `logit_size` is the mean size of the
     parent's logits; errors are fractions. `_eval`: evaluation mode, test images for the logits and
-    unaugmented training images for the errors. `_batch`: training mode, each batch normalised by its
-    own statistics, augmented training batches.
+    unaugmented training images for the errors. `_batch`: training mode, each batch normalised by
+    its own statistics, augmented training batches.
     """
 
     arm: str
@@ -304,7 +304,9 @@ def _compare(
 
 
 def load_parent(network: nn.Module, weights: Path) -> str:
-    """Loads a parent's final weights into a network of its shape; returns twelve hexadecimal digits of the file.
+    """Loads a parent's final weights into a network of its shape.
+
+    Returns twelve hexadecimal digits of the file's SHA-256.
 
     Raises:
         ValueError: the weights are of another network.

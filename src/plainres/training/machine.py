@@ -1,4 +1,4 @@
-"""The machine of a run: cores, device, precision, kernels, memory; and the provenance of its numbers."""
+"""The machine of a run: cores, device, precision, kernels, memory, provenance."""
 
 import ctypes
 import os
@@ -35,8 +35,8 @@ def num_cores() -> int:
 def keep_freed_memory() -> None:
     """Makes glibc keep freed memory for the next iteration, up to 2 GiB.
 
-    Otherwise it returns the activations of a large network to the system in every iteration, and gets
-    them back page fault by page fault. Nothing changes without glibc, or where the environment
+    Otherwise it returns the activations of a large network to the system in every iteration, and
+    gets them back page fault by page fault. Nothing changes without glibc, or where the environment
     configures its allocator (`MALLOC_…_`, `GLIBC_TUNABLES`).
     """
     configured = any(
@@ -163,7 +163,7 @@ def timestamp() -> str:
 
 
 def processor_name(device: torch.device) -> str:
-    """Name of the GPU; or of the processor, with family and model, which identify its generation."""
+    """Name of the GPU; or of the processor, with family and model: its generation."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:

@@ -16,9 +16,9 @@ from plainres.training.update import UpdateRunner, heads
 class Classifier(pl.LightningModule):
     """Trains `network` with cross-entropy and SGD; keeps the error of the last `window` iterations.
 
-    Errors are fractions in [0, 1]; losses are nats per image. A training step is one or more updates
-    (plainres.training.update), so Lightning's own count of optimiser steps stays at 0: `iteration` is
-    the number of updates done.
+    Errors are fractions in [0, 1]; losses are nats per image. A training step is one or more
+    updates (plainres.training.update), so Lightning's own count of optimiser steps stays at 0:
+    `iteration` is the number of updates done.
 
     Args:
         network: (N, C, H, W) float → logits (N, classes); with auxiliary heads, in training mode, a
@@ -87,7 +87,7 @@ class Classifier(pl.LightningModule):
         return self.logits_of_heads(images)[0]
 
     def logits_of_heads(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Logits (N, classes) of each head, the main one first; only in training mode there may be others."""
+        """Logits (N, classes) of each head, the main one first; others in training mode only."""
         # Without autocast's cache: weights change within a step, and each is used once per update
         with torch.autocast(
             images.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False
@@ -130,8 +130,8 @@ class Classifier(pl.LightningModule):
         # Compiled code is for the shapes and the mode of training only
         with torch.compiler.set_stance("force_eager"):
             logits = self(batch.images)
-        # One value per image: the last batch may be smaller, and a MeanMetric that accepts NaN takes
-        # no weights
+        # One value per image: the last batch may be smaller, and a MeanMetric that accepts NaN
+        # takes no weights
         self.metrics[f"{name}_error"].update((logits.argmax(1) != batch.labels).float())
         self.metrics[f"{name}_loss"].update(
             functional.cross_entropy(logits, batch.labels, reduction="none")

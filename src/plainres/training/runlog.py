@@ -1,4 +1,4 @@
-"""Files written during a run: curve, TensorBoard events, progress, checkpoints; and its early end."""
+"""Files written during a run: curve, TensorBoard events, progress, checkpoints."""
 
 import math
 import os
@@ -48,42 +48,39 @@ class RunLog(pl.Callback):
 
     A checkpoint holds the curve, the seconds so far and the state of torch's generators (dropout
     draws from them). None is taken between an update and the evaluation after it, because Lightning
-    would count that evaluation as done. So a resumed run ends with the record of an undisturbed one.
+    would count that evaluation as done. A resumed run ends with the record of an undisturbed one.
 
     Args:
+        cell: arm, depth and seed.
         folder: of the cell's files.
+        start: its updates_per_step and precision are saved in the checkpoint.
         log_every, evaluate_every: iterations between two.
         checkpoint_seconds: seconds between two checkpoints, at least.
         iterations: length of the whole run.
         batch_size: images per iteration.
-        updates_per_step, precision: saved in the checkpoint, for the run that continues.
         stop_with_parent: end the process when the sweep that started it is gone.
     """
 
     def __init__(
         self,
-        arm: str,
-        depth: int,
-        seed: int,
+        cell: tuple[str, int, int],
         folder: Path,
+        start: Start,
         log_every: int,
         evaluate_every: int,
         checkpoint_seconds: float,
         iterations: int,
         batch_size: int,
-        updates_per_step: int = 1,
-        precision: str = "32-true",
         stop_with_parent: bool = False,
     ):
-        self.arm, self.depth, self.seed = arm, depth, seed
+        self.cell = cell
         self.folder = folder
         self.log_every = log_every
         self.evaluate_every = evaluate_every
         self.checkpoint_seconds = checkpoint_seconds
         self.iterations = iterations
         self.batch_size = batch_size
-        self.updates_per_step = updates_per_step
-        self.precision = precision
+        self.start = start
         self.parent = PARENT if stop_with_parent else None
         self.curve: list[CurvePoint] = []
         self.diverged = False
@@ -92,6 +89,11 @@ class RunLog(pl.Callback):
         self._started: float | None = None
         self._start_iteration = 0
         self._last_checkpoint = self._last_progress = time.monotonic()
+
+    @classmethod
+    def of(cls, trainer: Any) -> "RunLog":
+        """The RunLog among a trainer's callbacks."""
+        return next(callback for callback in trainer.callbacks if isinstance(callback, cls))
 
     @property
     def seconds(self) -> float:
@@ -105,8 +107,8 @@ class RunLog(pl.Callback):
             "curve": [asdict(point) for point in self.curve],
             "seconds": self.seconds,
             "generators": generator_states(),
-            "updates_per_step": self.updates_per_step,
-            "precision": self.precision,
+            "updates_per_step": self.start.updates_per_step,
+            "precision": self.start.precision,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -197,13 +199,14 @@ class RunLog(pl.Callback):
     def _point(self, pl_module: Any) -> CurvePoint:
         error, loss = pl_module.running_error_and_loss()
         rate = pl_module.learning_rate(pl_module.iteration - 1)
-        return CurvePoint(self.arm, self.depth, self.seed, pl_module.iteration, error, loss, rate)
+        return CurvePoint(*self.cell, pl_module.iteration, error, loss, rate)
 
     def _log(self, trainer: pl.Trainer, pl_module: Any, values: dict[str, float]) -> None:
         # Tags end with the arm, so that TensorBoard shows plain and residual side by side
         if trainer.logger is not None:
             trainer.logger.log_metrics(
-                {f"{name}/{self.arm}": value for name, value in values.items()}, pl_module.iteration
+                {f"{name}/{self.cell[0]}": value for name, value in values.items()},
+                pl_module.iteration,
             )
 
     def _seconds_here(self) -> float:

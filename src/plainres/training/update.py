@@ -94,7 +94,8 @@ class UpdateRunner:
         """Iterations `iteration` to `iteration + len(rates) - 1`.
 
         Args:
-            draws: each tensor (iterations, …) on the device; the first call has the most iterations.
+            draws: each tensor (iterations, …) on the device; no later call has more iterations than
+                the first one.
             rates: learning rate of each iteration.
         """
         if not self._draws:
