@@ -117,7 +117,7 @@ def test_a_sweep_passes_over_the_children_of_a_diverged_parent_and_trains_the_ot
         words, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
     assert swept.returncode == 0, swept.stderr
-    assert swept.stdout.startswith("passed over: plain-14-seed0, whose parent ")
+    assert swept.stdout.startswith("skipped plain-14-seed0: its parent ")
     assert [row.cell for row in files.read_runs(tmp_path / "identity" / "smoke" / "end_1")] == [
         "residual-14-seed0"
     ]
