@@ -86,7 +86,7 @@ sweep-depth: $(STAMP) ## train what is not yet trained of the depth sweep, print
 check-depth: $(STAMP) ## verdicts on PROTOCOL's records (VERBOSE=1: what they rest on); status 1 when a claim is contradicted
 	@$(BIN)/python -m experiments.depth.claims $(FOLDER) $(if $(DEPTHS),--depths $(call list,$(DEPTHS))) $(if $(filter command line,$(origin SEEDS)),--seeds $(call list,$(SEEDS))) $(if $(MARGIN),--margin $(MARGIN)) $(if $(VERBOSE),--verbose)
 
-sweep-robustness: $(STAMP) ## 20 and 56 layers with one choice changed at a time (conf/setting; SETTINGS=…), then its table
+sweep-robustness: $(STAMP) ## 20 and 56 layers with one choice changed at a time (conf/variants/setting.yaml; SETTINGS=…), then its table
 	$(call refuse,PROTOCOL NAME ARMS)
 	$(BIN)/python -m plainres.run.train -m +experiment=robustness $(if $(SETTINGS),setting=$(call list,$(SETTINGS))) $(HOW)
 	$(if $(SETTINGS),,$(BIN)/python -m plainres.run.train -m +experiment=robustness setting=baseline model=projection $(HOW))
@@ -105,7 +105,7 @@ sweep-pace: $(STAMP) ## seconds to a training error by width, batch size and lea
 check-pace: $(STAMP) ## which width, batch size and learning rate reach a training error soonest
 	@$(BIN)/python -m experiments.pace.claims results/pace
 
-sweep-lineage: $(STAMP) ## LeNet-5, AlexNet, VGG-16, plain, residual, SE under one protocol (conf/network; NETWORKS=…)
+sweep-lineage: $(STAMP) ## LeNet-5, AlexNet, VGG-16, plain, residual, SE under one protocol (conf/variants/network.yaml; NETWORKS=…)
 	$(call refuse,PROTOCOL NAME ARMS)
 	$(BIN)/python -m plainres.run.train -m +experiment=lineage $(if $(NETWORKS),network=$(call list,$(NETWORKS))) $(HOW)
 	@$(BIN)/python -m experiments.lineage.figures results/lineage
@@ -160,7 +160,7 @@ IDENTITY := results/identity/$(or $(NAME),$(PROTOCOL))
 sweep-identity: $(STAMP) ## blocks put into trained networks (parents first), which train on; PROTOCOL=quick or cpu
 	$(call refuse,ARMS)
 	$(foreach generation,parent trained_on child decay,$(BIN)/python -m plainres.run.train -m +experiment=identity scale=$(PROTOCOL) \
-	  generation=$(generation) $(if $(NAME),scale.name=$(NAME)) $(HOW) &&) true
+	  generation=$(generation) $(if $(NAME),vars.scale=$(NAME)) $(HOW) &&) true
 	@$(BIN)/python -m experiments.identity.figures $(IDENTITY)
 	@$(BIN)/python -m experiments.identity.claims $(IDENTITY); test $$? -le 1
 
@@ -175,9 +175,9 @@ sweep-shortcuts: $(STAMP) ## options A, B and C, half of A, A in every second bl
 check-shortcuts: $(STAMP) ## whether it matters which shortcut; status 1 when a claim is contradicted
 	@$(BIN)/python -m experiments.shortcuts.claims $(SHORTCUTS) $(if $(VERBOSE),--verbose)
 
-sweep-autopsy: $(STAMP) ## plain-110 with one remedy at a time (conf/rescue; PROTOCOL=quick|cpu, RESCUES=…), then verdicts
+sweep-autopsy: $(STAMP) ## plain-110 with one remedy at a time (conf/variants/rescue.yaml; PROTOCOL=quick|cpu, RESCUES=…), then verdicts
 	$(call refuse,NAME ARMS)
-	$(BIN)/python -m plainres.run.train -m +experiment=autopsy protocol=$(PROTOCOL) base=$(PROTOCOL) $(strip $(if $(RESCUES),rescue=$(call list,$(RESCUES))) $(HOW))
+	$(BIN)/python -m plainres.run.train -m +experiment=autopsy protocol=$(PROTOCOL) $(strip $(if $(RESCUES),rescue=$(call list,$(RESCUES))) $(HOW))
 	@$(BIN)/python -m experiments.autopsy.figures results/autopsy
 	@$(BIN)/python -m experiments.autopsy.claims results/autopsy --base $(PROTOCOL); test $$? -le 1
 

@@ -8,7 +8,7 @@ import sys
 import hydra
 import pytest
 import torch
-from composing import CONF, ROOT, compose_cell
+from composing import ROOT, compose_cell, variants
 from made_up import made_up_record
 
 from experiments.identity import claims, figures
@@ -23,7 +23,7 @@ from plainres.training.grafting import Insertion, insert
 from plainres.training.module import Classifier
 
 SHORT = ("+experiment=identity", "scale=smoke", "model.depth=14", "threads=1")
-SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
+SCALES = variants("scale")
 OF_THE_RUN = ("seconds", "images_per_second", "peak_memory_mib", "finished_at")
 
 

@@ -25,7 +25,7 @@ from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_curves, read_js
 from plainres.records.identity import config_differences
 from plainres.records.schema import CurvePoint, Record
 
-REMEDIED = ("quick", "cpu")  # protocols for which conf/rescue says what a remedy is
+REMEDIED = ("quick", "cpu")  # protocols for which conf/variants/rescue.yaml says what a remedy is
 BASES = (*REMEDIED, "cpu16", "cpu32", "paper")
 DEPTH, SHALLOW = 110, 20
 UNTREATED = "untreated"

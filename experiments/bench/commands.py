@@ -9,7 +9,7 @@ from itertools import product
 from experiments.bench.window import Process
 from experiments.depth.claims import ARMS, DEPTHS
 from plainres.records.files import read_runs
-from plainres.run.cell import ROOT
+from plainres.run.config import ROOT
 
 NAME = "bench"
 

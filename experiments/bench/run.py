@@ -21,7 +21,7 @@ from experiments.bench.tables import Row, number, table_path, write_rows
 from plainres.records.errors import give_up
 from plainres.records.files import read_json
 from plainres.records.schema import duration
-from plainres.run.cell import ROOT
+from plainres.run.config import ROOT
 
 RESULTS = ROOT / "results" / "bench"
 BUSY = 0.25  # load per core above which other work disturbs

@@ -36,7 +36,8 @@ from plainres.data.images import Source
 from plainres.records import files, schema
 from plainres.records.errors import give_up, run_command
 from plainres.records.identity import cell_name, config_differences, config_hash
-from plainres.run.cell import CONF, Cell
+from plainres.run.cell import Cell
+from plainres.run.config import CONF
 from plainres.training import machine
 
 STATISTICS = ("running", "batch")

@@ -23,13 +23,12 @@ from plainres.records.identity import (
     config_hash,
     shared_config,
 )
+from plainres.run.config import CONF
 from plainres.training.schedule import Schedule
 
 if TYPE_CHECKING:
     from plainres.data.images import Source
 
-ROOT = Path(__file__).resolve().parents[3]
-CONF = ROOT / "conf"
 LOG = logging.getLogger(__name__)
 HYDRAS_OWN = (".hydra", "train.log")
 LOCK_SECONDS = (
