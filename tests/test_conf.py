@@ -34,7 +34,8 @@ def test_every_protocol_and_arm_composes_into_a_run(tmp_path, protocol, model):
         "the last evaluation is at the last iteration"
     )
     assert chosen.iterations % chosen.log_every == 0
-    Augmentation(**chosen.augmentation)
+    augmentation = cell.identity["protocol"]["augmentation"]
+    Augmentation(**augmentation)
     with torch.device("meta"):
         network = hydra.utils.instantiate(cell.config.model, num_classes=10, in_channels=3)
     assert sum(parameter.numel() for parameter in network.parameters()) > 0
