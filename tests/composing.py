@@ -3,10 +3,12 @@
 import subprocess
 
 import pytest
+from omegaconf import OmegaConf
 
-from plainres.run.cell import CONF, ROOT, compose_cell
+from plainres.run.cell import compose_cell
+from plainres.run.config import CONF, ROOT
 
-__all__ = ["CONF", "ROOT", "committed", "compose_cell"]
+__all__ = ["CONF", "ROOT", "committed", "compose_cell", "variants"]
 
 
 def committed(path: str) -> str:
@@ -22,3 +24,8 @@ def committed(path: str) -> str:
     if shown.returncode:
         pytest.skip(f"no committed {path}")
     return shown.stdout
+
+
+def variants(group: str) -> list[str]:
+    """Names of the variants of one question, sorted."""
+    return sorted(map(str, OmegaConf.load(CONF / "variants" / f"{group}.yaml")))

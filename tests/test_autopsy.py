@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from composing import CONF, compose_cell
+from composing import CONF, compose_cell, variants
 from made_up import made_up_record
 from matplotlib import pyplot as plt
 from omegaconf import OmegaConf
@@ -15,7 +15,7 @@ from plainres.records.files import CURVES_TABLE, RUNS_TABLE, read_curves, read_r
 from plainres.records.schema import DIVERGED, CurvePoint, Record
 from plainres.run.cell import claim_tables
 
-RESCUES = sorted(path.stem for path in (CONF / "rescue").glob("*.yaml"))
+RESCUES = variants("rescue")
 REMEDIED = ("quick", "cpu")  # protocols for which conf says what a remedy is
 DEPTHS = (20, 32, 44, 56, 110)
 UNTREATED = {0: 0.83, 1: 0.85, 2: 0.84}
@@ -246,7 +246,6 @@ def test_a_remedy_changes_one_choice_and_measures_in_its_own_folder(tmp_path, re
         "+experiment=autopsy",
         f"rescue={rescue}",
         f"protocol={base}",
-        f"base={base}",
         "data=digits",
     )
     treated.check()

@@ -6,7 +6,7 @@ import re
 import hydra
 import pytest
 import torch
-from composing import CONF, ROOT, committed, compose_cell
+from composing import CONF, ROOT, committed, compose_cell, variants
 from omegaconf import OmegaConf
 
 from plainres.data.batches import NORMALISATIONS, Augmentation
@@ -34,7 +34,8 @@ def test_every_protocol_and_arm_composes_into_a_run(tmp_path, protocol, model):
         "the last evaluation is at the last iteration"
     )
     assert chosen.iterations % chosen.log_every == 0
-    Augmentation(**chosen.augmentation)
+    augmentation = cell.identity["protocol"]["augmentation"]
+    Augmentation(**augmentation)
     with torch.device("meta"):
         network = hydra.utils.instantiate(cell.config.model, num_classes=10, in_channels=3)
     assert sum(parameter.numel() for parameter in network.parameters()) > 0
@@ -132,7 +133,7 @@ COMMANDS = {
     "thousand": r"(?P<thousand>.+)",
     "lenet": r"(?P<data>.+)-(?P<model__era>.+)",
     "signal": r"(?P<signal>.+)-(?P<model__norm>.+)",
-    "autopsy": r"(?P<protocol>(?P<base>[^-]+))-(?P<rescue>.+)",
+    "autopsy": r"(?P<protocol>[^-]+)-(?P<rescue>.+)",
     "pace": r"width(?P<protocol__width>.+)-batch(?P<protocol__batch_size>.+)-rate(?P<protocol__learning_rate>.+)",
     "identity": (
         r"(?P<scale>\w+)/(decay_(?P<protocol__weight_decay>.+)|(?P<child__position>[a-z]+)_(?P<child__blocks>\d+)|(?P<generation>.+))"
@@ -198,6 +199,16 @@ def test_committed_results_are_what_todays_configuration_measures(tmp_path, path
 )
 def test_folders_of_the_identity_experiment_say_how_they_were_measured(tmp_path, name):
     assert compose_cell(tmp_path, *command_of("identity", name)).config.folder == name
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "variants").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_variant_says_what_it_is(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert f"{path.stem}=" in lines[0]
+    names = variants(path.stem)
+    assert names
+    for name in names:
+        assert lines[lines.index(f"{name}:") - 1].startswith("# ")
 
 
 @pytest.mark.parametrize("group", ["protocol", "experiment"])

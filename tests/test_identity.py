@@ -7,7 +7,7 @@ import sys
 import hydra
 import pytest
 import torch
-from composing import CONF, ROOT, compose_cell
+from composing import ROOT, compose_cell, variants
 
 from plainres.data.batches import Normaliser
 from plainres.instruments.branch_norms import BranchNorm
@@ -19,7 +19,7 @@ from plainres.training.grafting import Insertion, insert
 from plainres.training.module import Classifier
 
 SHORT = ("+experiment=identity", "scale=smoke", "model.depth=14", "threads=1")
-SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
+SCALES = variants("scale")
 OF_THE_RUN = ("seconds", "images_per_second", "peak_memory_mib", "finished_at")
 
 
@@ -113,7 +113,7 @@ def test_a_sweep_passes_over_the_children_of_a_diverged_parent_and_trains_the_ot
         words, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
     assert swept.returncode == 0, swept.stderr
-    assert swept.stdout.startswith("passed over: plain-14-seed0, whose parent ")
+    assert swept.stdout.startswith("skipped plain-14-seed0: its parent ")
     assert [row.cell for row in files.read_runs(tmp_path / "identity" / "smoke" / "end_1")] == [
         "residual-14-seed0"
     ]

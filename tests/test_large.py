@@ -3,7 +3,7 @@
 import hydra
 import pytest
 import torch
-from composing import CONF, compose_cell
+from composing import CONF, compose_cell, variants
 from made_up import made_up_record
 
 from experiments.judging.verdict import NOT_REPRODUCED, REPRODUCED
@@ -11,7 +11,7 @@ from experiments.large import QUESTION
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
 from plainres.records.schema import DIVERGED, CurvePoint, Record
 
-NETWORKS = sorted(path.stem for path in (CONF / "large").glob("*.yaml"))
+NETWORKS = variants("large")
 
 
 def measured(folder, network: str, losses: list[float], **changes) -> None:

@@ -5,7 +5,7 @@ from itertools import pairwise
 import hydra
 import pytest
 import torch
-from composing import CONF, compose_cell
+from composing import compose_cell, variants
 from made_up import made_up_record
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
@@ -14,7 +14,7 @@ from experiments.lineage.claims import NETWORKS, STEPS, Lineage, name_of
 from plainres.records.files import CONFIG_FILE, RUNS_TABLE, write_json, write_table
 from plainres.records.schema import DIVERGED, Record
 
-SHIPPED = sorted(path.stem for path in (CONF / "network").glob("*.yaml"))
+SHIPPED = variants("network")
 ERRORS = {
     "lenet5": 0.45,
     "alexnet": 0.30,

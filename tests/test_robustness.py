@@ -1,7 +1,7 @@
 """The robustness table on made-up tables: what differs, what holds, what is missing."""
 
 import pytest
-from composing import CONF, compose_cell
+from composing import CONF, compose_cell, variants
 from made_up import made_up_record
 from matplotlib import pyplot as plt
 from omegaconf import OmegaConf
@@ -12,7 +12,7 @@ from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_json, write_tab
 from plainres.records.schema import DIVERGED, Record
 from plainres.run.cell import claim_tables
 
-SETTINGS = sorted(path.stem for path in (CONF / "setting").glob("*.yaml"))
+SETTINGS = variants("setting")
 
 
 def measured(folder, setting: str, plain=(0.3, 0.6), residual=(0.25, 0.24), **changes) -> None:

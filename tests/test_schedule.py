@@ -1,11 +1,11 @@
 """The learning rate, value by value, and the optimiser that uses it."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
-from composing import CONF
-from omegaconf import OmegaConf
+from composing import compose_cell
 from torch import nn
 
 from plainres.data.batches import Batch, StepDraws
@@ -14,9 +14,7 @@ from plainres.training.schedule import Schedule
 
 
 def shipped(protocol: str) -> Schedule:
-    config = OmegaConf.load(CONF / "protocol" / f"{protocol}.yaml").protocol
-    values = OmegaConf.to_container(config)
-    return Schedule(values["learning_rate"], values["iterations"], **values["schedule"])
+    return compose_cell(Path("nowhere"), f"protocol={protocol}").schedule
 
 
 @pytest.mark.parametrize("depth", [20, 32, 44, 56, 110, 1202])

@@ -11,21 +11,17 @@ import time
 from pathlib import Path
 
 import pytest
-from composing import ROOT, compose_cell
+from composing import CONF, ROOT, compose_cell
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from plainres.records import files
 from plainres.records.identity import shared_config
 from plainres.records.schema import describe, duration
 from plainres.run import sweep
-from plainres.run.sweep import (
-    DONE,
-    FAILED,
-    RUNNING,
-    WAITING,
-    State,
-    Watch,
-    picture,
-)
+from plainres.run.watch import DONE, FAILED, RUNNING, WAITING, State, Watch, picture
 
 GRID = ("+experiment=depth", "protocol=smoke", "model.depth=14,8", "jobs=2")
 OF_THE_RUN = {"seconds", "images_per_second", "peak_memory_mib", "finished_at"}
@@ -79,6 +75,16 @@ def test_a_sweep_leaves_records_tables_and_a_line_a_cell(undisturbed):
         assert list((folder / "runs" / row.cell).glob("events.out.tfevents.*"))
     assert len(files.read_curves(folder)) == 4 * 6
     assert "Traceback" not in finished.stdout + finished.stderr
+
+
+def test_cells_are_listed_in_the_order_in_which_hydra_launches_them(undisturbed):
+    folders = (undisturbed[0] / "depth" / "smoke" / "runs").glob("*/.hydra/hydra.yaml")
+    jobs = sorted((OmegaConf.load(path).hydra.job.num, path.parents[1].name) for path in folders)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        config = loader.load_configuration("train", list(GRID), run_mode=RunMode.MULTIRUN)
+        cells = sweep.cells_of(config)
+    assert [(number, cell.name) for number, cell in enumerate(cells)] == jobs
 
 
 def test_both_arms_start_from_the_same_numbers_of_parameters(undisturbed):

@@ -3,7 +3,7 @@
 import hydra
 import pytest
 import torch
-from composing import CONF, compose_cell
+from composing import compose_cell, variants
 from made_up import made_up_curve, made_up_record
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
@@ -15,7 +15,7 @@ from plainres.records.schema import DIVERGED, CurvePoint, Record
 from plainres.run.cell import claim_tables
 from plainres.run.train import train_cell
 
-PARTS = sorted(path.stem for path in (CONF / "thousand").glob("*.yaml"))
+PARTS = variants("thousand")
 ERRORS = {
     ("plain", 56): 0.70,
     ("residual", 110): 0.05,

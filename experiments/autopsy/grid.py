@@ -6,5 +6,5 @@ TAKES = ("protocol", "variants")
 
 
 def commands(sweep: Sweep) -> list[Command]:
-    words = [f"protocol={sweep.protocol}", f"vars.base={sweep.protocol}"]
+    words = [f"protocol={sweep.protocol}"]
     return [sweep.train(*words, *([f"rescue={sweep.variants}"] if sweep.variants else []))]

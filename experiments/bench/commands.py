@@ -11,7 +11,7 @@ from pathlib import Path
 from experiments.bench.floor import ARMS, DEPTHS
 from experiments.bench.window import Process
 from plainres.records.files import read_runs
-from plainres.run.cell import ROOT
+from plainres.run.config import ROOT
 
 
 def sweep(process: Process, iterations: int, jobs: int | None) -> dict[str, float]:

@@ -23,7 +23,7 @@ from experiments.bench.tables import Measurement, number
 from plainres.records.errors import give_up
 from plainres.records.files import read_json, write_table
 from plainres.records.schema import duration
-from plainres.run.cell import ROOT
+from plainres.run.config import ROOT
 
 RESULTS = ROOT / "results" / "local" / "bench"
 POLL_SECONDS = 0.05

@@ -8,5 +8,5 @@ GENERATIONS = ("parent", "trained_on", "child", "decay")
 
 
 def commands(sweep: Sweep) -> list[Command]:
-    words = [f"scale={sweep.protocol}", *([f"vars.scale.name={sweep.name}"] if sweep.name else [])]
+    words = [f"scale={sweep.protocol}", *([f"vars.scale={sweep.name}"] if sweep.name else [])]
     return [sweep.train(*words, f"generation={generation}") for generation in GENERATIONS]

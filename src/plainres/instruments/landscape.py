@@ -24,9 +24,10 @@ from typing import Any
 
 import hydra
 import torch
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from joblib import Parallel, delayed
-from omegaconf import DictConfig
+from omegaconf import MISSING, DictConfig
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
@@ -36,7 +37,8 @@ from plainres.data.images import Source
 from plainres.records import files, schema
 from plainres.records.errors import give_up, run_command
 from plainres.records.identity import cell_name, config_differences, config_hash
-from plainres.run.cell import CONF, Cell
+from plainres.run.cell import Cell
+from plainres.run.config import CONF, Number, RunConfig
 from plainres.training import machine
 
 STATISTICS = ("running", "batch")
@@ -100,6 +102,20 @@ class Surface:
         """Of its two files."""
         cell = cell_name(self.arm, self.depth, self.seed)
         return f"surface-{cell}-directions{self.direction_seed}-{self.statistics}"
+
+
+@dataclass
+class LandscapeConfig(RunConfig):
+    """conf/landscape.yaml."""
+
+    direction_seed: int = MISSING
+    points: int = MISSING  # a side of the grid
+    radius: Number = MISSING  # 1: every filter moves by its own norm
+    images: int | None = None
+    statistics: str = MISSING  # one of STATISTICS
+
+
+ConfigStore.instance().store(name="landscape_schema", node=LandscapeConfig)
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,12 @@ from plainres.records.identity import (
     config_hash,
     shared_config,
 )
+from plainres.run.config import CONF, check_ranges
 from plainres.training.schedule import Schedule
 
 if TYPE_CHECKING:
     from plainres.data.images import Source
 
-ROOT = Path(__file__).resolve().parents[3]
-CONF = ROOT / "conf"
 LOG = logging.getLogger(__name__)
 HYDRAS_OWN = (".hydra", "train.log")
 LOCK_SECONDS = (
@@ -134,45 +133,12 @@ class Cell:
             raise ValueError(
                 f"model.shortcut {shortcut} in the plain arm, which has none; ARMS=residual (model=residual) has them"
             )
-        if not isinstance(self.config.seed, int) or self.config.seed < 0:
-            raise ValueError(f"seed {self.config.seed!r} is not a whole number from 0 up")
         missing = OmegaConf.missing_keys(self.config)
         if missing:
             raise ValueError(
                 f"{min(missing)} is not set; data={self.config.data.name} needs {min(missing)}=…"
             )
-        protocol = self.config.protocol
-        for name in (
-            "iterations",
-            "batch_size",
-            "log_every",
-            "evaluate_every",
-            "error_window",
-            "evaluation_images",
-        ):
-            value = protocol[name]
-            if not (value is None and name in ("error_window", "evaluation_images")) and not (
-                _is_number(value, int) and value >= 1
-            ):
-                raise ValueError(f"protocol.{name} {value!r} is not a whole number from 1 up")
-        for name in ("learning_rate", "momentum", "weight_decay"):
-            if not (_is_number(protocol[name], (int, float)) and protocol[name] >= 0):
-                raise ValueError(f"protocol.{name} {protocol[name]!r} is not a number from 0 up")
-        if protocol.clip_norm is not None and not (
-            _is_number(protocol.clip_norm, (int, float)) and protocol.clip_norm > 0
-        ):
-            raise ValueError(
-                f"protocol.clip_norm {protocol.clip_norm!r} is not a number above 0; null clips nothing"
-            )
-        if (width := self.config.model.get("width")) is not None and not (
-            _is_number(width, int) and width >= 1
-        ):
-            raise ValueError(f"model.width {width!r} is not a whole number from 1 up")
-        weight = self.config.model.get("auxiliary_weight")
-        if weight is not None and not (_is_number(weight, (int, float)) and weight >= 0):
-            raise ValueError(
-                f"model.auxiliary_weight {weight!r} is not a number from 0 up; null: no auxiliary heads"
-            )
+        check_ranges(self.config)
         _ = self.schedule  # raises ValueError for numbers that fit no run
 
     def finished(self) -> schema.Record | None:
@@ -251,10 +217,6 @@ class Cell:
             file.write(str(os.getpid()))
             file.flush()
             yield
-
-
-def _is_number(value: Any, kind: Any) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def compose_cell(results: Path, *overrides: str) -> Cell:

@@ -18,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from plainres.records import files, schema
 from plainres.records.errors import give_up, one_line, run_command
 from plainres.records.identity import config_hash
-from plainres.run.cell import CONF, Cell, claim_tables
+from plainres.run.cell import Cell, claim_tables
+from plainres.run.config import CONF
 
 # torch is imported inside functions: a sweep with nothing left to do ends in seconds
 if TYPE_CHECKING:

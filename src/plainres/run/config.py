@@ -1,0 +1,169 @@
+"""What Hydra is told before it composes a configuration: types, and the variants of questions.
+
+Types and unknown keys are checked by Hydra when it composes, ranges by `check_ranges`.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Union
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+ROOT = Path(__file__).resolve().parents[3]
+CONF = ROOT / "conf"
+
+# Not float alone: a cell's hash tells 0 from 0.0, so a number stays as it was written
+Number = Union[int, float]  # noqa: UP007 (OmegaConf before Python 3.11 takes no other form)
+
+
+@dataclass
+class ScheduleConfig:
+    """The learning rate over a run (plainres.training.schedule.Schedule)."""
+
+    kind: str = MISSING  # step or cosine
+    milestones: list[int] | None = None  # iterations
+    factor: Number | None = None  # at each milestone
+    warmup: str = MISSING  # linear or constant
+    warmup_iterations: int = MISSING
+    warmup_learning_rate: Number | None = None
+    warmup_min_depth: int | None = None  # weighted layers
+
+
+@dataclass
+class AugmentationConfig:
+    """Random changes of training images (plainres.data.batches.Augmentation); null: none."""
+
+    padding: int = MISSING  # pixels a side, before a random crop to the old size
+    mirror: bool = MISSING  # left and right, where the data allow it
+    rotation: Number | None = None  # degrees, either way
+    scale: list[Number] | None = None  # smallest and largest factor
+    shift: Number | None = None  # pixels, either way
+    noise: Number | None = None  # standard deviations of the normalised images
+
+
+@dataclass
+class ProtocolConfig:
+    """How a network is trained."""
+
+    name: str = MISSING
+    width: int = MISSING  # channels of the first stage of a CIFAR network
+    iterations: int = MISSING  # updates
+    batch_size: int = MISSING  # images
+    learning_rate: Number = MISSING  # peak
+    momentum: Number = MISSING
+    nesterov: bool | None = None
+    clip_norm: Number | None = None  # Euclidean norm of all gradients together
+    weight_decay: Number = MISSING
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    precision: str = MISSING  # auto or one of plainres.training.machine.PRECISIONS
+    error_window: int | None = None  # iterations
+    evaluation_images: int | None = None  # of each set
+    log_every: int = MISSING  # iterations
+    evaluate_every: int = MISSING  # iterations
+
+
+@dataclass
+class DataConfig:
+    """Which images, and how they are prepared."""
+
+    name: str = MISSING  # one of plainres.data's sources
+    label: str = MISSING  # what figures and tables call them
+    root: str | None = MISSING  # a folder or an archive; null where data need none
+    image_size: int | None = None  # pixels a side
+    pad_to: int | None = None  # pixels a side
+    val_size: int = MISSING  # images taken from the training set
+    normalisation: str = MISSING  # one of plainres.data.batches.NORMALISATIONS
+    mirror: bool = MISSING  # whether a mirrored image is still of its class
+
+
+@dataclass
+class RunConfig:
+    """One run: conf/train.yaml; conf/base.yaml says what each key means.
+
+    `model`, `child` and `callbacks` are free: their `_target_` says what they take. `vars` is free
+    too: values that other keys of an experiment refer to.
+    """
+
+    model: Any = MISSING
+    data: DataConfig = field(default_factory=DataConfig)
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    seed: int = MISSING
+    slug: str = MISSING
+    folder: str = MISSING
+    results_dir: str = MISSING
+    committed_dir: str = MISSING
+    force: bool = MISSING
+    missing: bool = MISSING
+    jobs: int = MISSING
+    threads: int | None = None
+    accelerator: str = MISSING
+    updates_per_step: int | None = None
+    kernels: str = MISSING
+    cuda_graph: bool | None = None
+    keep_weights: bool = MISSING
+    checkpoint_seconds: Number = MISSING
+    child: Any = None
+    callbacks: Any = None
+    vars: Any = None
+
+
+# What is legal beyond the type: words, types, test, keys. The types are for `model`, which is free
+RANGES: tuple[tuple[str, Any, Any, tuple[str, ...]], ...] = (
+    ("a whole number from 0 up", int, lambda value: value >= 0, ("seed",)),
+    (
+        "a whole number from 1 up",
+        int,
+        lambda value: value >= 1,
+        (
+            "protocol.iterations",
+            "protocol.batch_size",
+            "protocol.log_every",
+            "protocol.evaluate_every",
+            "protocol.error_window",
+            "protocol.evaluation_images",
+            "model.width",
+        ),
+    ),
+    (
+        "a number from 0 up",
+        (int, float),
+        lambda value: value >= 0,
+        (
+            "protocol.learning_rate",
+            "protocol.momentum",
+            "protocol.weight_decay",
+            "model.auxiliary_weight",
+        ),
+    ),
+    ("a number above 0", (int, float), lambda value: value > 0, ("protocol.clip_norm",)),
+)
+NULL = {"protocol.clip_norm": "no clipping", "model.auxiliary_weight": "no auxiliary heads"}
+
+
+def check_ranges(config: DictConfig) -> None:
+    """Raises ValueError for a number outside its range; names key, value and what is legal."""
+    for words, kinds, legal, keys in RANGES:
+        for key in keys:
+            value = OmegaConf.select(config, key)
+            if value is None:  # the types say where that is legal
+                continue
+            if isinstance(value, bool) or not isinstance(value, kinds) or not legal(value):
+                null = f"; null: {NULL[key]}" if key in NULL else ""
+                raise ValueError(f"{key} {value!r} is not {words}{null}")
+
+
+def register_variants(folder: Path = CONF / "variants") -> None:
+    """Makes each entry of `folder`/<group>.yaml an option of the Hydra group <group>.
+
+    An entry changes the whole configuration, as a file with `# @package _global_` would.
+    """
+    store = ConfigStore.instance()
+    for path in sorted(folder.glob("*.yaml")):
+        for name, changes in OmegaConf.load(path).items():
+            store.store(group=path.stem, name=str(name), node=changes, package="_global_")
+
+
+ConfigStore.instance().store(name="run_schema", node=RunConfig)
+register_variants()
