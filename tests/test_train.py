@@ -324,6 +324,41 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_cell_starts_again(undisturbed
     assert "damaged" in caplog.text
 
 
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    arm: str
+    depth: int
+    seed: int
+    factor: float
+
+
+def scale_last_layer(network, weights, folder, cell, factor, **_):
+    """What a new question brings: a network made of a parent's, and a table of its own."""
+    network.load_state_dict(torch.load(weights, weights_only=True))
+    network.fc.weight.data *= factor
+    files.write_table(folder / "scalings.csv", [Scaling(*cell, factor)], Scaling)
+    return network
+
+
+def test_a_new_question_continues_a_trained_network_without_a_change_of_the_core(tmp_path):
+    train.train_cell(compose_cell(tmp_path, *SMOKE, "folder=parent", "keep_weights=true"))
+    short = (*SMOKE, "folder=child", "keep_weights=true", "protocol.learning_rate=0")
+    child = "child={_target_: test_train.scale_last_layer, parent: parent, factor: 0.5}"
+    cell = compose_cell(tmp_path, *short, child)
+    assert train.train_cell(cell).status == schema.FINISHED
+    assert "_target_" not in cell.identity["child"]
+    old, new = (
+        torch.load(folder / files.WEIGHTS_FILE, weights_only=True)["fc.weight"]
+        for folder in (cell.parent_folder, cell.folder)
+    )
+    assert torch.equal(new, 0.5 * old)
+    files.gather(cell.results_folder)
+    rows = files.read_table(cell.results_folder / "scalings.csv", Scaling)
+    assert rows == [Scaling("residual", 8, 0, 0.5)]
+    with pytest.raises(ValueError, match=r"^child\._target_ is not set"):
+        train.train_cell(compose_cell(tmp_path, *SMOKE, "folder=other", "child={parent: parent}"))
+
+
 def test_a_finished_cell_is_not_trained_again(undisturbed, monkeypatch):
     cell, record = undisturbed
     monkeypatch.setattr(train, "build", lambda cell: pytest.fail("it was trained again"))
@@ -527,16 +562,14 @@ def test_a_network_that_cannot_be_fused_is_compiled(monkeypatch):
     assert compiled == [narrow]
 
 
-def test_final_weights_stay_where_they_are_wanted_and_give_the_errors_of_the_record(
-    undisturbed, tmp_path
-):
+def test_kept_weights_give_the_errors_of_the_record(undisturbed, tmp_path):
     cell, record = undisturbed
     assert not (cell.folder / files.WEIGHTS_FILE).exists()
-    wanted = compose_cell(tmp_path / "undisturbed", *SMOKE, "keep_weights=true")
-    assert wanted.finished() is None, "finished, but without weights"
-    assert numbers(train.train_cell(wanted)) == numbers(record)
+    keeping = compose_cell(tmp_path / "undisturbed", *SMOKE, "keep_weights=true")
+    assert keeping.finished() is None, "finished, but without weights"
+    assert numbers(train.train_cell(keeping)) == numbers(record)
     weights = torch.load(cell.folder / files.WEIGHTS_FILE, weights_only=True)
-    assert wanted.finished() is not None
+    assert keeping.finished() is not None
     # 1,408 training images: the last batch of an evaluation is smaller
     source = sources.load("digits")
     network = CifarNetwork(8, "zero_pad", width=2, in_channels=1).eval()

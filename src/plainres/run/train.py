@@ -268,7 +268,9 @@ def _training_batches(
 
 
 def _child(cell: Cell, network: Any, stream: "TrainingBatches", test: "Images") -> Any:
-    """The network that `child._target_` makes of the parent's: it is trained instead.
+    """The network that `child._target_` makes of the parent's; it is trained instead.
+
+    The function gets the arguments below and the options of `child`, except `parent`.
 
     Args:
         network: untrained, of the parent's shape, on the device.
@@ -276,6 +278,10 @@ def _child(cell: Cell, network: Any, stream: "TrainingBatches", test: "Images") 
     assert cell.parent_folder is not None
     options: Any = OmegaConf.to_container(cell.config.child, resolve=True)
     del options["parent"]
+    if "_target_" not in options:
+        raise ValueError(
+            "child._target_ is not set: the function that makes the network to train of the parent's"
+        )
     continue_parent = hydra.utils.instantiate(options, _partial_=True)
     return continue_parent(
         network,
@@ -364,25 +370,20 @@ def _final_errors(run: Run) -> dict[str, Any]:
     """Errors and losses of the record by name; all None where the run diverged."""
     from plainres.data.batches import EvaluationBatches
 
-    names = (
-        "train_error",
-        "train_loss",
-        "train_error_eval",
-        "test_error",
-        "test_loss",
-        "val_error",
-    )
-    values: dict[str, Any] = dict.fromkeys(names)
+    evaluated = ("test_error", "test_loss", "val_error")
     if run.runlog.diverged:
-        return values
-    values["train_error"], values["train_loss"] = run.module.running_error_and_loss()
+        return dict.fromkeys(("train_error", "train_loss", "train_error_eval", *evaluated))
+    train_error, train_loss = run.module.running_error_and_loss()
     # Again, because the last evaluation within the run need not be at its end
-    values |= _evaluate(run, run.loaders)
-    values.pop("val_loss", None)
+    metrics = _evaluate(run, run.loaders)
     stream, count = run.stream, run.cell.config.protocol.evaluation_images
     train = EvaluationBatches(stream.images, stream.labels, stream.normaliser, count=count)
-    values["train_error_eval"] = _evaluate(run, [train])[f"{run.module.evaluated[0]}_error"]
-    return values
+    return {
+        "train_error": train_error,
+        "train_loss": train_loss,
+        "train_error_eval": _evaluate(run, [train])[f"{run.module.evaluated[0]}_error"],
+        **{name: metrics.get(name) for name in evaluated},
+    }
 
 
 def _evaluate(run: Run, loaders: "list[EvaluationBatches]") -> dict[str, float]:
