@@ -1,4 +1,4 @@
-"""A cell and its folder: what is finished, what is refused, what moves aside, and that nothing measured is lost."""
+"""A cell and its folder: what is finished, refused or set aside; nothing measured is lost."""
 
 import json
 import subprocess
@@ -369,8 +369,9 @@ HOLD = """
 import sys
 from omegaconf import OmegaConf
 from plainres.run.cell import Cell
-config = {"results_dir": sys.argv[1], "slug": "depth", "folder": "quick", "model": {"depth": 20}, "seed": 0}
-with Cell(OmegaConf.create(config), "plain").locked():
+place = {"results_dir": sys.argv[1], "slug": "depth", "folder": "quick"}
+config = OmegaConf.create({**place, "model": {"depth": 20}, "seed": 0})
+with Cell(config, "plain").locked():
     print("locked", flush=True)
     sys.stdin.read()
 """

@@ -1,4 +1,4 @@
-"""Every shipped configuration composes, names what it says, and builds a network and a learning rate."""
+"""Every shipped configuration composes and builds a network and a learning rate."""
 
 import json
 import re
@@ -134,9 +134,13 @@ COMMANDS = {
     "lenet": r"(?P<data>.+)-(?P<model__era>.+)",
     "signal": r"(?P<signal>.+)-(?P<model__norm>.+)",
     "autopsy": r"(?P<protocol>[^-]+)-(?P<rescue>.+)",
-    "pace": r"width(?P<protocol__width>.+)-batch(?P<protocol__batch_size>.+)-rate(?P<protocol__learning_rate>.+)",
+    "pace": (
+        r"width(?P<protocol__width>.+)-batch(?P<protocol__batch_size>.+)"
+        r"-rate(?P<protocol__learning_rate>.+)"
+    ),
     "identity": (
-        r"(?P<scale>\w+)/(decay_(?P<protocol__weight_decay>.+)|(?P<child__position>[a-z]+)_(?P<child__blocks>\d+)|(?P<generation>.+))"
+        r"(?P<scale>\w+)/(decay_(?P<protocol__weight_decay>.+)"
+        r"|(?P<child__position>[a-z]+)_(?P<child__blocks>\d+)|(?P<generation>.+))"
     ),
 }
 
@@ -211,6 +215,14 @@ def test_every_variant_says_what_it_is(path):
         assert lines[lines.index(f"{name}:") - 1].startswith("# ")
 
 
+def test_configuration_is_at_most_60_files_and_100_columns():
+    paths = list(CONF.rglob("*.yaml"))
+    assert len(paths) <= 60
+    for path in paths:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert max(map(len, lines)) <= 100, path
+
+
 @pytest.mark.parametrize("group", ["protocol", "experiment"])
 def test_every_protocol_and_experiment_has_its_card_on_top(group):
     for path in (CONF / group).glob("*.yaml"):
@@ -232,7 +244,7 @@ def test_a_slug_joins_conf_experiments_results_and_make():
 
 
 def test_the_launcher_is_set_where_hydra_heeds_it():
-    """hydra#2946: a launcher that an experiment file chooses is passed over in a sweep."""
+    """hydra#2946: a launcher that an experiment file names is ignored in a sweep."""
     for path in (CONF / "experiment").glob("*.yaml"):
         assert "hydra/launcher" not in path.read_text(encoding="utf-8")
     assert "override hydra/launcher: joblib" in (CONF / "train.yaml").read_text(encoding="utf-8")

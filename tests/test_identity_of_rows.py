@@ -1,4 +1,4 @@
-"""Committed rows keep their identity: each row's config_hash follows from the configuration that is recorded beside it.
+"""Committed rows keep their identity: config_hash follows from the configuration beside them.
 
 Where a class lives in the code is no part of that identity (plainres.records.identity).
 """

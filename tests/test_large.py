@@ -5,6 +5,7 @@ import pytest
 import torch
 from composing import CONF, compose_cell, variants
 from made_up import made_up_record
+from omegaconf import OmegaConf
 
 from experiments.judging.verdict import NOT_REPRODUCED, REPRODUCED
 from experiments.large import QUESTION
@@ -39,9 +40,9 @@ def test_every_network_takes_its_own_size_of_eight_pictures(tmp_path, network):
 
 def test_all_shipped_networks_are_swept(tmp_path):
     swept = compose_cell(tmp_path, "+experiment=large")
-    text = (CONF / "experiment" / "large.yaml").read_text()
+    params = OmegaConf.load(CONF / "experiment" / "large.yaml").hydra.sweeper.params
     assert swept.config.slug == "large"
-    assert sorted(text.split("large: ")[-1].split()[0].split(",")) == NETWORKS
+    assert sorted(params.large.split(",")) == NETWORKS
 
 
 def test_a_loss_that_falls_and_one_that_does_not(tmp_path):

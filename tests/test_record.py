@@ -1,4 +1,4 @@
-"""Records: what is written is read again, what defines a cell defines its hash, and tables never lose a row."""
+"""Records are read as written, hashes follow the configuration, tables never lose a row."""
 
 import dataclasses
 import errno
@@ -158,7 +158,10 @@ def test_no_table_has_no_rows_and_an_empty_one_has_a_header(tmp_path):
 
 
 def test_columns_in_another_order_and_columns_of_ones_own_do_no_harm(tmp_path):
-    header = "note,depth,arm,seed,iteration,train_error,train_loss,learning_rate,test_error,test_loss,val_error"
+    header = (
+        "note,depth,arm,seed,iteration,"
+        "train_error,train_loss,learning_rate,test_error,test_loss,val_error"
+    )
     (tmp_path / "curves.csv").write_text(f"{header}\nseen,20,plain,0,50,0.25,0.75,0.1,,,\n")
     assert files.read_curves(tmp_path) == [CurvePoint("plain", 20, 0, 50, 0.25, 0.75, 0.1)]
 
@@ -550,7 +553,8 @@ def test_the_state_of_a_repository(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("module", ["plainres.records.schema", "plainres.run.cell"])
 def test_reading_records_needs_no_torch(module):
-    code = f"import sys, {module}; print([name for name in ('torch', 'pytorch_lightning', 'torchvision') if name in sys.modules])"
+    heavy = {"torch", "pytorch_lightning", "torchvision"}
+    code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True

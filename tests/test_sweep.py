@@ -1,4 +1,4 @@
-"""The sweep from the command line, as a person types it: what it refuses, skips, survives and leaves behind."""
+"""The sweep from the command line: what it refuses, skips, survives and writes."""
 
 import io
 import json
@@ -169,9 +169,9 @@ def test_cells_of_one_name_in_several_folders_are_several_cells(tmp_path):
 def test_killed_and_typed_again_it_ends_as_if_undisturbed(
     undisturbed, tmp_path, pause, all_of_them
 ):
-    """kill -9 of the parent alone, or kill of the whole group, after which a worker would begin its next cell: the workers must notice.
+    """kill -9 of the parent alone, or kill of the whole group: the workers must end too.
 
-    24 slow iterations make sure that it hits them while they train.
+    24 slow iterations make sure that they are training when it happens.
     """
     words = ("-m", *GRID, "checkpoint_seconds=0")
     with slow_process(tmp_path, command(tmp_path, *words)) as sweep:
@@ -247,7 +247,10 @@ class Slow(importlib.abc.MetaPathFinder):
         def exec_module(module):
             execute(module)
             draws = module.TrainingBatches.random_draws
-            module.TrainingBatches.random_draws = lambda self, i: (time.sleep(0.25), draws(self, i))[1]
+            def slow_draws(self, step):
+                time.sleep(0.25)
+                return draws(self, step)
+            module.TrainingBatches.random_draws = slow_draws
         spec.loader.exec_module = exec_module
         return spec
 
@@ -299,12 +302,7 @@ def test_a_damaged_checkpoint_is_said_and_the_cell_starts_again(undisturbed, tmp
         "jobs=2",
     )
     assert ended.returncode == 0, ended.stderr
-    assert (
-        ended.stdout.count(
-            "plain-8-seed0: its checkpoint is damaged: set aside as last.corrupt, the cell starts again"
-        )
-        == 1
-    )
+    assert ended.stdout.count(f"plain-8-seed0: {files.DAMAGED}") == 1
     assert (
         numbers(tmp_path / "depth" / "smoke").items()
         <= numbers(undisturbed[0] / "depth" / "smoke").items()

@@ -1,4 +1,4 @@
-"""An error as one line for the person at the terminal, or as a traceback for the one who sets HYDRA_FULL_ERROR=1."""
+"""Errors as one line on the terminal, or as a traceback where HYDRA_FULL_ERROR=1 is set."""
 
 import os
 import sys
@@ -10,12 +10,13 @@ _TRACEBACK = "PLAINRES_TRACEBACK"
 
 
 def run_command(task: Callable[[], None], interrupted: str = "interrupted") -> None:
-    """Runs a task of Hydra's as a command: one line on stderr and a status other than 0 for whatever cannot be done.
+    """Runs a Hydra task as a command; an error is one line on stderr and exit status 1.
 
-    Makes Hydra hand its errors on as they are, and remembers whether HYDRA_FULL_ERROR asked for tracebacks.
+    Hydra must pass errors on unchanged, so HYDRA_FULL_ERROR is set here; whether the user had set
+    it, to see tracebacks, is remembered.
 
     Args:
-        interrupted: what Ctrl-C leaves the person with.
+        interrupted: the line that Ctrl-C prints.
     """
     os.environ.setdefault(_TRACEBACK, os.environ.get("HYDRA_FULL_ERROR", "0"))
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -29,7 +30,7 @@ def run_command(task: Callable[[], None], interrupted: str = "interrupted") -> N
 
 
 def one_line(error: BaseException) -> str:
-    """The message without line breaks; Hydra's are cut where their search path begins, and carry their cause."""
+    """The message without line breaks; of a Hydra error with its cause, without search paths."""
     text = str(error) or type(error).__name__
     if error.__cause__ is not None and type(error).__module__.startswith("hydra"):
         text = f"{text} ({str(error.__cause__).split('full_key:')[0].strip()})"
@@ -37,7 +38,7 @@ def one_line(error: BaseException) -> str:
 
 
 def give_up(reasons: Sequence[BaseException | str]) -> NoReturn:
-    """Ends the process with status 1 and one line a reason on stderr."""
+    """Prints one line per reason on stderr and exits with status 1."""
     for reason in reasons:
         if isinstance(reason, str):
             print(f"plainres: {reason}", file=sys.stderr)

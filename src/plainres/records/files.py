@@ -43,7 +43,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside `path` that takes its place when the block ends well, and is gone when it does not."""
+    """A file that takes the place of `path` when the block ends; an error deletes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(
         dir=path.parent, prefix=f".{path.name}.", delete=False
@@ -68,7 +68,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_record(cell_folder: Path) -> Record | None:
-    """The record of a finished cell, or None; what it holds beyond the schema is passed over.
+    """The record of a finished cell, or None; unknown values are skipped.
 
     Raises:
         ValueError: a value without default is missing; names file and value.
@@ -89,7 +89,7 @@ def write_record(cell_folder: Path, record: Record) -> None:
 
 
 def write_table(path: Path, rows: Sequence[Any], row_type: type) -> None:
-    """A CSV file with one column per field; six significant digits, empty where there is no value."""
+    """A CSV file, one column per field; six significant digits; None is an empty field."""
     names = [field.name for field in fields(row_type)]
     _write_lines(path, names, [[_written(getattr(row, name)) for name in names] for row in rows])
 
@@ -100,10 +100,11 @@ def _write_lines(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str
 
 
 def read_table(path: Path, row_type: type) -> list[Any]:
-    """The rows of a CSV file as `row_type`, none where there is no file; unknown columns are passed over.
+    """The rows of a CSV file as `row_type`; none without a file. Unknown columns are skipped.
 
     Raises:
-        ValueError: a column without default is missing or a value does not fit; names file, line and column.
+        ValueError: a column without default is missing, or a value has another type; names file,
+            line and column.
     """
     if not path.exists():
         return []
@@ -238,7 +239,10 @@ def _cell_of(row: Mapping[str, str]) -> tuple[str, int, int]:
 
 
 def repository_state(folder: Path) -> tuple[str, bool | None]:
-    """The commit checked out in `folder` and whether its files, results apart, are as committed; ("unknown", None) outside git."""
+    """The commit of `folder`, and whether all files outside results are as committed.
+
+    ("unknown", None) outside git.
+    """
 
     def git(*words: str) -> str:
         return subprocess.run(

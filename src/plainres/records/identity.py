@@ -1,12 +1,12 @@
-"""A cell's identity: what defines its numbers, as a hash, whatever the code looks like today."""
+"""A cell's identity: the part of its configuration that defines its numbers, and its hash."""
 
 import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
-# Where files lie, how often something is looked at, and what stands elsewhere too (a network's width is model.width): none of it
-# changes what a run measures.
+# None of these changes what a run measures: where files lie, how often something is logged, and
+# what the identity has under another name (a network's width is model.width)
 _NOT_HASHED = frozenset(
     {
         "child._target_",
@@ -18,7 +18,7 @@ _NOT_HASHED = frozenset(
     }
 )
 
-# An identity must not hang on where a class lives in the code: module today → name that rows were recorded under
+# An identity must not depend on where a class is defined: module today → name in recorded rows
 _RECORDED_MODULES = {
     "plainres.networks.resnet": "plainres.network",
     "plainres.networks.blocks": "plainres.blocks",
@@ -32,14 +32,15 @@ def cell_name(arm: str, depth: int, seed: int) -> str:
 
 
 def cell_config(config: Mapping[str, Any], arm: str) -> dict[str, Any]:
-    """What defines the numbers of a cell, out of its resolved configuration; an option left null is as if it did not exist.
+    """The part of a resolved configuration that defines the numbers of a cell.
 
-    So an option added later leaves the hash of older cells as it was, as long as null means "as before".
+    Options that are null are left out. So a new option does not change the hash of older cells, as
+    long as its null means "as before".
     """
-    chosen = {
+    defining = {
         "arm": arm,
         **{key: config[key] for key in ("seed", "model", "data")},
-        # the name of the results folder stands here, because rows were recorded with it
+        # The name of the results folder, because committed rows were recorded with it
         "protocol": {**config["protocol"], "name": config["folder"]},
         "child": config.get("child"),
     }
@@ -56,11 +57,14 @@ def cell_config(config: Mapping[str, Any], arm: str) -> dict[str, Any]:
             result[key] = kept(value, f"{name}.") if isinstance(value, Mapping) else value
         return result
 
-    return kept(chosen, "")
+    return kept(defining, "")
 
 
 def shared_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What all cells of one results folder share: a `cell_config` without arm, depth, shortcut, seed and parent."""
+    """What all cells of a results folder share.
+
+    That is a `cell_config` without arm, depth, shortcut, seed and parent.
+    """
     shared = {key: value for key, value in config.items() if key not in ("arm", "seed", "parent")}
     shared["model"] = {
         key: value for key, value in config["model"].items() if key not in ("depth", "shortcut")
@@ -75,11 +79,11 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 def config_differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
     """`name: old → new` for every value in which two `cell_config`s differ."""
-    found = []
+    differences = []
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            found += config_differences(before, after, f"{path}{key}.")
+            differences += config_differences(before, after, f"{path}{key}.")
         elif before != after:
-            found.append(f"{path}{key}: {before} → {after}")
-    return found
+            differences.append(f"{path}{key}: {before} → {after}")
+    return differences

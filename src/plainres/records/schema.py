@@ -1,4 +1,4 @@
-"""The rows of tables: what one training run measured and where. Imports no torch."""
+"""Rows of the tables that every experiment has: records and curves."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,21 @@ DIVERGED = "diverged"
 
 @dataclass(frozen=True)
 class Record:
-    """One cell: one training run of (arm, depth, seed) under one protocol. Errors are fractions in [0, 1], losses nats per image.
+    """One cell: one training run of (arm, depth, seed) under one protocol.
 
-    `train_error` and `train_loss` are running values of training mode on augmented batches over the protocol's last
-    `error_window` iterations; `train_error_eval` is evaluation mode on unaugmented training images; `test_error` and
-    `val_error` are the final weights in evaluation mode. A diverged run (`status`) has none of them. `num_multiply_adds` is of one
-    image's forward pass, convolutions and linear layers; `kernels` says whose trained it; `instruction_set` is what the processor's vector
-    instructions were limited to (machine.instruction_set). Older records lack these three.
+    Errors are fractions in [0, 1], losses nats per image. A diverged run (`status`) has none.
+
+    Args:
+        train_error, train_loss: means of training mode on augmented batches, over the last
+            `error_window` iterations.
+        train_error_eval: evaluation mode, on unaugmented training images.
+        test_error, test_loss, val_error: evaluation mode, with the final weights.
+        seconds: of training.
+        precision: Lightning's name, such as bf16-mixed.
+        num_multiply_adds: convolutions and linear layers, forward pass of one image.
+        kernels: library, compiled or fused.
+        instruction_set: the vector instructions in use (training.machine.instruction_set).
+            Older records lack these three.
     """
 
     arm: str
@@ -61,7 +69,7 @@ class Record:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One row of curves.csv; `iteration` counts finished updates, test values are there only where they were taken."""
+    """One row of curves.csv; `iteration` counts updates; test values where they were taken."""
 
     arm: str
     depth: int

@@ -1,4 +1,4 @@
-"""Cells and sweeps: configuration → objects → record. The only room that builds objects from a configuration.
+"""Cells and sweeps: configuration → objects → record; the only room that builds the objects.
 
 May import every room but plainres.instruments.
 """

@@ -1,4 +1,7 @@
-"""A cell's identity and its folder: what is finished, what continues, what belongs to another configuration. Imports no torch."""
+"""A cell and its folder: what is finished, what continues, what has another configuration.
+
+Imports no torch.
+"""
 
 import fcntl
 import logging
@@ -31,9 +34,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 HYDRAS_OWN = (".hydra", "train.log")
-LOCK_SECONDS = (
-    60  # an orphan of a killed sweep notices within a few iterations that its parent is gone
-)
+LOCK_SECONDS = 60  # a worker whose sweep was killed ends within a few iterations
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,7 @@ class Cell:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What defines the cell's numbers; its hash is the record's config_hash.
-
-        Kept, because a sweep's display asks for it every second.
-        """
+        """What defines the cell's numbers; its hash is the record's config_hash."""
         container = OmegaConf.to_container(self.config, resolve=True)
         assert isinstance(container, dict)
         identity = cell_config({str(key): value for key, value in container.items()}, self.arm)
@@ -75,36 +73,31 @@ class Cell:
 
     @property
     def parent_folder(self) -> Path | None:
-        """Where the trained network lies that this cell continues with; None where it begins anew."""
+        """The folder of the trained network that this cell continues with; None: a new network."""
         child = self.config.child
-        return (
-            None
-            if child is None
-            else Path(self.config.results_dir)
-            / self.config.slug
-            / child.parent
-            / "runs"
-            / self.name
-        )
+        if child is None:
+            return None
+        return Path(self.config.results_dir, self.config.slug, child.parent, "runs", self.name)
 
     @property
     def parent_diverged(self) -> bool:
-        """Whether the parent is a diverged run, so that this cell cannot be: a sweep passes it over."""
+        """Whether the parent diverged; such a cell cannot be trained, and a sweep skips it."""
         record = None if self.parent_folder is None else files.read_record(self.parent_folder)
         return record is not None and record.status == schema.DIVERGED
 
     def _parent_hash(self) -> str:
-        """The config_hash of the parent's record, so that a child belongs to one configuration of it.
+        """The config_hash of the parent's record, which is part of the child's identity.
 
         Raises:
-            ValueError: there is no finished parent with weights; names the command that trains it.
+            ValueError: no finished parent with weights; names the command that trains it.
         """
         assert self.parent_folder is not None
         record = files.read_record(self.parent_folder)
         if record is None or not (self.parent_folder / files.WEIGHTS_FILE).exists():
             raise ValueError(
-                f"{self.parent_folder} holds no trained network with its weights; make sweep-{self.config.slug} trains it first "
-                f"(python -m plainres.run.train -m +experiment={self.config.slug} generation=parent)"
+                f"{self.parent_folder} has no trained network with its weights; "
+                f"make sweep-{self.config.slug} trains it first (python -m plainres.run.train "
+                f"-m +experiment={self.config.slug} generation=parent)"
             )
         if record.status == schema.DIVERGED:
             raise ValueError(f"{self.parent_folder} diverged: nothing can be inserted into it")
@@ -131,7 +124,8 @@ class Cell:
             and (shortcut := self.config.model.get("shortcut", "none")) != "none"
         ):
             raise ValueError(
-                f"model.shortcut {shortcut} in the plain arm, which has none; ARMS=residual (model=residual) has them"
+                f"model.shortcut {shortcut} in the plain arm, which has none; "
+                "ARMS=residual (model=residual) has them"
             )
         missing = OmegaConf.missing_keys(self.config)
         if missing:
@@ -142,9 +136,10 @@ class Cell:
         _ = self.schedule  # raises ValueError for numbers that fit no run
 
     def finished(self) -> schema.Record | None:
-        """The record of this very configuration, if there is one; with `missing`, a committed row counts too.
+        """The record of this configuration, or None.
 
-        With `keep_weights` a cell without weights is not finished.
+        With `missing` a committed row counts too. With `keep_weights` a cell without weights is not
+        finished.
         """
         record = files.read_record(self.folder)
         if self.config.keep_weights and not (self.folder / files.WEIGHTS_FILE).exists():
@@ -157,7 +152,7 @@ class Cell:
         return record if record and record.config_hash == config_hash(self.identity) else None
 
     def refusal(self) -> str | None:
-        """One line where something was measured in the cell's folder under another configuration, else None."""
+        """One line where the cell's folder was measured under another configuration, else None."""
         old = files.read_json(self.folder / files.CONFIG_FILE)
         if old == self.identity or not any(
             (self.folder / name).exists() for name in (files.RECORD_FILE, files.CHECKPOINT_FILE)
@@ -176,15 +171,16 @@ class Cell:
         )
 
     def claim_folder(self) -> None:
-        """Makes the folder this configuration's own.
+        """Makes the folder that of this configuration.
 
         Raises:
-            ValueError: it belongs to another configuration and `force` is not set; names what differs and the way out.
+            ValueError: it belongs to another configuration and `force` is not set; names what
+                differs and what to do.
         """
         if refusal := self.refusal():
             if not self.config.force:
                 raise ValueError(refusal)
-            aside = set_aside(self.folder)
+            aside = self.folder.rename(_free_name(self.folder))
             for name in HYDRAS_OWN:  # Hydra made them for this run before it began
                 if (aside / name).exists():
                     self.folder.mkdir(exist_ok=True)
@@ -194,7 +190,7 @@ class Cell:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps two processes from training one cell; the lock goes with the process that holds it.
+        """Keeps two processes from training one cell; the lock ends with the process.
 
         Raises:
             OSError: another process holds it.
@@ -210,7 +206,8 @@ class Cell:
                     if time.monotonic() > deadline:
                         file.seek(0)
                         raise OSError(
-                            f"{self.folder} is being trained by process {file.read().strip()}; wait for it or stop it"
+                            f"{self.folder} is being trained by process "
+                            f"{file.read().strip()}; wait for it or stop it"
                         ) from None
                     time.sleep(0.5)
             file.truncate(0)
@@ -220,7 +217,7 @@ class Cell:
 
 
 def compose_cell(results: Path, *overrides: str) -> Cell:
-    """The cell that `python -m plainres.run.train <overrides>` would train, with its results below `results`."""
+    """The cell that `python -m plainres.run.train results_dir=<results> <overrides>` trains."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", [f"results_dir={results}", *overrides], return_hydra_config=True)
     arm = config.hydra.runtime.choices["model"]
@@ -258,7 +255,8 @@ def set_tables_aside(folder: Path, shared: Mapping[str, Any]) -> str | None:
             if old
             else f"there is no {files.CONFIG_FILE}"
         )
-        aside = set_aside(folder / files.RUNS_TABLE, folder / "earlier")
+        aside = _free_name(folder / "earlier")
+        aside.mkdir()
         for path in (*folder.glob("*.csv"), *folder.glob("*.json")):
             path.rename(aside / path.name)
         line = (
@@ -269,15 +267,9 @@ def set_tables_aside(folder: Path, shared: Mapping[str, Any]) -> str | None:
     return line
 
 
-def set_aside(path: Path, target: Path | None = None) -> Path:
-    """Renames a folder to a free name (`….old1`), or moves a file into a free folder of that kind; returns that folder."""
+def _free_name(folder: Path) -> Path:
+    """`folder`.old1, or the first number that is free."""
     number = 1
-    base = target or path
-    while (aside := base.with_name(f"{base.name}.old{number}")).exists():
+    while (name := folder.with_name(f"{folder.name}.old{number}")).exists():
         number += 1
-    if target is None:
-        path.rename(aside)
-    else:
-        aside.mkdir(parents=True)
-        path.rename(aside / path.name)
-    return aside
+    return name

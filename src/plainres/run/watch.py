@@ -26,7 +26,7 @@ PLAIN_LINE_SECONDS = 60.0  # between two status lines in a log file
 
 @dataclass
 class State:
-    """Where a cell stands; `seconds_remaining` is the cell's own estimate, None while it has none."""
+    """Where a cell stands; `seconds_remaining` is its own estimate, None without one."""
 
     name: str
     depth: int
@@ -218,7 +218,8 @@ def picture(states: Sequence[State], headline: str, width: int) -> Group:
 
 def _running_line(state: State) -> str:
     error = "" if state.train_error is None else f", train_error {state.train_error:.1%}"
-    return f"{state.name} {state.iteration}/{state.total}{error}, {duration(state.seconds_remaining)} left"
+    left = duration(state.seconds_remaining)
+    return f"{state.name} {state.iteration}/{state.total}{error}, {left} left"
 
 
 def _newer(path: Path, since: float) -> bool:
