@@ -52,10 +52,12 @@ def made_up_curve(record: Record, points: int = 20) -> list[CurvePoint]:
     train, test = record.train_error or 0.9, record.test_error or 0.9
     curve = []
     for number in range(1, points + 1):
-        rest = math.exp(-5 * number / points)
+        remaining = math.exp(-5 * number / points)
         iteration = record.iterations * number // points
         evaluated = (
-            {"test_error": test + (0.9 - test) * rest, "test_loss": 1.0} if number % 2 == 0 else {}
+            {"test_error": test + (0.9 - test) * remaining, "test_loss": 1.0}
+            if number % 2 == 0
+            else {}
         )
         curve.append(
             CurvePoint(
@@ -63,7 +65,7 @@ def made_up_curve(record: Record, points: int = 20) -> list[CurvePoint]:
                 record.depth,
                 record.seed,
                 iteration,
-                train + (0.9 - train) * rest,
+                train + (0.9 - train) * remaining,
                 1.0,
                 0.1,
                 **evaluated,

@@ -27,13 +27,13 @@ def test_every_protocol_and_arm_composes_into_a_run(tmp_path, protocol, model):
     cell.check()
     assert cell.name == f"{model}-{cell.config.model.depth}-seed0"
     assert cell.folder == tmp_path / "depth" / protocol / "runs" / cell.name
-    chosen = cell.config.protocol
-    assert chosen.name == protocol
-    assert chosen.precision in ("auto", *PRECISIONS)
-    assert chosen.iterations % chosen.evaluate_every == 0, (
+    settings = cell.config.protocol
+    assert settings.name == protocol
+    assert settings.precision in ("auto", *PRECISIONS)
+    assert settings.iterations % settings.evaluate_every == 0, (
         "the last evaluation is at the last iteration"
     )
-    assert chosen.iterations % chosen.log_every == 0
+    assert settings.iterations % settings.log_every == 0
     augmentation = cell.identity["protocol"]["augmentation"]
     Augmentation(**augmentation)
     with torch.device("meta"):
