@@ -13,7 +13,9 @@ from plainres.records.files import RUNS_TABLE, read_table
 from plainres.records.identity import config_hash
 
 PATHS = sorted((ROOT / "results").rglob(RUNS_TABLE))
-FOLDERS = [path.parent for path in PATHS if "runs" not in path.parts]
+FOLDERS = [
+    path.parent for path in PATHS if not {"runs", "local"} & set(path.relative_to(ROOT).parts)
+]
 
 
 def parent_hash(folder, config, row) -> str | None:
