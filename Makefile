@@ -1,4 +1,4 @@
-# Every target that needs the virtual environment makes it first. Variables (PROTOCOL=cpu SEEDS=0,1,2 …)
+# Every target that needs the virtual environment makes it first. Variables (PROTOCOL=cpu SEEDS=0,1)
 # are handed to the command, which refuses those it does not know: .venv/bin/plainres --help
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,13 +7,14 @@ PLAINRES = $(BIN)/python -m experiments
 VARIABLES = $(MAKEOVERRIDES)
 
 .DEFAULT_GOAL := help
-.PHONY: install test lint check figures tensorboard inspect own-images publish power bench clean help
+.PHONY: install test lint check figures tensorboard inspect own-images publish power bench clean \
+  help
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z%<>-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  make sweep-depth PROTOCOL=quick|cpu|cpu32|paper SEEDS=0,1,2 DEPTHS=20,56 ARMS=plain,residual JOBS=2"
-	@echo "                   SHALLOW=1 NAME=folder MISSING=1 FORCE=1 ARGS='any Hydra override'"
+	@echo "  make sweep-depth PROTOCOL=quick|cpu|cpu32|paper SEEDS=0,1,2 DEPTHS=20,56"
+	@echo "                   ARMS=plain JOBS=2 SHALLOW=1 NAME=folder MISSING=1 FORCE=1 ARGS='any Hydra override'"
 	@echo "  .venv/bin/plainres sweep --help lists the questions and all options"
 
 install: $(STAMP) ## the virtual environment (.venv), with what tests and checks need
@@ -36,10 +37,10 @@ lint: $(STAMP) ## ruff and mypy
 sweep-%: $(STAMP) ## sweep-<question>: train what is not yet trained, then figures and verdicts
 	@$(PLAINRES) sweep $* $(VARIABLES)
 
-check-%: $(STAMP) ## check-<question>: its verdicts in detail (VERBOSE=1, LOCAL=1: what you measured)
+check-%: $(STAMP) ## check-<question>: verdicts in detail (VERBOSE=1, LOCAL=1: your cells)
 	@$(PLAINRES) check $* $(VARIABLES)
 
-check: $(STAMP) ## the verdict of every claim, one line each (STRICT=1: status 1 for a contradiction)
+check: $(STAMP) ## all verdicts, one line each (STRICT=1: status 1 if one contradicts)
 	@$(PLAINRES) check $(VARIABLES)
 
 figures: $(STAMP) ## all figures and results READMEs again, from the committed tables
@@ -48,7 +49,7 @@ figures: $(STAMP) ## all figures and results READMEs again, from the committed t
 inspect: $(STAMP) ## MODEL=alexnet layer by layer (DEPTH=, PICTURE=file.png; ALL=1: every network)
 	@$(PLAINRES) inspect $(VARIABLES)
 
-own-images: $(STAMP) ## fine-tune on your pictures: ROOT=folder LABEL=name (EXAMPLE=folder makes some)
+own-images: $(STAMP) ## fine-tune on your pictures: ROOT=folder LABEL=name, or EXAMPLE=folder
 	@$(PLAINRES) own-images $(VARIABLES)
 
 publish: $(STAMP) ## move your cells into the committed tables (RESULTS=depth/quick)
@@ -64,5 +65,6 @@ tensorboard: $(STAMP) ## curves of every run on this machine, at http://localhos
 	$(BIN)/tensorboard --logdir results/local
 
 clean: ## runs, caches and the virtual environment; tables stay
-	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache results/local/*/*/runs results/local/*/*/*/runs
+	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache
+	rm -rf results/local/*/*/runs results/local/*/*/*/runs
 	find . -name __pycache__ -not -path './.venv/*' -type d -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""A sweep as commands: what `plainres sweep <question>` runs, one plain Hydra command after another.
+"""A sweep as commands: `plainres sweep <question>` runs one plain Hydra command after another.
 
 Most questions are one sweep of conf/experiment/<slug>.yaml. experiments/<slug>/grid.py says which
 options the question takes (`TAKES`), and has a `commands` function where its parts are unlike.

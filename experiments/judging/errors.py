@@ -1,4 +1,4 @@
-"""Errors of records as numbers that can be compared: a diverged run counts as a network at chance."""
+"""Errors of records as numbers to compare: a diverged run counts as a network at chance."""
 
 import math
 

@@ -52,7 +52,7 @@ class Claim:
 
     @property
     def weakest(self) -> Criterion | None:
-        """The criterion that the verdict hangs on: with several seeds the one with the largest p."""
+        """The criterion that decides: with several seeds the one with the largest p."""
         if not self.criteria:
             return None
         if self.num_seeds > 1:

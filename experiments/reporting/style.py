@@ -1,4 +1,4 @@
-"""The style of figures: the same numbers give the same bytes. Palettes and axes exist once, here."""
+"""The style of figures: palettes and axes. The same numbers give the same bytes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -65,7 +65,7 @@ def depth_axis(axis: Axes, depths: Sequence[int]) -> None:
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
-    """Writes `path`.png and .svg without anything that differs from run to run, and closes the figure."""
+    """Writes `path`.png and .svg, the same bytes for the same figure, and closes the figure."""
     path.parent.mkdir(exist_ok=True)
     written = []
     for suffix, metadata in (
@@ -79,7 +79,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
 
 
 def publish(folder: Path, figures: Mapping[str, Callable[[], Figure]], readme: str) -> list[Path]:
-    """Writes what a results folder shows: figures/<name>.png and .svg, each drawn in the reports' style, and README.md.
+    """Writes the figures of a results folder, figures/<name>.png and .svg, and its README.md.
 
     Returns:
         What it wrote.
