@@ -350,7 +350,7 @@ def _scoreboard(asked: Sequence[Any], results: Path, options: argparse.Namespace
             if place != heading:
                 print(f"\n{place}" if heading else place)
                 heading = place
-            numbers = f" · {score['headline']}" if score["headline"] else ""
+            numbers = f" · {score['headline'] or score['summary']}"
             print(f"  ({score['claim']}) {score['verdict']} · {score['statement']}{numbers}")
         counts = Counter(score["verdict"] for score in scores)
         print(f"\n{len(scores)} claims: {', '.join(f'{n} {word}' for word, n in counts.items())}")

@@ -179,6 +179,7 @@ def _score(slug: str, folder: Path, label: str, letter: str, claim: Claim) -> di
         "verdict": claim.words,
         "contradicted": claim.verdict == NOT_REPRODUCED,
         "headline": claim.headline,
+        "summary": claim.summary,
         "criterion": None if weakest is None else weakest.name,
         "effect": None if weakest is None else weakest.mean,
         "interval": None if weakest is None else weakest.interval,
