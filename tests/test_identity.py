@@ -42,8 +42,8 @@ def parents(tmp_path_factory):
     return folder
 
 
-def insertion(chosen) -> Insertion:
-    return files.read_table(chosen.folder / "insertions.csv", Insertion)[0]
+def insertion(child_cell) -> Insertion:
+    return files.read_table(child_cell.folder / "insertions.csv", Insertion)[0]
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -125,9 +125,9 @@ def test_a_sweep_passes_over_the_children_of_a_diverged_parent_and_trains_the_ot
 
 
 def test_a_residual_child_begins_as_its_parent_and_grows(parents):
-    chosen = cell(parents, "generation=child", "child.blocks=2")
-    record = train.train_cell(chosen)
-    row = insertion(chosen)
+    child_cell = cell(parents, "generation=child", "child.blocks=2")
+    record = train.train_cell(child_cell)
+    row = insertion(child_cell)
     assert (row.blocks, row.stage, row.position, row.initialisation) == (
         2,
         2,
@@ -136,7 +136,7 @@ def test_a_residual_child_begins_as_its_parent_and_grows(parents):
     )
     assert (row.logit_difference_eval, row.logit_difference_batch) == (0, 0)
     assert (row.error_eval, row.error_batch) == (row.parent_error_eval, row.parent_error_batch)
-    parent = files.read_record(chosen.parent_folder)
+    parent = files.read_record(child_cell.parent_folder)
     assert row.parent_error_eval * 1408 == pytest.approx(
         round(row.parent_error_eval * 1408), abs=0.01
     ), "of all images of digits"
@@ -147,41 +147,41 @@ def test_a_residual_child_begins_as_its_parent_and_grows(parents):
 
 
 def test_a_plain_child_does_not_begin_as_its_parent(parents):
-    chosen = cell(parents, "generation=child", "model=plain", "child.position=end")
-    train.train_cell(chosen)
-    row = insertion(chosen)
+    child_cell = cell(parents, "generation=child", "model=plain", "child.position=end")
+    train.train_cell(child_cell)
+    row = insertion(child_cell)
     assert row.initialisation == "dirac"
     assert row.logit_difference_batch > 0.01 * row.logit_size
     assert row.logit_difference_eval < 1e-4 * row.logit_size
-    assert not (chosen.folder / "branches.csv").exists()
+    assert not (child_cell.folder / "branches.csv").exists()
 
 
 def test_the_parent_trained_on_begins_where_the_parent_ended(parents):
-    chosen = cell(
+    child_cell = cell(
         parents,
         "generation=trained_on",
         "model=plain",
         "keep_weights=true",
         "protocol.learning_rate=0",
     )
-    record = train.train_cell(chosen)
-    assert insertion(chosen).logit_difference_batch == 0
+    record = train.train_cell(child_cell)
+    assert insertion(child_cell).logit_difference_batch == 0
     old, new = (
         torch.load(folder / files.WEIGHTS_FILE, weights_only=True)
-        for folder in (chosen.parent_folder, chosen.folder)
+        for folder in (child_cell.parent_folder, child_cell.folder)
     )
     for name in old:
         if "running" not in name and "tracked" not in name:
             assert torch.equal(old[name], new[name]), "at a learning rate of 0 weights stay"
-    assert record.num_parameters == files.read_record(chosen.parent_folder).num_parameters
+    assert record.num_parameters == files.read_record(child_cell.parent_folder).num_parameters
 
 
 def test_an_interrupted_child_ends_with_the_record_of_an_undisturbed_one(parents, monkeypatch):
     overrides = ("generation=decay", "checkpoint_seconds=0", "child.stage=3")
-    chosen = [
+    cells = [
         cell(parents, *overrides, f"folder=smoke/{name}") for name in ("undisturbed", "interrupted")
     ]
-    whole = train.train_cell(chosen[0])
+    whole = train.train_cell(cells[0])
     step = Classifier.training_step
 
     def training_step(self, draws, batch_idx):
@@ -192,22 +192,22 @@ def test_an_interrupted_child_ends_with_the_record_of_an_undisturbed_one(parents
     with monkeypatch.context() as patched:
         patched.setattr(Classifier, "training_step", training_step)
         with pytest.raises(KeyError, match="interrupted"):
-            train.train_cell(chosen[1])
-    continued = train.train_cell(chosen[1])
+            train.train_cell(cells[1])
+    continued = train.train_cell(cells[1])
     different = {
         name for name, value in numbers(whole).items() if numbers(continued)[name] != value
     }
     assert different == {"config_hash"}
     for file in ("insertions.csv", "branches.csv", files.CURVES_TABLE):
-        assert (chosen[0].folder / file).read_text() == (chosen[1].folder / file).read_text()
+        assert (cells[0].folder / file).read_text() == (cells[1].folder / file).read_text()
 
 
 def test_a_child_belongs_to_one_configuration_of_its_parent(parents, tmp_path):
-    chosen = cell(parents, "generation=child")
-    parent = files.read_record(chosen.parent_folder)
-    assert chosen.identity["parent"] == parent.config_hash
-    before = config_hash(chosen.identity)
-    moved = tmp_path / "identity" / "smoke" / "parent" / "runs" / chosen.name
+    child_cell = cell(parents, "generation=child")
+    parent = files.read_record(child_cell.parent_folder)
+    assert child_cell.identity["parent"] == parent.config_hash
+    before = config_hash(child_cell.identity)
+    moved = tmp_path / "identity" / "smoke" / "parent" / "runs" / child_cell.name
     files.write_record(moved, dataclasses.replace(parent, config_hash="of another"))
     (moved / files.WEIGHTS_FILE).touch()
     assert config_hash(cell(tmp_path, "generation=child").identity) != before
@@ -220,11 +220,11 @@ def test_a_cell_without_a_parent_keeps_its_hash(tmp_path):
 
 
 def test_branches_are_measured_and_change_no_number(parents):
-    looked = cell(parents, "generation=decay", "folder=smoke/looked")
-    blind = cell(parents, "generation=decay", "folder=smoke/looked", "callbacks=null")
-    assert looked.identity == blind.identity
-    record = train.train_cell(looked)
-    rows = files.read_table(looked.folder / "branches.csv", BranchNorm)
+    measured_cell = cell(parents, "generation=decay", "folder=smoke/measured")
+    unmeasured_cell = cell(parents, "generation=decay", "folder=smoke/measured", "callbacks=null")
+    assert measured_cell.identity == unmeasured_cell.identity
+    record = train.train_cell(measured_cell)
+    rows = files.read_table(measured_cell.folder / "branches.csv", BranchNorm)
     assert sorted({row.iteration for row in rows}) == [0, 8, 16, 24]
     assert len(rows) == 4 * (2 + 6 + 2)
     assert {(row.stage, row.block) for row in rows if row.inserted} == {
@@ -234,27 +234,29 @@ def test_branches_are_measured_and_change_no_number(parents):
         (2, 4),
     }
     assert all(row.ratio > 0 for row in rows)
-    looked.folder.rename(looked.folder.with_name("aside"))
-    assert numbers(train.train_cell(blind)) == numbers(record)
+    measured_cell.folder.rename(measured_cell.folder.with_name("aside"))
+    assert numbers(train.train_cell(unmeasured_cell)) == numbers(record)
 
 
 def test_a_zero_branch_has_size_0_at_first_and_the_ratio_is_that_of_the_norms(parents):
-    chosen = cell(parents, "generation=child", "folder=smoke/zero", "keep_weights=true")
-    train.train_cell(chosen)
+    child_cell = cell(parents, "generation=child", "folder=smoke/zero", "keep_weights=true")
+    train.train_cell(child_cell)
     rows = [
-        row for row in files.read_table(chosen.folder / "branches.csv", BranchNorm) if row.inserted
+        row
+        for row in files.read_table(child_cell.folder / "branches.csv", BranchNorm)
+        if row.inserted
     ]
     assert [(row.iteration, row.stage, row.block) for row in rows] == [(0, 2, 1), (12, 2, 1)]
     assert rows[0].ratio == 0
-    source = chosen.load_images()
+    source = child_cell.load_images()
     child = insert(
-        hydra.utils.instantiate(chosen.config.model, num_classes=10, in_channels=1),
+        hydra.utils.instantiate(child_cell.config.model, num_classes=10, in_channels=1),
         1,
         2,
         "middle",
         "identity",
     )
-    child.load_state_dict(torch.load(chosen.folder / files.WEIGHTS_FILE, weights_only=True))
+    child.load_state_dict(torch.load(child_cell.folder / files.WEIGHTS_FILE, weights_only=True))
     images = Normaliser(source.train.pixels, "channel")(source.test.pixels / 255)
     block = child.layer2[1]
     with torch.no_grad():
@@ -265,14 +267,14 @@ def test_a_zero_branch_has_size_0_at_first_and_the_ratio_is_that_of_the_norms(pa
 
 
 def test_tables_are_gathered_beside_runs(parents):
-    chosen = cell(parents, "generation=child", "child.blocks=4")
-    train.train_cell(chosen)
-    files.gather(chosen.results_folder)
-    assert files.read_table(chosen.results_folder / "insertions.csv", Insertion) == [
-        insertion(chosen)
+    child_cell = cell(parents, "generation=child", "child.blocks=4")
+    train.train_cell(child_cell)
+    files.gather(child_cell.results_folder)
+    assert files.read_table(child_cell.results_folder / "insertions.csv", Insertion) == [
+        insertion(child_cell)
     ]
-    assert len(files.read_table(chosen.results_folder / "branches.csv", BranchNorm)) == 2 * 10
-    files.gather(chosen.results_folder)
-    assert len(files.read_table(chosen.results_folder / "branches.csv", BranchNorm)) == 2 * 10
+    assert len(files.read_table(child_cell.results_folder / "branches.csv", BranchNorm)) == 2 * 10
+    files.gather(child_cell.results_folder)
+    assert len(files.read_table(child_cell.results_folder / "branches.csv", BranchNorm)) == 2 * 10
     files.gather(cell(parents, "generation=parent").results_folder)
     assert not (parents / "identity" / "smoke" / "parent" / "insertions.csv").exists()

@@ -154,7 +154,7 @@ def test_a_point_is_the_loss_at_centre_plus_steps_along_both_directions():
 def test_batch_statistics_are_those_of_training_and_leave_the_running_ones_alone():
     network, batches = network_and_batches()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    found, _ = landscape.loss_and_error(network, batches, "batch")
+    loss, _ = landscape.loss_and_error(network, batches, "batch")
     running, _ = landscape.loss_and_error(network, batches, "running")
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     with torch.no_grad():
@@ -162,8 +162,8 @@ def test_batch_statistics_are_those_of_training_and_leave_the_running_ones_alone
             functional.cross_entropy(network.train()(images), labels).item() * len(labels)
             for images, labels in batches
         ]
-    assert found == pytest.approx(sum(losses) / 60, rel=1e-5)
-    assert abs(found - running) > 1e-3
+    assert loss == pytest.approx(sum(losses) / 60, rel=1e-5)
+    assert abs(loss - running) > 1e-3
     assert all(
         module.track_running_stats
         for module in network.modules()
@@ -222,16 +222,16 @@ def test_an_interrupted_surface_goes_on_with_the_rows_that_are_missing(results, 
 
 
 def test_rows_over_processes_give_the_same_numbers(results):
-    found = []
+    tables = []
     for jobs in (1, 2):
         landscape.measure(surface_cell(results, *SMALL, f"jobs={jobs}"))
-        found.append(only_surface(results / "landscape" / "smoke")[1])
+        tables.append(only_surface(results / "landscape" / "smoke")[1])
         for path in [
             *results.glob("landscape/smoke/surface-*"),
             *results.glob("landscape/smoke/runs/*/surfaces/*/*"),
         ]:
             path.unlink()
-    assert found[0] == found[1]
+    assert tables[0] == tables[1]
 
 
 def test_a_surface_that_was_measured_otherwise_is_refused_and_force_replaces_it(results):
@@ -260,10 +260,10 @@ def test_what_cannot_be_measured_is_said(results, override, message):
 
 def test_images_are_drawn_once_and_for_all():
     assert landscape.fixed_images(5, None).tolist() == [0, 1, 2, 3, 4]
-    chosen = landscape.fixed_images(1000, 10)
-    assert torch.equal(chosen, landscape.fixed_images(1000, 10))
-    assert len(set(chosen.tolist())) == 10
-    assert chosen.max() > 100, "not the first, which are of one class in a folder of images"
+    places = landscape.fixed_images(1000, 10)
+    assert torch.equal(places, landscape.fixed_images(1000, 10))
+    assert len(set(places.tolist())) == 10
+    assert places.max() > 100, "not the first, which are of one class in a folder of images"
 
 
 def command(*words: str) -> subprocess.CompletedProcess:

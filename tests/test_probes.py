@@ -67,8 +67,8 @@ def probed(tmp_path_factory):
 )
 def test_responses_and_gradients_are_those_of_a_network_written_out(norm, shortcut):
     """The same network once more, with ReLUs that overwrite nothing, every tensor kept."""
-    chosen, (images, labels) = network(8, shortcut, norm), images_and_labels()
-    signals = probes.probe(chosen, images, labels)
+    net, (images, labels) = network(8, shortcut, norm), images_and_labels()
+    signals = probes.probe(net, images, labels)
 
     x, outputs, responses, behind = images, [], [], []
 
@@ -78,18 +78,18 @@ def test_responses_and_gradients_are_those_of_a_network_written_out(norm, shortc
         responses.append(normalise(outputs[-1]))
         return responses[-1]
 
-    x = layer(x, chosen.conv1, chosen.bn1).relu()
+    x = layer(x, net.conv1, net.bn1).relu()
     behind.append(x)
-    for block in (chosen.layer1[0], chosen.layer2[0], chosen.layer3[0]):
+    for block in (net.layer1[0], net.layer2[0], net.layer3[0]):
         behind.append(layer(x, block.conv1, block.bn1).relu())
         out = layer(behind[-1], block.conv2, block.bn2)
         x = (out if block.downsample is None else out + block.downsample(x)).relu()
         behind.append(x)
-    functional.cross_entropy(chosen.fc(x.mean((2, 3))), labels).backward()
+    functional.cross_entropy(net.fc(x.mean((2, 3))), labels).backward()
 
     weights = [
         module.weight.grad.norm().item()
-        for name, module in chosen.named_modules()
+        for name, module in net.named_modules()
         if _is_main_convolution(name, module)
     ]
     assert [layer[0] for layer in signals.layers] == pytest.approx(
@@ -110,25 +110,25 @@ def _is_main_convolution(name: str, module: nn.Module) -> bool:
 @pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize("options", [{}, {"checkpoint_activations": True}, {"norm": "none"}])
 def test_a_probe_leaves_everything_as_it_is(options, double):
-    chosen, (images, labels) = network(14, **options), images_and_labels()
-    chosen(images).sum().backward()
-    before = {name: tensor.clone() for name, tensor in chosen.state_dict().items()}
-    gradients = [parameter.grad.clone() for parameter in chosen.parameters()]
+    net, (images, labels) = network(14, **options), images_and_labels()
+    net(images).sum().backward()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    gradients = [parameter.grad.clone() for parameter in net.parameters()]
     random = torch.get_rng_state()
-    assert probes.probe(chosen, images, labels, double) is not None
-    for name, tensor in chosen.state_dict().items():
+    assert probes.probe(net, images, labels, double) is not None
+    for name, tensor in net.state_dict().items():
         assert torch.equal(tensor, before[name]), name
         assert tensor.dtype == before[name].dtype
-    for parameter, gradient in zip(chosen.parameters(), gradients, strict=True):
+    for parameter, gradient in zip(net.parameters(), gradients, strict=True):
         assert torch.equal(parameter.grad, gradient)
     assert torch.equal(torch.get_rng_state(), random)
     assert images.grad is None
     assert not images.requires_grad
-    assert not any(module._forward_hooks for module in chosen.modules())
+    assert not any(module._forward_hooks for module in net.modules())
 
 
 def test_a_probe_draws_no_random_number_of_the_run():
-    chosen = nn.Sequential(
+    net = nn.Sequential(
         nn.Conv2d(1, 4, 3),
         nn.BatchNorm2d(4),
         nn.ReLU(),
@@ -137,9 +137,9 @@ def test_a_probe_draws_no_random_number_of_the_run():
         nn.LazyLinear(10),
     )
     images, labels = images_and_labels()
-    chosen(images)
+    net(images)
     random = torch.get_rng_state()
-    assert probes.probe(chosen, images, labels) is not None
+    assert probes.probe(net, images, labels) is not None
     assert torch.equal(torch.get_rng_state(), random)
 
 
@@ -224,16 +224,16 @@ def test_double_precision_has_signals_below_the_range_of_single():
     So a response falls with their factor to the power of its layer.
     """
     images, labels = images_and_labels()
-    chosen = network(14, "none", "none")
+    net = network(14, "none", "none")
     expected = [
         layer[0] * 2.0 ** (-20 * number)
-        for number, layer in enumerate(probes.probe(chosen, images, labels, double=True).layers, 1)
+        for number, layer in enumerate(probes.probe(net, images, labels, double=True).layers, 1)
     ]
     with torch.no_grad():
-        for module in chosen.modules():
+        for module in net.modules():
             if isinstance(module, nn.Conv2d):
                 module.weight *= 2.0**-20
-    single, double = (probes.probe(chosen, images, labels, double) for double in (False, True))
+    single, double = (probes.probe(net, images, labels, double) for double in (False, True))
     assert single.layers[-1][0] == 0
     assert [layer[0] for layer in double.layers] == pytest.approx(expected, rel=1e-9)
     assert all(0 < layer[2] < 1e-60 for layer in double.layers[:3])
@@ -247,10 +247,10 @@ def test_with_batch_normalisation_every_response_starts_at_one():
 
 
 def test_dead_channels_are_those_that_are_zero_everywhere():
-    chosen = network(8, "none")
+    net = network(8, "none")
     with torch.no_grad():
-        chosen.layer2[0].bn1.bias[:2] = -100.0  # of eight channels
-    signals = probes.probe(chosen, *images_and_labels())
+        net.layer2[0].bn1.bias[:2] = -100.0  # of eight channels
+    signals = probes.probe(net, *images_and_labels())
     assert [layer[3] for layer in signals.layers] == [0, 0, 0, 0.25, 0, 0, 0]
 
 
@@ -291,10 +291,10 @@ def test_gradients_of_deep_plain_networks_shatter_and_shortcuts_keep_them():
 
 
 def test_a_network_whose_loss_is_not_finite_has_no_signals():
-    chosen = network()
-    nn.init.constant_(chosen.fc.bias, math.nan)
-    assert probes.probe(chosen, *images_and_labels()) is None
-    assert not any(module._forward_hooks for module in chosen.modules())
+    net = network()
+    nn.init.constant_(net.fc.bias, math.nan)
+    assert probes.probe(net, *images_and_labels()) is None
+    assert not any(module._forward_hooks for module in net.modules())
 
 
 @pytest.mark.parametrize(

@@ -307,8 +307,8 @@ def test_checkpointed_activations_are_the_same_cell(undisturbed, tmp_path):
 
 
 def test_callbacks_of_the_configuration_see_the_run(undisturbed, tmp_path):
-    seen = "+callbacks={rates:{_target_:pytorch_lightning.callbacks.Timer}}"
-    cell = compose_cell(tmp_path / "seen", *SMOKE, seen)
+    timer = "+callbacks={rates:{_target_:pytorch_lightning.callbacks.Timer}}"
+    cell = compose_cell(tmp_path / "timed", *SMOKE, timer)
     assert cell.identity == undisturbed[0].identity
     assert numbers(train.train_cell(cell)) == numbers(undisturbed[1])
 

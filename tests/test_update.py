@@ -122,7 +122,7 @@ def test_auxiliary_losses_count_by_their_weight_in_the_gradient_alone(weight):
     network, other = WithHeads(), WithHeads()
     (_, stream), (_, steps) = network_and_stream(), network_and_stream(length=4)
     optimiser = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3)
-    seen = []
+    main_losses = []
     for iteration, rate in enumerate(RATES):
         optimiser.param_groups[0]["lr"] = rate
         images, labels = stream.batch(iteration)
@@ -130,8 +130,10 @@ def test_auxiliary_losses_count_by_their_weight_in_the_gradient_alone(weight):
         losses = [nn.functional.cross_entropy(logits, labels) for logits in network(images)]
         (losses[0] + weight * losses[1] + weight * losses[2]).backward()
         optimiser.step()
-        seen.append(float(losses[0].detach()))
-    assert in_steps(other, steps, auxiliary_weight=weight)[1] == pytest.approx(seen, rel=1e-4)
+        main_losses.append(float(losses[0].detach()))
+    assert in_steps(other, steps, auxiliary_weight=weight)[1] == pytest.approx(
+        main_losses, rel=1e-4
+    )
     for one, two in zip(network.state_dict().values(), other.state_dict().values(), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
 

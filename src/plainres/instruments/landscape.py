@@ -120,7 +120,7 @@ ConfigStore.instance().store(name="landscape_schema", node=LandscapeConfig)
 
 @dataclass(frozen=True)
 class Plane:
-    """A network and a plane of weights, centre + x·across + y·up, with a tensor per parameter.
+    """A network and a plane of weights: centre + x·across + y·up, one tensor per parameter each.
 
     The network has the weights of the last point.
 

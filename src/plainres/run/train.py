@@ -280,7 +280,7 @@ def _child(cell: Cell, network: Any, stream: "TrainingBatches", test: "Images") 
     del options["parent"]
     if "_target_" not in options:
         raise ValueError(
-            "child._target_ is not set: a function that makes the network from the parent's"
+            "child._target_ is not set: the function that makes the network of the parent's"
         )
     continue_parent = hydra.utils.instantiate(options, _partial_=True)
     return continue_parent(
