@@ -205,8 +205,7 @@ def sweep(options: argparse.Namespace) -> int:
         if name not in legal:
             names = ", ".join(each.upper() for each in legal)
             give_up(f"sweep {slug} takes no {name.upper()}; it takes {names}, and overrides", 2)
-    wanted = Sweep(slug, **asked, overrides=options.overrides)
-    commands = grid.commands(wanted)
+    commands = grid.commands(Sweep(slug, **asked, overrides=options.overrides))
     if options.show:
         print("\n".join(_shown(command) for command in commands))
         return 0
@@ -321,16 +320,16 @@ def _folders(asked: Any, results: Path, name: str | None) -> list[Path]:
     Raises:
         ValueError: there is none; names what is there and what measures it.
     """
-    folders = chosen = asked.folders(results)
+    folders = measured = asked.folders(results)
     if asked.levels == 1 and name:
-        chosen = [folder for folder in folders if folder.name == name]
-    if not chosen:
-        there = ", ".join(folder.name for folder in folders) or "nothing"
+        folders = [folder for folder in measured if folder.name == name]
+    if not folders:
+        names = ", ".join(folder.name for folder in measured) or "nothing"
         raise ValueError(
-            f"no tables in {results / asked.slug / (name or '')}; measured: {there}; "
+            f"no tables in {results / asked.slug / (name or '')}; measured: {names}; "
             f"make sweep-{asked.slug} measures them"
         )
-    return chosen
+    return folders
 
 
 def _scoreboard(asked: Sequence[Any], results: Path, options: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
     return [head, "|" + " --- |" * len(rows[0]), *body]
 
 
-def judged(claims: Sequence[Claim]) -> list[str]:
+def verdict_table(claims: Sequence[Claim]) -> list[str]:
     """Verdicts as a Markdown table; with several seeds, what they rest on folded below it."""
     lines = markdown(verdict.rows(claims))
     if verdict.rests_on_several(claims):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from experiments.judging import verdict
 from experiments.judging.verdict import NOT_REPRODUCED, Claim
-from experiments.reporting.markdown import Provenance, judged, markdown, measured_on
+from experiments.reporting.markdown import Provenance, markdown, measured_on, verdict_table
 from experiments.reporting.text import columns
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Question(Generic[Part]):
     def _part_readme(self, part: Part) -> list[str]:
         lines: list[str] = []
         if claims := self.claims(part):
-            lines += ["", *judged(claims)]
+            lines += ["", *verdict_table(claims)]
         for drawing in self.drawings(part):
             lines += ["", f"![{drawing.alt}](figures/{drawing.name}.png)"]
         for table in self.tables(part):
