@@ -40,7 +40,7 @@ def test_differences_are_taken_over_the_seeds_that_all_have():
     series = {"plain": {0: 0.5, 1: 0.7, 2: 0.6}, "residual": {1: 0.3, 2: 0.1, 3: 0.2}}
     criterion = pairs.difference(series, "plain", "residual")
     assert criterion.values == pytest.approx((0.4, 0.5))
-    claim = pairs.judge("x", {"plain": {1: 0.5}, "residual": {1: 0.3}}, lambda _: [criterion])
+    claim = pairs.judge("x", {"plain": {1: 0.5}, "residual": {1: 0.3}}, lambda: [criterion])
     assert claim.summary == "plain - residual: +45.00 points"
 
 
@@ -53,13 +53,13 @@ def test_differences_are_taken_over_the_seeds_that_all_have():
 )
 def test_without_a_shared_seed_a_claim_says_what_is_missing(residual, summary):
     series = {"plain": {1: 0.5, 0: 0.4}, "residual": residual}
-    claim = pairs.judge("x", series, lambda _: pytest.fail("nothing to judge"))
+    claim = pairs.judge("x", series, lambda: pytest.fail("nothing to judge"))
     assert (claim.verdict, claim.summary) == (INCONCLUSIVE, summary)
 
 
 def test_one_shared_seed_gives_a_direction():
     series = {"plain": {0: 0.5}, "residual": {0: 0.1, 1: 0.2}}
-    claim = pairs.judge("x", series, lambda _: [pairs.difference(series, "plain", "residual")])
+    claim = pairs.judge("x", series, lambda: [pairs.difference(series, "plain", "residual")])
     assert (claim.verdict, claim.num_seeds) == (REPRODUCED, 1)
 
 

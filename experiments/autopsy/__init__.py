@@ -1,33 +1,14 @@
 """Why does plain-110 fail, and which remedy helps, at what cost?"""
 
-from functools import partial
-
 from experiments.autopsy.claims import (
     DEPTH,
-    ProtocolRuns,
     check,
     label_of,
     read,
     records_of,
     tables,
 )
-from experiments.reporting.question import Drawing, Question
-
-
-def drawings(runs: ProtocolRuns) -> list[Drawing]:
-    """Two figures where remedies were tried, and one of all depths."""
-    from experiments.autopsy import figures
-
-    shown = []
-    if runs.remedies:
-        shown += [
-            ("errors", "errors by remedy", figures.errors_figure),
-            ("curves", "training error against images seen", figures.curves_figure),
-        ]
-    loss = "training loss of plain networks by depth"
-    shown.append(("convergence", loss, figures.convergence_figure))
-    return [Drawing(f"{runs.protocol}_{n}", alt, partial(draw, runs)) for n, alt, draw in shown]
-
+from experiments.reporting.question import Question
 
 QUESTION = Question(
     slug="autopsy",
@@ -37,7 +18,6 @@ QUESTION = Question(
     records=records_of,
     claims=check,
     tables=tables,
-    drawings=drawings,
     levels=2,
     options=("protocol",),
 )

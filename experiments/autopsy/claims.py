@@ -254,8 +254,8 @@ def _helps(runs: ProtocolRuns, name: str) -> Claim:
     return judge(
         f"with {title} plain-{DEPTH} learns: at least {100 * RESCUED:g} points less training error",
         series,
-        lambda _: [difference(series, UNTREATED, title, RESCUED)],
-        lambda _: mean_errors(series, "training error") + (_statuses(remedy) if remedy else ""),
+        lambda: [difference(series, UNTREATED, title, RESCUED)],
+        lambda: mean_errors(series, "training error") + (_statuses(remedy) if remedy else ""),
     )
 
 
@@ -268,11 +268,11 @@ def _stays_above(runs: ProtocolRuns, statement: str, names: Sequence[str], refer
     return judge(
         statement,
         series,
-        lambda _: sorted(  # the lowest first: the verdict hangs on it
+        lambda: sorted(  # the lowest first: the verdict hangs on it
             (difference(series, name, reference, MARGIN) for name in names),
             key=lambda criterion: criterion.mean,
         ),
-        lambda _: mean_errors(series, "training error"),
+        lambda: mean_errors(series, "training error"),
     )
 
 

@@ -1,6 +1,7 @@
 """The figures of the autopsy."""
 
 import statistics
+from functools import partial
 from typing import Any
 
 from matplotlib import pyplot as plt
@@ -14,6 +15,7 @@ from experiments.autopsy.claims import DEPTH, REMEDIES, ProtocolRuns, label_of
 from experiments.autopsy.run_status import runs_of
 from experiments.judging.errors import chance_error, error_or_chance
 from experiments.reporting import markdown
+from experiments.reporting.question import Drawing
 from experiments.reporting.style import ARM_STYLES, DEPTH_STYLES, OTHER_DEPTH_STYLE
 
 # Okabe and Ito's palette; untreated is black
@@ -21,6 +23,19 @@ COLOURS = dict(
     zip(REMEDIES, ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00"), strict=True)
 )
 OTHER_COLOUR = "#999999"
+
+
+def drawings(runs: ProtocolRuns) -> list[Drawing]:
+    """Two figures where remedies were tried, and one of all depths."""
+    shown = []
+    if runs.remedies:
+        shown += [
+            ("errors", "errors by remedy", errors_figure),
+            ("curves", "training error against images seen", curves_figure),
+        ]
+    loss = "training loss of plain networks by depth"
+    shown.append(("convergence", loss, convergence_figure))
+    return [Drawing(f"{runs.protocol}_{n}", alt, partial(draw, runs)) for n, alt, draw in shown]
 
 
 def curves_figure(runs: ProtocolRuns) -> Figure:

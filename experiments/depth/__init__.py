@@ -1,7 +1,6 @@
 """Does training error rise with depth in plain networks, and fall with shortcuts? Section 4.2."""
 
 from collections.abc import Sequence
-from functools import partial
 
 from experiments.depth.claims import (
     MEASURES,
@@ -12,14 +11,12 @@ from experiments.depth.claims import (
     grid_of,
     label_of,
     notes,
-    published_for,
     read,
     table,
 )
 from experiments.depth.simulation import power_table, read_power
-from experiments.reporting.question import Drawing, Question, Table
-from plainres.records.files import read_curves
-from plainres.records.schema import CurvePoint, Record
+from experiments.reporting.question import Question, Table
+from plainres.records.schema import Record
 
 
 def tables(runs: DepthRuns) -> list[Table]:
@@ -70,19 +67,6 @@ def _cells(records: Sequence[Record]) -> list[list[str]]:
     return rows
 
 
-def drawings(runs: DepthRuns) -> list[Drawing]:
-    """Error against depth, and against iteration as the paper's Figure 6."""
-    from experiments.depth.figures import curves_figure, depth_figure
-
-    records = runs.records
-    by_depth = partial(depth_figure, records, published_for(records))
-    by_iteration: list[CurvePoint] = read_curves(runs.folder)
-    return [
-        Drawing("error_by_depth", "error against depth", by_depth),
-        Drawing("curves", "error against iteration", partial(curves_figure, records, by_iteration)),
-    ]
-
-
 QUESTION = Question(
     slug="depth",
     title="Depth: does training error rise with depth, and do shortcuts cure it?",
@@ -91,7 +75,6 @@ QUESTION = Question(
     records=lambda runs: runs.records,
     claims=lambda runs: check(runs.judged, runs.margin),
     tables=tables,
-    drawings=drawings,
     notes=notes,
     options=("depths", "seeds", "margin"),
 )

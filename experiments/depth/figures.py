@@ -3,15 +3,17 @@
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments.depth.claims import ARMS
+from experiments.depth.claims import ARMS, DepthRuns, published_for
 from experiments.judging.errors import chance_error, error_or_chance
 from experiments.reporting.markdown import label_of
+from experiments.reporting.question import Drawing
 from experiments.reporting.style import (
     ARM_STYLES,
     DEPTH_STYLES,
@@ -19,6 +21,7 @@ from experiments.reporting.style import (
     depth_axis,
     logarithmic_percent,
 )
+from plainres.records.files import read_curves
 from plainres.records.schema import DIVERGED, CurvePoint, Record
 
 PUBLISHED_STYLES = {  # by kind: marker, its size, what the legend calls it
@@ -26,6 +29,17 @@ PUBLISHED_STYLES = {  # by kind: marker, its size, what the legend calls it
     "bound": ("^", 9, "He et al. 2015: higher than this"),
     "reproduction": ("_", 12, "other reproductions"),
 }
+
+
+def drawings(runs: DepthRuns) -> list[Drawing]:
+    """Error against depth, and against iteration as the paper's Figure 6."""
+    records = runs.records
+    by_depth = partial(depth_figure, records, published_for(records))
+    by_iteration: list[CurvePoint] = read_curves(runs.folder)
+    return [
+        Drawing("error_by_depth", "error against depth", by_depth),
+        Drawing("curves", "error against iteration", partial(curves_figure, records, by_iteration)),
+    ]
 
 
 def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Figure:

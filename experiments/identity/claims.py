@@ -18,7 +18,7 @@ from pathlib import Path
 from experiments.judging import verdict
 from experiments.judging.errors import MARGIN, error_or_chance
 from experiments.judging.inference import Criterion, page_trend
-from experiments.judging.pairs import read_folders, require_same_images
+from experiments.judging.pairs import mean_over, read_folders, require_same_images
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting.markdown import label_with
 from experiments.reporting.question import Table
@@ -280,7 +280,7 @@ def _worse(excess: Excess) -> Claim:
     few, many = blocks[0], blocks[-1]
     # (depth, blocks) → mean over positions, one value per seed
     means = {
-        pair: _mean_over(values for key, values in excess.items() if key[:2] == pair)
+        pair: mean_over(values for key, values in excess.items() if key[:2] == pair)
         for pair in product(depths, blocks)
     }
     criteria, texts = [], []
@@ -291,14 +291,9 @@ def _worse(excess: Excess) -> Claim:
         criteria += [Criterion(f"{name} - {_blocks(few)}", rise)]
         points = (f"{n}: {verdict.points(statistics.fmean(means[depth, n]))}" for n in blocks)
         texts.append(f"plain-{depth} child - parent by blocks {', '.join(points)}")
-    by_blocks = [_mean_over([means[depth, number] for depth in depths]) for number in blocks]
+    by_blocks = [mean_over([means[depth, number] for depth in depths]) for number in blocks]
     trend = page_trend(list(zip(*by_blocks, strict=True)))
     return verdict.judge(STATEMENTS[3], criteria, "; ".join(texts), trend)
-
-
-def _mean_over(series: Iterable[Sequence[float]]) -> tuple[float, ...]:
-    """The mean of several series, seed by seed."""
-    return tuple(map(statistics.fmean, zip(*series, strict=True)))
 
 
 def _blocks(number: int) -> str:

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from matplotlib import pyplot as plt
@@ -10,11 +11,24 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from experiments.identity.claims import Child, IdentityRuns, label_of
+from experiments.reporting.question import Drawing
 from experiments.reporting.style import ARM_STYLES
 
 LINES: dict[str, Any] = {"middle": "-", "end": "--"}
 BRANCH_LINES: tuple[Any, ...] = ("-", ":")  # inserted blocks, those of the parent
 DECAY_COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")  # Okabe and Ito
+
+
+def drawings(runs: IdentityRuns) -> list[Drawing]:
+    """The children's errors, and the branches of fresh blocks, where there are any."""
+    shown = []
+    if runs.children:
+        alt = "training error of children minus their parent's, against inserted blocks"
+        shown.append(Drawing("children", alt, partial(children_figure, runs)))
+    if runs.measured_decays:
+        alt = "size of residual branches during training, by weight decay"
+        shown.append(Drawing("branches", alt, partial(branches_figure, runs)))
+    return shown
 
 
 def children_figure(runs: IdentityRuns) -> Figure:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from experiments.judging import verdict
 from experiments.judging.errors import error_or_chance
-from experiments.judging.inference import POINTS, Criterion
+from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from plainres.records.files import RUNS_TABLE, read_runs
 from plainres.records.schema import Record
@@ -50,34 +50,39 @@ def difference(
     smaller: str,
     bound: float = 0.0,
     above: bool = True,
-    unit: str = POINTS,
+    name: str = "",
 ) -> Criterion:
     """The criterion "`larger` - `smaller` lies above (or below) `bound`" over the shared seeds.
 
     Args:
         series: by name; the seeds that all of them share are compared.
+        name: of the criterion; "" for `larger` - `smaller`.
     """
     values = tuple(series[larger][s] - series[smaller][s] for s in shared_seeds(series))
-    return Criterion(f"{larger} - {smaller}", values, bound, above, unit)
+    return Criterion(name or f"{larger} - {smaller}", values, bound, above)
+
+
+def mean_over(series: Iterable[Sequence[float]]) -> tuple[float, ...]:
+    """The mean of several series over the same seeds, seed by seed."""
+    return tuple(map(statistics.fmean, zip(*series, strict=True)))
 
 
 def judge(
     statement: str,
     series: Mapping[str, Series],
-    criteria: Callable[[Sequence[int]], Sequence[Criterion]],
-    summary: Callable[[Sequence[Criterion]], str] | None = None,
+    criteria: Callable[[], Sequence[Criterion]],
+    summary: Callable[[], str] | None = None,
 ) -> Claim:
     """A claim over the seeds that all series share; inconclusive where they share none.
 
     Args:
-        criteria: makes the criteria from the shared seeds.
+        criteria: over the shared seeds; called where there are any.
         summary: what was measured, as a sentence; None: the mean of each criterion.
     """
-    seeds = shared_seeds(series)
-    if not seeds:
+    if not shared_seeds(series):
         return Claim(statement, INCONCLUSIVE, what_is_missing(series))
-    judged = criteria(seeds)
-    return verdict.judge(statement, judged, (summary or means)(judged))
+    judged = criteria()
+    return verdict.judge(statement, judged, summary() if summary else means(judged))
 
 
 def means(criteria: Sequence[Criterion]) -> str:

@@ -1,32 +1,15 @@
 """Is the loss around a residual network smoother than around a plain one?"""
 
-from functools import partial
-
 from experiments.landscape.claims import (
     BASIN,
     CEILING,
-    Planes,
     check,
     label_of,
     read,
     statistics_of,
     table,
 )
-from experiments.reporting.question import Drawing, Question
-
-
-def drawings(planes: Planes) -> list[Drawing]:
-    """Contours of all trained networks, and the relief of the first ones."""
-    from experiments.landscape.figures import contour_figure, relief_figure
-
-    kind = planes[0].surface.statistics
-    return [
-        Drawing(
-            f"contour_{kind}", f"contours of the loss, {kind}", partial(contour_figure, planes)
-        ),
-        Drawing(f"relief_{kind}", f"the loss as a height, {kind}", partial(relief_figure, planes)),
-    ]
-
+from experiments.reporting.question import Question
 
 QUESTION = Question(
     slug="landscape",
@@ -36,7 +19,6 @@ QUESTION = Question(
     records=lambda planes: [plane.surface for plane in planes],
     claims=check,
     tables=lambda planes: [table(planes)],
-    drawings=drawings,
     where="*/surface-*.csv",
     introduction=[
         "*Negative curvature*: share of inner points where the smaller eigenvalue of the surface's "

@@ -1,6 +1,7 @@
 """The figures of loss surfaces."""
 
 import math
+from functools import partial
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -10,11 +11,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from experiments.landscape.claims import CEILING, Plane, Planes, label_of, statistics_of
+from experiments.reporting.question import Drawing
 
 NUM_LEVELS = 21
 COLOURS = "viridis"
 
 Draw = tuple[int, int]  # training seed, direction seed
+
+
+def drawings(planes: Planes) -> list[Drawing]:
+    """Contours of all trained networks, and the relief of the first ones."""
+    kind = planes[0].surface.statistics
+    return [
+        Drawing(
+            f"contour_{kind}", f"contours of the loss, {kind}", partial(contour_figure, planes)
+        ),
+        Drawing(f"relief_{kind}", f"the loss as a height, {kind}", partial(relief_figure, planes)),
+    ]
 
 
 def selected(planes: Planes) -> dict[tuple[Draw, tuple[str, int]], Plane]:

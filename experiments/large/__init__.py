@@ -1,17 +1,7 @@
 """Do the large networks train at their own size?"""
 
-from functools import partial
-
-from experiments.large.claims import Runs, check, label_of, read, records_of, table
-from experiments.reporting.question import Drawing, Question
-
-
-def drawings(runs: Runs) -> list[Drawing]:
-    """The losses against iteration."""
-    from experiments.large.figures import losses_figure
-
-    return [Drawing("losses", "loss against iteration", partial(losses_figure, runs))]
-
+from experiments.large.claims import check, label_of, read, records_of, table
+from experiments.reporting.question import Question
 
 QUESTION = Question(
     slug="large",
@@ -21,6 +11,5 @@ QUESTION = Question(
     records=records_of,
     claims=check,
     tables=lambda runs: [table(runs)],
-    drawings=drawings,
     levels=2,
 )

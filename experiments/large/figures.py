@@ -1,5 +1,6 @@
 """The figure of the large networks."""
 
+from functools import partial
 from typing import Any
 
 from matplotlib import colormaps
@@ -8,6 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.large.claims import Runs, label_of
+from experiments.reporting.question import Drawing
+
+
+def drawings(runs: Runs) -> list[Drawing]:
+    """The losses against iteration."""
+    return [Drawing("losses", "loss against iteration", partial(losses_figure, runs))]
 
 
 def losses_figure(runs: Runs) -> Figure:

@@ -1,15 +1,23 @@
 """The figure of LeNet-5."""
 
+from functools import partial
+
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from experiments.lenet.claims import DIGITS, FASHION, MODERN, OLD, Runs, label_of
+from experiments.reporting.question import Drawing
 
 NAMES = {FASHION: "Fashion-MNIST", DIGITS: "digits"}
 VARIANTS = {  # colours: Okabe and Ito
     MODERN: ("#0072B2", "ReLU, max pooling"),
     OLD: ("#D55E00", "tanh, average pooling"),
 }
+
+
+def drawings(runs: Runs) -> list[Drawing]:
+    """The errors against iteration."""
+    return [Drawing("curves", "error against iteration", partial(curves_figure, runs))]
 
 
 def curves_figure(runs: Runs) -> Figure:

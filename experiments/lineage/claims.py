@@ -155,8 +155,8 @@ def _judged(lineage: Lineage, step: Step) -> Claim:
     claim = judge(
         step.statement,
         series,
-        lambda _: [difference(series, worse, better, step.bound)],
-        lambda _: mean_errors(series, MEASURES[step.measure]),
+        lambda: [difference(series, worse, better, step.bound)],
+        lambda: mean_errors(series, MEASURES[step.measure]),
     )
     if not claim.criteria:
         return claim

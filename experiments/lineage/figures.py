@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.lineage.claims import VGG, Lineage, label_of, mean_error, name_of
+from experiments.reporting.question import Drawing
 
 # Okabe and Ito's palette by family; the markers repeat what the colours say
 STYLES = {
@@ -21,6 +23,15 @@ STYLES = {
     "se": ("#CC79A7", "P"),
 }
 OTHER_STYLE = ("#999999", "*")
+
+
+def drawings(lineage: Lineage) -> list[Drawing]:
+    """Error against size and work; error of VGG against depth where there are several depths."""
+    alt = "error against parameters and multiply-adds"
+    shown = [Drawing("error", alt, partial(error_figure, lineage))]
+    if sum(network in lineage for network in VGG) > 1:
+        shown.append(Drawing("vgg", "VGG: error against depth", partial(vgg_figure, lineage)))
+    return shown
 
 
 def error_figure(lineage: Lineage) -> Figure:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from matplotlib import pyplot as plt
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.pace.claims import TARGETS, Pace, label_of
+from experiments.reporting.question import Drawing
 
 # Okabe and Ito's palette
 COLOURS = (
@@ -23,6 +25,12 @@ COLOURS = (
     "#F0E442",
 )
 STROKES = ("-", "--", ":", "-.")
+
+
+def drawings(paces: Sequence[Pace]) -> list[Drawing]:
+    """Training error against time."""
+    alt = "running training error against seconds"
+    return [Drawing("curves", alt, partial(curves_figure, paces))]
 
 
 def curves_figure(paces: Sequence[Pace]) -> Figure:

@@ -48,7 +48,6 @@ class Drawing:
 
     Args:
         alt: what the figure shows, for a reader who cannot see it.
-        draw: makes the figure, in the reports' style.
     """
 
     name: str
@@ -70,7 +69,7 @@ class Question(Generic[Part]):
         label: data label, protocol and number of seeds.
         records: the records, or other rows with provenance, that the part rests on.
         claims: with their verdicts.
-        tables, drawings, notes: what is shown; notes are paragraphs below the tables.
+        tables, notes: what is shown; notes are paragraphs below the tables.
         where: glob pattern of a table below results/<slug>.
         levels: how many folders above that table the one lies that `read` takes.
         options: of `check`, as "protocol", that `read` takes by name besides the folder.
@@ -84,12 +83,15 @@ class Question(Generic[Part]):
     records: Callable[[Part], Sequence[Provenance]]
     claims: Callable[[Part], Sequence[Claim]] = lambda part: ()
     tables: Callable[[Part], Sequence[Table]] = lambda part: ()
-    drawings: Callable[[Part], Sequence[Drawing]] = lambda part: ()
     notes: Callable[[Part], Sequence[str]] = lambda part: ()
     where: str = "*/runs.csv"
     levels: int = 1
     options: Sequence[str] = ()
     introduction: Sequence[str] = ()
+
+    def drawings(self, part: Part) -> Sequence[Drawing]:
+        """What `drawings` of experiments/<slug>/figures.py gives; it alone imports matplotlib."""
+        return import_module(f"experiments.{self.slug}.figures").drawings(part)
 
     def folders(self, results: Path) -> list[Path]:
         """The folders below `results` that have tables of this question."""

@@ -1,13 +1,21 @@
 """The figure of the robustness experiment."""
 
+from functools import partial
 from typing import Any
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from experiments.reporting.question import Drawing
 from experiments.reporting.style import ARM_STYLES
 from experiments.robustness.claims import DEEP, SHALLOW, Settings, label_of
+
+
+def drawings(part: Settings) -> list[Drawing]:
+    """The rises of all settings."""
+    alt = f"error of {SHALLOW} and {DEEP} layers by setting"
+    return [Drawing("rises", alt, partial(rises_figure, part))]
 
 
 def rises_figure(part: Settings) -> Figure:

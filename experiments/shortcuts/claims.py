@@ -11,10 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.judging import pairs, verdict
+from experiments.judging import verdict
 from experiments.judging.errors import MARGIN, error_or_chance
 from experiments.judging.inference import Criterion
-from experiments.judging.pairs import Series, borrowed_folder, errors_by_seed
+from experiments.judging.pairs import (
+    Series,
+    borrowed_folder,
+    difference,
+    errors_by_seed,
+    judge,
+    mean_over,
+    shared_seeds,
+)
 from experiments.judging.verdict import Claim
 from experiments.reporting.question import Table
 from plainres.records.files import CONFIG_FILE, read_curves, read_json, read_runs
@@ -133,38 +141,22 @@ def _errors(
 def _cured(records: Sequence[Record]) -> Claim:
     arms = ("plain", *OPTIONS)
     errors = _errors(records, arms)
-
-    def criteria(seeds: Sequence[int]) -> list[Criterion]:
-        return [
-            _rise(errors, seeds, arm, *contrast, above=arm == "plain")
-            for arm in arms
-            for contrast in CONTRASTS
-        ]
-
-    return pairs.judge(STATEMENTS[0], errors, criteria)
+    criteria = [_rise(errors, arm, *pair, arm == "plain") for arm in arms for pair in CONTRASTS]
+    return judge(STATEMENTS[0], errors, lambda: criteria)
 
 
 def _less(records: Sequence[Record], statement: str, better: str, worse: str) -> Claim:
     errors = _errors(records, (better, worse), measure="test_error")
-
-    def criteria(seeds: Sequence[int]) -> list[Criterion]:
-        differences = tuple(
-            statistics.fmean(
-                errors[f"{worse}-{depth}"][seed] - errors[f"{better}-{depth}"][seed]
-                for depth in DEPTHS
-            )
-            for seed in seeds
-        )
-        return [Criterion(f"{worse} - {better}, mean over depths", differences)]
-
-    return pairs.judge(statement, errors, criteria)
+    by_depth = [difference(errors, f"{worse}-{d}", f"{better}-{d}").values for d in DEPTHS]
+    criterion = Criterion(f"{worse} - {better}, mean over depths", mean_over(by_depth))
+    return judge(statement, errors, lambda: [criterion])
 
 
 def _not_essential(records: Sequence[Record]) -> Claim:
     errors = _errors(records, ("plain", *OPTIONS), (DEEPEST,))
     plain, *options = errors.values()
     spreads, gains = [], []
-    for seed in pairs.shared_seeds(errors):
+    for seed in shared_seeds(errors):
         values = [option[seed] for option in options]
         spreads.append(max(values) - min(values))
         gains.append(plain[seed] - max(values))
@@ -172,14 +164,14 @@ def _not_essential(records: Sequence[Record]) -> Claim:
     gain = f"{ESSENTIAL:g} × what the worst of them gains on plain"
     criterion = Criterion(f"spread of A, B, C at {DEEPEST} - {gain}", excess, above=False)
 
-    def summary(_: Sequence[Criterion]) -> str:
+    def summary() -> str:
         spread, gain = (100 * statistics.fmean(values) for values in (spreads, gains))
         return (
             f"at {DEEPEST} layers the errors of A, B and C span {spread:.2f} points; plain lies "
             f"{gain:.2f} points above the highest of them"
         )
 
-    return pairs.judge(STATEMENTS[3], errors, lambda seeds: [criterion], summary)
+    return judge(STATEMENTS[3], errors, lambda: [criterion], summary)
 
 
 def _degrades_again(records: Sequence[Record]) -> Claim:
@@ -187,38 +179,26 @@ def _degrades_again(records: Sequence[Record]) -> Claim:
         **_errors(records, ("scaled",), (DEPTHS[0], DEEPEST)),
         **_errors(records, ("residual",), (DEEPEST,)),
     }
-
-    def criteria(seeds: Sequence[int]) -> list[Criterion]:
-        rise = _rise(errors, seeds, "scaled", DEPTHS[0], DEEPEST)
-        return [rise, _excess(errors, seeds, "scaled", "residual")]
-
-    return pairs.judge(STATEMENTS[4], errors, criteria)
+    rise = _rise(errors, "scaled", DEPTHS[0], DEEPEST)
+    return judge(STATEMENTS[4], errors, lambda: [rise, _excess(errors, "scaled", "residual")])
 
 
 def _between(records: Sequence[Record]) -> Claim:
     errors = _errors(records, ("plain", "every_second", "residual"), (DEEPEST,))
-
-    def criteria(seeds: Sequence[int]) -> list[Criterion]:
-        above = _excess(errors, seeds, "plain", "every_second")
-        return [above, _excess(errors, seeds, "every_second", "residual")]
-
-    return pairs.judge(STATEMENTS[5], errors, criteria)
+    differences = (("plain", "every_second"), ("every_second", "residual"))
+    return judge(STATEMENTS[5], errors, lambda: [_excess(errors, *pair) for pair in differences])
 
 
-def _rise(
-    errors: Errors, seeds: Sequence[int], arm: str, shallower: int, deeper: int, above: bool = True
-) -> Criterion:
+def _rise(errors: Errors, arm: str, shallower: int, deeper: int, above: bool = True) -> Criterion:
     """The error of `arm` rises with depth by more than the margin; or not, with `above` False."""
-    first, last = errors[f"{arm}-{shallower}"], errors[f"{arm}-{deeper}"]
-    rises = tuple(last[seed] - first[seed] for seed in seeds)
-    return Criterion(f"{arm} {shallower} → {deeper}", rises, MARGIN, above)
+    name = f"{arm} {shallower} → {deeper}"
+    return difference(errors, f"{arm}-{deeper}", f"{arm}-{shallower}", MARGIN, above, name)
 
 
-def _excess(errors: Errors, seeds: Sequence[int], worse: str, better: str) -> Criterion:
+def _excess(errors: Errors, worse: str, better: str) -> Criterion:
     """At the largest depth, `worse` errs more than `better` by more than the margin."""
-    high, low = errors[f"{worse}-{DEEPEST}"], errors[f"{better}-{DEEPEST}"]
-    differences = tuple(high[seed] - low[seed] for seed in seeds)
-    return Criterion(f"{worse} - {better} at {DEEPEST}", differences, MARGIN)
+    name = f"{worse} - {better} at {DEEPEST}"
+    return difference(errors, f"{worse}-{DEEPEST}", f"{better}-{DEEPEST}", MARGIN, name=name)
 
 
 def table(runs: ShortcutRuns) -> Table:

@@ -3,6 +3,7 @@
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -10,8 +11,9 @@ from matplotlib.ticker import NullLocator
 
 from experiments.judging.errors import error_or_chance
 from experiments.reporting.markdown import label_of
+from experiments.reporting.question import Drawing
 from experiments.reporting.style import depth_axis, logarithmic_percent
-from experiments.shortcuts.claims import ARMS, DEEPEST
+from experiments.shortcuts.claims import ARMS, DEEPEST, ShortcutRuns
 from plainres.records.schema import CurvePoint, Record
 
 # Okabe and Ito's palette; the markers repeat the colours
@@ -24,6 +26,17 @@ STYLES = {
     "every_second": ("#E69F00", "D"),
 }
 OTHER_STYLE = ("#999999", "*")
+
+
+def drawings(runs: ShortcutRuns) -> list[Drawing]:
+    """Error against depth, and the curves of the deepest networks where there are any."""
+    records, curves = runs.records, runs.curves
+    by_depth = partial(depth_figure, records)
+    shown = [Drawing("error_by_depth", "error against depth by shortcut", by_depth)]
+    if any(record.depth == DEEPEST for record in records):
+        alt = f"training error of {DEEPEST} layers against iteration"
+        shown.append(Drawing("curves", alt, partial(curves_figure, records, curves)))
+    return shown
 
 
 def depth_figure(records: Sequence[Record]) -> Figure:

@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from matplotlib import pyplot as plt
@@ -10,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from experiments.reporting.question import Drawing
 from experiments.reporting.style import ARM_STYLES, DEPTH_STYLES, OTHER_DEPTH_STYLE
 from experiments.signal.claims import (
     ARMS,
@@ -29,6 +31,22 @@ from experiments.signal.claims import (
 NORM_NAMES = {"batch": "with batch normalisation", "none": "without"}
 ARM_LINES: Any = {"plain": "--", "residual": "-"}
 Value = Callable[[ProbePoint], float | None]
+
+
+def drawings(signal: Signal) -> list[Drawing]:
+    """Responses and gradients by layer, gradients by depth; where trained, also during training."""
+    draw: dict[str, Callable[[Signal], Any]] = {
+        "responses": responses_figure,
+        "gradients": gradients_figure,
+        "by_depth": depth_figure,
+    }
+    if signal.trained:
+        draw["gradients_end"] = partial(gradients_figure, at_end=True)
+        draw["training"] = training_figure
+    return [
+        Drawing(f"{signal.scale}-{name}", name.replace("_", " "), partial(function, signal))
+        for name, function in draw.items()
+    ]
 
 
 def responses_figure(signal: Signal) -> Figure:

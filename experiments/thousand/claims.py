@@ -130,8 +130,8 @@ def _compared(
     return judge(
         statement,
         series,
-        lambda _: [difference(series, shallow, deep, bound)],
-        lambda _: mean_errors(series, "training error"),
+        lambda: [difference(series, shallow, deep, bound)],
+        lambda: mean_errors(series, "training error"),
     )
 
 

@@ -2,11 +2,13 @@
 
 import statistics
 from collections import defaultdict
+from functools import partial
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments.thousand.claims import DeepRuns, MemoryRuns, label_of
+from experiments.reporting.question import Drawing
+from experiments.thousand.claims import MEMORY, DeepRuns, MemoryRuns, Part, label_of
 
 # Okabe and Ito's palette; the styles of the lines repeat what the colours say
 STYLES = {
@@ -17,6 +19,14 @@ STYLES = {
     ("residual", 1202): ("#0072B2", ":"),
 }
 OTHER_STYLE = ("#CC79A7", "-")
+
+
+def drawings(part: Part) -> list[Drawing]:
+    """Training error against iteration, or memory against depth."""
+    if isinstance(part, MemoryRuns):
+        return [Drawing(MEMORY, "memory against depth", partial(memory_figure, part))]
+    alt = f"running training error against iteration, {part.name}"
+    return [Drawing(f"curves_{part.name}", alt, partial(curves_figure, part))]
 
 
 def curves_figure(runs: DeepRuns) -> Figure:
