@@ -2,20 +2,11 @@
 
 from collections.abc import Sequence
 
-from experiments.depth.claims import (
-    MEASURES,
-    UNITS,
-    DepthRuns,
-    check,
-    disagreements,
-    grid_of,
-    label_of,
-    notes,
-    read,
-    table,
-)
+from experiments.depth import claims
+from experiments.depth.claims import MEASURES, UNITS, DepthRuns, grid_of, table
 from experiments.depth.simulation import power_table, read_power
 from experiments.reporting.question import Question, Table
+from experiments.reporting.text import percent
 from plainres.records.schema import Record
 
 
@@ -35,7 +26,7 @@ def tables(runs: DepthRuns) -> list[Table]:
         title = f"{MEASURES[measure].capitalize()} ({unit})"
         notes = []
         if measure == list(UNITS)[-1] and not judged.missing:
-            notes = disagreements(records, judged, runs.margin)
+            notes = claims.disagreements(records, judged, runs.margin)
             notes = notes or ["All measures of training agree on every verdict."]
             margin = f"{100 * runs.margin:g} points ({runs.margin:g} nats)"
             notes.append(f"A difference below {margin} counts as none.")
@@ -56,11 +47,9 @@ def _cells(records: Sequence[Record]) -> list[list[str]]:
     machine = ["parameters", "iterations", "precision", "minutes", "MiB"]
     rows = [["arm", "depth", "seed", "status", *measures, *machine]]
     for row in records:
-        errors = [
-            "–" if error is None else f"{100 * error:.2f}"
-            for error in (row.train_error, row.train_error_eval, row.test_error)
-        ]
-        errors.insert(2, "–" if row.train_loss is None else f"{row.train_loss:.3f}")
+        loss = "–" if row.train_loss is None else f"{row.train_loss:.3f}"
+        errors = [percent(row.train_error), percent(row.train_error_eval), loss]
+        errors.append(percent(row.test_error))
         size = [f"{row.num_parameters:,}", f"{row.iterations:,}", row.precision]
         cost = [f"{row.seconds / 60:.1f}", f"{row.peak_memory_mib:.0f}"]
         rows.append([row.arm, str(row.depth), str(row.seed), row.status, *errors, *size, *cost])
@@ -70,11 +59,11 @@ def _cells(records: Sequence[Record]) -> list[list[str]]:
 QUESTION = Question(
     slug="depth",
     title="Depth: does training error rise with depth, and do shortcuts cure it?",
-    read=read,
-    label=label_of,
+    read=claims.read,
+    label=claims.label_of,
     records=lambda runs: runs.records,
-    claims=lambda runs: check(runs.judged, runs.margin),
+    claims=lambda runs: claims.check(runs.judged, runs.margin),
     tables=tables,
-    notes=notes,
+    notes=claims.notes,
     options=("depths", "seeds", "margin"),
 )

@@ -5,7 +5,6 @@ seed share initial weights and batches, so differences are taken within a seed.
 """
 
 import csv
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -17,6 +16,7 @@ from experiments.judging.inference import POINTS, Criterion, page_trend
 from experiments.judging.pairs import means
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting import markdown
+from experiments.reporting.text import mean_and_deviation
 from plainres.records.files import read_runs
 from plainres.records.identity import cell_name
 from plainres.records.schema import DIVERGED, Record
@@ -289,8 +289,7 @@ def table(grid: Grid) -> list[list[str]]:
         for depth in grid.depths:
             cells = [(arm, depth, seed) for seed in grid.seeds]
             values = [scale * grid.errors[cell] for cell in cells if cell in grid.errors]
-            spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-            row.append(f"{statistics.fmean(values):.{digits}f}{spread}" if values else "–")
+            row.append(mean_and_deviation(values, digits) if values else "–")
         rows.append(row)
     return rows
 

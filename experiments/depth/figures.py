@@ -1,25 +1,27 @@
 """The figures of the depth experiment."""
 
-import statistics
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from experiments.depth.claims import ARMS, DepthRuns, published_for
-from experiments.judging.errors import chance_error, error_or_chance
+from experiments.judging.errors import chance_error
 from experiments.reporting.markdown import label_of
 from experiments.reporting.question import Drawing
 from experiments.reporting.style import (
     ARM_STYLES,
     DEPTH_STYLES,
     OTHER_DEPTH_STYLE,
+    SEEDS,
     depth_axis,
+    draw_seeds,
+    errors_by_depth,
+    key_line,
     logarithmic_percent,
+    mean_curve,
 )
 from plainres.records.files import read_curves
 from plainres.records.schema import DIVERGED, CurvePoint, Record
@@ -53,19 +55,16 @@ def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Fi
     for axis, arm in zip(axes, ARMS, strict=True):
         for depth, colour in colours.items():
             points = [point for point in curves if (point.arm, point.depth) == (arm, depth)]
-            train = _mean_by_iteration(points, lambda point: point.train_error)
-            test = _mean_by_iteration(points, lambda point: point.test_error)
+            train, test = mean_curve(points), mean_curve(points, "test_error")
             axis.plot(*train, color=colour, linestyle="--", linewidth=1.1)
             axis.plot(*test, color=colour, linestyle="-", linewidth=1.6)
         axis.set_title(f"{arm} networks")
         axis.set_xlabel("iteration")
     errors = [100 * error for p in curves for error in (p.train_error, p.test_error) if error]
     logarithmic_percent(axes[0], min(errors, default=1.0))
-    handles = [Line2D([], [], color=colours[d], label=f"{d} layers") for d in reversed(depths)]
-    handles += [
-        Line2D([], [], color="grey", linestyle="--", label="training (running)"),
-        Line2D([], [], color="grey", label="test"),
-    ]
+    handles = [key_line(f"{depth} layers", color=colours[depth]) for depth in reversed(depths)]
+    handles.append(key_line("training (running)", color="grey", linestyle="--"))
+    handles.append(key_line("test", color="grey"))
     axes[1].legend(handles=handles, loc="best", frameon=True, fontsize=9)
     figure.suptitle(f"Error against iteration\n{label_of(records)}", fontsize=11)
     return figure
@@ -85,15 +84,10 @@ def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]])
     for axis, (split, title) in zip(axes, titles.items(), strict=True):
         for arm in ARMS:
             colour, marker, line = ARM_STYLES[arm]
-            points: dict[str, Any] = {"linestyle": "none", "color": colour}
-            values = _errors_by_depth(records, arm, f"{split}_error")
-            for depth, column in values.items():
-                lowest = min([lowest, *(value for value in column if value > 0)])
-                depths = [depth] * len(column)
-                axis.plot(depths, column, **points, marker=marker, alpha=0.35, markersize=6)
-            means = [statistics.fmean(column) for column in values.values()]
-            style: Any = {"color": colour, "linestyle": line, "marker": marker, "markersize": 4}
-            axis.plot(list(values), means, **style, label=arm)
+            values = errors_by_depth(records, arm, f"{split}_error")
+            lowest = min([lowest, *(e for seeds in values.values() for e in seeds if e > 0)])
+            means = {"linestyle": line, "markersize": 4, "label": arm}
+            draw_seeds(axis, values, SEEDS, means, color=colour, marker=marker)
             for kind, (sign, markersize, source) in PUBLISHED_STYLES.items():
                 theirs = [
                     (int(row["depth"]), float(row["error_percent"]))
@@ -101,9 +95,9 @@ def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]])
                     if (row["arm"], row["split"], row["kind"]) == (arm, split, kind)
                 ]
                 if theirs:
-                    style = {"marker": sign, "markersize": markersize, "fillstyle": "none"}
-                    label = f"{arm}, {source}"
-                    axis.plot(*zip(*theirs, strict=True), **points, **style, label=label)
+                    style: Any = {"marker": sign, "markersize": markersize, "fillstyle": "none"}
+                    style |= {"linestyle": "none", "color": colour, "label": f"{arm}, {source}"}
+                    axis.plot(*zip(*theirs, strict=True), **style)
         ticks = {row.depth for row in records}
         ticks |= {int(row["depth"]) for row in published if row["split"] == split}
         axis.axhline(chance, color="grey", linewidth=0.8, linestyle=":")
@@ -124,22 +118,3 @@ def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]])
     note = " · diverged runs count as guessing" if diverged else ""
     figure.suptitle(f"Error against depth\n{label_of(records)}{note}", fontsize=11)
     return figure
-
-
-def _mean_by_iteration(
-    points: Sequence[CurvePoint], value: Callable[[CurvePoint], float | None]
-) -> tuple[list[int], list[float]]:
-    columns: dict[int, list[float]] = defaultdict(list)
-    for point in points:
-        error = value(point)
-        if error is not None:
-            columns[point.iteration].append(100 * error)
-    return sorted(columns), [statistics.fmean(columns[iteration]) for iteration in sorted(columns)]
-
-
-def _errors_by_depth(records: Sequence[Record], arm: str, measure: str) -> dict[int, list[float]]:
-    columns: dict[int, list[float]] = defaultdict(list)
-    for row in sorted(records, key=lambda row: (row.depth, row.seed)):
-        if row.arm == arm:
-            columns[row.depth].append(100 * error_or_chance(row, measure))
-    return columns

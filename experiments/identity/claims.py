@@ -18,7 +18,15 @@ from pathlib import Path
 from experiments.judging import verdict
 from experiments.judging.errors import MARGIN, error_or_chance
 from experiments.judging.inference import Criterion, page_trend
-from experiments.judging.pairs import mean_over, read_folders, require_same_images
+from experiments.judging.pairs import (
+    Cell,
+    cell_of,
+    grouped,
+    mean_over,
+    read_folders,
+    require_same_images,
+    rows_of,
+)
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting.markdown import label_with
 from experiments.reporting.question import Table
@@ -40,8 +48,6 @@ STATEMENTS = (
     "to the identity",
 )
 
-Cell = tuple[str, int, int]  # arm, depth, seed
-
 
 @dataclass(frozen=True)
 class Insertion:
@@ -59,6 +65,11 @@ class Insertion:
     parent_error_eval: float
     error_batch: float
     parent_error_batch: float
+
+    @property
+    def place(self) -> tuple[str, int, str, int]:
+        """The network, and where how many blocks were inserted."""
+        return self.arm, self.depth, self.position, self.blocks
 
 
 @dataclass(frozen=True)
@@ -126,16 +137,15 @@ class IdentityRuns:
     @cached_property
     def parent_errors(self) -> dict[Cell, float]:
         """Running training error of each parent after further training."""
-        return {
-            _cell(child.record): error_or_chance(child.record) for child in self.trained_further
-        }
+        records = (child.record for child in self.trained_further)
+        return {cell_of(record): error_or_chance(record) for record in records}
 
     def excess(self, child: Child) -> float | None:
         """Running training error of a child minus its parent's after further training.
 
         None where the latter is missing.
         """
-        parent = self.parent_errors.get(_cell(child.record))
+        parent = self.parent_errors.get(cell_of(child.record))
         return None if parent is None else error_or_chance(child.record) - parent
 
     @property
@@ -170,21 +180,17 @@ def read(folder: Path) -> list[IdentityRuns]:
 
 
 def _read_children(folder: Path, records: Sequence[Record]) -> list[Child]:
-    insertions = {_cell(row): row for row in read_table(folder / INSERTIONS_TABLE, Insertion)}
+    insertions = {cell_of(row): row for row in read_table(folder / INSERTIONS_TABLE, Insertion)}
     branches = read_table(folder / BRANCHES_TABLE, BranchNorm)
     config = read_json(folder / CONFIG_FILE) or {}
     decay = float(config.get("protocol", {}).get("weight_decay", 0))
     children = []
     for record in records:
-        if _cell(record) not in insertions:
+        if cell_of(record) not in insertions:
             raise ValueError(f"{folder / INSERTIONS_TABLE} lacks {record.cell}")
-        own = tuple(row for row in branches if _cell(row) == _cell(record))
-        children.append(Child(record, insertions[_cell(record)], decay, own))
+        own = tuple(rows_of(record, branches))
+        children.append(Child(record, insertions[cell_of(record)], decay, own))
     return children
-
-
-def _cell(row: Record | Insertion | BranchNorm) -> Cell:
-    return row.arm, row.depth, row.seed
 
 
 def label_of(runs: IdentityRuns, records: Sequence[Record] = ()) -> str:
@@ -352,7 +358,7 @@ def parent_table(runs: IdentityRuns) -> Table:
     rows = [["network", "parent", "trained further", "seeds"]]
     for arm, depth in sorted({(record.arm, record.depth) for record in runs.parents}):
         parents = [record for record in runs.parents if (record.arm, record.depth) == (arm, depth)]
-        cells = map(_cell, parents)
+        cells = map(cell_of, parents)
         further = [runs.parent_errors[cell] for cell in cells if cell in runs.parent_errors]
         errors = [_percent(map(error_or_chance, parents)), _percent(further) if further else "–"]
         rows.append([f"{arm}-{depth}", *errors, str(len(parents))])
@@ -363,10 +369,7 @@ def insertion_table(runs: IdentityRuns) -> Table:
     """One row per insertion; means over seeds."""
     heads = ["logits, eval", "logits, batch", "error, eval", "error, batch"]
     rows = [["network", "position", "blocks", *heads, "train_error", "minus parent"]]
-    groups: dict[tuple[str, int, str, int], list[Child]] = {}
-    for child in runs.children:
-        row = child.insertion
-        groups.setdefault((row.arm, row.depth, row.position, row.blocks), []).append(child)
+    groups = grouped(runs.children, lambda child: child.insertion.place)
     for (arm, depth, position, blocks), children in sorted(groups.items()):
         insertions = [child.insertion for child in children]
         excess = [value for value in map(runs.excess, children) if value is not None]
@@ -398,9 +401,7 @@ def decay_table(runs: IdentityRuns) -> Table:
     """‖F(x)‖/‖x‖ of fresh blocks by weight decay; means over seeds."""
     heads = ["inserted, at the start", "inserted, at the end", "others, at the end"]
     rows = [["network", "weight decay", *heads, "train_error"]]
-    groups: dict[tuple[int, float], list[Child]] = {}
-    for child in runs.measured_decays:
-        groups.setdefault((child.record.depth, child.weight_decay), []).append(child)
+    groups = grouped(runs.measured_decays, lambda c: (c.record.depth, c.weight_decay))
     for (depth, decay), children in sorted(groups.items()):
         ratios = (
             [child.ratio(child.iterations[0]) for child in children],

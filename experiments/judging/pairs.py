@@ -7,6 +7,7 @@ taken between runs of one seed, and a claim is judged over the seeds that all it
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from experiments.judging import verdict
 from experiments.judging.errors import error_or_chance
@@ -18,6 +19,27 @@ from plainres.records.schema import Record
 LOCAL = "local"  # results/local holds what this machine measured, laid out as results
 
 Series = Mapping[int, float]  # seed → value
+Cell = tuple[str, int, int]  # arm, depth, seed
+Row = TypeVar("Row")
+Key = TypeVar("Key")
+
+
+def grouped(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, list[Row]]:
+    """The rows of each key, in their order."""
+    groups: dict[Key, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def cell_of(row: Any) -> Cell:
+    """The cell of a record, or of a row of another table that has these columns."""
+    return row.arm, row.depth, row.seed
+
+
+def rows_of(record: Record, rows: Iterable[Row]) -> list[Row]:
+    """The rows of a table, as curves, that belong to the cell of a record."""
+    return [row for row in rows if cell_of(row) == cell_of(record)]
 
 
 def errors_by_seed(

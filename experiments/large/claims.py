@@ -11,12 +11,12 @@ from pathlib import Path
 
 from experiments.judging import verdict
 from experiments.judging.inference import Criterion
-from experiments.judging.pairs import read_folders
+from experiments.judging.pairs import read_folders, rows_of
 from experiments.judging.verdict import NOT_REPRODUCED, Claim
 from experiments.reporting.markdown import label_with
 from experiments.reporting.question import Table
 from plainres.records.files import read_curves
-from plainres.records.schema import DIVERGED, CurvePoint, Record
+from plainres.records.schema import DIVERGED, Record
 
 LAST = 5  # iterations whose mean loss is the last one: with dropout single ones scatter
 
@@ -55,15 +55,11 @@ def read(folder: Path) -> list[Runs]:
     runs = {}
     for network, records in read_folders(folder, "sweep-large").items():
         curves = read_curves(folder / network)
-        runs[network] = [Run(record, _losses(record, curves)) for record in records]
+        runs[network] = [
+            Run(record, tuple(point.train_loss for point in rows_of(record, curves)))
+            for record in records
+        ]
     return [dict(sorted(runs.items(), key=lambda item: item[1][0].record.num_multiply_adds or 0))]
-
-
-def _losses(record: Record, curves: Sequence[CurvePoint]) -> tuple[float, ...]:
-    cell = (record.arm, record.depth, record.seed)
-    return tuple(
-        point.train_loss for point in curves if (point.arm, point.depth, point.seed) == cell
-    )
 
 
 def records_of(runs: Runs) -> list[Record]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from experiments.lineage.claims import VGG, Lineage, label_of, mean_error, name_of
 from experiments.reporting.question import Drawing
+from experiments.reporting.style import key_line
 
 # Okabe and Ito's palette by family; the markers repeat what the colours say
 STYLES = {
@@ -41,7 +41,7 @@ def error_figure(lineage: Lineage) -> Figure:
     """
     figure, axes = plt.subplots(1, 2, figsize=(12, 5.4), sharey=True, layout="constrained")
     panels = {"num_parameters": "parameters", "num_multiply_adds": "multiply-adds of one image"}
-    for axis, (field, name) in zip(axes, panels.items(), strict=True):
+    for axis, (field, quantity) in zip(axes, panels.items(), strict=True):
         ends = {}
         for network, records in lineage.items():
             x = getattr(records[0], field)
@@ -50,14 +50,9 @@ def error_figure(lineage: Lineage) -> Figure:
             colour, marker = style_of(network)
             test, train = (mean_error(records, m) for m in ("test_error", "train_error"))
             axis.plot([x, x], [test, train], color=colour, linewidth=0.8, alpha=0.5)
-            style: dict[str, Any] = {
-                "marker": marker,
-                "color": colour,
-                "markersize": 8,
-                "linestyle": "none",
-            }
-            axis.plot(x, test, **style)
-            axis.plot(x, train, fillstyle="none", **style)
+            style: Any = {"marker": marker, "color": colour, "markersize": 8}
+            axis.plot(x, test, linestyle="none", **style)
+            axis.plot(x, train, linestyle="none", fillstyle="none", **style)
             ends[network] = (x, test)
         axis.set_xscale("log")
         low, high = axis.get_ylim()
@@ -65,23 +60,14 @@ def error_figure(lineage: Lineage) -> Figure:
         for (network, end), height in zip(ends.items(), heights, strict=True):
             colour, _ = style_of(network)
             line = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6}
-            axis.annotate(
-                name_of(network).replace(", half width", ""),
-                end,
-                (1.03, height),
-                textcoords=axis.get_yaxis_transform(),
-                arrowprops=line,
-                fontsize=8,
-                va="center",
-            )
-        axis.set_xlabel(f"{name} (logarithmic)")
+            style = {"textcoords": axis.get_yaxis_transform(), "fontsize": 8, "va": "center"}
+            name = name_of(network).replace(", half width", "")
+            axis.annotate(name, end, (1.03, height), arrowprops=line, **style)
+        axis.set_xlabel(f"{quantity} (logarithmic)")
     axes[0].set_ylabel("error (%)")
-    grey: dict[str, Any] = {"color": "grey", "marker": "o", "linestyle": "none"}
+    grey: Any = {"color": "grey", "marker": "o", "linestyle": "none"}
     training = "training (running: augmented, dropout on)"
-    handles = [
-        Line2D([], [], label="test", **grey),
-        Line2D([], [], label=training, fillstyle="none", **grey),
-    ]
+    handles = [key_line("test", **grey), key_line(training, fillstyle="none", **grey)]
     axes[0].legend(handles=handles, loc="best", fontsize=8)
     figure.suptitle(f"Error against size and work\n{label_of(lineage)}", fontsize=11)
     return figure
@@ -109,18 +95,11 @@ def vgg_figure(lineage: Lineage) -> Figure:
     depths = [records[0].depth for records in networks.values()]
     colour, marker = STYLES["vgg"]
     figure, axis = plt.subplots(figsize=(5.6, 4.2), layout="constrained")
-    for measure, label, fill in (
-        ("test_error", "test", "full"),
-        ("train_error", "training (running)", "none"),
-    ):
+    lines = (("test_error", "test", "full"), ("train_error", "training (running)", "none"))
+    for measure, label, fill in lines:
         errors = [mean_error(records, measure) for records in networks.values()]
-        style: dict[str, Any] = {
-            "color": colour,
-            "marker": marker,
-            "markersize": 8,
-            "fillstyle": fill,
-        }
-        axis.plot(depths, errors, label=label, **style)
+        style: Any = {"color": colour, "marker": marker, "markersize": 8}
+        axis.plot(depths, errors, label=label, fillstyle=fill, **style)
     axis.set_xticks(depths)
     axis.set_xlabel("depth (weighted layers in the paper's count)")
     axis.set_ylabel("error (%)")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.judging.pairs import read_folders, require_same_images
+from experiments.judging.pairs import read_folders, require_same_images, rows_of
 from experiments.reporting.markdown import label_with
 from experiments.reporting.question import Table
 from plainres.records.files import read_curves
@@ -57,9 +57,7 @@ def read(folder: Path) -> list[list[Pace]]:
     for setting, records in folders.items():
         curves = read_curves(folder / setting)
         for record in records:
-            cell = (record.arm, record.depth, record.seed)
-            points = [point for point in curves if (point.arm, point.depth, point.seed) == cell]
-            paces.append(Pace(setting, record, points))
+            paces.append(Pace(setting, record, rows_of(record, curves)))
     return [sorted(paces, key=_order)]
 
 

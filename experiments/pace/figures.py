@@ -7,10 +7,10 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from experiments.pace.claims import TARGETS, Pace, label_of
 from experiments.reporting.question import Drawing
+from experiments.reporting.style import key_line
 
 # Okabe and Ito's palette
 COLOURS = (
@@ -59,12 +59,9 @@ def curves_figure(paces: Sequence[Pace]) -> Figure:
         axis.set_xlabel("seconds")
         axis.set_ylim(15, 70)
     axes[0][0].set_ylabel("running training error (%)")
-    handles = [Line2D([], [], color=colours[setting], label=setting) for setting in settings]
+    handles = [key_line(setting, color=colours[setting]) for setting in settings]
     if len(machines) > 1:
-        handles += [
-            Line2D([], [], color="grey", linestyle=strokes[machine], label=machine)
-            for machine in machines
-        ]
+        handles += [key_line(each, color="grey", linestyle=strokes[each]) for each in machines]
     axes[0][-1].legend(handles=handles, loc="best", fontsize=8)
     figure.suptitle(f"Training error against time\n{label_of(paces)}", fontsize=11)
     return figure

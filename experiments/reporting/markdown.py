@@ -32,9 +32,7 @@ def verdict_table(claims: Sequence[Claim]) -> list[str]:
 
 def label_of(records: Sequence[Record]) -> str:
     """Data label, protocol and number of seeds: what every figure says."""
-    labels = ", ".join(sorted({row.data_label for row in records}))
-    protocols = ", ".join(sorted({row.protocol for row in records}))
-    return f"{labels} · protocol {protocols} · {seeds_of(records)}"
+    return label_with(records, f"protocol {', '.join(sorted({row.protocol for row in records}))}")
 
 
 def label_with(records: Sequence[Record], shared: str) -> str:

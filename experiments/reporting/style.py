@@ -1,6 +1,7 @@
 """The style of figures: palettes and axes. The same numbers give the same bytes."""
 
-from collections.abc import Callable, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,13 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
+from experiments.judging.errors import error_or_chance
+from experiments.judging.pairs import grouped
 from plainres.records.files import write_text
+from plainres.records.schema import CurvePoint, Record
 
 STYLE: Any = {
     "axes.grid": True,
@@ -38,6 +43,7 @@ DEPTH_STYLES = {
 }
 OTHER_DEPTH_STYLE = ("#CC79A7", "*")
 ARM_STYLES = {"plain": ("#D55E00", "o", "-"), "residual": ("#0072B2", "s", "-")}
+SEEDS = {"alpha": 0.35, "markersize": 6}
 PERCENT_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
@@ -62,6 +68,49 @@ def depth_axis(axis: Axes, depths: Sequence[int]) -> None:
     axis.set_xscale("log")
     axis.set_xticks(list(depths), [str(depth) for depth in depths])
     axis.xaxis.set_minor_locator(NullLocator())
+
+
+def errors_by_depth(records: Sequence[Record], arm: str, measure: str) -> dict[int, list[float]]:
+    """Depth → errors of one arm in per cent, one per seed."""
+    rows = sorted((row for row in records if row.arm == arm), key=lambda row: (row.depth, row.seed))
+    by_depth = grouped(rows, lambda row: row.depth)
+    return {d: [100 * error_or_chance(row, measure) for row in by_depth[d]] for d in by_depth}
+
+
+def mean_curve(
+    points: Iterable[CurvePoint], measure: str = "train_error"
+) -> tuple[list[int], list[float]]:
+    """Iterations, and the mean error in per cent over the seeds that were measured then."""
+    by_iteration = grouped(
+        (p for p in points if getattr(p, measure) is not None), lambda p: p.iteration
+    )
+    steps = sorted(by_iteration)
+    errors = ([100 * getattr(p, measure) for p in by_iteration[step]] for step in steps)
+    return steps, list(map(statistics.fmean, errors))
+
+
+def draw_seeds(
+    axis: Axes,
+    values: Mapping[int, Sequence[float]],
+    points: Mapping[str, Any],
+    line: Mapping[str, Any],
+    **style: Any,
+) -> None:
+    """Seeds as points, and the line of their means.
+
+    Args:
+        values: x → one value per seed.
+        points, line: style of each, beside the `style` of both.
+    """
+    for x, seeds in values.items():
+        axis.plot([x] * len(seeds), seeds, linestyle="none", **points, **style)
+    means = [statistics.fmean(seeds) for seeds in values.values()]
+    axis.plot(list(values), means, **line, **style)
+
+
+def key_line(label: str, **style: Any) -> Line2D:
+    """A line of a legend that stands for no single line of the figure."""
+    return Line2D([], [], label=label, **style)
 
 
 def save(figure: Figure, path: Path) -> list[Path]:

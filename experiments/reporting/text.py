@@ -1,5 +1,6 @@
 """Terminal output of verdicts. Imports nothing slow, so that they appear at once."""
 
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 
@@ -18,6 +19,17 @@ def columns(rows: Sequence[Sequence[str]], left: bool = False) -> list[str]:
         "  ".join(side(text, width) for text, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+
+
+def percent(error: float | None) -> str:
+    """A fraction in per cent; – where there is none."""
+    return "–" if error is None else f"{100 * error:.2f}"
+
+
+def mean_and_deviation(values: Sequence[float], digits: int = 2) -> str:
+    """Mean ± standard deviation over seeds; with one seed the mean alone."""
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{spread}"
 
 
 def seeds_of(records: Sequence[Record]) -> str:

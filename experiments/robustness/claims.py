@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.judging.errors import MARGIN, error_or_chance
-from experiments.judging.pairs import read_folders, require_same_images
+from experiments.judging.pairs import grouped, read_folders, require_same_images
 from experiments.reporting.markdown import label_with
 from experiments.reporting.question import Table
+from experiments.reporting.text import percent
 from plainres.records.files import CONFIG_FILE, read_json
 from plainres.records.identity import config_differences
 from plainres.records.schema import Record
@@ -118,10 +119,8 @@ def read(folder: Path) -> list[Settings]:
 
 
 def _mean_errors(records: Sequence[Record]) -> dict[tuple[str, int], float]:
-    errors: dict[tuple[str, int], list[float]] = {}
-    for record in records:
-        errors.setdefault((record.arm, record.depth), []).append(error_or_chance(record))
-    return {cell: statistics.fmean(values) for cell, values in errors.items()}
+    networks = grouped(records, lambda record: (record.arm, record.depth))
+    return {name: statistics.fmean(map(error_or_chance, rows)) for name, rows in networks.items()}
 
 
 def change_of(baseline: dict[str, Any], setting: dict[str, Any]) -> str:
@@ -164,8 +163,7 @@ def table(settings: Sequence[Setting]) -> Table:
     rows = [[*heads, "degrades", "smaller", "gone"]]
     words = {True: "yes", False: "no", None: "–"}
     for each in settings:
-        errors = [each.errors.get(cell) for cell in each.cells]
-        cells = ["–" if error is None else f"{100 * error:.2f}" for error in errors]
+        cells = [percent(each.errors.get(cell)) for cell in each.cells]
         judged = [words[value] for value in (each.degrades, each.smaller, each.gone)]
         rows.append([each.name, each.change, *cells, *judged])
     return Table("Running training error in %", rows, counts(settings))

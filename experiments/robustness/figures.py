@@ -5,10 +5,9 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import ARM_STYLES
+from experiments.reporting.style import ARM_STYLES, key_line
 from experiments.robustness.claims import DEEP, SHALLOW, Settings, label_of
 
 
@@ -36,9 +35,10 @@ def rises_figure(part: Settings) -> Figure:
     names = [setting.name.replace("_", " ") for setting in settings]
     axis.set_yticks([-place for place in range(len(settings))], names)
     axis.set_xlabel(f"running training error (%): {SHALLOW} layers filled, {DEEP} layers open")
+    names = ("plain", "with shortcuts")
     handles = [
-        Line2D([], [], color=ARM_STYLES[arm][0], marker=ARM_STYLES[arm][1], label=name)
-        for arm, name in (("plain", "plain"), ("residual", "with shortcuts"))
+        key_line(name, color=colour, marker=marker)
+        for name, (colour, marker, _) in zip(names, ARM_STYLES.values(), strict=True)
     ]
     axis.legend(handles=handles, loc="best", fontsize=9)
     axis.set_title(f"One choice changed at a time\n{label_of(part)}", fontsize=11)

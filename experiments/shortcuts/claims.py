@@ -17,14 +17,17 @@ from experiments.judging.inference import Criterion
 from experiments.judging.pairs import (
     Series,
     borrowed_folder,
+    cell_of,
     difference,
     errors_by_seed,
+    grouped,
     judge,
     mean_over,
     shared_seeds,
 )
 from experiments.judging.verdict import Claim
 from experiments.reporting.question import Table
+from experiments.reporting.text import mean_and_deviation
 from plainres.records.files import CONFIG_FILE, read_curves, read_json, read_runs
 from plainres.records.schema import CurvePoint, Record
 
@@ -84,11 +87,9 @@ def read(folder: Path) -> list[ShortcutRuns]:
     records = own + borrowed
     order = [*ARMS, *(record.arm for record in records)]
     records.sort(key=lambda record: (order.index(record.arm), record.depth, record.seed))
-    cells = {(record.arm, record.depth, record.seed) for record in borrowed}
-    curves = read_curves(folder)
+    curves, cells = read_curves(folder), set(map(cell_of, borrowed))
     if borrowed:
-        others = read_curves(depth_folder)
-        curves += [point for point in others if (point.arm, point.depth, point.seed) in cells]
+        curves += [point for point in read_curves(depth_folder) if cell_of(point) in cells]
     return [ShortcutRuns(records, borrowed, curves)]
 
 
@@ -206,9 +207,7 @@ def table(runs: ShortcutRuns) -> Table:
 
     Seconds are of the machine that most lines have: those of different machines do not compare.
     """
-    groups: dict[tuple[str, int], list[Record]] = {}
-    for record in runs.records:
-        groups.setdefault((record.arm, record.depth), []).append(record)
+    groups = grouped(runs.records, lambda record: (record.arm, record.depth))
     lines = Counter(machine for rows in groups.values() for machine in set(map(_machine, rows)))
     machine = max(lines, key=lambda candidate: (lines[candidate], candidate))
     heads = ["shortcut", "depth", "training error", "test error", "parameters", "multiply-adds"]
@@ -220,8 +219,8 @@ def table(runs: ShortcutRuns) -> Table:
             [
                 ARMS.get(arm, arm),
                 str(depth),
-                _mean([error_or_chance(row, "train_error") for row in rows]),
-                _mean([error_or_chance(row, "test_error") for row in rows]),
+                mean_and_deviation([100 * error_or_chance(row) for row in rows]),
+                mean_and_deviation([100 * error_or_chance(row, "test_error") for row in rows]),
                 f"{rows[0].num_parameters:,}",
                 f"{counts[0]:,}" if counts else "–",
                 f"{statistics.fmean(seconds):.3f}" if seconds else "–",
@@ -233,11 +232,6 @@ def table(runs: ShortcutRuns) -> Table:
 
 def _machine(record: Record) -> tuple[str, str, int]:
     return record.processor, record.precision, record.threads
-
-
-def _mean(errors: Sequence[float]) -> str:
-    spread = f" ± {100 * statistics.stdev(errors):.2f}" if len(errors) > 1 else ""
-    return f"{100 * statistics.fmean(errors):.2f}{spread}"
 
 
 def notes(runs: ShortcutRuns) -> list[str]:

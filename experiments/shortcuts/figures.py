@@ -1,7 +1,5 @@
 """The figures of the shortcuts experiment."""
 
-import statistics
-from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 
@@ -9,10 +7,17 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from experiments.judging.errors import error_or_chance
+from experiments.judging.pairs import rows_of
 from experiments.reporting.markdown import label_of
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import depth_axis, logarithmic_percent
+from experiments.reporting.style import (
+    SEEDS,
+    depth_axis,
+    draw_seeds,
+    errors_by_depth,
+    logarithmic_percent,
+    mean_curve,
+)
 from experiments.shortcuts.claims import ARMS, DEEPEST, ShortcutRuns
 from plainres.records.schema import CurvePoint, Record
 
@@ -50,17 +55,10 @@ def depth_figure(records: Sequence[Record]) -> Figure:
     for axis, (measure, title) in zip(axes, titles.items(), strict=True):
         for arm in dict.fromkeys(record.arm for record in records):
             colour, marker = STYLES.get(arm, OTHER_STYLE)
-            style = {"color": colour, "marker": marker}
-            values: dict[int, list[float]] = defaultdict(list)
-            for record in records:
-                if record.arm == arm:
-                    values[record.depth].append(100 * error_or_chance(record, measure))
-            for depth, column in values.items():
-                lowest = min([lowest, *(value for value in column if value > 0)])
-                depths = [depth] * len(column)
-                axis.plot(depths, column, linestyle="none", **style, alpha=0.35, markersize=6)
-            means = [statistics.fmean(column) for column in values.values()]
-            axis.plot(list(values), means, **style, markersize=4, label=ARMS.get(arm, arm))
+            values = errors_by_depth(records, arm, measure)
+            lowest = min([lowest, *(e for seeds in values.values() for e in seeds if e > 0)])
+            means = {"markersize": 4, "label": ARMS.get(arm, arm)}
+            draw_seeds(axis, values, SEEDS, means, color=colour, marker=marker)
         axis.set_title(title)
         depth_axis(axis, sorted({record.depth for record in records}))
     logarithmic_percent(axes[0], lowest)
@@ -76,15 +74,11 @@ def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Fi
     shown = [record for record in records if record.depth == DEEPEST]
     labelled = set()
     for record in shown:
-        cell = (record.arm, record.depth, record.seed)
-        points = [point for point in curves if (point.arm, point.depth, point.seed) == cell]
-        if points:
+        if points := rows_of(record, curves):
             label = None if record.arm in labelled else ARMS.get(record.arm, record.arm)
             labelled.add(record.arm)
             colour, _ = STYLES.get(record.arm, OTHER_STYLE)
-            iterations = [point.iteration for point in points]
-            errors = [100 * point.train_error for point in points]
-            axis.plot(iterations, errors, color=colour, linewidth=1.3, label=label)
+            axis.plot(*mean_curve(points), color=colour, linewidth=1.3, label=label)
     axis.set_xlabel("iteration")
     axis.set_ylabel("running training error (%)")
     axis.set_ylim(0, 100)

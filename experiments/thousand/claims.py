@@ -16,6 +16,7 @@ from experiments.judging.pairs import difference, errors_by_seed, judge, mean_er
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting.markdown import label_with
 from experiments.reporting.question import Table
+from experiments.reporting.text import percent
 from plainres.records.files import read_curves
 from plainres.records.schema import CurvePoint, Record
 
@@ -171,20 +172,16 @@ def _training_table(runs: DeepRuns) -> Table:
     for row in sorted(runs.records, key=lambda row: (row.arm, row.depth, row.seed)):
         network = f"{row.arm}-{row.depth}"
         network += "" if row.train_error is not None else f" ({row.status})"
-        errors = [_percent(error) for error in (row.train_error, row.train_error_eval)]
+        errors = [percent(error) for error in (row.train_error, row.train_error_eval)]
         loss = "–" if row.train_loss is None else f"{row.train_loss:.3f}"
         cost = [f"{row.seconds / row.iterations:.2f}", f"{row.peak_memory_mib:,.0f}"]
-        numbers = [*errors, loss, _percent(row.test_error), *cost]
+        numbers = [*errors, loss, percent(row.test_error), *cost]
         rows.append([network, str(row.seed), f"{row.num_parameters:,}", *numbers])
     note = (
         "Errors in %. Training error: running (training mode, augmented images). Test errors are "
         "shown and not judged."
     )
     return Table("", rows, [note])
-
-
-def _percent(error: float | None) -> str:
-    return "–" if error is None else f"{100 * error:.2f}"
 
 
 def _memory_table(runs: MemoryRuns) -> Table:

@@ -1,13 +1,12 @@
 """The figures of a thousand layers."""
 
-import statistics
-from collections import defaultdict
 from functools import partial
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from experiments.reporting.question import Drawing
+from experiments.reporting.style import mean_curve
 from experiments.thousand.claims import MEMORY, DeepRuns, MemoryRuns, Part, label_of
 
 # Okabe and Ito's palette; the styles of the lines repeat what the colours say
@@ -33,15 +32,10 @@ def curves_figure(runs: DeepRuns) -> Figure:
     """Running training error against iteration, one line per network, means over seeds."""
     figure, axis = plt.subplots(figsize=(7, 4.4), layout="constrained")
     for arm, depth in sorted({(row.arm, row.depth) for row in runs.records}):
-        errors: dict[int, list[float]] = defaultdict(list)
-        for point in runs.curves:
-            if (point.arm, point.depth) == (arm, depth):
-                errors[point.iteration].append(100 * point.train_error)
+        means = mean_curve(p for p in runs.curves if (p.arm, p.depth) == (arm, depth))
         colour, line = STYLES.get((arm, depth), OTHER_STYLE)
-        steps = sorted(errors)
-        means = [statistics.fmean(errors[step]) for step in steps]
         label = f"{arm}-{depth}"
-        axis.plot(steps, means, color=colour, linestyle=line, linewidth=1.6, label=label)
+        axis.plot(*means, color=colour, linestyle=line, linewidth=1.6, label=label)
     axis.set_xlabel("iteration")
     axis.set_ylabel("running training error (%)")
     axis.legend(loc="best", fontsize=9)
