@@ -16,7 +16,7 @@ from experiments.autopsy.run_status import runs_of
 from experiments.judging.errors import chance_error, error_or_chance
 from experiments.reporting import markdown
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import ARM_STYLES, DEPTH_STYLES, OTHER_DEPTH_STYLE
+from experiments.reporting.style import ARM_STYLES, depth_colour
 
 # Okabe and Ito's palette; untreated is black
 COLOURS = dict(
@@ -97,7 +97,7 @@ def convergence_figure(runs: ProtocolRuns) -> Figure:
     left, handles = axes[0, 0], {}
     for (arm, depth, _), points in sorted(runs_of(runs.depth_curves).items()):
         if arm == "plain":
-            colour, _ = DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)
+            colour = depth_colour(depth)
             steps, losses = [p.iteration for p in points], [p.train_loss for p in points]
             left.plot(steps, losses, color=colour, linewidth=1.1)
             handles[depth] = Line2D([], [], color=colour, label=f"{depth} layers")

@@ -13,10 +13,9 @@ from experiments.reporting.markdown import label_of
 from experiments.reporting.question import Drawing
 from experiments.reporting.style import (
     ARM_STYLES,
-    DEPTH_STYLES,
-    OTHER_DEPTH_STYLE,
     SEEDS,
     depth_axis,
+    depth_colour,
     draw_seeds,
     errors_by_depth,
     key_line,
@@ -51,7 +50,7 @@ def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Fi
     """
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True, layout="constrained")
     depths = sorted({point.depth for point in curves})
-    colours = {depth: DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)[0] for depth in depths}
+    colours = {depth: depth_colour(depth) for depth in depths}
     for axis, arm in zip(axes, ARMS, strict=True):
         for depth, colour in colours.items():
             points = [point for point in curves if (point.arm, point.depth) == (arm, depth)]

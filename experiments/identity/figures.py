@@ -7,12 +7,11 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from experiments.identity.claims import Child, IdentityRuns, label_of
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import ARM_STYLES
+from experiments.reporting.style import ARM_STYLES, draw_seeds, key_line
 
 LINES: dict[str, Any] = {"middle": "-", "end": "--"}
 BRANCH_LINES: tuple[Any, ...] = ("-", ":")  # inserted blocks, those of the parent
@@ -45,14 +44,8 @@ def children_figure(runs: IdentityRuns) -> Figure:
         ("after further training", runs.excess),
     )
     depths = sorted({child.record.depth for child in runs.children})
-    figure, axes = plt.subplots(
-        2,
-        len(depths),
-        figsize=(4.8 * len(depths), 7),
-        sharex=True,
-        squeeze=False,
-        layout="constrained",
-    )
+    panels: Any = {"figsize": (4.8 * len(depths), 7), "squeeze": False, "layout": "constrained"}
+    figure, axes = plt.subplots(2, len(depths), sharex=True, **panels)
     for column, depth in enumerate(depths):
         for axis, (name, value) in zip(axes[:, column], rows, strict=True):
             axis.axhline(0, color="grey", linewidth=0.8)
@@ -60,11 +53,7 @@ def children_figure(runs: IdentityRuns) -> Figure:
                 style: Any = {"color": colour, "marker": marker, "markersize": 5}
                 for position, line in LINES.items():
                     points = _points(runs, (arm, depth, position), value)
-                    for blocks, seeds in points.items():
-                        x = [blocks] * len(seeds)
-                        axis.plot(x, seeds, linestyle="none", alpha=0.25, **style)
-                    means = [statistics.fmean(seeds) for seeds in points.values()]
-                    axis.plot(list(points), means, linestyle=line, **style)
+                    draw_seeds(axis, points, {"alpha": 0.25}, {"linestyle": line}, **style)
             axis.set_xscale("log", base=2)
             axis.set_xticks(sorted({child.insertion.blocks for child in runs.children}))
             axis.xaxis.set_major_formatter(ScalarFormatter())
@@ -73,14 +62,10 @@ def children_figure(runs: IdentityRuns) -> Figure:
         axes[1, column].set_xlabel("inserted blocks")
     for axis in axes[:, 0]:
         axis.set_ylabel("training error, child - parent (points)")
-    handles = [
-        Line2D([], [], color=colour, marker=marker, label=arm)
-        for arm, (colour, marker, _) in ARM_STYLES.items()
-    ]
-    handles += [
-        Line2D([], [], color="grey", linestyle=line, label=f"{position} of the stage")
-        for position, line in LINES.items()
-    ]
+    styles = ARM_STYLES.items()
+    handles = [key_line(arm, color=colour, marker=marker) for arm, (colour, marker, _) in styles]
+    for position, line in LINES.items():
+        handles.append(key_line(f"{position} of the stage", color="grey", linestyle=line))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
     label = label_of(runs, [child.record for child in runs.children])
     figure.suptitle(f"Near-identity blocks inserted into trained networks\n{label}", fontsize=11)
@@ -93,9 +78,9 @@ def _points(
     """Of an arm, depth and position: inserted blocks → points of the error, one per seed."""
     points: dict[int, list[float]] = {}
     for child in runs.children:
-        row, difference = child.insertion, value(child)
-        if (row.arm, row.depth, row.position) == place and difference is not None:
-            points.setdefault(row.blocks, []).append(100 * difference)
+        difference = value(child)
+        if child.insertion.place[:3] == place and difference is not None:
+            points.setdefault(child.insertion.blocks, []).append(100 * difference)
     return dict(sorted(points.items()))
 
 
@@ -107,10 +92,8 @@ def branches_figure(runs: IdentityRuns) -> Figure:
     children = runs.measured_decays
     depths = sorted({child.record.depth for child in children})
     decays = sorted({child.weight_decay for child in children})
-    size = (6.4 * len(depths), 4.4)
-    figure, axes = plt.subplots(
-        1, len(depths), figsize=size, sharey=True, squeeze=False, layout="constrained"
-    )
+    panels: Any = {"figsize": (6.4 * len(depths), 4.4), "squeeze": False, "layout": "constrained"}
+    figure, axes = plt.subplots(1, len(depths), sharey=True, **panels)
     for axis, depth in zip(axes[0], depths, strict=True):
         for place, decay in enumerate(decays):
             cells = [c for c in children if (c.record.depth, c.weight_decay) == (depth, decay)]
@@ -128,9 +111,8 @@ def branches_figure(runs: IdentityRuns) -> Figure:
         axis.set_title(f"{depth} layers and fresh blocks", fontsize=10)
     axes[0, 0].set_ylabel("‖F(x)‖ / ‖x‖, mean over blocks")
     handles, _ = axes[0, 0].get_legend_handles_labels()
-    handles += [Line2D([], [], color="grey", linestyle=":", label="blocks of the parent")]
+    handles.append(key_line("blocks of the parent", color="grey", linestyle=":"))
     axes[0, 0].legend(handles=handles, loc="best", fontsize=8)
-    title = "Residual branches during training"
     label = label_of(runs, [child.record for child in children])
-    figure.suptitle(f"{title}\n{label}", fontsize=11)
+    figure.suptitle(f"Residual branches during training\n{label}", fontsize=11)
     return figure

@@ -31,17 +31,16 @@ STYLE: Any = {
     "svg.hashsalt": "plainres",
 }
 
-# Okabe and Ito's palette, told apart in every common colour blindness; markers repeat the colours
-DEPTH_STYLES = {
-    8: ("#999999", "v"),
-    14: ("#F0E442", "^"),
-    20: ("#56B4E9", "o"),
-    32: ("#009E73", "s"),
-    44: ("#E69F00", "D"),
-    56: ("#D55E00", "P"),
-    110: ("#000000", "X"),
+# Okabe and Ito's palette, told apart in every common colour blindness
+DEPTH_COLOURS = {
+    8: "#999999",
+    14: "#F0E442",
+    20: "#56B4E9",
+    32: "#009E73",
+    44: "#E69F00",
+    56: "#D55E00",
+    110: "#000000",
 }
-OTHER_DEPTH_STYLE = ("#CC79A7", "*")
 ARM_STYLES = {"plain": ("#D55E00", "o", "-"), "residual": ("#0072B2", "s", "-")}
 SEEDS = {"alpha": 0.35, "markersize": 6}
 PERCENT_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
@@ -81,9 +80,8 @@ def mean_curve(
     points: Iterable[CurvePoint], measure: str = "train_error"
 ) -> tuple[list[int], list[float]]:
     """Iterations, and the mean error in per cent over the seeds that were measured then."""
-    by_iteration = grouped(
-        (p for p in points if getattr(p, measure) is not None), lambda p: p.iteration
-    )
+    measured = (point for point in points if getattr(point, measure) is not None)
+    by_iteration = grouped(measured, lambda point: point.iteration)
     steps = sorted(by_iteration)
     errors = ([100 * getattr(p, measure) for p in by_iteration[step]] for step in steps)
     return steps, list(map(statistics.fmean, errors))
@@ -106,6 +104,10 @@ def draw_seeds(
         axis.plot([x] * len(seeds), seeds, linestyle="none", **points, **style)
     means = [statistics.fmean(seeds) for seeds in values.values()]
     axis.plot(list(values), means, **line, **style)
+
+
+def depth_colour(depth: int) -> str:
+    return DEPTH_COLOURS.get(depth, "#CC79A7")
 
 
 def key_line(label: str, **style: Any) -> Line2D:

@@ -35,11 +35,8 @@ def rises_figure(part: Settings) -> Figure:
     names = [setting.name.replace("_", " ") for setting in settings]
     axis.set_yticks([-place for place in range(len(settings))], names)
     axis.set_xlabel(f"running training error (%): {SHALLOW} layers filled, {DEEP} layers open")
-    names = ("plain", "with shortcuts")
-    handles = [
-        key_line(name, color=colour, marker=marker)
-        for name, (colour, marker, _) in zip(names, ARM_STYLES.values(), strict=True)
-    ]
+    styles = zip(("plain", "with shortcuts"), ARM_STYLES.values(), strict=True)
+    handles = [key_line(name, color=colour, marker=marker) for name, (colour, marker, _) in styles]
     axis.legend(handles=handles, loc="best", fontsize=9)
     axis.set_title(f"One choice changed at a time\n{label_of(part)}", fontsize=11)
     return figure

@@ -9,10 +9,9 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import ARM_STYLES, DEPTH_STYLES, OTHER_DEPTH_STYLE
+from experiments.reporting.style import ARM_STYLES, depth_colour, draw_seeds, key_line
 from experiments.signal.claims import (
     ARMS,
     NORMS,
@@ -107,7 +106,9 @@ def training_figure(signal: Signal) -> Figure:
             for arm, depth in _networks(signal, norm):
                 means = _means(signal, norm, arm, depth, measure)
                 values = [scaled(mean) for mean in means.values()]
-                axis.plot(list(means), values, ARM_LINES[arm], color=_colour(depth), marker=".")
+                axis.plot(
+                    list(means), values, ARM_LINES[arm], color=depth_colour(depth), marker="."
+                )
             if measure not in (correlation, dead):
                 axis.set_yscale("log")
     for axis, (name, _, _) in zip(axes[:, 0], panels, strict=True):
@@ -128,34 +129,29 @@ def depth_figure(signal: Signal) -> Figure:
     for axis, (name, measure, factor) in zip(axes, panels, strict=True):
         for arm in ARMS:
             colour, marker, _ = ARM_STYLES[arm]
-            style: Any = {"color": colour, "marker": marker}
             for norm, line in zip(NORMS, ("-", ":"), strict=True):
-                means = {}
-                for depth in signal.depths(norm, arm):
-                    series = signal.series(Quantity(measure, norm, arm, depth))
-                    if scaled := [factor * value for value in series.values()]:
-                        x = [depth] * len(scaled)
-                        axis.plot(x, scaled, linestyle="none", alpha=0.3, markersize=5, **style)
-                        means[depth] = factor * statistics.fmean(series.values())
+                depths = signal.depths(norm, arm)
+                series = {d: signal.series(Quantity(measure, norm, arm, d)) for d in depths}
+                scaled = {
+                    depth: [factor * value for value in values.values()]
+                    for depth, values in series.items()
+                    if values
+                }
+                seeds = {"alpha": 0.3, "markersize": 5}
                 label = f"{arm}, {NORM_NAMES[norm]}"
-                axis.plot(
-                    list(means), list(means.values()), line, markersize=4, label=label, **style
-                )
+                means = {"linestyle": line, "markersize": 4, "label": label}
+                draw_seeds(axis, scaled, seeds, means, color=colour, marker=marker)
         axis.set_xlabel("depth (weighted layers)")
         axis.set_ylabel(name)
     handles = axes[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=8)
-    title = "Shattering and dead ReLUs by depth, at the start"
-    figure.suptitle(f"{title}\n{label_of(signal)}", fontsize=11)
+    title = f"Shattering and dead ReLUs by depth, at the start\n{label_of(signal)}"
+    figure.suptitle(title, fontsize=11)
     return figure
 
 
 def _networks(signal: Signal, norm: str) -> list[tuple[str, int]]:
     return [(arm, depth) for arm in ARMS for depth in signal.depths(norm, arm)]
-
-
-def _colour(depth: int) -> str:
-    return DEPTH_STYLES.get(depth, OTHER_DEPTH_STYLE)[0]
 
 
 def _layers(axis: Axes, signal: Signal, norm: str, value: Value, at_end: bool) -> None:
@@ -171,7 +167,7 @@ def _layers(axis: Axes, signal: Signal, norm: str, value: Value, at_end: bool) -
                 number = math.nan if logarithm is None else logarithm
                 by_layer.setdefault(point.layer, []).append(number)
         means = [10 ** statistics.fmean(powers) for powers in by_layer.values()]
-        axis.plot(list(by_layer), means, ARM_LINES[arm], color=_colour(depth), linewidth=1.2)
+        axis.plot(list(by_layer), means, ARM_LINES[arm], color=depth_colour(depth), linewidth=1.2)
     axis.set_yscale("log")
 
 
@@ -189,10 +185,8 @@ def _means(signal: Signal, norm: str, arm: str, depth: int, measure: Measure) ->
 def _finished(figure: Figure, axis: Axes, signal: Signal, title: str) -> Figure:
     """With the title, and in `axis` the legend of depths (colours) and arms (lines)."""
     depths = sorted({depth for norm in NORMS for _, depth in _networks(signal, norm)})
-    handles = [Line2D([], [], color=_colour(depth), label=f"{depth} layers") for depth in depths]
-    handles += [
-        Line2D([], [], color="grey", linestyle=line, label=arm) for arm, line in ARM_LINES.items()
-    ]
+    handles = [key_line(f"{depth} layers", color=depth_colour(depth)) for depth in depths]
+    handles += [key_line(arm, color="grey", linestyle=line) for arm, line in ARM_LINES.items()]
     axis.legend(handles=handles, loc="best", fontsize=8)
     figure.suptitle(f"{title}\n{label_of(signal)}", fontsize=11)
     return figure
