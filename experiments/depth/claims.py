@@ -246,14 +246,11 @@ class DepthRuns:
 
 
 def read(folder: Path, depths: str = "", seeds: str = "", margin: str = "") -> list[DepthRuns]:
-    """The runs in one results folder. The options are as typed.
+    """The runs in one results folder.
 
     Args:
-        depths, seeds: of the grid, as 20,56; "" as in `grid_of`.
+        depths, seeds: of the grid, as typed: 20,56; "" as in `grid_of`.
         margin: percentage points that count as no difference; "" for MARGIN.
-
-    Raises:
-        ValueError: there are no records, a table is damaged, or an option cannot be read.
     """
     records = read_runs(folder)
     if not records:

@@ -159,12 +159,7 @@ Excess = Mapping[tuple[int, int, str], tuple[float, ...]]
 
 
 def read(folder: Path) -> list[IdentityRuns]:
-    """All cells of a results folder.
-
-    Raises:
-        ValueError: there are no children, a table is damaged or lacks what another one has, or
-            cells were measured on different images.
-    """
+    """All cells of a results folder; ValueError also where there are no children."""
     target = f"sweep-identity PROTOCOL={folder.name}"
     tables = read_folders(folder, target)
     require_same_images(tables)
@@ -194,11 +189,7 @@ def _read_children(folder: Path, records: Sequence[Record]) -> list[Child]:
 
 
 def label_of(runs: IdentityRuns, records: Sequence[Record] = ()) -> str:
-    """Data label, protocol and number of seeds.
-
-    Args:
-        records: those that are shown; all of them by default.
-    """
+    """Data label, protocol and number of seeds; of `records` where only these are shown."""
     return label_with(records or runs.records, f"protocol {runs.protocol}")
 
 

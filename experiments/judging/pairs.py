@@ -127,10 +127,7 @@ def read_folders(folder: Path, target: str) -> dict[str, list[Record]]:
     """The records of each folder below `folder` that has a table, by the folder's name.
 
     Args:
-        target: the Makefile's target that measures them, for the message.
-
-    Raises:
-        ValueError: there are no records, or a table is damaged.
+        target: the Makefile's target that measures them, for the message where there are none.
     """
     tables = sorted(folder.glob(f"*/{RUNS_TABLE}"))
     records = {path.parent.name: read_runs(path.parent) for path in tables}

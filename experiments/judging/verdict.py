@@ -107,19 +107,18 @@ def corrected(claims: Sequence[Claim]) -> list[Claim]:
     against = holm([1.0 if claim.p_against is None else claim.p_against for claim in claims])
     results = []
     for claim, p, p_against in zip(claims, adjusted, against, strict=True):
-        if claim.p is None:
-            results.append(claim)
-        elif p < SIGNIFICANCE:
-            results.append(replace(claim, verdict=REPRODUCED, p=p, p_against=p_against))
-        elif p_against < SIGNIFICANCE:
-            results.append(replace(claim, verdict=NOT_REPRODUCED, p=p, p_against=p_against))
-        else:
-            reason = ""
-            if claim.p < SIGNIFICANCE:
+        if claim.p is not None:
+            result, reason = INCONCLUSIVE, ""
+            if p < SIGNIFICANCE:
+                result = REPRODUCED
+            elif p_against < SIGNIFICANCE:
+                result = NOT_REPRODUCED
+            elif claim.p < SIGNIFICANCE:
                 reason = f", not significant after Holm's correction over {len(claims)} claims"
             elif claim.trend is not None and claim.trend >= SIGNIFICANCE:
                 reason = f", no significant trend ({p_text(claim.trend)})"
-            results.append(replace(claim, p=p, p_against=p_against, reason=reason))
+            claim = replace(claim, verdict=result, p=p, p_against=p_against, reason=reason)
+        results.append(claim)
     return results
 
 

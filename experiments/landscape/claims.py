@@ -181,11 +181,7 @@ def logarithms(losses: np.ndarray) -> np.ndarray:
 
 
 def read(folder: Path) -> list[Planes]:
-    """The surfaces of a results folder, one part for each kind of statistics.
-
-    Raises:
-        ValueError: there are none, one is damaged, or they differ in what compared surfaces share.
-    """
+    """The surfaces of a results folder, one part for each kind of statistics."""
     planes = [_read_plane(path) for path in sorted(folder.glob("surface-*.json"))]
     if not planes:
         raise ValueError(f"no surfaces in {folder}; make sweep-landscape measures them")

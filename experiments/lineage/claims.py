@@ -6,7 +6,7 @@ Each folder below results/lineage is one network.
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 from experiments.judging import verdict
@@ -95,12 +95,7 @@ STEPS = (
 
 
 def read(folder: Path) -> list[Lineage]:
-    """The records of each network, in the order of the papers, networks of one's own last.
-
-    Raises:
-        ValueError: there are no records, a table is damaged, or networks were trained on different
-            images or by different protocols.
-    """
+    """The records of each network, in the order of the papers, networks of one's own last."""
     lineage = read_folders(folder, "sweep-lineage")
     require_same_images(lineage)
     configs = {name: read_json(folder / name / CONFIG_FILE) for name in lineage}
@@ -116,14 +111,9 @@ def read(folder: Path) -> list[Lineage]:
     return [dict(sorted(lineage.items(), key=lambda item: order.index(item[0])))]
 
 
-def records_of(lineage: Lineage) -> list[Record]:
-    """The records of all networks."""
-    return [record for records in lineage.values() for record in records]
-
-
 def label_of(lineage: Lineage) -> str:
     """Data label, what all networks share, and number of seeds."""
-    records = records_of(lineage)
+    records = [*chain(*lineage.values())]
     return label_with(records, f"one protocol, {max(r.iterations for r in records):,} iterations")
 
 

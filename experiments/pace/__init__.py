@@ -1,6 +1,6 @@
 """How soon do residual networks reach a training error?"""
 
-from experiments.pace.claims import fastest, label_of, read, records_of, table
+from experiments.pace.claims import fastest, label_of, read, table
 from experiments.reporting.question import Question
 
 QUESTION = Question(
@@ -8,7 +8,7 @@ QUESTION = Question(
     title="Pace: how soon do residual networks reach a training error?",
     read=read,
     label=label_of,
-    records=records_of,
+    records=lambda paces: [pace.record for pace in paces],
     tables=lambda paces: [fastest(paces), table(paces)],
     levels=2,
 )

@@ -45,12 +45,7 @@ class Pace:
 
 
 def read(folder: Path) -> list[list[Pace]]:
-    """The cells of all settings, by depth, seconds to the last target, and final error.
-
-    Raises:
-        ValueError: there are no records, a table is damaged, or settings were measured on different
-            images.
-    """
+    """The cells of all settings, by depth, seconds to the last target, and final error."""
     folders = read_folders(folder, "sweep-pace")
     require_same_images(folders)
     paces = []
@@ -66,14 +61,11 @@ def _order(pace: Pace) -> tuple[int, float, float]:
     return pace.record.depth, math.inf if last is None else last, 1.0 if error is None else error
 
 
-def records_of(paces: Sequence[Pace]) -> list[Record]:
-    """The records of all cells."""
-    return [pace.record for pace in paces]
-
-
 def label_of(paces: Sequence[Pace]) -> str:
     """Data label, what all settings share, and number of seeds."""
-    return label_with(records_of(paces), "cpu protocol by width, batch and learning rate")
+    return label_with(
+        [pace.record for pace in paces], "cpu protocol by width, batch and learning rate"
+    )
 
 
 def fastest(paces: Sequence[Pace]) -> Table:

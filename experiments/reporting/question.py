@@ -65,7 +65,8 @@ class Question(Generic[Part]):
     Args:
         slug: joins conf/experiment, experiments, results and the command.
         title: the question as a heading.
-        read: results folder → its parts; ValueError says what is missing or damaged.
+        read: results folder → its parts; ValueError says what is missing or damaged, or which
+            runs cannot be compared.
         label: data label, protocol and number of seeds.
         records: the records, or other rows with provenance, that the part rests on.
         claims: with their verdicts.
@@ -103,9 +104,6 @@ class Question(Generic[Part]):
 
         Args:
             options: of `check`, handed to `read`.
-
-        Raises:
-            ValueError: the folder has no usable tables.
         """
         parts = self.read(folder, **options)
         return "\n\n\n".join(self._part_text(part, verbose) for part in parts)
@@ -159,11 +157,7 @@ class Question(Generic[Part]):
         return [*lines, "", measured_on(self.records(part))]
 
     def write(self, folder: Path) -> list[Path]:
-        """Writes figures and README.md of a results folder; returns what it wrote.
-
-        Raises:
-            ValueError: the folder has no usable tables.
-        """
+        """Writes figures and README.md of a results folder; returns what it wrote."""
         from experiments.reporting.style import publish
 
         drawings = [drawing for part in self.read(folder) for drawing in self.drawings(part)]

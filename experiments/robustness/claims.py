@@ -95,12 +95,7 @@ class Settings:
 
 
 def read(folder: Path) -> list[Settings]:
-    """The settings below `folder`.
-
-    Raises:
-        ValueError: there is no baseline, a table is damaged, or settings were measured on different
-            images.
-    """
+    """The settings below `folder`; ValueError also where there is no baseline."""
     records = read_folders(folder, "sweep-robustness")
     if BASELINE not in records:
         raise ValueError(f"no records in {folder / BASELINE}; make sweep-robustness measures them")

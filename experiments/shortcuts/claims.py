@@ -73,11 +73,7 @@ class ShortcutRuns:
 
 
 def read(folder: Path) -> list[ShortcutRuns]:
-    """The records of one protocol, and of the depth experiment those that it lacks.
-
-    Raises:
-        ValueError: there are no records, or a table is damaged.
-    """
+    """The records of one protocol, and of the depth experiment those that it lacks."""
     own = read_runs(folder)
     if not own:
         target = f"make sweep-shortcuts PROTOCOL={folder.name}"

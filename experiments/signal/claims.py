@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from experiments.judging import verdict
 from experiments.judging.inference import Criterion
@@ -22,9 +22,6 @@ from experiments.reporting.markdown import label_with
 from experiments.reporting.question import Table
 from plainres.records.files import read_table
 from plainres.records.schema import FINISHED, Record
-
-if TYPE_CHECKING:
-    pass
 
 PROBES_TABLE = "probes.csv"
 SCALES = ("start", "start32", "start32_pytorch", "quick", "cpu")
@@ -257,11 +254,7 @@ class Signal:
 
 
 def read(folder: Path) -> list[Signal]:
-    """What was measured at each scale, in the order of SCALES, other scales last.
-
-    Raises:
-        ValueError: nothing was measured, or a table is damaged.
-    """
+    """What was measured at each scale, in the order of SCALES, other scales last."""
     tables = {
         name: records
         for name, records in read_folders(folder, "sweep-signal").items()
@@ -326,7 +319,6 @@ def _judge(signal: Signal, name: str, comparisons: Sequence[Comparison], beside:
     """A claim over the seeds that have all quantities; inconclusive where there is no such seed.
 
     Args:
-        name: one of CLAIMS.
         beside: the end of the summary.
     """
     statement, required = CLAIMS[name]

@@ -70,11 +70,7 @@ Part = DeepRuns | MemoryRuns
 
 
 def read(folder: Path) -> list[Part]:
-    """Each protocol that networks were trained under, and the measurement of memory if any.
-
-    Raises:
-        ValueError: there are no records, or a table is damaged.
-    """
+    """Each protocol that networks were trained under, and the measurement of memory if any."""
     records = read_folders(folder, "sweep-thousand")
     memory = MemoryRuns(records.pop(STORED, []), records.pop(RECOMPUTED, []))
     trained = [DeepRuns(name, rows, read_curves(folder / name)) for name, rows in records.items()]
