@@ -6,6 +6,7 @@ from made_up import made_up_record
 from matplotlib import pyplot as plt
 from omegaconf import OmegaConf
 
+from experiments.judging.pairs import change_of
 from experiments.robustness import QUESTION, claims
 from experiments.robustness.figures import rises_figure
 from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_json, write_table
@@ -48,9 +49,8 @@ def test_a_setting_changes_one_choice_and_measures_in_its_own_folder(tmp_path, s
     claim_tables([baseline])
     if setting != "baseline":
         claim_tables([changed])
-    change = claims.change_of(
-        *(read_json(cell.results_folder / CONFIG_FILE) for cell in (baseline, changed))
-    )
+    configs = [read_json(cell.results_folder / CONFIG_FILE) for cell in (baseline, changed)]
+    change = change_of(*configs, claims.FOLLOWS)
     if setting == "baseline":
         assert change == "nothing"
     else:
@@ -79,7 +79,7 @@ def test_another_batch_sees_as_many_images(tmp_path):
 def test_rows_say_what_differs_and_what_holds(folder):
     (part,) = QUESTION.read(folder)
     assert len(part.records) == 12
-    rows = {row.name: (row.change, row.degrades, row.smaller, row.gone) for row in part.settings}
+    rows = {row.name: (row.change, *row.judged.values()) for row in part.settings}
     assert list(rows) == ["baseline", "batch_32", "learning_rate_low"]
     assert rows["baseline"] == ("–", True, True, True)
     assert rows["learning_rate_low"] == ("protocol.learning_rate: 0.1 → 0.03", False, True, True)
@@ -107,7 +107,7 @@ def test_projection_shortcuts_are_held_against_the_plain_networks_of_the_baselin
         "projection",
         "shortcut: zero_pad → projection",
     )
-    assert row.gone
+    assert row.judged["gone"]
 
 
 def test_missing_and_diverged_cells_are_said(folder):
@@ -119,7 +119,7 @@ def test_missing_and_diverged_cells_are_said(folder):
     write_table(folder / "batch_32" / RUNS_TABLE, rows, Record)
     row = QUESTION.read(folder)[0].settings[1]
     assert row.rise("plain") == pytest.approx(0.6)
-    assert (row.degrades, row.smaller, row.gone) == (True, None, None)
+    assert row.judged == {"degrades": True, "smaller": None, "gone": None}
     assert "Missing cells: batch_32/residual-20." in QUESTION.text(folder)
 
 

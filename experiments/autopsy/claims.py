@@ -21,6 +21,7 @@ from experiments.judging.inference import Criterion
 from experiments.judging.pairs import (
     Series,
     borrowed_folder,
+    change_of,
     difference,
     errors_by_seed,
     judge,
@@ -30,7 +31,6 @@ from experiments.judging.pairs import (
 from experiments.judging.verdict import Claim
 from experiments.reporting.question import Table
 from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_curves, read_json, read_runs
-from plainres.records.identity import config_differences
 from plainres.records.schema import CurvePoint, Record
 
 PROTOCOLS = ("quick", "cpu", "cpu16", "cpu32", "paper")
@@ -45,7 +45,6 @@ REMEDIES = {
     "batch": "a smaller batch",
     "longer": "three times the iterations",
 }
-NOT_A_CHOICE = ("protocol.name",)
 FOLLOWS = {  # what a choice brings with it
     "protocol.batch_size": (
         "protocol.iterations",
@@ -160,7 +159,7 @@ def _read_protocol(folder: Path, protocol: str) -> ProtocolRuns:
     remedies = {}
     for path in sorted(folder.glob(f"{protocol}-*/{RUNS_TABLE}")):
         name = path.parent.name.removeprefix(f"{protocol}-")
-        change = _change(config, read_json(path.parent / CONFIG_FILE) or {})
+        change = change_of(config, read_json(path.parent / CONFIG_FILE) or {}, FOLLOWS)
         rows, points = _plain(read_runs(path.parent)), _plain(read_curves(path.parent))
         remedies[name] = RemedyRuns(name, change, rows, points)
         require_same_images({f"depth/{protocol}": untreated.records, path.parent.name: rows})
@@ -186,13 +185,6 @@ def _read_protocol(folder: Path, protocol: str) -> ProtocolRuns:
 def _plain(rows: Sequence[Any]) -> list[Any]:
     """The rows of plain-110."""
     return [row for row in rows if (row.arm, row.depth) == ("plain", DEPTH)]
-
-
-def _change(untreated: dict, treated: dict) -> str:
-    """What was chosen differently, without what follows from the choice."""
-    changes = {line.split(":")[0]: line for line in config_differences(untreated, treated)}
-    ignored = {*NOT_A_CHOICE, *(name for choice in changes for name in FOLLOWS.get(choice, ()))}
-    return "; ".join(line for name, line in changes.items() if name not in ignored) or "nothing"
 
 
 def records_of(runs: ProtocolRuns) -> list[Record]:

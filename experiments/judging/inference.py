@@ -67,9 +67,8 @@ class Criterion:
         """95 % interval of the mean from Student's t; None with one seed."""
         if len(self.values) < 2:
             return None
-        half_width = float(
-            stats.sem(self.values) * stats.t.ppf((1 + CONFIDENCE) / 2, len(self.values) - 1)
-        )
+        quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(self.values) - 1)
+        half_width = float(stats.sem(self.values) * quantile)
         return self.mean - half_width, self.mean + half_width
 
     @property
@@ -81,15 +80,10 @@ class Criterion:
         """
         if len(self.values) < 2:
             return None
-        result = stats.bootstrap(
-            (self.values,),
-            np.mean,
-            method="percentile",
-            n_resamples=RESAMPLES,
-            confidence_level=CONFIDENCE,
-            random_state=0,
-        )
-        return float(result.confidence_interval.low), float(result.confidence_interval.high)
+        options = {"n_resamples": RESAMPLES, "confidence_level": CONFIDENCE, "random_state": 0}
+        result = stats.bootstrap((self.values,), np.mean, method="percentile", **options)
+        low, high = result.confidence_interval
+        return float(low), float(high)
 
 
 def page_trend(rows: Sequence[Sequence[float]], falling: bool = False) -> float | None:

@@ -14,6 +14,7 @@ from experiments.judging.errors import error_or_chance
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from plainres.records.files import RUNS_TABLE, read_runs
+from plainres.records.identity import config_differences
 from plainres.records.schema import Record
 
 LOCAL = "local"  # results/local holds what this machine measured, laid out as results
@@ -151,6 +152,19 @@ def borrowed_folder(folder: Path, slug: str, other: str, name: str) -> Path:
     if results.name == LOCAL and not (beside / RUNS_TABLE).exists():
         return results.parent / other / name
     return beside
+
+
+def change_of(
+    old: Mapping[str, Any], new: Mapping[str, Any], brings: Mapping[str, Sequence[str]]
+) -> str:
+    """The choice in which two configurations differ, as `name: old → new`.
+
+    Args:
+        brings: choice → what changes with it, and is no choice of its own.
+    """
+    lines = {line.split(":")[0]: line for line in config_differences(old, new)}
+    ignored = {"protocol.name", *(name for choice in lines for name in brings.get(choice, ()))}
+    return "; ".join(line for name, line in lines.items() if name not in ignored) or "nothing"
 
 
 def require_same_images(records: Mapping[str, Sequence[Record]]) -> None:

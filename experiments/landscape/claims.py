@@ -101,6 +101,11 @@ class Plane:
     errors: np.ndarray
 
     @property
+    def draw(self) -> tuple[int, int]:
+        """Training seed and direction seed."""
+        return self.surface.seed, self.surface.direction_seed
+
+    @property
     def centre(self) -> tuple[float, float]:
         """Loss and error of the trained network itself."""
         middle = self.surface.points // 2
@@ -238,12 +243,8 @@ def check(planes: Planes) -> list[Claim]:
 def _compared(planes: Planes, measure: str) -> Claim:
     statement, residual_larger = CLAIMS[measure]
     values: list[dict[tuple[int, int], float]] = [
-        {
-            (plane.surface.seed, plane.surface.direction_seed): getattr(plane, measure)
-            for plane in planes
-            if plane.surface.network == network
-        }
-        for network in NETWORKS
+        {plane.draw: getattr(plane, measure) for plane in planes if plane.surface.network == name}
+        for name in NETWORKS
     ]
     pairs = sorted(values[0].keys() & values[1].keys())
     if not pairs:
@@ -279,19 +280,11 @@ def table(planes: Planes) -> Table:
     for plane in planes:
         surface, (loss, error) = plane.surface, plane.centre
         largest = plane.losses[np.isfinite(plane.losses)].max(initial=-math.inf)
-        rows.append(
-            [
-                surface.network,
-                str(surface.seed),
-                str(surface.direction_seed),
-                f"{loss:.4g}",
-                f"{100 * error:.2f} %",
-                f"{np.median(plane.losses):.3g}",
-                f"{largest:.3g}",
-                *(f"{getattr(plane, name):.3f}" for name in CLAIMS),
-                f"{surface.cosine:+.3f}",
-            ]
-        )
+        drawn = [surface.network, str(surface.seed), str(surface.direction_seed)]
+        centre = [f"{loss:.4g}", f"{100 * error:.2f} %"]
+        losses = [f"{np.median(plane.losses):.3g}", f"{largest:.3g}"]
+        shape = [*(f"{getattr(plane, name):.3f}" for name in CLAIMS), f"{surface.cosine:+.3f}"]
+        rows.append([*drawn, *centre, *losses, *shape])
     first = planes[0].surface
     minutes = sum(plane.surface.seconds for plane in planes) / 60
     note = (

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -22,11 +23,10 @@ Draw = tuple[int, int]  # training seed, direction seed
 def drawings(planes: Planes) -> list[Drawing]:
     """Contours of all trained networks, and the relief of the first ones."""
     kind = planes[0].surface.statistics
+    contour, relief = partial(contour_figure, planes), partial(relief_figure, planes)
     return [
-        Drawing(
-            f"contour_{kind}", f"contours of the loss, {kind}", partial(contour_figure, planes)
-        ),
-        Drawing(f"relief_{kind}", f"the loss as a height, {kind}", partial(relief_figure, planes)),
+        Drawing(f"contour_{kind}", f"contours of the loss, {kind}", contour),
+        Drawing(f"relief_{kind}", f"the loss as a height, {kind}", relief),
     ]
 
 
@@ -73,15 +73,9 @@ def contour_figure(planes: Planes) -> Figure:
     networks = sorted({network for _, network in places})
     low, high = bounds(planes)
     levels, norm = np.geomspace(low, high, NUM_LEVELS), LogNorm(low, high)
-    figure, axes = plt.subplots(
-        len(draws),
-        len(networks),
-        figsize=(0.6 + 4.2 * len(networks), 0.9 + 3.6 * len(draws)),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
+    size = (0.6 + 4.2 * len(networks), 0.9 + 3.6 * len(draws))
+    panels: Any = {"sharex": True, "sharey": True, "squeeze": False, "layout": "constrained"}
+    figure, axes = plt.subplots(len(draws), len(networks), figsize=size, **panels)
     for row, draw in enumerate(draws):
         for column, network in enumerate(networks):
             axis = axes[row, column]
@@ -114,22 +108,15 @@ def relief_figure(planes: Planes) -> Figure:
     first = min(draw for draw, _ in places)
     drawn = [places[place] for place in sorted(places) if place[0] == first]
     low, high = bounds(planes)
-    norm = Normalize(math.log10(low), math.log10(high))
+    lowest, highest = math.log10(low), math.log10(high)
+    mesh: Any = {"rstride": 1, "cstride": 1, "linewidth": 0.1, "edgecolor": "black"}
+    mesh |= {"cmap": COLOURS, "norm": Normalize(lowest, highest), "antialiased": True}
     figure = plt.figure(figsize=(5.6 * len(drawn), 5.2), layout="constrained")
     for column, plane in enumerate(drawn):
         axis = figure.add_subplot(1, len(drawn), column + 1, projection="3d")
-        axis.plot_surface(
-            *np.meshgrid(_coordinates(plane), _coordinates(plane)),
-            np.log10(clipped(plane, low, high)),
-            cmap=COLOURS,
-            norm=norm,
-            rstride=1,
-            cstride=1,
-            linewidth=0.1,
-            edgecolor="black",
-            antialiased=True,
-        )
-        axis.set_zlim(math.log10(low), math.log10(high))
+        at, heights = _coordinates(plane), np.log10(clipped(plane, low, high))
+        axis.plot_surface(*np.meshgrid(at, at), heights, **mesh)
+        axis.set_zlim(lowest, highest)
         axis.zaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{10**value:.3g}"))
         axis.set_xlabel("first direction")
         axis.set_ylabel("second direction")

@@ -123,7 +123,13 @@ class Question(Generic[Part]):
     def scores(self, folder: Path, **options: Any) -> list[dict[str, Any]]:
         """One entry per claim for the scoreboard and for JSON: verdict, effect, interval, n, p."""
         return [
-            _score(self.slug, folder, self.label(part), letter, claim)
+            {
+                "question": self.slug,
+                "folder": folder.as_posix(),
+                "label": self.label(part),
+                "claim": letter,
+                **_score(claim),
+            }
             for part in self.read(folder, **options)
             for letter, claim in zip(ascii_lowercase, self.claims(part), strict=False)
         ]
@@ -164,22 +170,18 @@ class Question(Generic[Part]):
         return publish(folder, {each.name: each.draw for each in drawings}, self.readme(folder))
 
 
-def _score(slug: str, folder: Path, label: str, letter: str, claim: Claim) -> dict[str, Any]:
-    weakest = claim.weakest
+def _score(claim: Claim) -> dict[str, Any]:
+    weakest = claim.weakest  # None where nothing is tested
     return {
-        "question": slug,
-        "folder": folder.as_posix(),
-        "label": label,
-        "claim": letter,
         "statement": claim.statement,
         "verdict": claim.words,
         "contradicted": claim.verdict == NOT_REPRODUCED,
         "headline": claim.headline,
         "summary": claim.summary,
-        "criterion": None if weakest is None else weakest.name,
-        "effect": None if weakest is None else weakest.mean,
-        "interval": None if weakest is None else weakest.interval,
-        "unit": None if weakest is None else weakest.unit,
+        "criterion": weakest and weakest.name,
+        "effect": weakest and weakest.mean,
+        "interval": weakest and weakest.interval,
+        "unit": weakest and weakest.unit,
         "n": claim.num_seeds,
         "p": claim.p,
     }

@@ -46,11 +46,8 @@ def compare(local: Path, committed: Path) -> list[str]:
     Returns:
         One line with the count; one per cell outside; one per number of seeds for the networks
         without a range; one per folder that cannot be compared, with the reason.
-
-    Raises:
-        ValueError: a table is damaged.
     """
-    inside, outside, without, reasons = 0, [], dict[int, list[str]](), []
+    outside, without, reasons = [], dict[int, list[str]](), []
     compared: list[Record] = []
     seeds = set()
     for table in sorted(local.rglob(RUNS_TABLE)):
@@ -70,13 +67,14 @@ def compare(local: Path, committed: Path) -> list[str]:
                 compared.append(record)
                 seeds.add(len(errors))
                 (low, high), error = reference_range(errors), error_or_chance(record)
-                if low <= error <= high:
-                    inside += 1
-                else:
-                    numbers = [f"{100 * value:.2f}" for value in (error, low, high)]
-                    outside.append(_outside(prefix + record.cell, *numbers))
+                if not low <= error <= high:
+                    outside.append(
+                        f"outside the reference: {prefix}{record.cell}, training error "
+                        f"{100 * error:.2f} %, {100 * low:.2f} to {100 * high:.2f} % expected"
+                    )
     lines = []
     if compared:
+        inside = len(compared) - len(outside)
         count = f"{inside} of {len(compared)} cells inside the reference"
         lines.append(f"{count} ({_label(compared, sorted(seeds))})")
     lines += outside
@@ -98,10 +96,6 @@ def _difference(
         if not config:
             return f"no {CONFIG_FILE} in {place}"
     return "; ".join(config_differences(*configs))
-
-
-def _outside(cell: str, error: str, low: str, high: str) -> str:
-    return f"outside the reference: {cell}, training error {error} %, {low} to {high} % expected"
 
 
 def _label(records: Sequence[Record], seeds: Sequence[int]) -> str:

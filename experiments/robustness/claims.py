@@ -8,24 +8,24 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from experiments.judging.errors import MARGIN, error_or_chance
-from experiments.judging.pairs import grouped, read_folders, require_same_images
+from experiments.judging.pairs import change_of, grouped, read_folders, require_same_images
 from experiments.reporting.markdown import label_with
 from experiments.reporting.question import Table
 from experiments.reporting.text import percent
 from plainres.records.files import CONFIG_FILE, read_json
-from plainres.records.identity import config_differences
 from plainres.records.schema import Record
 
 BASELINE = "baseline"
 SHALLOW, DEEP = 20, 56
-NOT_A_CHOICE = ("protocol.name",)
-# What a choice brings with it
-FOLLOWS = {
-    "protocol.batch_size": ("protocol.iterations", "protocol.schedule.warmup_iterations"),
+PARTS = {  # of the finding
+    "degrades": f"plain-{DEEP} lies more than {100 * MARGIN:g} points above plain-{SHALLOW}",
+    "smaller": "with shortcuts the rise is smaller and the deep network better",
+    "gone": f"with shortcuts there is no rise of more than {100 * MARGIN:g} points",
 }
+# What a choice brings with it
+FOLLOWS = {"protocol.batch_size": ("protocol.iterations", "protocol.schedule.warmup_iterations")}
 
 
 @dataclass(frozen=True)
@@ -60,25 +60,18 @@ class Setting:
         return self.errors[arm, DEEP] - self.errors[arm, SHALLOW]
 
     @property
-    def degrades(self) -> bool | None:
-        """The plain network's error rises by more than the margin."""
-        rise = self.rise("plain")
-        return None if rise is None else rise > MARGIN
-
-    @property
-    def smaller(self) -> bool | None:
-        """With shortcuts the error rises by less, and the deep network's is lower."""
+    def judged(self) -> dict[str, bool | None]:
+        """Whether each of PARTS holds; None where a network is missing."""
         plain, residual = self.rise("plain"), self.rise(self.shortcut_arm)
-        if plain is None or residual is None:
-            return None
-        lower = self.errors[self.shortcut_arm, DEEP] < self.errors["plain", DEEP]
-        return residual < plain and lower
-
-    @property
-    def gone(self) -> bool | None:
-        """With shortcuts the error does not rise by more than the margin."""
-        rise = self.rise(self.shortcut_arm)
-        return None if rise is None else rise <= MARGIN
+        smaller = None
+        if plain is not None and residual is not None:
+            lower = self.errors[self.shortcut_arm, DEEP] < self.errors["plain", DEEP]
+            smaller = residual < plain and lower
+        return {
+            "degrades": None if plain is None else plain > MARGIN,
+            "smaller": smaller,
+            "gone": None if residual is None else residual <= MARGIN,
+        }
 
 
 @dataclass(frozen=True)
@@ -108,7 +101,7 @@ def read(folder: Path) -> list[Settings]:
         settings.append(Setting("projection", change, errors[BASELINE], "projection"))
     for name in records:
         if name != BASELINE:
-            change = change_of(configs[BASELINE], configs[name])
+            change = change_of(configs[BASELINE], configs[name], FOLLOWS)
             settings.append(Setting(name, change, errors[name]))
     return [Settings(settings, records)]
 
@@ -116,13 +109,6 @@ def read(folder: Path) -> list[Settings]:
 def _mean_errors(records: Sequence[Record]) -> dict[tuple[str, int], float]:
     networks = grouped(records, lambda record: (record.arm, record.depth))
     return {name: statistics.fmean(map(error_or_chance, rows)) for name, rows in networks.items()}
-
-
-def change_of(baseline: dict[str, Any], setting: dict[str, Any]) -> str:
-    """The choice in which a configuration differs from the baseline's, as `name: old → new`."""
-    lines = {line.split(":")[0]: line for line in config_differences(baseline, setting)}
-    ignored = [*NOT_A_CHOICE, *(name for key in FOLLOWS if key in lines for name in FOLLOWS[key])]
-    return "; ".join(line for name, line in lines.items() if name not in ignored) or "nothing"
 
 
 def label_of(part: Settings) -> str:
@@ -133,15 +119,9 @@ def label_of(part: Settings) -> str:
 
 def counts(settings: Sequence[Setting]) -> list[str]:
     """In how many settings each part of the finding holds, and where it does not."""
-    margin = f"{100 * MARGIN:g} points"
-    parts = {
-        "degrades": f"plain-{DEEP} lies more than {margin} above plain-{SHALLOW}",
-        "smaller": "with shortcuts the rise is smaller and the deep network better",
-        "gone": f"with shortcuts there is no rise of more than {margin}",
-    }
     sentences = []
-    for name, text in parts.items():
-        holds = {setting.name: getattr(setting, name) for setting in settings}
+    for name, text in PARTS.items():
+        holds = {setting.name: setting.judged[name] for setting in settings}
         judged = [setting for setting, value in holds.items() if value is not None]
         without = [setting for setting in judged if not holds[setting]]
         exceptions = f", not in {', '.join(without)}" if without else ""
@@ -155,11 +135,11 @@ def counts(settings: Sequence[Setting]) -> list[str]:
 def table(settings: Sequence[Setting]) -> Table:
     """One line per setting, errors in per cent."""
     heads = ["setting", "change", "plain 20", "plain 56", "residual 20", "residual 56"]
-    rows = [[*heads, "degrades", "smaller", "gone"]]
+    rows = [[*heads, *PARTS]]
     words = {True: "yes", False: "no", None: "–"}
     for each in settings:
         cells = [percent(each.errors.get(cell)) for cell in each.cells]
-        judged = [words[value] for value in (each.degrades, each.smaller, each.gone)]
+        judged = [words[value] for value in each.judged.values()]
         rows.append([each.name, each.change, *cells, *judged])
     return Table("Running training error in %", rows, counts(settings))
 
