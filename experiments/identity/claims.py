@@ -26,6 +26,7 @@ from experiments.judging.pairs import (
     read_folders,
     require_same_images,
     rows_of,
+    shared_seeds,
 )
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting.markdown import label_with
@@ -150,7 +151,7 @@ class IdentityRuns:
 
     @property
     def measured_decays(self) -> list[Child]:
-        """The children with fresh blocks whose branches were measured."""
+        """Those of `decays` whose branches were measured."""
         return [child for child in self.decays if child.branches]
 
 
@@ -163,15 +164,15 @@ def read(folder: Path) -> list[IdentityRuns]:
     target = f"sweep-identity PROTOCOL={folder.name}"
     tables = read_folders(folder, target)
     require_same_images(tables)
+    parents = tables.pop(PARENT, [])
     groups: dict[str, list[Child]] = {TRAINED_ON: [], DECAY: [], "": []}
     for name, records in tables.items():
-        if name != PARENT:
-            group = next(start for start in groups if name.startswith(start))
-            groups[group] += _read_children(folder / name, records)
-    if not groups[""] and not groups[DECAY]:
+        group = next(start for start in groups if name.startswith(start))
+        groups[group] += _read_children(folder / name, records)
+    trained_on, decays, children = groups.values()
+    if not children and not decays:
         raise ValueError(f"no children in {folder}; make {target} measures them")
-    parents = tables.get(PARENT, [])
-    return [IdentityRuns(folder.name, parents, groups[TRAINED_ON], groups[""], groups[DECAY])]
+    return [IdentityRuns(folder.name, parents, trained_on, children, decays)]
 
 
 def _read_children(folder: Path, records: Sequence[Record]) -> list[Child]:
@@ -197,26 +198,21 @@ def complete_seeds(runs: IdentityRuns, arm: str) -> tuple[list[Insertion], Exces
     """The insertions of an arm in its complete seeds, and what its children's errors exceed.
 
     A seed is complete when it has every number of blocks at every position and depth that any seed
-    has, and the parents trained further. Both are empty where there is no such seed.
+    has, and the parents trained further. No insertions where there is no such seed.
     """
     children = [child for child in runs.children if child.record.arm == arm]
     depths = sorted({child.record.depth for child in children})
     blocks = sorted({child.insertion.blocks for child in children})
     positions = sorted({child.insertion.position for child in children})
-    series: dict[tuple[int, int, str], dict[int, float]] = {
-        key: {} for key in product(depths, blocks, positions)
-    }
+    places = product(depths, blocks, positions)
+    series: dict[tuple[int, int, str], dict[int, float]] = {place: {} for place in places}
     for child in children:
         if (excess := runs.excess(child)) is not None:
             row = child.insertion
             series[row.depth, row.blocks, row.position][row.seed] = excess
-    seeds = sorted(set.intersection(*map(set, series.values()))) if series else []
-    if not seeds:
-        return [], {}
+    seeds = shared_seeds(series)
     insertions = [child.insertion for child in children if child.record.seed in seeds]
-    return insertions, {
-        key: tuple(values[seed] for seed in seeds) for key, values in series.items()
-    }
+    return insertions, {key: tuple(values[s] for s in seeds) for key, values in series.items()}
 
 
 def check(runs: IdentityRuns) -> list[Claim]:
@@ -234,16 +230,13 @@ def check(runs: IdentityRuns) -> list[Claim]:
 
 
 def _missing(statement: str, arm: str) -> Claim:
-    summary = (
-        f"missing: a seed with every insertion of the {arm} arm and its parents trained further"
-    )
-    return Claim(statement, INCONCLUSIVE, summary)
+    missing = f"a seed with every insertion of the {arm} arm and its parents trained further"
+    return Claim(statement, INCONCLUSIVE, f"missing: {missing}")
 
 
 def _unchanged(insertions: Sequence[Insertion]) -> Claim:
-    changed = sum(
-        max(row.logit_difference_eval, row.logit_difference_batch) != 0 for row in insertions
-    )
+    differences = [(row.logit_difference_eval, row.logit_difference_batch) for row in insertions]
+    changed = sum(max(pair) != 0 for pair in differences)
     summary = f"{changed} of {len(insertions)} insertions change a logit; counted, not tested"
     return Claim(STATEMENTS[0], NOT_REPRODUCED if changed else REPRODUCED, summary)
 
@@ -284,8 +277,8 @@ def _worse(excess: Excess) -> Claim:
     for depth in depths:
         name = f"plain-{depth}, {_blocks(many)}"
         rise = _differences(means[depth, many], means[depth, few])
-        criteria += [Criterion(name, means[depth, many], MARGIN)]
-        criteria += [Criterion(f"{name} - {_blocks(few)}", rise)]
+        criteria.append(Criterion(name, means[depth, many], MARGIN))
+        criteria.append(Criterion(f"{name} - {_blocks(few)}", rise))
         points = (f"{n}: {verdict.points(statistics.fmean(means[depth, n]))}" for n in blocks)
         texts.append(f"plain-{depth} child - parent by blocks {', '.join(points)}")
     by_blocks = [mean_over([means[depth, number] for depth in depths]) for number in blocks]
@@ -321,14 +314,12 @@ def _shrinks(runs: IdentityRuns) -> Claim:
             d: [math.log(one / other) for one, other in zip(ends[d], others[d], strict=True)]
             for d in (none, most)
         }
-        name = f"residual-{depth}"
+        name, change = f"residual-{depth}", f"end, {most:g} - {none:g}"
+        log_change = _differences(logs[most], logs[none])
         criteria += [
-            below(f"{name}: end, {most:g} - {none:g}", _differences(ends[most], ends[none])),
+            below(f"{name}: {change}", _differences(ends[most], ends[none])),
             below(f"{name}, {most:g}: end - start", _differences(ends[most], starts)),
-            below(
-                f"{name}: log(inserted / others), end, {most:g} - {none:g}",
-                _differences(logs[most], logs[none]),
-            ),
+            below(f"{name}: log(inserted / others), {change}", log_change),
             below(f"{name}, {most:g}: end", tuple(ends[most]), SMALL),
         ]
         values = ", ".join(f"{decay:g}: {statistics.fmean(ends[decay]):.3f}" for decay in decays)
@@ -357,7 +348,7 @@ def parent_table(runs: IdentityRuns) -> Table:
 
 
 def insertion_table(runs: IdentityRuns) -> Table:
-    """One row per insertion; means over seeds."""
+    """One row per network, position and number of blocks."""
     heads = ["logits, eval", "logits, batch", "error, eval", "error, batch"]
     rows = [["network", "position", "blocks", *heads, "train_error", "minus parent"]]
     groups = grouped(runs.children, lambda child: child.insertion.place)
@@ -394,13 +385,10 @@ def decay_table(runs: IdentityRuns) -> Table:
     rows = [["network", "weight decay", *heads, "train_error"]]
     groups = grouped(runs.measured_decays, lambda c: (c.record.depth, c.weight_decay))
     for (depth, decay), children in sorted(groups.items()):
-        ratios = (
-            [child.ratio(child.iterations[0]) for child in children],
-            [child.last_ratio() for child in children],
-            [child.last_ratio(inserted=False) for child in children],
-        )
+        starts = [child.ratio(child.iterations[0]) for child in children]
+        ends, others = ([c.last_ratio(inserted) for c in children] for inserted in (True, False))
+        means = [f"{statistics.fmean(values):.3f}" for values in (starts, ends, others)]
         error = _percent(error_or_chance(child.record) for child in children)
-        means = [f"{statistics.fmean(values):.3f}" for values in ratios]
         rows.append([f"residual-{depth}", f"{decay:g}", *means, error])
     note = (
         "Fresh blocks (He's initialisation) in a trained residual network, which is trained "

@@ -54,9 +54,9 @@ def errors_by_seed(
     }
 
 
-def shared_seeds(series: Mapping[str, Series]) -> list[int]:
-    """The seeds that all series have, ascending."""
-    return sorted(set.intersection(*(set(values) for values in series.values())))
+def shared_seeds(series: Mapping[Any, Series]) -> list[int]:
+    """The seeds that all series have, ascending; none where there are no series."""
+    return sorted(set.intersection(*map(set, series.values()))) if series else []
 
 
 def what_is_missing(series: Mapping[str, Series]) -> str:

@@ -98,15 +98,12 @@ def read(folder: Path) -> list[Lineage]:
     """The records of each network, in the order of the papers, networks of one's own last."""
     lineage = read_folders(folder, "sweep-lineage")
     require_same_images(lineage)
-    configs = {name: read_json(folder / name / CONFIG_FILE) for name in lineage}
-    configs = {name: config for name, config in configs.items() if config}
-    for (one, config), (other, another) in pairwise(configs.items()):
+    configs = ((name, read_json(folder / name / CONFIG_FILE)) for name in lineage)
+    for (one, config), (other, another) in pairwise(pair for pair in configs if pair[1]):
         changes = config_differences(config, another)
-        if unlike := [line for line in changes if not line.startswith(OWN)]:
-            raise ValueError(
-                f"{one} and {other} were not trained alike ({'; '.join(unlike)}): "
-                "they cannot be compared"
-            )
+        if unlike := "; ".join(line for line in changes if not line.startswith(OWN)):
+            pair = f"{one} and {other} were not trained alike"
+            raise ValueError(f"{pair} ({unlike}): they cannot be compared")
     order = [*NETWORKS, *lineage]
     return [dict(sorted(lineage.items(), key=lambda item: order.index(item[0])))]
 
@@ -134,13 +131,10 @@ def check(lineage: Lineage) -> list[Claim]:
 
 def _judged(lineage: Lineage, step: Step) -> Claim:
     worse, better = name_of(step.worse), name_of(step.better)
-    rows = {
-        worse: {record.seed: record for record in lineage.get(step.worse, ())},
-        better: {record.seed: record for record in lineage.get(step.better, ())},
-    }
+    rows = {worse: lineage.get(step.worse, ()), better: lineage.get(step.better, ())}
     series = {
-        name: {seed: error_or_chance(record, step.measure) for seed, record in by_seed.items()}
-        for name, by_seed in rows.items()
+        name: {record.seed: error_or_chance(record, step.measure) for record in records}
+        for name, records in rows.items()
     }
     claim = judge(
         step.statement,
@@ -151,15 +145,13 @@ def _judged(lineage: Lineage, step: Step) -> Claim:
     if not claim.criteria:
         return claim
     seeds = shared_seeds(series)
-    failed = [name for name in rows if not all(_learned(rows[name][seed]) for seed in seeds)]
+    judged = {name: [r for r in records if r.seed in seeds] for name, records in rows.items()}
+    failed = [name for name, records in judged.items() if not all(map(_learned, records))]
     if failed and not (step.may_fail and failed == [worse]):
-        summary = (
-            f"{' and '.join(failed)} did not learn: "
-            f"less than {LEARNED:.0%} of the error at chance removed"
-        )
-        return Claim(step.statement, INCONCLUSIVE, summary)
+        names, removed = " and ".join(failed), f"less than {LEARNED:.0%} of the error at chance"
+        return Claim(step.statement, INCONCLUSIVE, f"{names} did not learn: {removed} removed")
     if step.smaller:
-        fewer, more = (rows[name][seeds[0]].num_parameters for name in (better, worse))
+        fewer, more = (judged[name][0].num_parameters for name in (better, worse))
         summary = f"{claim.summary}; {fewer:,} against {more:,} parameters"
         if fewer >= more:
             return Claim(step.statement, NOT_REPRODUCED, summary)

@@ -7,8 +7,9 @@ same configuration counts too.
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from experiments.judging import verdict
@@ -55,7 +56,7 @@ STATEMENTS = (
     "a shortcut in every second block lies between plain and A",
 )
 
-Errors = Mapping[str, Series]  # <arm>-<depth> → seed → error
+Errors = dict[str, Series]  # <arm>-<depth> → seed → error
 
 
 @dataclass(frozen=True)
@@ -98,14 +99,10 @@ def _borrowed_records(folder: Path, own: Sequence[Record], depth_folder: Path) -
     if config is None or config != read_json(depth_folder / CONFIG_FILE):
         return []
     cells = {record.cell for record in own}
-    images_and_precision = {(record.data_fingerprint, record.precision) for record in own}
-    return [
-        record
-        for record in read_runs(depth_folder)
-        if record.depth in DEPTHS
-        and record.cell not in cells
-        and (record.data_fingerprint, record.precision) in images_and_precision
-    ]
+    alike = {(record.data_fingerprint, record.precision) for record in own}
+    others = (record for record in read_runs(depth_folder) if record.depth in DEPTHS)
+    others = (record for record in others if record.cell not in cells)
+    return [record for record in others if (record.data_fingerprint, record.precision) in alike]
 
 
 def check(runs: ShortcutRuns) -> list[Claim]:
@@ -128,11 +125,8 @@ def _errors(
     depths: Sequence[int] = DEPTHS,
     measure: str = "train_error",
 ) -> Errors:
-    return {
-        f"{arm}-{depth}": errors_by_seed(records, arm, depth, measure)
-        for arm in arms
-        for depth in depths
-    }
+    networks = product(arms, depths)
+    return {f"{arm}-{d}": errors_by_seed(records, arm, d, measure) for arm, d in networks}
 
 
 def _cured(records: Sequence[Record]) -> Claim:
@@ -151,12 +145,11 @@ def _less(records: Sequence[Record], statement: str, better: str, worse: str) ->
 
 def _not_essential(records: Sequence[Record]) -> Claim:
     errors = _errors(records, ("plain", *OPTIONS), (DEEPEST,))
-    plain, *options = errors.values()
     spreads, gains = [], []
     for seed in shared_seeds(errors):
-        values = [option[seed] for option in options]
-        spreads.append(max(values) - min(values))
-        gains.append(plain[seed] - max(values))
+        plain, *options = (values[seed] for values in errors.values())
+        spreads.append(max(options) - min(options))
+        gains.append(plain - max(options))
     excess = tuple(spread - ESSENTIAL * gain for spread, gain in zip(spreads, gains, strict=True))
     gain = f"{ESSENTIAL:g} × what the worst of them gains on plain"
     criterion = Criterion(f"spread of A, B, C at {DEEPEST} - {gain}", excess, above=False)
@@ -172,10 +165,8 @@ def _not_essential(records: Sequence[Record]) -> Claim:
 
 
 def _degrades_again(records: Sequence[Record]) -> Claim:
-    errors = {
-        **_errors(records, ("scaled",), (DEPTHS[0], DEEPEST)),
-        **_errors(records, ("residual",), (DEEPEST,)),
-    }
+    errors = _errors(records, ("scaled",), (DEPTHS[0], DEEPEST))
+    errors |= _errors(records, ("residual",), (DEEPEST,))
     rise = _rise(errors, "scaled", DEPTHS[0], DEEPEST)
     return judge(STATEMENTS[4], errors, lambda: [rise, _excess(errors, "scaled", "residual")])
 
@@ -206,23 +197,18 @@ def table(runs: ShortcutRuns) -> Table:
     groups = grouped(runs.records, lambda record: (record.arm, record.depth))
     lines = Counter(machine for rows in groups.values() for machine in set(map(_machine, rows)))
     machine = max(lines, key=lambda candidate: (lines[candidate], candidate))
-    heads = ["shortcut", "depth", "training error", "test error", "parameters", "multiply-adds"]
-    table = [[*heads, "seconds/iteration", "seeds"]]
+    size = ["parameters", "multiply-adds", "seconds/iteration", "seeds"]
+    table = [["shortcut", "depth", "training error", "test error", *size]]
     for (arm, depth), rows in groups.items():
         counts = [row.num_multiply_adds for row in rows if row.num_multiply_adds is not None]
         seconds = [row.seconds / row.iterations for row in rows if _machine(row) == machine]
-        table.append(
-            [
-                ARMS.get(arm, arm),
-                str(depth),
-                mean_and_deviation([100 * error_or_chance(row) for row in rows]),
-                mean_and_deviation([100 * error_or_chance(row, "test_error") for row in rows]),
-                f"{rows[0].num_parameters:,}",
-                f"{counts[0]:,}" if counts else "–",
-                f"{statistics.fmean(seconds):.3f}" if seconds else "–",
-                str(len(rows)),
-            ]
-        )
+        errors = [
+            mean_and_deviation([100 * error_or_chance(row, measure) for row in rows])
+            for measure in ("train_error", "test_error")
+        ]
+        size = [f"{rows[0].num_parameters:,}", f"{counts[0]:,}" if counts else "–"]
+        pace = f"{statistics.fmean(seconds):.3f}" if seconds else "–"
+        table.append([ARMS.get(arm, arm), str(depth), *errors, *size, pace, str(len(rows))])
     return Table("", table)
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from experiments.judging import verdict
 from experiments.judging.inference import Criterion
-from experiments.judging.pairs import read_folders
+from experiments.judging.pairs import cell_of, grouped, read_folders, shared_seeds
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting.markdown import label_with
 from experiments.reporting.question import Table
@@ -247,8 +247,7 @@ class Signal:
     def values(self, quantities: Sequence[Quantity]) -> Values | None:
         """The values of each, over the seeds that have all of them; None where there is none."""
         series = {quantity: self.series(quantity) for quantity in quantities}
-        seeds = sorted(set.intersection(*map(set, series.values()))) if series else []
-        if not seeds:
+        if not (seeds := shared_seeds(series)):
             return None
         return {quantity: tuple(series[quantity][seed] for seed in seeds) for quantity in series}
 
@@ -270,9 +269,9 @@ def read(folder: Path) -> list[Signal]:
         snapshots: dict[tuple[str, str, int, int], dict[int, list[ProbePoint]]] = {}
         for norm in norms:
             points = read_table(folder / f"{scale}-{norm}" / PROBES_TABLE, ProbePoint)
-            for point in sorted(points, key=lambda point: (point.iteration, point.layer)):
-                cell = snapshots.setdefault((norm, point.arm, point.depth, point.seed), {})
-                cell.setdefault(point.iteration, []).append(point)
+            points.sort(key=lambda point: (point.iteration, point.layer))
+            for cell, rows in grouped(points, cell_of).items():
+                snapshots[(norm, *cell)] = grouped(rows, lambda point: point.iteration)
         signals.append(Signal(scale, {n: tables[f"{scale}-{n}"] for n in norms}, snapshots))
     return signals
 
@@ -385,12 +384,11 @@ def _vanishing(signal: Signal) -> list[Comparison]:
 
 def _affordable(signal: Signal) -> Claim:
     statement, required = CLAIMS["affordable"]
-    shares: dict[int, list[float]] = {}
-    for seed, probing, training in _seconds(signal):
-        shares.setdefault(seed, []).append(100 * probing / training)
-    if not shares:
+    by_seed = grouped(sorted(_seconds(signal)), lambda cell: cell[0])
+    if not by_seed:
         return Claim(statement, INCONCLUSIVE, f"missing: {required}")
-    costliest = tuple(max(shares[seed]) for seed in sorted(shares))
+    shares = ([100 * probing / training for _, probing, training in c] for c in by_seed.values())
+    costliest = tuple(map(max, shares))
     name = "probes, the costliest cell of each seed"
     criterion = Criterion(name, costliest, AFFORDABLE, above=False, unit="%")
     return verdict.judge(statement, [criterion], cost(signal))
@@ -404,7 +402,7 @@ def _seconds(signal: Signal) -> list[tuple[int, float, float]]:
     seconds = []
     for norm, records in signal.records.items():
         for record in records:
-            snapshots = signal.snapshots.get((norm, record.arm, record.depth, record.seed))
+            snapshots = signal.snapshots.get((norm, *cell_of(record)))
             if snapshots is not None and record.status == FINISHED:
                 probing = sum(snapshot[0].seconds or 0.0 for snapshot in snapshots.values())
                 seconds.append((record.seed, probing, record.seconds - probing))
@@ -436,16 +434,12 @@ def _text(measure: Measure, mean: float) -> str:
 def table(signal: Signal) -> Table:
     """One row per network; means over seeds, those of ratios taken of their powers of ten."""
     heads = ["last response", "gradient second / last", "weight gradient", "correlation", "dead %"]
-    measures: list[tuple[Measure, bool]] = [
-        (measure, False)
-        for measure in (last_response, gradient_gain, weight_gradient, correlation, dead)
-    ]
+    starts = (last_response, gradient_gain, weight_gradient, correlation, dead)
+    measures: list[tuple[Measure, bool]] = [(measure, False) for measure in starts]
     if signal.trained:
-        ends = ["mean response", "gradient second / last", "correlation", "dead %"]
-        heads += [f"end: {name}" for name in ends]
-        measures += [
-            (measure, True) for measure in (mean_response, gradient_gain, correlation, dead)
-        ]
+        heads += [f"end: {name}" for name in ("mean response", heads[1], *heads[3:])]
+        ends = (mean_response, gradient_gain, correlation, dead)
+        measures += [(measure, True) for measure in ends]
     rows = [["norm", "network", "seeds", *heads]]
     for norm, arm, depth in sorted({cell[:3] for cell in signal.snapshots}):
         seeds = sum(cell[:3] == (norm, arm, depth) for cell in signal.snapshots)

@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.judging.pairs import grouped
 from experiments.reporting.question import Drawing
 from experiments.reporting.style import ARM_STYLES, depth_colour, draw_seeds, key_line
 from experiments.signal.claims import (
@@ -34,18 +35,15 @@ Value = Callable[[ProbePoint], float | None]
 
 def drawings(signal: Signal) -> list[Drawing]:
     """Responses and gradients by layer, gradients by depth; where trained, also during training."""
-    draw: dict[str, Callable[[Signal], Any]] = {
-        "responses": responses_figure,
-        "gradients": gradients_figure,
-        "by_depth": depth_figure,
+    draw = {
+        "responses": partial(responses_figure, signal),
+        "gradients": partial(gradients_figure, signal),
+        "by_depth": partial(depth_figure, signal),
     }
     if signal.trained:
-        draw["gradients_end"] = partial(gradients_figure, at_end=True)
-        draw["training"] = training_figure
-    return [
-        Drawing(f"{signal.scale}-{name}", name.replace("_", " "), partial(function, signal))
-        for name, function in draw.items()
-    ]
+        draw["gradients_end"] = partial(gradients_figure, signal, at_end=True)
+        draw["training"] = partial(training_figure, signal)
+    return [Drawing(f"{signal.scale}-{n}", n.replace("_", " "), draw[n]) for n in draw]
 
 
 def responses_figure(signal: Signal) -> Figure:
@@ -154,19 +152,22 @@ def _networks(signal: Signal, norm: str) -> list[tuple[str, int]]:
     return [(arm, depth) for arm in ARMS for depth in signal.depths(norm, arm)]
 
 
+def _or_gap(value: float | None) -> float:
+    """NaN where there is no value: the line has a gap."""
+    return math.nan if value is None else value
+
+
 def _layers(axis: Axes, signal: Signal, norm: str, value: Value, at_end: bool) -> None:
     """One line per network: value against layer, geometric mean over seeds, logarithmic axis.
 
     A gap where the value of any seed is 0.
     """
     for arm, depth in _networks(signal, norm):
-        by_layer: dict[int, list[float]] = {}
-        for snapshot in signal.by_seed(norm, arm, depth, at_end).values():
-            for point in snapshot[1:]:
-                logarithm = power(value(point))
-                number = math.nan if logarithm is None else logarithm
-                by_layer.setdefault(point.layer, []).append(number)
-        means = [10 ** statistics.fmean(powers) for powers in by_layer.values()]
+        snapshots = signal.by_seed(norm, arm, depth, at_end).values()
+        points = (point for snapshot in snapshots for point in snapshot[1:])
+        by_layer = grouped(points, lambda point: point.layer)
+        powers = ([_or_gap(power(value(point))) for point in layer] for layer in by_layer.values())
+        means = [10 ** statistics.fmean(seeds) for seeds in powers]
         axis.plot(list(by_layer), means, ARM_LINES[arm], color=depth_colour(depth), linewidth=1.2)
     axis.set_yscale("log")
 
@@ -177,8 +178,7 @@ def _means(signal: Signal, norm: str, arm: str, depth: int, measure: Measure) ->
     for cell, snapshots in signal.snapshots.items():
         if cell[:3] == (norm, arm, depth):
             for iteration, snapshot in snapshots.items():
-                value = measure(snapshot)
-                values.setdefault(iteration, []).append(math.nan if value is None else value)
+                values.setdefault(iteration, []).append(_or_gap(measure(snapshot)))
     return {iteration: statistics.fmean(values[iteration]) for iteration in sorted(values)}
 
 

@@ -6,7 +6,7 @@ Folders below results/thousand: one for each protocol that networks were trained
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.judging import verdict
@@ -99,18 +99,14 @@ def check_training(runs: DeepRuns) -> list[Claim]:
     """Each deep network against plain-56, and the deepest against 110 layers; training error."""
     claims = []
     for depth in DEPTHS:
-        statement = (
-            f"residual-{depth}: training error below that of plain-56 at the same iterations"
-        )
-        claims.append(_compared(runs, statement, PLAIN, depth, 0.0))
+        below = "training error below that of plain-56 at the same iterations"
+        claims.append(_compared(runs, f"residual-{depth}: {below}", PLAIN, depth, 0.0))
     statement = f"residual-{DEEPEST}: training error not above that of residual-{SHALLOWER}"
     last = _compared(runs, statement, ("residual", SHALLOWER), DEEPEST, -MARGIN)
     shallower = errors_by_seed(runs.records, "residual", SHALLOWER).values()
     if last.criteria and max(shallower) > TRAINED:
-        untrained = (
-            f"residual-{SHALLOWER} still errs on {max(shallower):.1%}, so it is too early to "
-            "compare the deeper network with it"
-        )
+        early = "so it is too early to compare the deeper network with it"
+        untrained = f"residual-{SHALLOWER} still errs on {max(shallower):.1%}, {early}"
         last = Claim(statement, INCONCLUSIVE, f"{last.summary}; {untrained}")
     return [*claims, last]
 
@@ -135,9 +131,8 @@ def _compared(
 def check_memory(runs: MemoryRuns) -> list[Claim]:
     """Checkpointing more than halves the memory of 1,202 layers, and changes no number."""
     pairs = runs.pairs
-    halves = Claim(
-        HALVES, INCONCLUSIVE, f"missing: residual-{DEEPEST} in {STORED} and {RECOMPUTED}"
-    )
+    both = f"{STORED} and {RECOMPUTED}"
+    halves = Claim(HALVES, INCONCLUSIVE, f"missing: residual-{DEEPEST} in {both}")
     if deepest := [pair for pair in pairs if pair[0].depth == DEEPEST]:
         without, with_it = (
             [row.peak_memory_mib for row in rows] for rows in zip(*deepest, strict=True)
@@ -146,14 +141,12 @@ def check_memory(runs: MemoryRuns) -> list[Claim]:
         criterion = Criterion("half of memory without - memory with", saved, unit="MiB")
         means = [f"{statistics.fmean(values):,.0f}" for values in (without, with_it)]
         halves = verdict.judge(HALVES, [criterion], f"{' → '.join(means)} MiB")
-    same = Claim(SAME, INCONCLUSIVE, f"missing: cells that {STORED} and {RECOMPUTED} share")
+    same = Claim(SAME, INCONCLUSIVE, f"missing: cells that {both} share")
     if pairs:
-        equal = [all(getattr(a, n) == getattr(b, n) for n in SAME_NUMBERS) for a, b in pairs]
-        summary = (
-            f"{', '.join(SAME_NUMBERS)} to six digits the same in {sum(equal)} of {len(pairs)} "
-            "pairs of cells (counted, not tested)"
-        )
-        same = replace(same, verdict=REPRODUCED if all(equal) else NOT_REPRODUCED, summary=summary)
+        equal = sum(all(getattr(a, n) == getattr(b, n) for n in SAME_NUMBERS) for a, b in pairs)
+        count = f"{equal} of {len(pairs)} pairs of cells (counted, not tested)"
+        summary = f"{', '.join(SAME_NUMBERS)} to six digits the same in {count}"
+        same = Claim(SAME, REPRODUCED if equal == len(pairs) else NOT_REPRODUCED, summary)
     return [halves, same]
 
 
