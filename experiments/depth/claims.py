@@ -7,7 +7,7 @@ seed share initial weights and batches, so differences are taken within a seed.
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 from experiments.judging import verdict
@@ -71,6 +71,10 @@ class Grid:
         return f"{', '.join(map(str, self.depths))} layers, {seeds}"
 
     @property
+    def unit(self) -> str:
+        return "nats" if self.measure == "train_loss" else POINTS
+
+    @property
     def contrasts(self) -> tuple[tuple[int, int], ...]:
         """The design's two contrasts where the depths are present, else shallowest and deepest."""
         present = tuple(pair for pair in CONTRASTS if set(pair) <= set(self.depths))
@@ -106,17 +110,11 @@ def grid_of(
     depths = tuple(sorted(depths))
     rows = {(r.arm, r.depth, r.seed): r for r in records if r.arm in ARMS and r.depth in depths}
     seeds = tuple(sorted({seed for _, _, seed in rows} if seeds is None else seeds))
-    cells = [(arm, depth, seed) for arm in ARMS for depth in depths for seed in seeds]
-    return Grid(
-        errors={cell: error_or_chance(rows[cell], measure) for cell in cells if cell in rows},
-        depths=depths,
-        seeds=seeds,
-        missing=tuple(cell_name(*cell) for cell in cells if cell not in rows),
-        diverged=tuple(
-            cell_name(*cell) for cell in cells if cell in rows and rows[cell].status == DIVERGED
-        ),
-        measure=measure,
-    )
+    cells = list(product(ARMS, depths, seeds))
+    errors = {cell: error_or_chance(rows[cell], measure) for cell in cells if cell in rows}
+    missing = tuple(cell_name(*cell) for cell in cells if cell not in rows)
+    diverged = tuple(cell_name(*cell) for cell in errors if rows[cell].status == DIVERGED)
+    return Grid(errors, depths, seeds, missing, diverged, measure)
 
 
 def complete_part(records: Sequence[Record], grid: Grid) -> Grid:
@@ -125,8 +123,7 @@ def complete_part(records: Sequence[Record], grid: Grid) -> Grid:
     Of two parts with as many cells it is the one of more seeds. The grid itself where no two
     depths are complete.
     """
-    best = grid
-    cells = 0
+    best, cells = grid, 0
     for count in range(len(grid.seeds), 0, -1) if grid.missing else ():
         for seeds in combinations(grid.seeds, count):
             depths = [
@@ -154,13 +151,8 @@ def check(grid: Grid, margin: float = MARGIN) -> list[Claim]:
     does_not_rise = _changes(grid, residual, margin, above=False)
     falls = _changes(grid, residual, above=False)
     no_worse = [
-        Criterion(
-            f"plain - residual at {depth}",
-            tuple(row[place] for row in gap),
-            bound=-margin,
-            unit=_unit(grid),
-        )
-        for place, depth in enumerate(grid.depths)
+        Criterion(f"plain - residual at {depth}", gaps, -margin, unit=grid.unit)
+        for depth, gaps in zip(grid.depths, zip(*gap, strict=True), strict=True)
     ]
     widens = _changes(grid, gap, prefix="gap ")
     falling = page_trend(residual, falling=True)
@@ -192,22 +184,14 @@ def _changes(
     above: bool = True,
     prefix: str = "",
 ) -> list[Criterion]:
-    """One criterion per contrast: the change from the shallower to the deeper network.
-
-    Args:
-        rows: one row per seed, one column per depth.
-    """
+    """One criterion per contrast: the change from the shallower to the deeper network."""
     criteria = []
     for shallower, deeper in grid.contrasts:
         first, last = grid.depths.index(shallower), grid.depths.index(deeper)
         values = tuple(row[last] - row[first] for row in rows)
         name = f"{prefix}{shallower} → {deeper}"
-        criteria.append(Criterion(name, values, bound, above, _unit(grid)))
+        criteria.append(Criterion(name, values, bound, above, grid.unit))
     return criteria
-
-
-def _unit(grid: Grid) -> str:
-    return "nats" if grid.measure == "train_loss" else POINTS
 
 
 def disagreements(records: Sequence[Record], grid: Grid, margin: float = MARGIN) -> list[str]:

@@ -30,7 +30,6 @@ class Rate:
     """How often a claim got each verdict.
 
     Args:
-        scenario: what the simulated sweeps are drawn from.
         seeds: of one sweep.
         claim: its letter.
         reproduced, not_reproduced, inconclusive: fractions of `simulations` sweeps.
@@ -90,9 +89,7 @@ def simulate(
     for _ in range(simulations):
         drawn = np.clip(generator.normal(means, deviations, (seeds, len(cells))), 0.0, 1.0)
         errors = {
-            (*cell, seed): float(drawn[seed, place])
-            for place, cell in enumerate(cells)
-            for seed in range(seeds)
+            (*cells[place], seed): float(value) for (seed, place), value in np.ndenumerate(drawn)
         }
         claims = check(Grid(errors, truth.depths, tuple(range(seeds))))
         for counter, claim in zip(counts, claims, strict=True):
@@ -132,11 +129,7 @@ def power_table(rates: Sequence[Rate]) -> list[list[str]]:
 
 
 def power(folder: Path, simulations: int = SIMULATIONS) -> str:
-    """Simulates from the records of a results folder, writes power.csv there; returns its text.
-
-    Raises:
-        ValueError: a table is damaged, or no depths have two seeds or more without a missing cell.
-    """
+    """Simulates from the records of a results folder, writes power.csv there; returns its text."""
     records = read_runs(folder)
     grid = complete_part(records, grid_of(records))
     if grid.missing or len(grid.seeds) < 2:

@@ -87,11 +87,10 @@ def judge(
     """
     criteria = tuple(criteria)
     if len(criteria[0].values) == 1:
-        verdict = INCONCLUSIVE
+        fails = any(criterion.fails for criterion in criteria)
+        verdict = NOT_REPRODUCED if fails else INCONCLUSIVE
         if all(criterion.holds for criterion in criteria):
             verdict = REPRODUCED
-        elif any(criterion.fails for criterion in criteria):
-            verdict = NOT_REPRODUCED
         return Claim(statement, verdict, summary, criteria)
     p = all_of([criterion.p for criterion in criteria] + ([] if trend is None else [trend]))
     p_against = any_of([criterion.p_against for criterion in criteria])
@@ -146,13 +145,12 @@ def details(claims: Sequence[Claim]) -> list[list[str]]:
     table = [["claim", "criterion", "mean", "95 % interval (t)", "95 % bootstrap", "p"]]
     for letter, claim in zip(ascii_lowercase, claims, strict=False):
         for criterion in claim.criteria:
-            bound = amount(criterion.bound, criterion.unit) if criterion.bound else "0"
+            unit, p = criterion.unit, f"{criterion.p:.2g}" if len(criterion.values) > 1 else "–"
+            bound = amount(criterion.bound, unit) if criterion.bound else "0"
             condition = f"{criterion.name} {'>' if criterion.above else '<'} {bound}"
             pairs = (criterion.interval, criterion.bootstrap_interval)
-            intervals = [_interval(pair, criterion.unit) for pair in pairs]
-            p = f"{criterion.p:.2g}" if len(criterion.values) > 1 else "–"
-            mean = amount(criterion.mean, criterion.unit)
-            table.append([letter, condition, mean, *intervals, p])
+            intervals = [_interval(pair, unit) for pair in pairs]
+            table.append([letter, condition, amount(criterion.mean, unit), *intervals, p])
         if claim.trend is not None:
             table.append([letter, "trend over all depths (Page)", "", "", "", f"{claim.trend:.2g}"])
         if claim.p is not None and claim.p_against is not None:

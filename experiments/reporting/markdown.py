@@ -19,14 +19,8 @@ def verdict_table(claims: Sequence[Claim]) -> list[str]:
     """Verdicts as a Markdown table; with several seeds, what they rest on folded below it."""
     lines = markdown(verdict.rows(claims))
     if verdict.rests_on_several(claims):
-        lines += [
-            "",
-            "<details><summary>Intervals and p values</summary>",
-            "",
-            *markdown(verdict.details(claims)),
-            "",
-            "</details>",
-        ]
+        lines += ["", "<details><summary>Intervals and p values</summary>", ""]
+        lines += [*markdown(verdict.details(claims)), "", "</details>"]
     return lines
 
 
@@ -60,14 +54,9 @@ class Provenance(Protocol):
 
 def measured_on(records: Sequence[Provenance]) -> str:
     """Commits, machines and versions as a sentence."""
-    commits = sorted(
-        {row.commit[:12] + ("" if row.clean else " (tree not clean)") for row in records}
-    )
-    machines = sorted(
-        {f"{row.processor}, {row.precision}{_kernels(row)}, torch {row.torch}" for row in records}
-    )
-    return f"Measured at commit {', '.join(commits)} on {'; '.join(machines)}."
-
-
-def _kernels(row: Provenance) -> str:
-    return "" if row.kernels in ("", "library") else f", {row.kernels} kernels"
+    commits, machines = set(), set()
+    for row in records:
+        commits.add(row.commit[:12] + ("" if row.clean else " (tree not clean)"))
+        kernels = "" if row.kernels in ("", "library") else f", {row.kernels} kernels"
+        machines.add(f"{row.processor}, {row.precision}{kernels}, torch {row.torch}")
+    return f"Measured at commit {', '.join(sorted(commits))} on {'; '.join(sorted(machines))}."

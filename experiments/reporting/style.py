@@ -42,6 +42,8 @@ DEPTH_COLOURS = {
     110: "#000000",
 }
 ARM_STYLES = {"plain": ("#D55E00", "o", "-"), "residual": ("#0072B2", "s", "-")}
+# Without what changes from day to day
+METADATA: Any = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
 SEEDS = {"alpha": 0.35, "markersize": 6}
 PERCENT_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
@@ -115,32 +117,21 @@ def key_line(label: str, **style: Any) -> Line2D:
     return Line2D([], [], label=label, **style)
 
 
-def save(figure: Figure, path: Path) -> list[Path]:
-    """Writes `path`.png and .svg, the same bytes for the same figure, and closes the figure."""
-    path.parent.mkdir(exist_ok=True)
-    written = []
-    for suffix, metadata in (
-        (".png", {"Software": None}),
-        (".svg", {"Date": None, "Creator": None}),
-    ):
-        written.append(path.with_name(path.name + suffix))
-        figure.savefig(written[-1], metadata=metadata)
-    plt.close(figure)
-    return written
-
-
 def publish(folder: Path, figures: Mapping[str, Callable[[], Figure]], readme: str) -> list[Path]:
     """Writes the figures of a results folder, figures/<name>.png and .svg, and its README.md.
 
     Returns:
         What it wrote.
     """
-    with plt.rc_context(STYLE):
-        written = [
-            path
-            for name, draw in figures.items()
-            for path in save(draw(), folder / "figures" / name)
-        ]
+    written = []
+    for name, draw in figures.items():
+        (folder / "figures").mkdir(exist_ok=True)
+        with plt.rc_context(STYLE):
+            figure = draw()
+            for suffix, metadata in METADATA.items():
+                written.append(folder / "figures" / f"{name}{suffix}")
+                figure.savefig(written[-1], metadata=metadata)
+            plt.close(figure)
     path = folder / "README.md"
     write_text(path, readme)
     return [*written, path]
