@@ -9,19 +9,9 @@ from matplotlib.figure import Figure
 
 from experiments.depth.claims import ARMS, DepthRuns, published_for
 from experiments.judging.errors import chance_error
+from experiments.reporting import style
 from experiments.reporting.markdown import label_of
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import (
-    ARM_STYLES,
-    SEEDS,
-    depth_axis,
-    depth_colour,
-    draw_seeds,
-    errors_by_depth,
-    key_line,
-    logarithmic_percent,
-    mean_curve,
-)
 from plainres.records.files import read_curves
 from plainres.records.schema import DIVERGED, CurvePoint, Record
 
@@ -50,20 +40,22 @@ def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Fi
     """
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True, layout="constrained")
     depths = sorted({point.depth for point in curves})
-    colours = {depth: depth_colour(depth) for depth in depths}
+    colours = {depth: style.depth_colour(depth) for depth in depths}
     for axis, arm in zip(axes, ARMS, strict=True):
         for depth, colour in colours.items():
             points = [point for point in curves if (point.arm, point.depth) == (arm, depth)]
-            train, test = mean_curve(points), mean_curve(points, "test_error")
+            train, test = style.mean_curve(points), style.mean_curve(points, "test_error")
             axis.plot(*train, color=colour, linestyle="--", linewidth=1.1)
             axis.plot(*test, color=colour, linestyle="-", linewidth=1.6)
         axis.set_title(f"{arm} networks")
         axis.set_xlabel("iteration")
     errors = [100 * error for p in curves for error in (p.train_error, p.test_error) if error]
-    logarithmic_percent(axes[0], min(errors, default=1.0))
-    handles = [key_line(f"{depth} layers", color=colours[depth]) for depth in reversed(depths)]
-    handles.append(key_line("training (running)", color="grey", linestyle="--"))
-    handles.append(key_line("test", color="grey"))
+    style.logarithmic_percent(axes[0], min(errors, default=1.0))
+    handles = [
+        style.key_line(f"{depth} layers", color=colours[depth]) for depth in reversed(depths)
+    ]
+    handles.append(style.key_line("training (running)", color="grey", linestyle="--"))
+    handles.append(style.key_line("test", color="grey"))
     axes[1].legend(handles=handles, loc="best", frameon=True, fontsize=9)
     figure.suptitle(f"Error against iteration\n{label_of(records)}", fontsize=11)
     return figure
@@ -82,11 +74,11 @@ def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]])
     titles = {"train": "running training error", "test": "test error"}
     for axis, (split, title) in zip(axes, titles.items(), strict=True):
         for arm in ARMS:
-            colour, marker, line = ARM_STYLES[arm]
-            values = errors_by_depth(records, arm, f"{split}_error")
+            colour, marker, line = style.ARM_STYLES[arm]
+            values = style.errors_by_depth(records, arm, f"{split}_error")
             lowest = min([lowest, *(e for seeds in values.values() for e in seeds if e > 0)])
             means = {"linestyle": line, "markersize": 4, "label": arm}
-            draw_seeds(axis, values, SEEDS, means, color=colour, marker=marker)
+            style.draw_seeds(axis, values, style.SEEDS, means, color=colour, marker=marker)
             for kind, (sign, markersize, source) in PUBLISHED_STYLES.items():
                 theirs = [
                     (int(row["depth"]), float(row["error_percent"]))
@@ -94,16 +86,16 @@ def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]])
                     if (row["arm"], row["split"], row["kind"]) == (arm, split, kind)
                 ]
                 if theirs:
-                    style: Any = {"marker": sign, "markersize": markersize, "fillstyle": "none"}
-                    style |= {"linestyle": "none", "color": colour, "label": f"{arm}, {source}"}
-                    axis.plot(*zip(*theirs, strict=True), **style)
+                    marks: Any = {"marker": sign, "markersize": markersize, "fillstyle": "none"}
+                    marks |= {"linestyle": "none", "color": colour, "label": f"{arm}, {source}"}
+                    axis.plot(*zip(*theirs, strict=True), **marks)
         ticks = {row.depth for row in records}
         ticks |= {int(row["depth"]) for row in published if row["split"] == split}
         axis.axhline(chance, color="grey", linewidth=0.8, linestyle=":")
         axis.text(min(ticks), chance, "guessing", va="top", ha="left", color="grey", fontsize=8)
         axis.set_title(title)
-        depth_axis(axis, sorted(ticks))
-    logarithmic_percent(axes[0], lowest)
+        style.depth_axis(axis, sorted(ticks))
+    style.logarithmic_percent(axes[0], lowest)
     if published:
         handles: dict[Any, Any] = {}
         for axis in axes:

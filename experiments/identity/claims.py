@@ -15,19 +15,9 @@ from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 
-from experiments.judging import verdict
+from experiments.judging import pairs, verdict
 from experiments.judging.errors import MARGIN, error_or_chance
 from experiments.judging.inference import Criterion, page_trend
-from experiments.judging.pairs import (
-    Cell,
-    cell_of,
-    grouped,
-    mean_over,
-    read_folders,
-    require_same_images,
-    rows_of,
-    shared_seeds,
-)
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting.markdown import label_with
 from experiments.reporting.question import Table
@@ -66,6 +56,11 @@ class Insertion:
     parent_error_eval: float
     error_batch: float
     parent_error_batch: float
+
+    @property
+    def excess_batch(self) -> float:
+        """Error before further training minus the parent's, in training mode."""
+        return self.error_batch - self.parent_error_batch
 
     @property
     def place(self) -> tuple[str, int, str, int]:
@@ -136,17 +131,17 @@ class IdentityRuns:
         return [*self.parents, *(child.record for child in cells)]
 
     @cached_property
-    def parent_errors(self) -> dict[Cell, float]:
+    def parent_errors(self) -> dict[pairs.Cell, float]:
         """Running training error of each parent after further training."""
         records = (child.record for child in self.trained_further)
-        return {cell_of(record): error_or_chance(record) for record in records}
+        return {pairs.cell_of(record): error_or_chance(record) for record in records}
 
     def excess(self, child: Child) -> float | None:
         """Running training error of a child minus its parent's after further training.
 
         None where the latter is missing.
         """
-        parent = self.parent_errors.get(cell_of(child.record))
+        parent = self.parent_errors.get(pairs.cell_of(child.record))
         return None if parent is None else error_or_chance(child.record) - parent
 
     @property
@@ -162,8 +157,8 @@ Excess = Mapping[tuple[int, int, str], tuple[float, ...]]
 def read(folder: Path) -> list[IdentityRuns]:
     """All cells of a results folder; ValueError also where there are no children."""
     target = f"sweep-identity PROTOCOL={folder.name}"
-    tables = read_folders(folder, target)
-    require_same_images(tables)
+    tables = pairs.read_folders(folder, target)
+    pairs.require_same_images(tables)
     parents = tables.pop(PARENT, [])
     groups: dict[str, list[Child]] = {TRAINED_ON: [], DECAY: [], "": []}
     for name, records in tables.items():
@@ -176,16 +171,18 @@ def read(folder: Path) -> list[IdentityRuns]:
 
 
 def _read_children(folder: Path, records: Sequence[Record]) -> list[Child]:
-    insertions = {cell_of(row): row for row in read_table(folder / INSERTIONS_TABLE, Insertion)}
+    insertions = {
+        pairs.cell_of(row): row for row in read_table(folder / INSERTIONS_TABLE, Insertion)
+    }
     branches = read_table(folder / BRANCHES_TABLE, BranchNorm)
     config = read_json(folder / CONFIG_FILE) or {}
     decay = float(config.get("protocol", {}).get("weight_decay", 0))
     children = []
     for record in records:
-        if cell_of(record) not in insertions:
+        if pairs.cell_of(record) not in insertions:
             raise ValueError(f"{folder / INSERTIONS_TABLE} lacks {record.cell}")
-        own = tuple(rows_of(record, branches))
-        children.append(Child(record, insertions[cell_of(record)], decay, own))
+        own = tuple(pairs.rows_of(record, branches))
+        children.append(Child(record, insertions[pairs.cell_of(record)], decay, own))
     return children
 
 
@@ -210,7 +207,7 @@ def complete_seeds(runs: IdentityRuns, arm: str) -> tuple[list[Insertion], Exces
         if (excess := runs.excess(child)) is not None:
             row = child.insertion
             series[row.depth, row.blocks, row.position][row.seed] = excess
-    seeds = shared_seeds(series)
+    seeds = pairs.shared_seeds(series)
     insertions = [child.insertion for child in children if child.record.seed in seeds]
     return insertions, {key: tuple(values[s] for s in seeds) for key, values in series.items()}
 
@@ -270,7 +267,7 @@ def _worse(excess: Excess) -> Claim:
     few, many = blocks[0], blocks[-1]
     # (depth, blocks) → mean over positions, one value per seed
     means = {
-        pair: mean_over(values for key, values in excess.items() if key[:2] == pair)
+        pair: pairs.mean_over(values for key, values in excess.items() if key[:2] == pair)
         for pair in product(depths, blocks)
     }
     criteria, texts = [], []
@@ -281,7 +278,7 @@ def _worse(excess: Excess) -> Claim:
         criteria.append(Criterion(f"{name} - {_blocks(few)}", rise))
         points = (f"{n}: {verdict.points(statistics.fmean(means[depth, n]))}" for n in blocks)
         texts.append(f"plain-{depth} child - parent by blocks {', '.join(points)}")
-    by_blocks = [mean_over([means[depth, number] for depth in depths]) for number in blocks]
+    by_blocks = [pairs.mean_over([means[depth, number] for depth in depths]) for number in blocks]
     trend = page_trend(list(zip(*by_blocks, strict=True)))
     return verdict.judge(STATEMENTS[3], criteria, "; ".join(texts), trend)
 
@@ -340,7 +337,7 @@ def parent_table(runs: IdentityRuns) -> Table:
     rows = [["network", "parent", "trained further", "seeds"]]
     for arm, depth in sorted({(record.arm, record.depth) for record in runs.parents}):
         parents = [record for record in runs.parents if (record.arm, record.depth) == (arm, depth)]
-        cells = map(cell_of, parents)
+        cells = map(pairs.cell_of, parents)
         further = [runs.parent_errors[cell] for cell in cells if cell in runs.parent_errors]
         errors = [_percent(map(error_or_chance, parents)), _percent(further) if further else "–"]
         rows.append([f"{arm}-{depth}", *errors, str(len(parents))])
@@ -351,23 +348,17 @@ def insertion_table(runs: IdentityRuns) -> Table:
     """One row per network, position and number of blocks."""
     heads = ["logits, eval", "logits, batch", "error, eval", "error, batch"]
     rows = [["network", "position", "blocks", *heads, "train_error", "minus parent"]]
-    groups = grouped(runs.children, lambda child: child.insertion.place)
+    groups = pairs.grouped(runs.children, lambda child: child.insertion.place)
     for (arm, depth, position, blocks), children in sorted(groups.items()):
         insertions = [child.insertion for child in children]
         excess = [value for value in map(runs.excess, children) if value is not None]
-        rows.append(
-            [
-                f"{arm}-{depth}",
-                position,
-                str(blocks),
-                f"{max(row.logit_difference_eval for row in insertions):.2g}",
-                f"{max(row.logit_difference_batch for row in insertions):.2g}",
-                _percent((row.error_eval - row.parent_error_eval for row in insertions), "+"),
-                _percent((row.error_batch - row.parent_error_batch for row in insertions), "+"),
-                _percent(error_or_chance(child.record) for child in children),
-                _percent(excess, "+") if excess else "–",
-            ]
-        )
+        row = [f"{arm}-{depth}", position, str(blocks)]
+        for name in ("logit_difference_eval", "logit_difference_batch"):
+            row.append(f"{max(getattr(each, name) for each in insertions):.2g}")
+        row.append(_percent((each.error_eval - each.parent_error_eval for each in insertions), "+"))
+        row.append(_percent((each.excess_batch for each in insertions), "+"))
+        row.append(_percent(error_or_chance(child.record) for child in children))
+        rows.append([*row, _percent(excess, "+") if excess else "–"])
     note = (
         "*logits*: largest change of a logit before further training, over seeds; *eval*: "
         "evaluation mode, on test images; *batch*: training mode, where each batch is normalised "
@@ -383,7 +374,7 @@ def decay_table(runs: IdentityRuns) -> Table:
     """‖F(x)‖/‖x‖ of fresh blocks by weight decay; means over seeds."""
     heads = ["inserted, at the start", "inserted, at the end", "others, at the end"]
     rows = [["network", "weight decay", *heads, "train_error"]]
-    groups = grouped(runs.measured_decays, lambda c: (c.record.depth, c.weight_decay))
+    groups = pairs.grouped(runs.measured_decays, lambda c: (c.record.depth, c.weight_decay))
     for (depth, decay), children in sorted(groups.items()):
         starts = [child.ratio(child.iterations[0]) for child in children]
         ends, others = ([c.last_ratio(inserted) for c in children] for inserted in (True, False))

@@ -14,7 +14,6 @@ from experiments.reporting.question import Drawing
 from experiments.reporting.style import ARM_STYLES, draw_seeds, key_line
 
 LINES: dict[str, Any] = {"middle": "-", "end": "--"}
-BRANCH_LINES: tuple[Any, ...] = ("-", ":")  # inserted blocks, those of the parent
 DECAY_COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")  # Okabe and Ito
 
 
@@ -35,19 +34,15 @@ def children_figure(runs: IdentityRuns) -> Figure:
 
     Above before further training, below after it; one column per depth.
     """
-
-    def before(child: Child) -> float:
-        return child.insertion.error_batch - child.insertion.parent_error_batch
-
-    rows: tuple[tuple[str, Callable[[Child], float | None]], ...] = (
-        ("before further training, batch statistics", before),
-        ("after further training", runs.excess),
-    )
+    rows: dict[str, Callable[[Child], float | None]] = {
+        "before further training, batch statistics": lambda child: child.insertion.excess_batch,
+        "after further training": runs.excess,
+    }
     depths = sorted({child.record.depth for child in runs.children})
     panels: Any = {"figsize": (4.8 * len(depths), 7), "squeeze": False, "layout": "constrained"}
     figure, axes = plt.subplots(2, len(depths), sharex=True, **panels)
     for column, depth in enumerate(depths):
-        for axis, (name, value) in zip(axes[:, column], rows, strict=True):
+        for axis, (name, value) in zip(axes[:, column], rows.items(), strict=True):
             axis.axhline(0, color="grey", linewidth=0.8)
             for arm, (colour, marker, _) in ARM_STYLES.items():
                 style: Any = {"color": colour, "marker": marker, "markersize": 5}
@@ -99,7 +94,7 @@ def branches_figure(runs: IdentityRuns) -> Figure:
             cells = [c for c in children if (c.record.depth, c.weight_decay) == (depth, decay)]
             iterations = cells[0].iterations if cells else []
             colour = DECAY_COLOURS[place % len(DECAY_COLOURS)]
-            for inserted, line in zip((True, False), BRANCH_LINES, strict=True):
+            for inserted, line in ((True, "-"), (False, ":")):
                 ratios = [
                     statistics.fmean(c.ratio(i, inserted) for c in cells if i in c.iterations)
                     for i in iterations

@@ -114,11 +114,7 @@ def means(criteria: Sequence[Criterion]) -> str:
 
 
 def mean_errors(series: Mapping[str, Series], measure: str) -> str:
-    """`training error 70.87 % (plain-56), 8.38 % (residual-302)`: means over the shared seeds.
-
-    Args:
-        measure: what the values are, for a reader.
-    """
+    """`training error 70.87 % (plain-56), 8.38 % (residual-302)`: means over the shared seeds."""
     seeds = shared_seeds(series)
     means = {n: statistics.fmean(values[s] for s in seeds) for n, values in series.items()}
     return f"{measure} " + ", ".join(f"{100 * mean:.2f} % ({n})" for n, mean in means.items())
@@ -146,8 +142,7 @@ def borrowed_folder(folder: Path, slug: str, other: str, name: str) -> Path:
         folder: `<results>/<slug>` or a folder below it.
         name: of the other question's folder, as a protocol's.
     """
-    own = next(path for path in [folder, *folder.parents] if path.name == slug)
-    results = own.parent
+    results = next(path for path in [folder, *folder.parents] if path.name == slug).parent
     beside = results / other / name
     if results.name == LOCAL and not (beside / RUNS_TABLE).exists():
         return results.parent / other / name
@@ -169,12 +164,11 @@ def change_of(
 
 def require_same_images(records: Mapping[str, Sequence[Record]]) -> None:
     """Raises ValueError where folders hold runs on different images; names two of them."""
-    first: tuple[str, Record] | None = None
-    for name, rows in records.items():
-        for row in rows:
-            first = first or (name, row)
-            if row.data_fingerprint != first[1].data_fingerprint:
-                raise ValueError(
-                    f"{first[0]} was measured on {first[1].data_label} and {name} on other images "
-                    f"({row.data_label}): they cannot be compared"
-                )
+    rows = [(name, row) for name, records_of_one in records.items() for row in records_of_one]
+    for name, row in rows:
+        first, reference = rows[0]
+        if row.data_fingerprint != reference.data_fingerprint:
+            raise ValueError(
+                f"{first} was measured on {reference.data_label} and {name} on other images "
+                f"({row.data_label}): they cannot be compared"
+            )

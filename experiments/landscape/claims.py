@@ -16,6 +16,7 @@ import numpy as np
 
 from experiments.judging import verdict
 from experiments.judging.inference import Criterion
+from experiments.judging.pairs import grouped
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting.question import Table
 from plainres.records.files import read_json, read_table
@@ -193,17 +194,11 @@ def read(folder: Path) -> list[Planes]:
     for name in SHARED:
         values = sorted({str(getattr(plane.surface, name)) for plane in planes})
         if len(values) > 1:
-            raise ValueError(
-                f"the surfaces in {folder} differ in {name} ({', '.join(values)}): "
-                "they cannot be compared"
-            )
-    planes.sort(key=lambda plane: _place(plane.surface))
+            differ = f"the surfaces in {folder} differ in {name} ({', '.join(values)})"
+            raise ValueError(f"{differ}: they cannot be compared")
+    planes.sort(key=lambda plane: (plane.surface.arm, plane.surface.depth, plane.draw))
     parts = [[plane for plane in planes if plane.surface.statistics == kind] for kind in STATISTICS]
     return [part for part in parts if part]
-
-
-def _place(surface: Surface) -> tuple[str, int, int, int]:
-    return surface.arm, surface.depth, surface.seed, surface.direction_seed
 
 
 def _read_plane(path: Path) -> Plane:
@@ -254,10 +249,9 @@ def _compared(planes: Planes, measure: str) -> Claim:
     if any(math.isnan(series[pair]) for series in values for pair in pairs):
         reason = "a surface has no finite part, or a network is no better than guessing"
         return Claim(statement, INCONCLUSIVE, reason)
-    seeds = sorted({seed for seed, _ in pairs})
+    by_seed = grouped(pairs, lambda pair: pair[0]).values()
     plain, residual = (
-        [statistics.fmean(series[pair] for pair in pairs if pair[0] == seed) for seed in seeds]
-        for series in values
+        [statistics.fmean(series[pair] for pair in draws) for draws in by_seed] for series in values
     )
     agreeing = sum((values[1][pair] > values[0][pair]) == residual_larger for pair in pairs)
     order, larger, smaller = "plain - residual", plain, residual

@@ -36,16 +36,13 @@ def selected(planes: Planes) -> dict[tuple[Draw, tuple[str, int]], Plane]:
     Every pair of directions where there is one training seed, else the first pair of each seed.
     """
     first: dict[int, int] = {}
-    for surface in (plane.surface for plane in planes):
-        earlier = first.get(surface.seed, surface.direction_seed)
-        first[surface.seed] = min(earlier, surface.direction_seed)
-    places = {}
-    for plane in planes:
-        surface = plane.surface
-        if len(first) == 1 or surface.direction_seed == first[surface.seed]:
-            draw = (surface.seed, surface.direction_seed)
-            places[draw, (surface.arm, surface.depth)] = plane
-    return places
+    for seed, directions in sorted({plane.draw for plane in planes}):
+        first.setdefault(seed, directions)
+    return {
+        (plane.draw, (plane.surface.arm, plane.surface.depth)): plane
+        for plane in planes
+        if len(first) == 1 or plane.draw in first.items()
+    }
 
 
 def bounds(planes: Planes) -> tuple[float, float]:

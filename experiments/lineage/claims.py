@@ -9,16 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from pathlib import Path
 
-from experiments.judging import verdict
+from experiments.judging import pairs, verdict
 from experiments.judging.errors import MARGIN, error_or_chance, error_removed
-from experiments.judging.pairs import (
-    difference,
-    judge,
-    mean_errors,
-    read_folders,
-    require_same_images,
-    shared_seeds,
-)
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, Claim
 from experiments.reporting.markdown import label_with
 from experiments.reporting.question import Table
@@ -96,8 +88,8 @@ STEPS = (
 
 def read(folder: Path) -> list[Lineage]:
     """The records of each network, in the order of the papers, networks of one's own last."""
-    lineage = read_folders(folder, "sweep-lineage")
-    require_same_images(lineage)
+    lineage = pairs.read_folders(folder, "sweep-lineage")
+    pairs.require_same_images(lineage)
     configs = ((name, read_json(folder / name / CONFIG_FILE)) for name in lineage)
     for (one, config), (other, another) in pairwise(pair for pair in configs if pair[1]):
         changes = config_differences(config, another)
@@ -136,15 +128,15 @@ def _judged(lineage: Lineage, step: Step) -> Claim:
         name: {record.seed: error_or_chance(record, step.measure) for record in records}
         for name, records in rows.items()
     }
-    claim = judge(
+    claim = pairs.judge(
         step.statement,
         series,
-        lambda: [difference(series, worse, better, step.bound)],
-        lambda: mean_errors(series, MEASURES[step.measure]),
+        lambda: [pairs.difference(series, worse, better, step.bound)],
+        lambda: pairs.mean_errors(series, MEASURES[step.measure]),
     )
     if not claim.criteria:
         return claim
-    seeds = shared_seeds(series)
+    seeds = pairs.shared_seeds(series)
     judged = {name: [r for r in records if r.seed in seeds] for name, records in rows.items()}
     failed = [name for name, records in judged.items() if not all(map(_learned, records))]
     if failed and not (step.may_fail and failed == [worse]):

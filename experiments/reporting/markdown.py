@@ -1,7 +1,7 @@
 """Markdown of generated reports: tables, verdicts, labels, provenance."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any
 
 from experiments.judging import verdict
 from experiments.judging.verdict import Claim
@@ -35,25 +35,12 @@ def label_with(records: Sequence[Record], shared: str) -> str:
     return f"{labels} · {shared} · {seeds_of(records)}"
 
 
-class Provenance(Protocol):
-    """Where a row was measured and with what: a Record, or a row with the same fields."""
+def measured_on(records: Sequence[Any]) -> str:
+    """Commits, machines and versions as a sentence.
 
-    @property
-    def commit(self) -> str: ...
-    @property
-    def clean(self) -> bool | None: ...
-    @property
-    def processor(self) -> str: ...
-    @property
-    def precision(self) -> str: ...
-    @property
-    def kernels(self) -> str: ...
-    @property
-    def torch(self) -> str: ...
-
-
-def measured_on(records: Sequence[Provenance]) -> str:
-    """Commits, machines and versions as a sentence."""
+    Args:
+        records: or other rows with commit, clean, processor, precision, kernels and torch.
+    """
     commits, machines = set(), set()
     for row in records:
         commits.add(row.commit[:12] + ("" if row.clean else " (tree not clean)"))

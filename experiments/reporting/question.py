@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from experiments.judging import verdict
 from experiments.judging.verdict import NOT_REPRODUCED, Claim
-from experiments.reporting.markdown import Provenance, markdown, measured_on, verdict_table
+from experiments.reporting.markdown import markdown, measured_on, verdict_table
 from experiments.reporting.text import columns
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Question(Generic[Part]):
     title: str
     read: Callable[..., Sequence[Part]]
     label: Callable[[Part], str]
-    records: Callable[[Part], Sequence[Provenance]]
+    records: Callable[[Part], Sequence[Any]]
     claims: Callable[[Part], Sequence[Claim]] = lambda part: ()
     tables: Callable[[Part], Sequence[Table]] = lambda part: ()
     notes: Callable[[Part], Sequence[str]] = lambda part: ()

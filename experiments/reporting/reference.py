@@ -74,8 +74,7 @@ def compare(local: Path, committed: Path) -> list[str]:
                     )
     lines = []
     if compared:
-        inside = len(compared) - len(outside)
-        count = f"{inside} of {len(compared)} cells inside the reference"
+        count = f"{len(compared) - len(outside)} of {len(compared)} cells inside the reference"
         lines.append(f"{count} ({_label(compared, sorted(seeds))})")
     lines += outside
     for number, cells in sorted(without.items()):

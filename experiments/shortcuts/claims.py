@@ -12,20 +12,9 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from experiments.judging import verdict
+from experiments.judging import pairs, verdict
 from experiments.judging.errors import MARGIN, error_or_chance
 from experiments.judging.inference import Criterion
-from experiments.judging.pairs import (
-    Series,
-    borrowed_folder,
-    cell_of,
-    difference,
-    errors_by_seed,
-    grouped,
-    judge,
-    mean_over,
-    shared_seeds,
-)
 from experiments.judging.verdict import Claim
 from experiments.reporting.question import Table
 from experiments.reporting.text import mean_and_deviation
@@ -56,7 +45,7 @@ STATEMENTS = (
     "a shortcut in every second block lies between plain and A",
 )
 
-Errors = dict[str, Series]  # <arm>-<depth> → seed → error
+Errors = dict[str, pairs.Series]  # <arm>-<depth> → seed → error
 
 
 @dataclass(frozen=True)
@@ -79,14 +68,14 @@ def read(folder: Path) -> list[ShortcutRuns]:
     if not own:
         target = f"make sweep-shortcuts PROTOCOL={folder.name}"
         raise ValueError(f"no records in {folder}; {target} measures them")
-    depth_folder = borrowed_folder(folder, "shortcuts", "depth", folder.name)
+    depth_folder = pairs.borrowed_folder(folder, "shortcuts", "depth", folder.name)
     borrowed = _borrowed_records(folder, own, depth_folder)
     records = own + borrowed
     order = [*ARMS, *(record.arm for record in records)]
     records.sort(key=lambda record: (order.index(record.arm), record.depth, record.seed))
-    curves, cells = read_curves(folder), set(map(cell_of, borrowed))
+    curves, cells = read_curves(folder), set(map(pairs.cell_of, borrowed))
     if borrowed:
-        curves += [point for point in read_curves(depth_folder) if cell_of(point) in cells]
+        curves += [point for point in read_curves(depth_folder) if pairs.cell_of(point) in cells]
     return [ShortcutRuns(records, borrowed, curves)]
 
 
@@ -126,27 +115,27 @@ def _errors(
     measure: str = "train_error",
 ) -> Errors:
     networks = product(arms, depths)
-    return {f"{arm}-{d}": errors_by_seed(records, arm, d, measure) for arm, d in networks}
+    return {f"{arm}-{d}": pairs.errors_by_seed(records, arm, d, measure) for arm, d in networks}
 
 
 def _cured(records: Sequence[Record]) -> Claim:
     arms = ("plain", *OPTIONS)
     errors = _errors(records, arms)
     criteria = [_rise(errors, arm, *pair, arm == "plain") for arm in arms for pair in CONTRASTS]
-    return judge(STATEMENTS[0], errors, lambda: criteria)
+    return pairs.judge(STATEMENTS[0], errors, lambda: criteria)
 
 
 def _less(records: Sequence[Record], statement: str, better: str, worse: str) -> Claim:
     errors = _errors(records, (better, worse), measure="test_error")
-    by_depth = [difference(errors, f"{worse}-{d}", f"{better}-{d}").values for d in DEPTHS]
-    criterion = Criterion(f"{worse} - {better}, mean over depths", mean_over(by_depth))
-    return judge(statement, errors, lambda: [criterion])
+    by_depth = [pairs.difference(errors, f"{worse}-{d}", f"{better}-{d}").values for d in DEPTHS]
+    criterion = Criterion(f"{worse} - {better}, mean over depths", pairs.mean_over(by_depth))
+    return pairs.judge(statement, errors, lambda: [criterion])
 
 
 def _not_essential(records: Sequence[Record]) -> Claim:
     errors = _errors(records, ("plain", *OPTIONS), (DEEPEST,))
     spreads, gains = [], []
-    for seed in shared_seeds(errors):
+    for seed in pairs.shared_seeds(errors):
         plain, *options = (values[seed] for values in errors.values())
         spreads.append(max(options) - min(options))
         gains.append(plain - max(options))
@@ -161,32 +150,34 @@ def _not_essential(records: Sequence[Record]) -> Claim:
             f"{gain:.2f} points above the highest of them"
         )
 
-    return judge(STATEMENTS[3], errors, lambda: [criterion], summary)
+    return pairs.judge(STATEMENTS[3], errors, lambda: [criterion], summary)
 
 
 def _degrades_again(records: Sequence[Record]) -> Claim:
     errors = _errors(records, ("scaled",), (DEPTHS[0], DEEPEST))
     errors |= _errors(records, ("residual",), (DEEPEST,))
     rise = _rise(errors, "scaled", DEPTHS[0], DEEPEST)
-    return judge(STATEMENTS[4], errors, lambda: [rise, _excess(errors, "scaled", "residual")])
+    return pairs.judge(STATEMENTS[4], errors, lambda: [rise, _excess(errors, "scaled", "residual")])
 
 
 def _between(records: Sequence[Record]) -> Claim:
     errors = _errors(records, ("plain", "every_second", "residual"), (DEEPEST,))
     differences = (("plain", "every_second"), ("every_second", "residual"))
-    return judge(STATEMENTS[5], errors, lambda: [_excess(errors, *pair) for pair in differences])
+    return pairs.judge(
+        STATEMENTS[5], errors, lambda: [_excess(errors, *pair) for pair in differences]
+    )
 
 
 def _rise(errors: Errors, arm: str, shallower: int, deeper: int, above: bool = True) -> Criterion:
     """The error of `arm` rises with depth by more than the margin; or not, with `above` False."""
     name = f"{arm} {shallower} → {deeper}"
-    return difference(errors, f"{arm}-{deeper}", f"{arm}-{shallower}", MARGIN, above, name)
+    return pairs.difference(errors, f"{arm}-{deeper}", f"{arm}-{shallower}", MARGIN, above, name)
 
 
 def _excess(errors: Errors, worse: str, better: str) -> Criterion:
     """At the largest depth, `worse` errs more than `better` by more than the margin."""
     name = f"{worse} - {better} at {DEEPEST}"
-    return difference(errors, f"{worse}-{DEEPEST}", f"{better}-{DEEPEST}", MARGIN, name=name)
+    return pairs.difference(errors, f"{worse}-{DEEPEST}", f"{better}-{DEEPEST}", MARGIN, name=name)
 
 
 def table(runs: ShortcutRuns) -> Table:
@@ -194,7 +185,7 @@ def table(runs: ShortcutRuns) -> Table:
 
     Seconds are of the machine that most lines have: those of different machines do not compare.
     """
-    groups = grouped(runs.records, lambda record: (record.arm, record.depth))
+    groups = pairs.grouped(runs.records, lambda record: (record.arm, record.depth))
     lines = Counter(machine for rows in groups.values() for machine in set(map(_machine, rows)))
     machine = max(lines, key=lambda candidate: (lines[candidate], candidate))
     size = ["parameters", "multiply-adds", "seconds/iteration", "seeds"]

@@ -8,16 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from experiments.judging.pairs import rows_of
+from experiments.reporting import style
 from experiments.reporting.markdown import label_of
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import (
-    SEEDS,
-    depth_axis,
-    draw_seeds,
-    errors_by_depth,
-    logarithmic_percent,
-    mean_curve,
-)
 from experiments.shortcuts.claims import ARMS, DEEPEST, ShortcutRuns
 from plainres.records.schema import CurvePoint, Record
 
@@ -55,13 +48,13 @@ def depth_figure(records: Sequence[Record]) -> Figure:
     for axis, (measure, title) in zip(axes, titles.items(), strict=True):
         for arm in dict.fromkeys(record.arm for record in records):
             colour, marker = STYLES.get(arm, OTHER_STYLE)
-            values = errors_by_depth(records, arm, measure)
+            values = style.errors_by_depth(records, arm, measure)
             lowest = min([lowest, *(e for seeds in values.values() for e in seeds if e > 0)])
             means = {"markersize": 4, "label": ARMS.get(arm, arm)}
-            draw_seeds(axis, values, SEEDS, means, color=colour, marker=marker)
+            style.draw_seeds(axis, values, style.SEEDS, means, color=colour, marker=marker)
         axis.set_title(title)
-        depth_axis(axis, sorted({record.depth for record in records}))
-    logarithmic_percent(axes[0], lowest)
+        style.depth_axis(axis, sorted({record.depth for record in records}))
+    style.logarithmic_percent(axes[0], lowest)
     axes[0].yaxis.set_minor_locator(NullLocator())
     axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     figure.suptitle(f"Error against depth by shortcut\n{label_of(records)}", fontsize=11)
@@ -78,7 +71,7 @@ def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Fi
             label = None if record.arm in labelled else ARMS.get(record.arm, record.arm)
             labelled.add(record.arm)
             colour, _ = STYLES.get(record.arm, OTHER_STYLE)
-            axis.plot(*mean_curve(points), color=colour, linewidth=1.3, label=label)
+            axis.plot(*style.mean_curve(points), color=colour, linewidth=1.3, label=label)
     axis.set_xlabel("iteration")
     axis.set_ylabel("running training error (%)")
     axis.set_ylim(0, 100)

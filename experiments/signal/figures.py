@@ -13,27 +13,14 @@ from matplotlib.figure import Figure
 from experiments.judging.pairs import grouped
 from experiments.reporting.question import Drawing
 from experiments.reporting.style import ARM_STYLES, depth_colour, draw_seeds, key_line
-from experiments.signal.claims import (
-    ARMS,
-    NORMS,
-    Measure,
-    ProbePoint,
-    Quantity,
-    Signal,
-    correlation,
-    dead,
-    gradient_gain,
-    label_of,
-    mean_response,
-    power,
-)
+from experiments.signal import claims
 
 NORM_NAMES = {"batch": "with batch normalisation", "none": "without"}
 ARM_LINES: Any = {"plain": "--", "residual": "-"}
-Value = Callable[[ProbePoint], float | None]
+Value = Callable[[claims.ProbePoint], float | None]
 
 
-def drawings(signal: Signal) -> list[Drawing]:
+def drawings(signal: claims.Signal) -> list[Drawing]:
     """Responses and gradients by layer, gradients by depth; where trained, also during training."""
     draw = {
         "responses": partial(responses_figure, signal),
@@ -46,13 +33,13 @@ def drawings(signal: Signal) -> list[Drawing]:
     return [Drawing(f"{signal.scale}-{n}", n.replace("_", " "), draw[n]) for n in draw]
 
 
-def responses_figure(signal: Signal) -> Figure:
+def responses_figure(signal: claims.Signal) -> Figure:
     """The paper's Figure 7: standard deviation of each layer's response.
 
     With batch normalisation after training, where there was any; else at the start.
     """
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
-    for axis, norm in zip(axes, NORMS, strict=True):
+    for axis, norm in zip(axes, claims.NORMS, strict=True):
         at_end = signal.trained and norm == "batch"
         _layers(axis, signal, norm, lambda point: point.response, at_end)
         when = "after the last iteration" if at_end else "at the start"
@@ -65,7 +52,7 @@ def responses_figure(signal: Signal) -> Figure:
     return _finished(figure, axes[0], signal, "Responses by layer")
 
 
-def gradients_figure(signal: Signal, at_end: bool = False) -> Figure:
+def gradients_figure(signal: claims.Signal, at_end: bool = False) -> Figure:
     """Gradient norms by layer: of convolutions' outputs above, of weights below.
 
     Args:
@@ -78,7 +65,7 @@ def gradients_figure(signal: Signal, at_end: bool = False) -> Figure:
     }
     for row, (name, value) in zip(axes, values.items(), strict=True):
         row[0].set_ylabel(f"{name} (norm)")
-        for axis, norm in zip(row, NORMS, strict=True):
+        for axis, norm in zip(row, claims.NORMS, strict=True):
             _layers(axis, signal, norm, value, at_end)
             axis.set_title(NORM_NAMES[norm])
     for axis in axes[1]:
@@ -87,16 +74,20 @@ def gradients_figure(signal: Signal, at_end: bool = False) -> Figure:
     return _finished(figure, axes[0][0], signal, f"Gradients by layer {when}")
 
 
-def training_figure(signal: Signal) -> Figure:
+def training_figure(signal: claims.Signal) -> Figure:
     """During training, one line per network: gradients, responses, shattering, dead ReLUs."""
-    panels: tuple[tuple[str, Measure, Callable[[float], float]], ...] = (
-        ("gradient, second / last layer", gradient_gain, lambda power: 10**power),
-        ("mean response", lambda layers: power(mean_response(layers)), lambda power: 10**power),
-        ("correlation of gradients", correlation, lambda value: value),
-        ("dead channels (%)", dead, lambda value: 100 * value),
+    panels: tuple[tuple[str, claims.Measure, Callable[[float], float]], ...] = (
+        ("gradient, second / last layer", claims.gradient_gain, lambda power: 10**power),
+        (
+            "mean response",
+            lambda layers: claims.power(claims.mean_response(layers)),
+            lambda power: 10**power,
+        ),
+        ("correlation of gradients", claims.correlation, lambda value: value),
+        ("dead channels (%)", claims.dead, lambda value: 100 * value),
     )
     figure, axes = plt.subplots(len(panels), 2, figsize=(10, 12), sharex=True, layout="constrained")
-    for column, norm in enumerate(NORMS):
+    for column, norm in enumerate(claims.NORMS):
         axes[0][column].set_title(NORM_NAMES[norm])
         axes[-1][column].set_xlabel("iteration")
         axes[-1][column].set_xscale("symlog", linthresh=1)
@@ -107,29 +98,29 @@ def training_figure(signal: Signal) -> Figure:
                 axis.plot(
                     list(means), values, ARM_LINES[arm], color=depth_colour(depth), marker="."
                 )
-            if measure not in (correlation, dead):
+            if measure not in (claims.correlation, claims.dead):
                 axis.set_yscale("log")
     for axis, (name, _, _) in zip(axes[:, 0], panels, strict=True):
         axis.set_ylabel(name)
     return _finished(figure, axes[0][0], signal, "During training")
 
 
-def depth_figure(signal: Signal) -> Figure:
+def depth_figure(signal: claims.Signal) -> Figure:
     """By depth, at the start: correlation of neighbouring gradients, and dead channels.
 
     Seeds as points, means as lines.
     """
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
-    panels: tuple[tuple[str, Measure, float], ...] = (
-        ("correlation of gradients at neighbouring inputs", correlation, 1),
-        ("dead channels (%)", dead, 100),
+    panels: tuple[tuple[str, claims.Measure, float], ...] = (
+        ("correlation of gradients at neighbouring inputs", claims.correlation, 1),
+        ("dead channels (%)", claims.dead, 100),
     )
     for axis, (name, measure, factor) in zip(axes, panels, strict=True):
-        for arm in ARMS:
+        for arm in claims.ARMS:
             colour, marker, _ = ARM_STYLES[arm]
-            for norm, line in zip(NORMS, ("-", ":"), strict=True):
+            for norm, line in zip(claims.NORMS, ("-", ":"), strict=True):
                 depths = signal.depths(norm, arm)
-                series = {d: signal.series(Quantity(measure, norm, arm, d)) for d in depths}
+                series = {d: signal.series(claims.Quantity(measure, norm, arm, d)) for d in depths}
                 scaled = {
                     depth: [factor * value for value in values.values()]
                     for depth, values in series.items()
@@ -143,13 +134,13 @@ def depth_figure(signal: Signal) -> Figure:
         axis.set_ylabel(name)
     handles = axes[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=8)
-    title = f"Shattering and dead ReLUs by depth, at the start\n{label_of(signal)}"
+    title = f"Shattering and dead ReLUs by depth, at the start\n{claims.label_of(signal)}"
     figure.suptitle(title, fontsize=11)
     return figure
 
 
-def _networks(signal: Signal, norm: str) -> list[tuple[str, int]]:
-    return [(arm, depth) for arm in ARMS for depth in signal.depths(norm, arm)]
+def _networks(signal: claims.Signal, norm: str) -> list[tuple[str, int]]:
+    return [(arm, depth) for arm in claims.ARMS for depth in signal.depths(norm, arm)]
 
 
 def _or_gap(value: float | None) -> float:
@@ -157,7 +148,7 @@ def _or_gap(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _layers(axis: Axes, signal: Signal, norm: str, value: Value, at_end: bool) -> None:
+def _layers(axis: Axes, signal: claims.Signal, norm: str, value: Value, at_end: bool) -> None:
     """One line per network: value against layer, geometric mean over seeds, logarithmic axis.
 
     A gap where the value of any seed is 0.
@@ -166,13 +157,17 @@ def _layers(axis: Axes, signal: Signal, norm: str, value: Value, at_end: bool) -
         snapshots = signal.by_seed(norm, arm, depth, at_end).values()
         points = (point for snapshot in snapshots for point in snapshot[1:])
         by_layer = grouped(points, lambda point: point.layer)
-        powers = ([_or_gap(power(value(point))) for point in layer] for layer in by_layer.values())
+        powers = (
+            [_or_gap(claims.power(value(point))) for point in layer] for layer in by_layer.values()
+        )
         means = [10 ** statistics.fmean(seeds) for seeds in powers]
         axis.plot(list(by_layer), means, ARM_LINES[arm], color=depth_colour(depth), linewidth=1.2)
     axis.set_yscale("log")
 
 
-def _means(signal: Signal, norm: str, arm: str, depth: int, measure: Measure) -> dict[int, float]:
+def _means(
+    signal: claims.Signal, norm: str, arm: str, depth: int, measure: claims.Measure
+) -> dict[int, float]:
     """Iteration → mean over the seeds that were measured then; NaN, a gap, where one has none."""
     values: dict[int, list[float]] = {}
     for cell, snapshots in signal.snapshots.items():
@@ -182,11 +177,11 @@ def _means(signal: Signal, norm: str, arm: str, depth: int, measure: Measure) ->
     return {iteration: statistics.fmean(values[iteration]) for iteration in sorted(values)}
 
 
-def _finished(figure: Figure, axis: Axes, signal: Signal, title: str) -> Figure:
+def _finished(figure: Figure, axis: Axes, signal: claims.Signal, title: str) -> Figure:
     """With the title, and in `axis` the legend of depths (colours) and arms (lines)."""
-    depths = sorted({depth for norm in NORMS for _, depth in _networks(signal, norm)})
+    depths = sorted({depth for norm in claims.NORMS for _, depth in _networks(signal, norm)})
     handles = [key_line(f"{depth} layers", color=depth_colour(depth)) for depth in depths]
     handles += [key_line(arm, color="grey", linestyle=line) for arm, line in ARM_LINES.items()]
     axis.legend(handles=handles, loc="best", fontsize=8)
-    figure.suptitle(f"{title}\n{label_of(signal)}", fontsize=11)
+    figure.suptitle(f"{title}\n{claims.label_of(signal)}", fontsize=11)
     return figure
