@@ -61,7 +61,6 @@ QUESTION = Question(
     title="Depth: does training error rise with depth, and do shortcuts cure it?",
     read=claims.read,
     label=claims.label_of,
-    records=lambda runs: runs.records,
     claims=lambda runs: claims.check(runs.judged, runs.margin),
     tables=tables,
     notes=claims.notes,

@@ -255,7 +255,6 @@ def _integers(name: str, text: str) -> list[int] | None:
 
 
 def label_of(runs: DepthRuns) -> str:
-    """Data label, protocol and number of seeds of the cells of the grid."""
     cells = runs.grid.errors
     judged = [row for row in runs.records if (row.arm, row.depth, row.seed) in cells]
     return markdown.label_of(judged or runs.records)
@@ -285,7 +284,6 @@ def published_for(records: Sequence[Record]) -> list[dict[str, str]]:
 
 
 def notes(runs: DepthRuns) -> list[str]:
-    """What the verdicts rest on."""
     sentences = [
         "The verdicts rest on running training error: training mode, augmented batches. "
         "Differences are taken within seeds."

@@ -23,7 +23,6 @@ PUBLISHED_STYLES = {  # by kind: marker, its size, what the legend calls it
 
 
 def drawings(runs: DepthRuns) -> list[Drawing]:
-    """Error against depth, and against iteration as the paper's Figure 6."""
     records = runs.records
     by_depth = partial(depth_figure, records, published_for(records))
     by_iteration: list[CurvePoint] = read_curves(runs.folder)

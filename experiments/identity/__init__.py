@@ -9,7 +9,6 @@ QUESTION = Question(
     title="Blocks inserted into trained networks: do extra blocks do no harm?",
     read=read,
     label=label_of,
-    records=lambda runs: runs.records,
     claims=check,
     tables=tables,
     where=f"*/*/{RUNS_TABLE}",

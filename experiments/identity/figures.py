@@ -18,7 +18,6 @@ DECAY_COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9
 
 
 def drawings(runs: IdentityRuns) -> list[Drawing]:
-    """The children's errors, and the branches of fresh blocks, where there are any."""
     shown = []
     if runs.children:
         alt = "training error of children minus their parent's, against inserted blocks"

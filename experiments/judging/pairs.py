@@ -108,6 +108,23 @@ def judge(
     return verdict.judge(statement, judged, summary() if summary else means(judged))
 
 
+def compare(
+    statement: str, series: Mapping[str, Series], bound: float = 0.0, measure: str = "test error"
+) -> Claim:
+    """The claim that the first of two series lies above the second, by more than `bound`.
+
+    Args:
+        measure: what the values are, for a reader.
+    """
+    larger, smaller = series
+    return judge(
+        statement,
+        series,
+        lambda: [difference(series, larger, smaller, bound)],
+        lambda: mean_errors(series, measure),
+    )
+
+
 def means(criteria: Sequence[Criterion]) -> str:
     """The mean of each criterion, by name."""
     return ", ".join(f"{c.name}: {verdict.amount(c.mean, c.unit)}" for c in criteria)

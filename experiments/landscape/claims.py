@@ -217,7 +217,6 @@ def _read_plane(path: Path) -> Plane:
 
 
 def label_of(planes: Planes) -> str:
-    """Data label, protocol, and numbers of training seeds and of pairs of directions."""
     first = planes[0].surface
     seeds = len({plane.surface.seed for plane in planes})
     pairs = len({plane.surface.direction_seed for plane in planes})

@@ -21,7 +21,6 @@ Draw = tuple[int, int]  # training seed, direction seed
 
 
 def drawings(planes: Planes) -> list[Drawing]:
-    """Contours of all trained networks, and the relief of the first ones."""
     kind = planes[0].surface.statistics
     contour, relief = partial(contour_figure, planes), partial(relief_figure, planes)
     return [

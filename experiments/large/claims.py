@@ -68,7 +68,6 @@ def records_of(runs: Runs) -> list[Record]:
 
 
 def label_of(runs: Runs) -> str:
-    """Data label, what all networks share, and number of seeds."""
     records = records_of(runs)
     updates = max(record.iterations for record in records)
     return label_with(records, f"one batch, {updates} updates")

@@ -13,7 +13,6 @@ from experiments.reporting.question import Drawing
 
 
 def drawings(runs: Runs) -> list[Drawing]:
-    """The losses against iteration."""
     return [Drawing("losses", "loss against iteration", partial(losses_figure, runs))]
 
 

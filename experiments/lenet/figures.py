@@ -16,7 +16,6 @@ VARIANTS = {  # colours: Okabe and Ito
 
 
 def drawings(runs: Runs) -> list[Drawing]:
-    """The errors against iteration."""
     return [Drawing("curves", "error against iteration", partial(curves_figure, runs))]
 
 

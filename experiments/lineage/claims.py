@@ -101,7 +101,6 @@ def read(folder: Path) -> list[Lineage]:
 
 
 def label_of(lineage: Lineage) -> str:
-    """Data label, what all networks share, and number of seeds."""
     records = [*chain(*lineage.values())]
     return label_with(records, f"one protocol, {max(r.iterations for r in records):,} iterations")
 
@@ -128,12 +127,7 @@ def _judged(lineage: Lineage, step: Step) -> Claim:
         name: {record.seed: error_or_chance(record, step.measure) for record in records}
         for name, records in rows.items()
     }
-    claim = pairs.judge(
-        step.statement,
-        series,
-        lambda: [pairs.difference(series, worse, better, step.bound)],
-        lambda: pairs.mean_errors(series, MEASURES[step.measure]),
-    )
+    claim = pairs.compare(step.statement, series, step.bound, MEASURES[step.measure])
     if not claim.criteria:
         return claim
     seeds = pairs.shared_seeds(series)

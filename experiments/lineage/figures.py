@@ -26,7 +26,6 @@ OTHER_STYLE = ("#999999", "*")
 
 
 def drawings(lineage: Lineage) -> list[Drawing]:
-    """Error against size and work; error of VGG against depth where there are several depths."""
     alt = "error against parameters and multiply-adds"
     shown = [Drawing("error", alt, partial(error_figure, lineage))]
     if sum(network in lineage for network in VGG) > 1:

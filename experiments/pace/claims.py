@@ -62,7 +62,6 @@ def _order(pace: Pace) -> tuple[int, float, float]:
 
 
 def label_of(paces: Sequence[Pace]) -> str:
-    """Data label, what all settings share, and number of seeds."""
     return label_with(
         [pace.record for pace in paces], "cpu protocol by width, batch and learning rate"
     )

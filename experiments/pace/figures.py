@@ -28,7 +28,6 @@ STROKES = ("-", "--", ":", "-.")
 
 
 def drawings(paces: Sequence[Pace]) -> list[Drawing]:
-    """Training error against time."""
     alt = "running training error against seconds"
     return [Drawing("curves", alt, partial(curves_figure, paces))]
 

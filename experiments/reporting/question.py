@@ -68,7 +68,8 @@ class Question(Generic[Part]):
         read: results folder → its parts; ValueError says what is missing or damaged, or which
             runs cannot be compared.
         label: data label, protocol and number of seeds.
-        records: the records, or other rows with provenance, that the part rests on.
+        records: the records, or other rows with provenance, that the part rests on; by default
+            `part.records`.
         claims: with their verdicts.
         tables, notes: what is shown; notes are paragraphs below the tables.
         where: glob pattern of a table below results/<slug>.
@@ -81,7 +82,7 @@ class Question(Generic[Part]):
     title: str
     read: Callable[..., Sequence[Part]]
     label: Callable[[Part], str]
-    records: Callable[[Part], Sequence[Any]]
+    records: Callable[[Any], Sequence[Any]] = lambda part: part.records
     claims: Callable[[Part], Sequence[Claim]] = lambda part: ()
     tables: Callable[[Part], Sequence[Table]] = lambda part: ()
     notes: Callable[[Part], Sequence[str]] = lambda part: ()

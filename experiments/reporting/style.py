@@ -48,13 +48,9 @@ SEEDS = {"alpha": 0.35, "markersize": 6}
 PERCENT_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
-def logarithmic_percent(axis: Axes, lowest: float, floor: float = 0.01) -> None:
-    """A logarithmic y axis for errors in per cent, from a little below `lowest` to 110.
-
-    Args:
-        floor: the axis never starts below this.
-    """
-    bottom = max(floor, lowest / 1.5)
+def logarithmic_percent(axis: Axes, lowest: float) -> None:
+    """A logarithmic y axis for errors in per cent, from a little below `lowest` to 110."""
+    bottom = max(PERCENT_TICKS[0], lowest / 1.5)
     axis.set_yscale("log")
     axis.set_ylim(bottom, 110)
     axis.set_yticks([tick for tick in PERCENT_TICKS if tick >= bottom])

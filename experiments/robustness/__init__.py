@@ -8,7 +8,6 @@ QUESTION = Question(
     title="Robustness: does the finding depend on our choices?",
     read=claims.read,
     label=claims.label_of,
-    records=lambda part: part.records,
     tables=lambda part: [claims.table(part.settings)],
     notes=claims.notes,
     where=f"{claims.BASELINE}/runs.csv",

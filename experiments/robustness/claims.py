@@ -55,9 +55,8 @@ class Setting:
 
     def rise(self, arm: str) -> float | None:
         """Error of the deep network minus that of the shallow one; None where one is missing."""
-        if (arm, SHALLOW) not in self.errors or (arm, DEEP) not in self.errors:
-            return None
-        return self.errors[arm, DEEP] - self.errors[arm, SHALLOW]
+        shallow, deep = self.errors.get((arm, SHALLOW)), self.errors.get((arm, DEEP))
+        return None if shallow is None or deep is None else deep - shallow
 
     @property
     def judged(self) -> dict[str, bool | None]:
@@ -83,7 +82,6 @@ class Settings:
 
     @property
     def records(self) -> list[Record]:
-        """The records of all folders."""
         return [record for records in self.records_by_folder.values() for record in records]
 
 
@@ -112,7 +110,6 @@ def _mean_errors(records: Sequence[Record]) -> dict[tuple[str, int], float]:
 
 
 def label_of(part: Settings) -> str:
-    """Data label, what a setting is a change of, and number of seeds."""
     iterations = max(record.iterations for record in part.records_by_folder[BASELINE])
     return label_with(part.records, f"cpu protocol, {iterations:,} iterations")
 
@@ -145,7 +142,6 @@ def table(settings: Sequence[Setting]) -> Table:
 
 
 def notes(part: Settings) -> list[str]:
-    """What the row `projection` is."""
     if any(setting.name == "projection" for setting in part.settings):
         return ["In the row `projection` the residual networks have option B."]
     return []

@@ -12,7 +12,6 @@ from experiments.robustness.claims import DEEP, SHALLOW, Settings, label_of
 
 
 def drawings(part: Settings) -> list[Drawing]:
-    """The rises of all settings."""
     alt = f"error of {SHALLOW} and {DEEP} layers by setting"
     return [Drawing("rises", alt, partial(rises_figure, part))]
 

@@ -9,7 +9,6 @@ QUESTION = Question(
     title="Shortcuts: does it matter which one?",
     read=read,
     label=lambda runs: markdown.label_of(runs.records),
-    records=lambda runs: runs.records,
     claims=check,
     tables=lambda runs: [table(runs)],
     notes=notes,

@@ -208,7 +208,6 @@ def _machine(record: Record) -> tuple[str, str, int]:
 
 
 def notes(runs: ShortcutRuns) -> list[str]:
-    """What the numbers are, and which of them the depth experiment measured."""
     sentences = [
         "Errors in %, means over seeds. Training error is the running one, test error that of the "
         "final weights. The claims rest on training error. Only B against A and C against B rest "

@@ -27,7 +27,6 @@ OTHER_STYLE = ("#999999", "*")
 
 
 def drawings(runs: ShortcutRuns) -> list[Drawing]:
-    """Error against depth, and the curves of the deepest networks where there are any."""
     records, curves = runs.records, runs.curves
     by_depth = partial(depth_figure, records)
     shown = [Drawing("error_by_depth", "error against depth by shortcut", by_depth)]

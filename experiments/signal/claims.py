@@ -277,7 +277,6 @@ def read(folder: Path) -> list[Signal]:
 
 
 def label_of(signal: Signal) -> str:
-    """Data label, folders and number of seeds."""
     folders = ", ".join(f"{signal.scale}-{norm}" for norm in signal.records)
     return label_with(signal.all_records, f"protocol {folders}")
 

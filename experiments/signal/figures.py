@@ -21,7 +21,6 @@ Value = Callable[[claims.ProbePoint], float | None]
 
 
 def drawings(signal: claims.Signal) -> list[Drawing]:
-    """Responses and gradients by layer, gradients by depth; where trained, also during training."""
     draw = {
         "responses": partial(responses_figure, signal),
         "gradients": partial(gradients_figure, signal),

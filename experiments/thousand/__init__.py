@@ -8,7 +8,6 @@ QUESTION = Question(
     title="A thousand layers: do they train, and at what memory?",
     read=read,
     label=heading,
-    records=lambda part: part.records,
     claims=check,
     tables=lambda part: [table(part)],
     levels=2,

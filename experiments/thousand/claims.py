@@ -12,7 +12,7 @@ from pathlib import Path
 from experiments.judging import verdict
 from experiments.judging.errors import MARGIN
 from experiments.judging.inference import Criterion
-from experiments.judging.pairs import difference, errors_by_seed, judge, mean_errors, read_folders
+from experiments.judging.pairs import compare, errors_by_seed, read_folders
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting.markdown import label_with
 from experiments.reporting.question import Table
@@ -55,7 +55,6 @@ class MemoryRuns:
 
     @property
     def records(self) -> list[Record]:
-        """Of both."""
         return [*self.stored, *self.recomputed]
 
     @property
@@ -78,14 +77,12 @@ def read(folder: Path) -> list[Part]:
 
 
 def label_of(part: Part) -> str:
-    """Data label, protocol with its iterations, and number of seeds."""
     name = f"{RECOMPUTED}, {STORED}" if isinstance(part, MemoryRuns) else part.name
     iterations = max(record.iterations for record in part.records)
     return label_with(part.records, f"protocol {name}, {iterations:,} iterations")
 
 
 def heading(part: Part) -> str:
-    """What was measured, and `label_of`."""
     return f"{'Memory' if isinstance(part, MemoryRuns) else 'Training'}: {label_of(part)}"
 
 
@@ -115,17 +112,9 @@ def _compared(
     runs: DeepRuns, statement: str, other: tuple[str, int], depth: int, bound: float
 ) -> Claim:
     """The error of the other network minus that of residual-`depth` lies above the bound."""
-    deep, shallow = f"residual-{depth}", f"{other[0]}-{other[1]}"
-    series = {
-        shallow: errors_by_seed(runs.records, *other),
-        deep: errors_by_seed(runs.records, "residual", depth),
-    }
-    return judge(
-        statement,
-        series,
-        lambda: [difference(series, shallow, deep, bound)],
-        lambda: mean_errors(series, "training error"),
-    )
+    networks = (other, ("residual", depth))
+    series = {f"{arm}-{d}": errors_by_seed(runs.records, arm, d) for arm, d in networks}
+    return compare(statement, series, bound, "training error")
 
 
 def check_memory(runs: MemoryRuns) -> list[Claim]:

@@ -21,7 +21,6 @@ OTHER_STYLE = ("#CC79A7", "-")
 
 
 def drawings(part: Part) -> list[Drawing]:
-    """Training error against iteration, or memory against depth."""
     if isinstance(part, MemoryRuns):
         return [Drawing(MEMORY, "memory against depth", partial(memory_figure, part))]
     alt = f"running training error against iteration, {part.name}"
