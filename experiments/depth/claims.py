@@ -13,7 +13,7 @@ from pathlib import Path
 from experiments.judging import verdict
 from experiments.judging.errors import MARGIN, error_or_chance
 from experiments.judging.inference import POINTS, Criterion, page_trend
-from experiments.judging.pairs import means
+from experiments.judging.pairs import Cell, means
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting import markdown
 from experiments.reporting.text import mean_and_deviation
@@ -48,21 +48,14 @@ COMPARABLE_PROTOCOLS = ("paper",)
 
 @dataclass(frozen=True)
 class Grid:
-    """One measure of training by arm, depth and seed.
+    """One measure of training by arm, depth and seed."""
 
-    Args:
-        errors: (arm, depth, seed) → value; errors are fractions, losses nats per image.
-        missing: names of the cells without a record.
-        diverged: names of the cells that diverged; their errors are those of chance.
-        measure: one of MEASURES.
-    """
-
-    errors: dict[tuple[str, int, int], float]
+    errors: dict[Cell, float]  # fractions, or nats per image
     depths: tuple[int, ...]
     seeds: tuple[int, ...]
-    missing: tuple[str, ...] = ()
-    diverged: tuple[str, ...] = ()
-    measure: str = "train_error"
+    missing: tuple[str, ...] = ()  # names of the cells without a record
+    diverged: tuple[str, ...] = ()  # names of the cells that diverged; they count as chance
+    measure: str = "train_error"  # one of MEASURES
 
     @property
     def extent(self) -> str:
@@ -211,17 +204,12 @@ def disagreements(records: Sequence[Record], grid: Grid, margin: float = MARGIN)
 
 @dataclass(frozen=True)
 class DepthRuns:
-    """The tables of one results folder, and which of its cells are judged.
-
-    Args:
-        grid: every cell that was asked for.
-        margin: a difference, a fraction, that counts as none.
-    """
+    """The tables of one results folder, and which of its cells are judged."""
 
     folder: Path
     records: list[Record]
-    grid: Grid
-    margin: float = MARGIN
+    grid: Grid  # every cell that was asked for
+    margin: float = MARGIN  # a difference, a fraction, that counts as none
 
     @property
     def judged(self) -> Grid:

@@ -63,8 +63,7 @@ def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Fi
 def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]]) -> Figure:
     """Error against depth: seeds as points, their mean as line. Training left, test right.
 
-    Args:
-        published: rows of published.csv that are drawn too.
+    Rows of published.csv are drawn too.
     """
     size = (12.5, 5.4) if published else (10, 4.4)
     figure, axes = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")

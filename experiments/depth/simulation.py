@@ -27,17 +27,11 @@ NO_EFFECT, AT_MARGIN, MEASURED = "no effect", "rise of just the margin", "effect
 
 @dataclass(frozen=True)
 class Rate:
-    """How often a claim got each verdict.
-
-    Args:
-        seeds: of one sweep.
-        claim: its letter.
-        reproduced, not_reproduced, inconclusive: fractions of `simulations` sweeps.
-    """
+    """How often a claim got each verdict, as fractions of `simulations` sweeps."""
 
     scenario: str
-    seeds: int
-    claim: str
+    seeds: int  # of one sweep
+    claim: str  # its letter
     reproduced: float
     not_reproduced: float
     inconclusive: float

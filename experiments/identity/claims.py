@@ -82,16 +82,12 @@ class BranchNorm:
 
 @dataclass(frozen=True)
 class Child:
-    """One cell that continued a parent.
-
-    Args:
-        branches: of residual children; empty for plain ones.
-    """
+    """One cell that continued a parent."""
 
     record: Record
     insertion: Insertion
     weight_decay: float
-    branches: tuple[BranchNorm, ...] = ()
+    branches: tuple[BranchNorm, ...] = ()  # of residual children
 
     @property
     def iterations(self) -> list[int]:
@@ -112,18 +108,13 @@ class Child:
 
 @dataclass(frozen=True)
 class IdentityRuns:
-    """What lies in one results folder.
-
-    Args:
-        children: with blocks as close to the identity as the arm allows.
-        decays: with fresh blocks.
-    """
+    """What lies in one results folder."""
 
     protocol: str
     parents: Sequence[Record]
     trained_further: Sequence[Child]
-    children: Sequence[Child]
-    decays: Sequence[Child]
+    children: Sequence[Child]  # with blocks as close to the identity as the arm allows
+    decays: Sequence[Child]  # with fresh blocks
 
     @property
     def records(self) -> list[Record]:

@@ -75,12 +75,7 @@ def difference(
     above: bool = True,
     name: str = "",
 ) -> Criterion:
-    """The criterion "`larger` - `smaller` lies above (or below) `bound`" over the shared seeds.
-
-    Args:
-        series: by name; the seeds that all of them share are compared.
-        name: of the criterion; "" for `larger` - `smaller`.
-    """
+    """The criterion "`larger` - `smaller` lies above (or below) `bound`", over shared seeds."""
     values = tuple(series[larger][s] - series[smaller][s] for s in shared_seeds(series))
     return Criterion(name or f"{larger} - {smaller}", values, bound, above)
 
@@ -111,11 +106,7 @@ def judge(
 def compare(
     statement: str, series: Mapping[str, Series], bound: float = 0.0, measure: str = "test error"
 ) -> Claim:
-    """The claim that the first of two series lies above the second, by more than `bound`.
-
-    Args:
-        measure: what the values are, for a reader.
-    """
+    """The claim that the first of two series lies above the second, by more than `bound`."""
     larger, smaller = series
     return judge(
         statement,
@@ -140,8 +131,7 @@ def mean_errors(series: Mapping[str, Series], measure: str) -> str:
 def read_folders(folder: Path, target: str) -> dict[str, list[Record]]:
     """The records of each folder below `folder` that has a table, by the folder's name.
 
-    Args:
-        target: the Makefile's target that measures them, for the message where there are none.
+    Where there are none, the message names the Makefile's target that measures them.
     """
     tables = sorted(folder.glob(f"*/{RUNS_TABLE}"))
     records = {path.parent.name: read_runs(path.parent) for path in tables}

@@ -22,23 +22,19 @@ class Claim:
     """One claim, its verdict, and what it rests on.
 
     Args:
-        summary: what was measured, as one sentence for a reader.
-        reason: why an uncertain verdict is not a clear one.
-        criteria: all of them must hold.
         trend: p value of Page's test, which must be significant too; None where the claim asks for
             no trend or there are too few seeds.
-        p: p value of the claim, after Holm's correction; None with one seed or nothing to judge.
-        p_against: the same of its opposite.
+        p: after Holm's correction; None with one seed or nothing to judge.
     """
 
     statement: str
     verdict: str
-    summary: str
-    criteria: tuple[Criterion, ...] = ()
+    summary: str  # what was measured, as one sentence for a reader
+    criteria: tuple[Criterion, ...] = ()  # all of them must hold
     trend: float | None = None
     p: float | None = None
-    p_against: float | None = None
-    reason: str = ""
+    p_against: float | None = None  # of the opposite
+    reason: str = ""  # why an uncertain verdict is not a clear one
 
     @property
     def num_seeds(self) -> int:

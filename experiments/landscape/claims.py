@@ -91,10 +91,7 @@ class SurfacePoint:
 class Plane:
     """One surface with its losses (nats per image) and errors (fractions).
 
-    Args:
-        losses: float64 (points, points), one row per y; infinite or nan where the network gave no
-            finite loss.
-        errors: of the same shape.
+    Both are float64 (points, points), one row per y. A loss may be infinite or nan.
     """
 
     surface: Surface
@@ -166,11 +163,7 @@ Planes = Sequence[Plane]  # those of one kind of statistics are judged together
 def hessian_eigenvalues(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Smaller and larger eigenvalue of the Hessian at every inner point, in units of the grid step.
 
-    Args:
-        values: (rows, columns).
-
-    Returns:
-        Two arrays (rows - 2, columns - 2).
+    Of values (rows, columns) these are two arrays (rows - 2, columns - 2).
     """
     with np.errstate(invalid="ignore"):  # inf - inf: such points are left out
         inner = values[1:-1, 1:-1]

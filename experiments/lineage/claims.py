@@ -43,21 +43,15 @@ Lineage = Mapping[str, Sequence[Record]]  # folder → its records
 
 @dataclass(frozen=True)
 class Step:
-    """The error of `worse` minus that of `better` lies above `bound`.
-
-    Args:
-        measure: one of MEASURES, a fraction.
-        smaller: `better` must have fewer parameters too.
-        may_fail: whether `worse` may be a network that has not learned.
-    """
+    """The error of `worse` minus that of `better` lies above `bound`, a fraction."""
 
     statement: str
     better: str
     worse: str
-    measure: str = "test_error"
+    measure: str = "test_error"  # one of MEASURES
     bound: float = MARGIN
-    smaller: bool = False
-    may_fail: bool = False
+    smaller: bool = False  # `better` must have fewer parameters too
+    may_fail: bool = False  # `worse` may be a network that has not learned
 
 
 STEPS = (

@@ -27,31 +27,20 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its heading.
-
-    Args:
-        title: the heading above it; "" for none.
-        rows: texts; the first row is the headings.
-        notes: sentences below it.
-        terminal: `check` prints it too; else it stands in the README and under --verbose alone.
-    """
+    """A table, its heading ("" for none) and the sentences below it."""
 
     title: str
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str]]  # the first row is the headings
     notes: Sequence[str] = ()
-    terminal: bool = True
+    terminal: bool = True  # `check` prints it; else the README and --verbose alone have it
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure of a results folder: figures/<name>.png and .svg.
-
-    Args:
-        alt: what the figure shows, for a reader who cannot see it.
-    """
+    """A figure of a results folder: figures/<name>.png and .svg."""
 
     name: str
-    alt: str
+    alt: str  # what the figure shows, for a reader who cannot see it
     draw: Callable[[], "Figure"]
 
 
@@ -101,11 +90,7 @@ class Question(Generic[Part]):
         return sorted({path.parents[self.levels - 1] for path in paths})
 
     def text(self, folder: Path, verbose: bool = False, **options: Any) -> str:
-        """What `check` prints: label, tables and verdicts of each part.
-
-        Args:
-            options: of `check`, handed to `read`.
-        """
+        """What `check` prints: label, tables and verdicts of each part. `read` gets the options."""
         parts = self.read(folder, **options)
         return "\n\n\n".join(self._part_text(part, verbose) for part in parts)
 

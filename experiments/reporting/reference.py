@@ -23,11 +23,7 @@ MOST_NAMES = 10  # more cells than these are counted, not named
 
 
 def reference_range(errors: Sequence[float]) -> tuple[float, float]:
-    """The range, fractions within [0, 1], in which one more run's error is expected.
-
-    Args:
-        errors: of two committed seeds or more.
-    """
+    """The range, fractions in [0, 1], of one more run's error, from two committed seeds or more."""
     count = len(errors)
     quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
     half_width = quantile * statistics.stdev(errors) * math.sqrt(1 + 1 / count)

@@ -114,11 +114,7 @@ def key_line(label: str, **style: Any) -> Line2D:
 
 
 def publish(folder: Path, figures: Mapping[str, Callable[[], Figure]], readme: str) -> list[Path]:
-    """Writes the figures of a results folder, figures/<name>.png and .svg, and its README.md.
-
-    Returns:
-        What it wrote.
-    """
+    """Writes figures/<name>.png and .svg and README.md of a results folder; returns their paths."""
     written = []
     for name, draw in figures.items():
         (folder / "figures").mkdir(exist_ok=True)

@@ -8,11 +8,7 @@ from plainres.records.schema import Record
 
 
 def columns(rows: Sequence[Sequence[str]], left: bool = False) -> list[str]:
-    """One line a row, every column as wide as its widest cell.
-
-    Args:
-        left: cells stand to the left of their column, else to the right.
-    """
+    """One line per row, columns as wide as their widest cell; cells stand right, or `left`."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     side = str.ljust if left else str.rjust
     return [

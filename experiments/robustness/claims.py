@@ -30,17 +30,11 @@ FOLLOWS = {"protocol.batch_size": ("protocol.iterations", "protocol.schedule.war
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of the experiment.
-
-    Args:
-        change: what differs from the baseline.
-        errors: (arm, depth) → running training error as a fraction, mean over seeds.
-        shortcut_arm: the arm with shortcuts.
-    """
+    """One setting of the experiment, with running training errors as means over seeds."""
 
     name: str
-    change: str
-    errors: dict[tuple[str, int], float]
+    change: str  # what differs from the baseline
+    errors: dict[tuple[str, int], float]  # (arm, depth) → fraction
     shortcut_arm: str = "residual"
 
     @property

@@ -50,15 +50,10 @@ Errors = dict[str, pairs.Series]  # <arm>-<depth> → seed → error
 
 @dataclass(frozen=True)
 class ShortcutRuns:
-    """The records of one protocol and their curves.
+    """The records of one protocol and their curves."""
 
-    Args:
-        records: sorted by arm, depth and seed.
-        borrowed: those of them that the depth experiment measured.
-    """
-
-    records: list[Record]
-    borrowed: list[Record]
+    records: list[Record]  # sorted by arm, depth and seed
+    borrowed: list[Record]  # those of them that the depth experiment measured
     curves: list[CurvePoint]
 
 

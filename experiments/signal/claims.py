@@ -195,15 +195,11 @@ class Comparison(NamedTuple):
 
 @dataclass(frozen=True)
 class Signal:
-    """What was measured at one scale.
-
-    Args:
-        records: by norm, `batch` or `none`.
-        snapshots: by norm, arm, depth and seed: iteration → snapshot.
-    """
+    """What was measured at one scale."""
 
     scale: str
-    records: Mapping[str, Sequence[Record]]
+    records: Mapping[str, Sequence[Record]]  # by norm, `batch` or `none`
+    # By norm, arm, depth and seed: iteration → snapshot
     snapshots: Mapping[tuple[str, str, int, int], Mapping[int, Snapshot]]
 
     @property
@@ -314,11 +310,7 @@ def check(signal: Signal) -> list[Claim]:
 
 
 def _judge(signal: Signal, name: str, comparisons: Sequence[Comparison], beside: str = "") -> Claim:
-    """A claim over the seeds that have all quantities; inconclusive where there is no such seed.
-
-    Args:
-        beside: the end of the summary.
-    """
+    """A claim over the seeds that have all quantities; `beside` ends the summary."""
     statement, required = CLAIMS[name]
     quantities = [quantity for each in comparisons for quantity in each.quantities]
     if (values := signal.values(quantities)) is not None:

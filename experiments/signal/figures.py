@@ -52,11 +52,7 @@ def responses_figure(signal: claims.Signal) -> Figure:
 
 
 def gradients_figure(signal: claims.Signal, at_end: bool = False) -> Figure:
-    """Gradient norms by layer: of convolutions' outputs above, of weights below.
-
-    Args:
-        at_end: after training; else at the start.
-    """
+    """Gradient norms by layer: of convolutions' outputs above, of weights below."""
     figure, axes = plt.subplots(2, 2, figsize=(10, 7.6), sharex=True, layout="constrained")
     values: dict[str, Value] = {
         "gradient of the convolution's output": lambda point: point.response_gradient,
