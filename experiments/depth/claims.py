@@ -116,16 +116,13 @@ def complete_part(records: Sequence[Record], grid: Grid) -> Grid:
     Of two parts with as many cells it is the one of more seeds. The grid itself where no two
     depths are complete.
     """
-    best, cells = grid, 0
+    best, most = grid, 0
     for count in range(len(grid.seeds), 0, -1) if grid.missing else ():
         for seeds in combinations(grid.seeds, count):
-            depths = [
-                depth
-                for depth in grid.depths
-                if all((arm, depth, seed) in grid.errors for arm in ARMS for seed in seeds)
-            ]
-            if len(depths) > 1 and count * len(depths) > cells:
-                cells = count * len(depths)
+            cells = {depth: set(product(ARMS, [depth], seeds)) for depth in grid.depths}
+            depths = [depth for depth in grid.depths if cells[depth] <= grid.errors.keys()]
+            if len(depths) > 1 and count * len(depths) > most:
+                most = count * len(depths)
                 best = grid_of(records, depths, seeds, grid.measure)
     return best
 

@@ -46,8 +46,7 @@ def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Fi
             train, test = style.mean_curve(points), style.mean_curve(points, "test_error")
             axis.plot(*train, color=colour, linestyle="--", linewidth=1.1)
             axis.plot(*test, color=colour, linestyle="-", linewidth=1.6)
-        axis.set_title(f"{arm} networks")
-        axis.set_xlabel("iteration")
+        axis.set(title=f"{arm} networks", xlabel="iteration")
     errors = [100 * error for p in curves for error in (p.train_error, p.test_error) if error]
     style.logarithmic_percent(axes[0], min(errors, default=1.0))
     handles = [
@@ -78,11 +77,9 @@ def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]])
             means = {"linestyle": line, "markersize": 4, "label": arm}
             style.draw_seeds(axis, values, style.SEEDS, means, color=colour, marker=marker)
             for kind, (sign, markersize, source) in PUBLISHED_STYLES.items():
-                theirs = [
-                    (int(row["depth"]), float(row["error_percent"]))
-                    for row in published
-                    if (row["arm"], row["split"], row["kind"]) == (arm, split, kind)
-                ]
+                key = (arm, split, kind)
+                rows = [r for r in published if (r["arm"], r["split"], r["kind"]) == key]
+                theirs = [(int(row["depth"]), float(row["error_percent"])) for row in rows]
                 if theirs:
                     marks: Any = {"marker": sign, "markersize": markersize, "fillstyle": "none"}
                     marks |= {"linestyle": "none", "color": colour, "label": f"{arm}, {source}"}

@@ -113,11 +113,8 @@ def power_table(rates: Sequence[Rate]) -> list[list[str]]:
     """Share of sweeps in which each claim is reproduced, and in brackets not reproduced."""
     rows = [["simulated truth", "seeds", *"abcd"]]
     for scenario, seeds in dict.fromkeys((rate.scenario, rate.seeds) for rate in rates):
-        shares = [
-            f"{100 * rate.reproduced:.1f} % ({100 * rate.not_reproduced:.1f} %)"
-            for rate in rates
-            if (rate.scenario, rate.seeds) == (scenario, seeds)
-        ]
+        claims = [rate for rate in rates if (rate.scenario, rate.seeds) == (scenario, seeds)]
+        shares = [f"{100 * r.reproduced:.1f} % ({100 * r.not_reproduced:.1f} %)" for r in claims]
         rows.append([scenario, f"{seeds} (no test)" if seeds == 1 else str(seeds), *shares])
     return rows
 

@@ -257,10 +257,8 @@ def _worse(excess: Excess) -> Claim:
     blocks = sorted({number for _, number, _ in excess})
     few, many = blocks[0], blocks[-1]
     # (depth, blocks) → mean over positions, one value per seed
-    means = {
-        pair: pairs.mean_over(values for key, values in excess.items() if key[:2] == pair)
-        for pair in product(depths, blocks)
-    }
+    places = pairs.grouped(excess, lambda place: place[:2])
+    means = {pair: pairs.mean_over(excess[place] for place in places[pair]) for pair in places}
     criteria, texts = [], []
     for depth in depths:
         name = f"plain-{depth}, {_blocks(many)}"
@@ -283,25 +281,21 @@ def _shrinks(runs: IdentityRuns) -> Claim:
     children = {(c.record.depth, c.weight_decay, c.record.seed): c for c in usable}
     depths = sorted({child.record.depth for child in usable})
     decays = sorted({child.weight_decay for child in usable})
-    seeds = [
-        seed
-        for seed in sorted({child.record.seed for child in usable})
-        if all((*pair, seed) in children for pair in product(depths, decays))
-    ]
+    cells = list(product(depths, decays))
+    seeds = sorted({child.record.seed for child in usable})
+    seeds = [seed for seed in seeds if all((*pair, seed) in children for pair in cells)]
     if len(decays) < 2 or not seeds:
         return Claim(STATEMENTS[4], INCONCLUSIVE, "missing: a seed with two weight decays or more")
     none, most = decays[0], decays[-1]
     criteria, texts = [], []
     below = partial(Criterion, above=False, unit="")
     for depth in depths:
-        cells = {d: [children[depth, d, seed] for seed in seeds] for d in decays}
-        starts = [child.ratio(0) for child in cells[most]]
-        ends = {d: [child.last_ratio() for child in cells[d]] for d in decays}
-        others = {d: [child.last_ratio(inserted=False) for child in cells[d]] for d in decays}
-        logs = {
-            d: [math.log(one / other) for one, other in zip(ends[d], others[d], strict=True)]
-            for d in (none, most)
-        }
+        by_decay = {d: [children[depth, d, seed] for seed in seeds] for d in decays}
+        starts = [child.ratio(0) for child in by_decay[most]]
+        ends = {d: [child.last_ratio() for child in by_decay[d]] for d in decays}
+        others = {d: [child.last_ratio(inserted=False) for child in by_decay[d]] for d in decays}
+        ratios = {d: zip(ends[d], others[d], strict=True) for d in (none, most)}
+        logs = {d: [math.log(one / other) for one, other in ratios[d]] for d in ratios}
         name, change = f"residual-{depth}", f"end, {most:g} - {none:g}"
         log_change = _differences(logs[most], logs[none])
         criteria += [
@@ -326,8 +320,8 @@ def _differences(ones: Sequence[float], others: Sequence[float]) -> tuple[float,
 def parent_table(runs: IdentityRuns) -> Table:
     """Running training errors of parents, before and after further training; means over seeds."""
     rows = [["network", "parent", "trained further", "seeds"]]
-    for arm, depth in sorted({(record.arm, record.depth) for record in runs.parents}):
-        parents = [record for record in runs.parents if (record.arm, record.depth) == (arm, depth)]
+    networks = pairs.grouped(runs.parents, lambda record: (record.arm, record.depth))
+    for (arm, depth), parents in sorted(networks.items()):
         cells = map(pairs.cell_of, parents)
         further = [runs.parent_errors[cell] for cell in cells if cell in runs.parent_errors]
         errors = [_percent(map(error_or_chance, parents)), _percent(further) if further else "–"]

@@ -100,8 +100,7 @@ def branches_figure(runs: IdentityRuns) -> Figure:
                 ]
                 label = f"weight decay {decay:g}" if inserted else None
                 axis.plot(iterations, ratios, color=colour, linestyle=line, label=label)
-        axis.set_yscale("log")
-        axis.set_xlabel("iteration after the insertion")
+        axis.set(yscale="log", xlabel="iteration after the insertion")
         axis.set_title(f"{depth} layers and fresh blocks", fontsize=10)
     axes[0, 0].set_ylabel("‖F(x)‖ / ‖x‖, mean over blocks")
     handles, _ = axes[0, 0].get_legend_handles_labels()

@@ -114,8 +114,7 @@ def relief_figure(planes: Planes) -> Figure:
         axis.plot_surface(*np.meshgrid(at, at), heights, **mesh)
         axis.set_zlim(lowest, highest)
         axis.zaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{10**value:.3g}"))
-        axis.set_xlabel("first direction")
-        axis.set_ylabel("second direction")
+        axis.set(xlabel="first direction", ylabel="second direction")
         for ticks in (axis.set_xticks, axis.set_yticks):
             ticks([-plane.surface.radius, 0, plane.surface.radius])
         axis.zaxis.set_major_locator(MaxNLocator(5))

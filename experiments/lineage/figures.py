@@ -99,9 +99,8 @@ def vgg_figure(lineage: Lineage) -> Figure:
         errors = [mean_error(records, measure) for records in networks.values()]
         style: Any = {"color": colour, "marker": marker, "markersize": 8}
         axis.plot(depths, errors, label=label, fillstyle=fill, **style)
-    axis.set_xticks(depths)
-    axis.set_xlabel("depth (weighted layers in the paper's count)")
-    axis.set_ylabel("error (%)")
+    axis.set(xticks=depths, xlabel="depth (weighted layers in the paper's count)")
+    axis.set(ylabel="error (%)")
     axis.legend(loc="best", fontsize=9)
     axis.set_title(f"VGG at half width\n{label_of(networks)}", fontsize=11)
     return figure

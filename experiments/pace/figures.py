@@ -54,9 +54,7 @@ def curves_figure(paces: Sequence[Pace]) -> Figure:
                 axis.plot(seconds, errors, **style, linewidth=1.3)
         for target in TARGETS:
             axis.axhline(100 * target, color="grey", linewidth=0.8, linestyle=":")
-        axis.set_title(f"residual, {depth} layers")
-        axis.set_xlabel("seconds")
-        axis.set_ylim(15, 70)
+        axis.set(title=f"residual, {depth} layers", xlabel="seconds", ylim=(15, 70))
     axes[0][0].set_ylabel("running training error (%)")
     handles = [key_line(setting, color=colours[setting]) for setting in settings]
     if len(machines) > 1:

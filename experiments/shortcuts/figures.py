@@ -71,9 +71,7 @@ def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Fi
             labelled.add(record.arm)
             colour, _ = STYLES.get(record.arm, OTHER_STYLE)
             axis.plot(*style.mean_curve(points), color=colour, linewidth=1.3, label=label)
-    axis.set_xlabel("iteration")
-    axis.set_ylabel("running training error (%)")
-    axis.set_ylim(0, 100)
+    axis.set(xlabel="iteration", ylabel="running training error (%)", ylim=(0, 100))
     axis.legend(loc="best", fontsize=8)
     axis.set_title(f"Training with {DEEPEST} layers\n{label_of(shown)}", fontsize=11)
     return figure

@@ -216,16 +216,12 @@ class Signal:
 
     def by_seed(self, norm: str, arm: str, depth: int, at_end: bool = False) -> dict[int, Snapshot]:
         """The snapshots before the first update, or after the last one of runs that finished."""
-        ends = {
-            record.seed: record.iterations
-            for record in self.records.get(norm, ())
-            if (record.arm, record.depth, record.status) == (arm, depth, FINISHED)
-        }
+        finished = [record for record in self.records.get(norm, ()) if record.status == FINISHED]
+        ends = {cell_of(record): record.iterations for record in finished}
         first_or_last = {}
-        for cell, snapshots in self.snapshots.items():
-            seed = cell[3]
-            iteration = ends.get(seed, -1) if at_end else 0
-            if cell[:3] == (norm, arm, depth) and iteration in snapshots:
+        for (*network, seed), snapshots in self.snapshots.items():
+            iteration = ends.get((arm, depth, seed), -1) if at_end else 0
+            if network == [norm, arm, depth] and iteration in snapshots:
                 first_or_last[seed] = snapshots[iteration]
         return first_or_last
 
@@ -250,18 +246,17 @@ class Signal:
 
 def read(folder: Path) -> list[Signal]:
     """What was measured at each scale, in the order of SCALES, other scales last."""
-    tables = {
-        name: records
-        for name, records in read_folders(folder, "sweep-signal").items()
-        if name.rpartition("-")[2] in NORMS and (folder / name / PROBES_TABLE).exists()
-    }
-    if not tables:
+    tables = read_folders(folder, "sweep-signal")
+    probed = [name for name in tables if (folder / name / PROBES_TABLE).exists()]
+    scales = sorted(
+        {name.rpartition("-")[0] for name in probed if name.rpartition("-")[2] in NORMS}
+    )
+    if not scales:
         raise ValueError(f"no probes in {folder}; make sweep-signal measures them")
-    scales = sorted({name.rpartition("-")[0] for name in tables})
     scales.sort(key=lambda scale: SCALES.index(scale) if scale in SCALES else len(SCALES))
     signals = []
     for scale in scales:
-        norms = [norm for norm in NORMS if f"{scale}-{norm}" in tables]
+        norms = [norm for norm in NORMS if f"{scale}-{norm}" in probed]
         snapshots: dict[tuple[str, str, int, int], dict[int, list[ProbePoint]]] = {}
         for norm in norms:
             points = read_table(folder / f"{scale}-{norm}" / PROBES_TABLE, ProbePoint)
@@ -286,9 +281,8 @@ def check(signal: Signal) -> list[Claim]:
     both = [depth for depth in plain if depth in residual]
     correlation_of = partial(Quantity, correlation, "batch")
     ends = [correlation_of("plain", depth) for depth in _ends(both)]
-    above_plain = [
-        Comparison(correlation_of("residual", d), correlation_of("plain", d)) for d in both
-    ]
+    pairs = ((correlation_of("residual", d), correlation_of("plain", d)) for d in both)
+    above_plain = [Comparison(*pair) for pair in pairs]
     claims = [
         _judge(signal, "not_vanishing", _backward(signal, "plain", VANISHED, above=True)),
         _judge(signal, "not_exploding", _backward(signal, "plain", EXPLODED), _residual(signal)),
@@ -298,14 +292,10 @@ def check(signal: Signal) -> list[Claim]:
     if signal.trained:
         response_of = partial(Quantity, mean_response, "batch", at_end=True)
         ends = [response_of("residual", depth) for depth in _ends(residual)]
-        below_plain = [
-            Comparison(response_of("plain", d), response_of("residual", d)) for d in both
-        ]
-        claims += [
-            _judge(signal, "smaller", below_plain),
-            _judge(signal, "smaller_with_depth", [Comparison(ends[0], ends[1])] if ends else []),
-            _affordable(signal),
-        ]
+        pairs = ((response_of("plain", d), response_of("residual", d)) for d in both)
+        deeper = [Comparison(ends[0], ends[1])] if ends else []
+        claims.append(_judge(signal, "smaller", [Comparison(*pair) for pair in pairs]))
+        claims += [_judge(signal, "smaller_with_depth", deeper), _affordable(signal)]
     return verdict.corrected(claims)
 
 
@@ -436,11 +426,10 @@ def table(signal: Signal) -> Table:
         seeds = sum(cell[:3] == (norm, arm, depth) for cell in signal.snapshots)
         quantities = [Quantity(measure, norm, arm, depth, end) for measure, end in measures]
         series = {each: signal.series(each).values() for each in quantities}
-        means = [
-            _text(each.measure, statistics.fmean(values)) if values else "–"
-            for each, values in series.items()
-        ]
-        rows.append([norm, f"{arm}-{depth}", str(seeds), *means])
+        row = [norm, f"{arm}-{depth}", str(seeds)]
+        for each, values in series.items():
+            row.append(_text(each.measure, statistics.fmean(values)) if values else "–")
+        rows.append(row)
     return Table("", rows, [f"{cost(signal)}."])
 
 

@@ -42,8 +42,7 @@ def responses_figure(signal: claims.Signal) -> Figure:
         at_end = signal.trained and norm == "batch"
         _layers(axis, signal, norm, lambda point: point.response, at_end)
         when = "after the last iteration" if at_end else "at the start"
-        axis.set_title(f"{NORM_NAMES[norm]}, {when}")
-        axis.set_xlabel("layer")
+        axis.set(title=f"{NORM_NAMES[norm]}, {when}", xlabel="layer")
     if not signal.trained:  # with batch normalisation all are 1: below the edge and the legend
         axes[0].set_yscale("linear")
         axes[0].set_ylim(0, 1.4 * axes[0].get_ylim()[1])
@@ -116,17 +115,13 @@ def depth_figure(signal: claims.Signal) -> Figure:
             for norm, line in zip(claims.NORMS, ("-", ":"), strict=True):
                 depths = signal.depths(norm, arm)
                 series = {d: signal.series(claims.Quantity(measure, norm, arm, d)) for d in depths}
-                scaled = {
-                    depth: [factor * value for value in values.values()]
-                    for depth, values in series.items()
-                    if values
-                }
+                measured = {d: values.values() for d, values in series.items() if values}
+                scaled = {d: [factor * v for v in values] for d, values in measured.items()}
                 seeds = {"alpha": 0.3, "markersize": 5}
                 label = f"{arm}, {NORM_NAMES[norm]}"
                 means = {"linestyle": line, "markersize": 4, "label": label}
                 draw_seeds(axis, scaled, seeds, means, color=colour, marker=marker)
-        axis.set_xlabel("depth (weighted layers)")
-        axis.set_ylabel(name)
+        axis.set(xlabel="depth (weighted layers)", ylabel=name)
     handles = axes[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=8)
     title = f"Shattering and dead ReLUs by depth, at the start\n{claims.label_of(signal)}"

@@ -123,12 +123,10 @@ def check_memory(runs: MemoryRuns) -> list[Claim]:
     both = f"{STORED} and {RECOMPUTED}"
     halves = Claim(HALVES, INCONCLUSIVE, f"missing: residual-{DEEPEST} in {both}")
     if deepest := [pair for pair in pairs if pair[0].depth == DEEPEST]:
-        without, with_it = (
-            [row.peak_memory_mib for row in rows] for rows in zip(*deepest, strict=True)
-        )
-        saved = tuple(a / 2 - b for a, b in zip(without, with_it, strict=True))
+        memory = [[row.peak_memory_mib for row in pair] for pair in deepest]
+        saved = tuple(without / 2 - with_it for without, with_it in memory)
         criterion = Criterion("half of memory without - memory with", saved, unit="MiB")
-        means = [f"{statistics.fmean(values):,.0f}" for values in (without, with_it)]
+        means = [f"{mean:,.0f}" for mean in map(statistics.fmean, zip(*memory, strict=True))]
         halves = verdict.judge(HALVES, [criterion], f"{' → '.join(means)} MiB")
     same = Claim(SAME, INCONCLUSIVE, f"missing: cells that {both} share")
     if pairs:

@@ -35,8 +35,7 @@ def curves_figure(runs: DeepRuns) -> Figure:
         colour, line = STYLES.get((arm, depth), OTHER_STYLE)
         label = f"{arm}-{depth}"
         axis.plot(*means, color=colour, linestyle=line, linewidth=1.6, label=label)
-    axis.set_xlabel("iteration")
-    axis.set_ylabel("running training error (%)")
+    axis.set(xlabel="iteration", ylabel="running training error (%)")
     axis.legend(loc="best", fontsize=9)
     title = "A thousand layers: training error against iteration"
     axis.set_title(f"{title}\n{label_of(runs)}", fontsize=11)
@@ -53,8 +52,7 @@ def memory_figure(runs: MemoryRuns) -> Figure:
         rows = sorted(records, key=lambda row: (row.depth, row.seed))
         depths, memory = [r.depth for r in rows], [r.peak_memory_mib / 1024 for r in rows]
         axis.plot(depths, memory, color=colour, marker=marker, label=name, linewidth=1.4)
-    axis.set_xlabel("depth (weighted layers)")
-    axis.set_ylabel("peak of the process's memory (GiB)")
+    axis.set(xlabel="depth (weighted layers)", ylabel="peak of the process's memory (GiB)")
     axis.set_ylim(bottom=0)
     axis.legend(loc="best", fontsize=9)
     axis.set_title(f"Memory against depth\n{label_of(runs)}", fontsize=11)
