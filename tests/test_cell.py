@@ -137,7 +137,7 @@ def test_a_configuration_that_no_run_can_have(compose, overrides, message):
     [
         ("seed=x", "seed 'x' is not a whole number"),
         ("protocol.iterations=2000.5", "protocol.iterations '2000.5' is not a whole number"),
-        ("protocol.batch_size=true", "protocol.batch_size 'True' is not a whole number"),
+        ("protocol.batch_size=true", "protocol.batch_size 'true' is not a whole number"),
         ("protocol.evaluate_every=null", "field 'protocol.evaluate_every' is not Optional"),
         ("protocol.learning_rate=fast", "protocol.learning_rate 'fast' is not a number"),
         ("protocol.augmentation.mirror=often", "mirror 'often' is not true or false"),

@@ -8,9 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 # What Hydra says of a value of the wrong type, and what it wants in plain words
-_KINDS = {"Integer": "a whole number", "Union[int, float]": "a number", "bool": "true or false"}
+_KINDS = {
+    "converted to Integer": "a whole number",
+    "type hint 'Union[int, float]'": "a number",
+    "not a valid bool": "true or false",
+}
 _TYPE_MISMATCH = re.compile(
-    r"Error merging override ([^=\s]+)=(.*?) \(Value .*?(Integer|Union\[int, float\]|bool)"
+    rf"Error merging override ([^=\s]+)=(.*?) \(.*({'|'.join(map(re.escape, _KINDS))})"
 )
 _TRACEBACK = "PLAINRES_TRACEBACK"
 
