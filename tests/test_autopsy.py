@@ -428,8 +428,8 @@ def test_seconds_are_compared_with_rows_of_the_same_machine_alone():
         made_up_record(seconds=seconds, processor=name)
         for seconds, name in ((80.0, "slow"), (1000.0, "another"), (900.0, "another"))
     ]
-    assert claims.seconds_of(rows, untreated) == ("0.040 (× 2)", "80 (× 2)")
-    assert claims.seconds_of(untreated, untreated) == ("0.010 (× 1)", "20 (× 1)")
+    assert claims.seconds_of(rows, untreated) == ["0.040 (× 2)", "80 (× 2)"]
+    assert claims.seconds_of(untreated, untreated) == ["0.010 (× 1)", "20 (× 1)"]
 
 
 def test_a_diverged_remedy_counts_as_chance(folder, tmp_path):
@@ -491,7 +491,7 @@ def test_lines_are_drawn_over_the_depths_that_were_fitted(folder):
 def test_a_schedule_that_differs_between_depths_has_no_rates(folder, tmp_path):
     untreated(tmp_path, protocol="paper")
     runs = read(folder, "paper")
-    assert claims.check_rates(runs) == []
+    assert QUESTION.claims(runs) == claims.check_remedies(runs)
     figure = figures.convergence_figure(runs)
     assert len(figure.axes) == 1
     plt.close(figure)

@@ -1,6 +1,6 @@
 """The status of a run, by its running training error: did it learn, when, and did it last?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from experiments.judging.errors import error_removed
 from plainres.records.schema import DIVERGED, CurvePoint, Record
@@ -55,12 +55,11 @@ def largest_removed(points: Sequence[CurvePoint], num_classes: int) -> float:
 
 def statuses_of(records: Sequence[Record], curves: Sequence[CurvePoint]) -> dict[Run, str]:
     """The status of every run of one protocol, in the order of the records."""
-    runs = runs_of(curves)
-    statuses = {}
-    for row in records:
-        run = (row.arm, row.depth, row.seed)
-        statuses[run] = run_status(runs.get(run, ()), row.num_classes, row.status == DIVERGED)
-    return statuses
+    points, runs = runs_of(curves), {(row.arm, row.depth, row.seed): row for row in records}
+    return {
+        run: run_status(points.get(run, ()), row.num_classes, row.status == DIVERGED)
+        for run, row in runs.items()
+    }
 
 
 def runs_of(curves: Sequence[CurvePoint]) -> dict[Run, list[CurvePoint]]:
@@ -69,6 +68,12 @@ def runs_of(curves: Sequence[CurvePoint]) -> dict[Run, list[CurvePoint]]:
     for point in curves:
         runs.setdefault((point.arm, point.depth, point.seed), []).append(point)
     return runs
+
+
+def first_iteration(points: Iterable[CurvePoint], reached: Callable[[CurvePoint], bool]) -> str:
+    """The first iteration at which something is reached, or "never"."""
+    first = min((point.iteration for point in points if reached(point)), default=None)
+    return "never" if first is None else f"{first:,}"
 
 
 def rows_by_depth(texts: Mapping[Run, str]) -> list[list[str]]:
