@@ -26,12 +26,6 @@ def test_traffic_grows_by_the_same_for_every_block():
     assert difference == 13 * 2 * 2 * (first_stage + others)
 
 
-def test_a_slow_device_takes_longer():
-    slow = floor.Device("slow", floor.H100.flops / 10, floor.H100.bandwidth / 2)
-    arithmetic, traffic = floor.seconds(20)
-    assert floor.seconds(20, slow) == pytest.approx((10 * arithmetic, 2 * traffic))
-
-
 def test_measured_cells_stand_above_the_floor(tmp_path, capsys):
     rows = [
         made_up_record(depth=20, iterations=64000, seconds=121.2),

@@ -15,14 +15,14 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy import stats
 
 from experiments.bench import floor, parts, tables
 from experiments.bench.parts import BARE_LOOP, EAGER, PARTS, PLAINRES, SIDE_BY_SIDE, TEXTBOOK
 from experiments.bench.tables import Measurement, against_target, by_round, number, ratio, shown
 from experiments.reporting.markdown import markdown
-from experiments.reporting.style import publish
+from experiments.reporting.style import depth_axis, publish
 from plainres.records.files import read_table
 
 Rows = Sequence[Measurement]
@@ -117,15 +117,10 @@ def scaling(rows: Rows) -> list[str]:
         for value, seconds, mib, work in columns:
             size = [number(work / 1e9), number(seconds), f"{mib:,.0f}"]
             points.append([one.case, f"{value:,}", *size])
-        lines = [("multiply-adds", "10⁹", 1e9, one.multiply_adds)]
-        if one.name == "depth":
-            lines.append(("depth", "layer", 1, one.values))
-        for against, unit, scale, x in lines:
-            if len(one.values) > 2:
-                slope, intercept, r_squared = line(x, one.seconds)
-                slope_text = f"{number(1e3 * (slope * scale))} ms per {unit}"
-                intercept_text = f"{number(1e3 * intercept)} ms"
-                fits.append([one.case, against, slope_text, intercept_text, f"{r_squared:.4f}"])
+        if len(one.values) > 2:
+            fits.append([one.case, "multiply-adds", *_fit(one.multiply_adds, one, 1e9, "10⁹")])
+            if one.name == "depth":
+                fits.append([one.case, "depth", *_fit(one.values, one, 1, "layer")])
     case = parts.THOUSAND
     thousand = f"{case}: not measured; `make bench PARTS=scaling THOUSAND=1` measures it."
     peak = by_round(rows, case, BARE_LOOP, "peak_memory_mib")
@@ -196,8 +191,7 @@ def gpu(rows: Rows) -> list[str]:
     ]
 
 
-SECTIONS = {section.__name__: section for section in (columns, sweep, startup, scaling)}
-SECTIONS |= {"agreement": agreement, "gpu": gpu}
+SECTIONS = {each.__name__: each for each in (columns, sweep, startup, scaling, agreement, gpu)}
 
 
 @dataclass(frozen=True)
@@ -206,7 +200,7 @@ class Series:
 
     case: str
     name: str
-    values: Sequence[float]
+    values: Sequence[int]
     seconds: Sequence[float]
     mib: Sequence[float]
     multiply_adds: Sequence[float]
@@ -274,17 +268,14 @@ def scaling_figure(rows: Rows) -> Figure:
                 fitted = [intercept + slope * work for work in one.multiply_adds]
                 above.plot(one.values, fitted, color=colour, linewidth=1)
         for axis in (above, below):
-            axis.set_xscale("log")
             axis.set_yscale("log")
             axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.yaxis.set_minor_formatter(NullFormatter())
-        ticks = sorted({value for one in group for value in one.values})
-        below.set_xticks(ticks, [str(tick) for tick in ticks])
-        below.xaxis.set_minor_locator(NullLocator())
+        depth_axis(below, sorted({value for one in group for value in one.values}))
+        below.set_xlabel(name.replace("_", " "))  # depth, or another dimension
         below.tick_params(axis="x", labelsize=8)
         above.legend(frameon=True, fontsize=7, loc="best")
-        below.set_xlabel(name.replace("_", " "))
     axes[0, 0].set_ylabel("seconds per iteration")
     axes[1, 0].set_ylabel("peak memory (MiB)")
     title = "Time and memory of one iteration of the bare loop"
@@ -330,6 +321,12 @@ def write_report(folder: Path) -> list[Path]:
     if series_of(measured["scaling"]):
         figures["scaling"] = partial(scaling_figure, measured["scaling"])
     return publish(folder, figures, readme(measured))
+
+
+def _fit(x: Sequence[float], one: Series, scale: float, unit: str) -> list[str]:
+    slope, intercept, r_squared = line(x, one.seconds)
+    per_unit = f"{number(1e3 * (slope * scale))} ms per {unit}"
+    return [per_unit, f"{number(1e3 * intercept)} ms", f"{r_squared:.4f}"]
 
 
 def _cases(rows: Rows) -> list[str]:

@@ -108,18 +108,14 @@ def sweep(options: Options) -> Iterator[Job]:
 def startup(options: Options) -> Iterator[Job]:
     """What a person waits for before anything happens."""
     train, plainres = ["-m", "plainres.run.train"], ["-m", "experiments"]
-    code = "import pytorch_lightning"
-    commands = {
-        "python " + " ".join(words): (COMMAND, words)
-        for words in (
-            [*train, "--help"],
-            [*train, "--cfg", "job"],
-            [*plainres, "check", "depth", "--protocol", "quick"],
-            [*plainres, "figures", "depth"],
-        )
-    }
-    commands[f'python -c "{code}"'] = (LIBRARIES, ["-c", code])
-    for case, (way, words) in commands.items():
+    for way, words in (
+        (COMMAND, [*train, "--help"]),
+        (COMMAND, [*train, "--cfg", "job"]),
+        (COMMAND, [*plainres, "check", "depth", "--protocol", "quick"]),
+        (COMMAND, [*plainres, "figures", "depth"]),
+        (LIBRARIES, ["-c", "import pytorch_lightning"]),
+    ):
+        case = " ".join(f'"{word}"' if " " in word else word for word in ["python", *words])
         yield Job(case, way, "commands.command", options.cores, {"words": words})
     for setting in (DIGITS, SMALL):
         case, shape, overrides = setting.cell(setting.shape.depth)

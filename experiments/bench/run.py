@@ -25,7 +25,7 @@ from plainres.records.files import read_json, write_table
 from plainres.records.schema import duration
 from plainres.run.config import ROOT
 
-RESULTS = ROOT / "results" / "local" / "bench"
+LOCAL = ROOT / "results" / "local" / "bench"
 POLL_SECONDS = 0.05
 BUSY = 0.25  # load per core above which other work disturbs
 ADDED = "images_per_second"  # over copies; other numbers are averaged
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--seconds", type=float, default=5.0, help="of each measurement, at least (default: 5)")
     add("--iterations", type=int, default=200, help="of a cell in part sweep (default: 200)")
     add("--thousand", action="store_true", help="part scaling: 1,202 layers too, some minutes")
-    add("--results", type=Path, default=RESULTS, help="folder (default: results/local/bench)")
+    add("--results", type=Path, default=LOCAL, help="folder (default: results/local/bench)")
     options = parser.parse_args(arguments)
     parts = [part.strip() for part in options.parts.split(",") if part.strip()]
     if unknown := [part for part in parts if part not in PARTS]:

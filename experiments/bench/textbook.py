@@ -83,8 +83,7 @@ class Pictures(Dataset):
     """PIL images and labels, as from torchvision's CIFAR10."""
 
     def __init__(self, images: Images, transform: Callable[[Image.Image], Tensor]):
-        pixels = images.pixels.permute(0, 2, 3, 1)
-        self.pixels = (pixels if pixels.shape[-1] == 3 else pixels.squeeze(-1)).contiguous().numpy()
+        self.pixels = images.pixels.permute(0, 2, 3, 1).squeeze(-1).contiguous().numpy()
         self.labels = images.labels.tolist()
         self.transform = transform
 

@@ -14,29 +14,20 @@ POLL_SECONDS = 0.01
 
 @dataclass(frozen=True)
 class Process:
-    """A measuring process.
+    """A measuring process."""
 
-    Args:
-        folder: shared with its copies, which run at the same time.
-        threads: what it may compute with.
-        copies: number of these processes, this one included.
-        spawned: time.monotonic() before its start; Linux and macOS count it for all processes.
-    """
-
-    folder: Path
+    folder: Path  # shared with its copies, which run at the same time
     threads: int = 1
-    copies: int = 1
-    spawned: float = 0.0
-
-    def announce(self, event: str) -> None:
-        (self.folder / f"{event}-{os.getpid()}").touch()
+    copies: int = 1  # number of these processes, this one included
+    spawned: float = 0.0  # time.monotonic() before the start, the same clock for all processes
 
     def all_have(self, event: str) -> bool:
+        """Says that this process has; whether its copies have too."""
+        (self.folder / f"{event}-{os.getpid()}").touch()
         return len(list(self.folder.glob(f"{event}-*"))) >= self.copies
 
     def wait_for_all(self, event: str) -> None:
         """Raises TimeoutError when another copy does not come."""
-        self.announce(event)
         deadline = time.monotonic() + WAIT_SECONDS
         while not self.all_have(event):
             if time.monotonic() > deadline:
@@ -77,5 +68,4 @@ class Window:
         enough = passed >= self.seconds and iterations >= MIN_ITERATIONS
         if not self.ended and (enough or not self.seconds):
             self.ended, self.seconds_per_iteration = now, passed / iterations
-            self.process.announce("done")
         return bool(self.ended) and self.process.all_have("done")
