@@ -192,8 +192,7 @@ def _measure(parts: Sequence[str], options: argparse.Namespace) -> list[str]:
         print(f"other work runs on this machine (load {load:.1f}): numbers will suffer", flush=True)
     has_gpu = torch.cuda.is_available()
     bf16 = machine.pick_precision("auto", torch.device("cpu")) == "bf16-mixed"
-    asked = (options.seconds, options.iterations, options.thousand)
-    requested = Options(cores, *asked, has_gpu, bf16)
+    requested = Options(cores, options.seconds, options.iterations, options.thousand, has_gpu, bf16)
     jobs = {part: list(PARTS[part].jobs(requested)) for part in parts}
     rounds = {part: options.rounds or PARTS[part].rounds for part in parts}
     progress = Progress({part: rounds[part] * len(jobs[part]) for part in parts})
@@ -203,8 +202,9 @@ def _measure(parts: Sequence[str], options: argparse.Namespace) -> list[str]:
         source = machine.provenance(device)
         provenance = {name: source[name] for name in ("processor", "torch", "commit", "clean")}
         provenance["cores"] = cores
-        measured = (jobs[part], rounds[part], measure_in_processes, provenance, progress)
-        rows, failed = run_part(part, *measured)
+        rows, failed = run_part(
+            part, jobs[part], rounds[part], measure_in_processes, provenance, progress
+        )
         failures += failed
         path = options.results / f"{part}.csv"
         write_table(path, rows, Measurement)
