@@ -34,6 +34,6 @@ def test_measured_cells_stand_above_the_floor(tmp_path, capsys):
     write_table(tmp_path / RUNS_TABLE, rows, Record)
     assert floor.main([str(tmp_path)]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if line]
-    by_depth = {line[0]: line[-2:] for line in lines}
-    assert by_depth["20"] == ["121", "10.1"]
-    assert by_depth["56"] == ["–", "–"]
+    by_depth = {line[0]: line[1:] for line in lines}
+    assert by_depth["20"] == ["2.0", "40", "2.0", "12", "121", "10.1"]
+    assert by_depth["56"] == ["6.2", "113", "6.2", "34", "–", "–"]

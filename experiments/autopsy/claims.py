@@ -14,14 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.autopsy import convergence
-from experiments.autopsy.run_status import (
-    HALF,
-    STATUSES,
-    Run,
-    first_iteration,
-    status_rows,
-    statuses_of,
-)
+from experiments.autopsy.run_status import HALF, STATUSES, Run, status_rows, statuses_of
 from experiments.judging import verdict
 from experiments.judging.errors import MARGIN, chance_error, error_or_chance
 from experiments.judging.inference import Criterion
@@ -337,7 +330,7 @@ def _learned_after(remedy: RemedyRuns) -> str:
     texts = []
     for record in remedy.records:
         points = [point for point in remedy.curves if point.seed == record.seed]
-        texts.append(first_iteration(points, lambda point: point.train_error <= target))
+        texts.append(convergence.first_iteration(points, lambda point: point.train_error <= target))
     return " / ".join(texts) if len(set(texts)) > 1 else texts[0]
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from experiments.autopsy.run_status import AT_CHANCE, Run, first_iteration, rows_by_depth, runs_of
+from experiments.autopsy.run_status import AT_CHANCE, Run, rows_by_depth, runs_of
 from experiments.judging import verdict
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
@@ -40,10 +40,6 @@ UNRATED = {
         "measures the drops"
     )
 }
-STATEMENTS = (
-    "plain: the rate of convergence falls with depth, exponentially rather than as a power",
-    "with shortcuts the rate of convergence falls by less per layer",
-)
 
 Rates = Mapping[tuple[str, int], Mapping[int, float]]  # arm, seed → depth → 1 / iterations
 
@@ -163,7 +159,7 @@ def _rising(rates: Rates) -> set[int]:
 
 
 def check(rates: Rates, without: Collection[int] = ()) -> list[Claim]:
-    """The claims in the order of STATEMENTS, corrected together.
+    """How the rate falls in plain networks, and whether less with shortcuts; corrected together.
 
     Args:
         without: depths that are left out; the claims say what they would be with them.
@@ -183,7 +179,9 @@ def check(rates: Rates, without: Collection[int] = ()) -> list[Claim]:
 
 
 def _law_claim(plain: Fits, with_them: Fits, note: str) -> Claim:
-    statement = STATEMENTS[0]
+    statement = (
+        "plain: the rate of convergence falls with depth, exponentially rather than as a power"
+    )
     if not plain:
         missing = f"missing: {MIN_DEPTHS} depths of plain networks whose loss falls"
         return Claim(statement, INCONCLUSIVE, missing + note)
@@ -206,7 +204,8 @@ def _law_claim(plain: Fits, with_them: Fits, note: str) -> Claim:
 
 
 def _shortcuts_claim(fits: Mapping[str, Fits], with_them: Mapping[str, Fits], note: str) -> Claim:
-    statement, differences = STATEMENTS[1], _differences(fits)
+    statement = "with shortcuts the rate of convergence falls by less per layer"
+    differences = _differences(fits)
     if not differences:
         missing = f"missing: {MIN_DEPTHS} depths of both arms"
         return Claim(statement, INCONCLUSIVE, missing + note)
@@ -280,6 +279,12 @@ def rate_rows(rates: Rates, statuses: Mapping[Run, str]) -> list[list[str]]:
 
 def _per_layer(lines: Fit | None) -> str:
     return f"× {math.exp(lines.exponential.slope):.4f} per layer" if lines else "–"
+
+
+def first_iteration(points: Iterable[CurvePoint], reached: Callable[[CurvePoint], bool]) -> str:
+    """The first iteration at which something is reached, or "never"."""
+    first = min((point.iteration for point in points if reached(point)), default=None)
+    return "never" if first is None else f"{first:,}"
 
 
 def iteration_rows(curves: Sequence[CurvePoint], loss: float) -> list[list[str]]:

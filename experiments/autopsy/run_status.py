@@ -1,6 +1,6 @@
 """The status of a run, by its running training error: did it learn, when, and did it last?"""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from experiments.judging.errors import error_removed
 from plainres.records.schema import DIVERGED, CurvePoint, Record
@@ -68,12 +68,6 @@ def runs_of(curves: Sequence[CurvePoint]) -> dict[Run, list[CurvePoint]]:
     for point in curves:
         runs.setdefault((point.arm, point.depth, point.seed), []).append(point)
     return runs
-
-
-def first_iteration(points: Iterable[CurvePoint], reached: Callable[[CurvePoint], bool]) -> str:
-    """The first iteration at which something is reached, or "never"."""
-    first = min((point.iteration for point in points if reached(point)), default=None)
-    return "never" if first is None else f"{first:,}"
 
 
 def rows_by_depth(texts: Mapping[Run, str]) -> list[list[str]]:

@@ -36,13 +36,10 @@ def bare_loop(
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
     network = _network(one, checkpoint_activations).to(memory_format=torch.channels_last)
-    batches = [
-        Batch(
-            image.contiguous(memory_format=torch.channels_last),
-            torch.randint(0, 10, (one.batch_size,)),
-        )
-        for image in torch.randn(NUM_BATCHES, *one.images)
-    ]
+    batches = []
+    for images in torch.randn(NUM_BATCHES, *one.images):
+        labels = torch.randint(0, 10, (one.batch_size,))
+        batches.append(Batch(images.contiguous(memory_format=torch.channels_last), labels))
     optimiser = torch.optim.SGD(
         network.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY, foreach=True
     )

@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     on_cpu = ",".join(name for name, part in PARTS.items() if not part.on_gpu)
     rounds = ", ".join(f"{name} {part.rounds}" for name, part in PARTS.items())
     add = parser.add_argument
-    add("--parts", default=on_cpu, help=f"of {', '.join(PARTS)} (default: {on_cpu})")
+    add("--parts", default=on_cpu, help=f"comma-separated: {','.join(PARTS)} (default: {on_cpu})")
     add("--rounds", type=int, help=f"of each measurement (default: {rounds})")
     add("--seconds", type=float, default=5.0, help="of each measurement, at least (default: 5)")
     add("--iterations", type=int, default=200, help="of a cell in part sweep (default: 200)")
