@@ -150,14 +150,12 @@ def agreement(rows: Rows) -> list[str]:
     heads = [f"loss of iteration {step}" for step in ends]
     table = [["", *heads, f"largest relative deviation from {reference}"]]
     for case in _cases(rows):
-        losses = {
-            way: {step: by_round(rows, case, way, f"loss {step}") for step in steps}
-            for way in (reference, *tables.measured_ways(rows, case))
-        }
+        expected = {step: by_round(rows, case, reference, f"loss {step}") for step in steps}
         for way in tables.measured_ways(rows, case):
-            ratios = (ratio(losses[way][step], losses[reference][step]) for step in steps)
+            losses = {step: by_round(rows, case, way, f"loss {step}") for step in steps}
+            ratios = (ratio(losses[step], expected[step]) for step in steps)
             deviations = [abs(value - 1) for each in ratios for value in each.values()]
-            medians = [f"{statistics.median(losses[way][step].values()):.4f}" for step in ends]
+            medians = [f"{statistics.median(losses[step].values()):.4f}" for step in ends]
             table.append([f"{case}, {way}", *medians, f"{max(deviations, default=math.nan):.1e}"])
     return [
         f"The first {steps[-1]} iterations at the paper's shapes, random pixels and labels; losses",
