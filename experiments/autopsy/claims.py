@@ -45,13 +45,10 @@ REMEDIES = {
     "batch": "a smaller batch",
     "longer": "three times the iterations",
 }
+WARM_UP = "protocol.schedule.warmup_iterations"
 FOLLOWS = {  # what a choice brings with it
-    "protocol.batch_size": (
-        "protocol.iterations",
-        "protocol.schedule.warmup_iterations",
-        "protocol.error_window",
-    ),
-    "protocol.iterations": ("protocol.schedule.warmup_iterations",),
+    "protocol.batch_size": ("protocol.iterations", WARM_UP, "protocol.error_window"),
+    "protocol.iterations": (WARM_UP,),
 }
 PAPERS_ERROR = 0.60  # Figure 6 leaves plain-110 out because its error is higher than 60 %
 RESCUED = 0.10  # ten points below the untreated network's error
@@ -59,15 +56,10 @@ RESCUED = 0.10  # ten points below the untreated network's error
 
 @dataclass(frozen=True)
 class RemedyRuns:
-    """plain-110 with one choice changed, or untreated: records and curves of its seeds.
+    """plain-110 with one choice changed, or untreated: records and curves of its seeds."""
 
-    Args:
-        name: a key of REMEDIES, UNTREATED, or a folder of one's own.
-        change: what differs from the untreated network's configuration.
-    """
-
-    name: str
-    change: str
+    name: str  # a key of REMEDIES, UNTREATED, or a folder of one's own
+    change: str  # what differs from the untreated network's configuration
     records: Sequence[Record]
     curves: Sequence[CurvePoint]
 
@@ -89,31 +81,35 @@ class RemedyRuns:
 
 @dataclass(frozen=True)
 class ProtocolRuns:
-    """What was measured of plain-110 under one protocol, and the depth experiment's networks.
-
-    Args:
-        references: records of plain-20 and residual-110, by name.
-        timed: untreated plain-110 wherever it was measured, which seconds are compared with.
-        depth_records, depth_curves: of all networks of the depth experiment.
-    """
+    """What was measured of plain-110 under one protocol, and the depth experiment's networks."""
 
     protocol: str
     untreated: RemedyRuns
     remedies: dict[str, RemedyRuns]
-    references: dict[str, list[Record]]
-    timed: list[Record]
-    depth_records: list[Record]
+    references: dict[str, list[Record]]  # of plain-20 and residual-110, by name
+    timed: list[Record]  # untreated plain-110 wherever measured: seconds are compared with it
+    depth_records: list[Record]  # of all networks of the depth experiment
     depth_curves: list[CurvePoint]
 
     @cached_property
-    def depth_statuses(self) -> dict[Run, str]:
+    def statuses(self) -> dict[Run, str]:
         """The status of every run of the depth experiment."""
         return statuses_of(self.depth_records, self.depth_curves)
 
+    @cached_property
+    def rates(self) -> convergence.Rates:
+        """The rate of convergence of every run of the depth experiment."""
+        return convergence.rates_of(self.depth_curves, self.statuses)
+
     @property
-    def easy_loss(self) -> float:
-        """The loss to which iterations are counted, nats per image."""
-        return convergence.EASY * math.log(self.untreated.records[0].num_classes)
+    def unmeasured(self) -> tuple[int, ...]:
+        """The depths that are in no fit, because a network learned nothing."""
+        return convergence.unmeasured(self.statuses)
+
+    @property
+    def rated(self) -> bool:
+        """Whether rates of convergence compare under this protocol."""
+        return self.protocol not in convergence.UNRATED
 
     @property
     def all_runs(self) -> list[RemedyRuns]:
@@ -149,7 +145,6 @@ def _read_protocol(folder: Path, protocol: str) -> ProtocolRuns:
         borrowed_folder(folder, "autopsy", slug, protocol) for slug in ("depth", "shortcuts")
     )
     records, curves = read_runs(depth), read_curves(depth)
-    config = read_json(depth / CONFIG_FILE) or {}
     untreated = RemedyRuns(UNTREATED, "–", _plain(records), _plain(curves))
     if not untreated.records:
         raise ValueError(
@@ -157,14 +152,14 @@ def _read_protocol(folder: Path, protocol: str) -> ProtocolRuns:
             f"make sweep-depth PROTOCOL={protocol} DEPTHS={DEPTH} ARMS=plain measures it"
         )
     remedies = {}
-    for path in sorted(folder.glob(f"{protocol}-*/{RUNS_TABLE}")):
-        name = path.parent.name.removeprefix(f"{protocol}-")
-        change = change_of(config, read_json(path.parent / CONFIG_FILE) or {}, FOLLOWS)
-        rows, points = _plain(read_runs(path.parent)), _plain(read_curves(path.parent))
+    for place in (path.parent for path in sorted(folder.glob(f"{protocol}-*/{RUNS_TABLE}"))):
+        name = place.name.removeprefix(f"{protocol}-")
+        before, after = (read_json(each / CONFIG_FILE) or {} for each in (depth, place))
+        change = change_of(before, after, FOLLOWS)
+        rows, points = _plain(read_runs(place)), _plain(read_curves(place))
         remedies[name] = RemedyRuns(name, change, rows, points)
-        require_same_images({f"depth/{protocol}": untreated.records, path.parent.name: rows})
+        require_same_images({f"depth/{protocol}": untreated.records, place.name: rows})
     order = [*REMEDIES, *remedies]
-    references = {f"plain-{SHALLOW}": ("plain", SHALLOW), f"residual-{DEPTH}": ("residual", DEPTH)}
     # The experiment on shortcuts measured the same cells itself, perhaps on another processor
     hashes = {record.config_hash for record in untreated.records}
     again = [record for record in read_runs(shortcuts) if record.config_hash in hashes]
@@ -173,8 +168,8 @@ def _read_protocol(folder: Path, protocol: str) -> ProtocolRuns:
         untreated,
         {name: remedies[name] for name in sorted(remedies, key=order.index)},
         {
-            name: [record for record in records if (record.arm, record.depth) == network]
-            for name, network in references.items()
+            f"{arm}-{depth}": [row for row in records if (row.arm, row.depth) == (arm, depth)]
+            for arm, depth in (("plain", SHALLOW), ("residual", DEPTH))
         },
         [*untreated.records, *again],
         records,
@@ -195,20 +190,20 @@ def records_of(runs: ProtocolRuns) -> list[Record]:
 
 def label_of(runs: ProtocolRuns) -> str:
     """Data label, protocol, and number of seeds, untreated and treated."""
-    rows = [record for remedy in runs.all_runs for record in remedy.records]
-    labels = ", ".join(sorted({record.data_label for record in rows}))
+    labels = sorted({record.data_label for each in runs.all_runs for record in each.records})
     untreated = len(runs.untreated.records)
     seeds = f"{untreated} seed{'s' * (untreated != 1)}"
     if runs.remedies:
         counts = sorted({len(remedy.records) for remedy in runs.remedies.values()})
-        treated = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        treated = " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
         seeds += f" untreated, {treated} treated"
-    return f"{labels} · protocol {runs.protocol} · {seeds}"
+    return f"{', '.join(labels)} · protocol {runs.protocol} · {seeds}"
 
 
 def check(runs: ProtocolRuns) -> list[Claim]:
     """The claims about remedies, and those about rates where rates compare."""
-    return [*check_remedies(runs), *check_rates(runs)]
+    rates = convergence.check(runs.rates, runs.unmeasured) if runs.rated else []
+    return [*check_remedies(runs), *rates]
 
 
 def check_remedies(runs: ProtocolRuns) -> list[Claim]:
@@ -216,19 +211,21 @@ def check_remedies(runs: ProtocolRuns) -> list[Claim]:
 
     Where no remedy was tried, only the first.
     """
-    errors = runs.untreated.errors
-    criterion = Criterion("training error", tuple(errors.values()), PAPERS_ERROR)
-    statement = f"plain-{DEPTH} ends above {100 * PAPERS_ERROR:g} % training error"
+    errors = tuple(runs.untreated.errors.values())
+    criterion = Criterion("training error", errors, PAPERS_ERROR)
+    fails = f"plain-{DEPTH} ends above {100 * PAPERS_ERROR:g} % training error"
     summary = f"training error {100 * criterion.mean:.2f} %{_statuses(runs.untreated)}"
-    claims = [verdict.judge(statement, [criterion], summary)]
-    claims += [_helps(runs, name) for name in REMEDIES]
-    statement = (
-        f"three times the iterations do not cure it: it stays above plain-{SHALLOW} of one time"
+    shallow, residual = runs.references
+    no_cure = f"three times the iterations do not cure it: it stays above {shallow} of one time"
+    no_remedy = f"no remedy brings it down to {residual}"
+    claims = verdict.corrected(
+        [
+            verdict.judge(fails, [criterion], summary),
+            *(_helps(runs, name) for name in REMEDIES),
+            _stays_above(runs, no_cure, ["longer"], shallow),
+            _stays_above(runs, no_remedy, list(REMEDIES), residual),
+        ]
     )
-    claims.append(_stays_above(runs, statement, ["longer"], f"plain-{SHALLOW}"))
-    statement = f"no remedy brings it down to residual-{DEPTH}"
-    claims.append(_stays_above(runs, statement, list(REMEDIES), f"residual-{DEPTH}"))
-    claims = verdict.corrected(claims)
     return claims if runs.remedies else claims[:1]
 
 
@@ -268,14 +265,6 @@ def _stays_above(runs: ProtocolRuns, statement: str, names: Sequence[str], refer
     )
 
 
-def check_rates(runs: ProtocolRuns) -> list[Claim]:
-    """The claims about rates of convergence; none where rates do not compare."""
-    if runs.protocol in convergence.UNRATED:
-        return []
-    rates = convergence.rates_of(runs.depth_curves, runs.depth_statuses)
-    return convergence.check(rates, convergence.unmeasured(runs.depth_statuses))
-
-
 def remedies_table(runs: ProtocolRuns) -> Table:
     """One line per remedy: what it brings and what it costs; errors in per cent, means over seeds.
 
@@ -284,22 +273,21 @@ def remedies_table(runs: ProtocolRuns) -> Table:
     """
     heads = ["training error", "test error", "learned after", "iterations", "images"]
     rows = [["", "change", "run status", *heads, "seconds/iteration", "seconds", "seeds"]]
+
+    def add(what: list[str], records: Sequence[Record], learned: str = "–", images: str = "–"):
+        iterations = f"{max(record.iterations for record in records):,}"
+        cost = [learned, iterations, images, *seconds_of(records, runs.timed), str(len(records))]
+        rows.append([*what, *_errors(records), *cost])
+
     images = _images(runs.untreated.records[0])
     for remedy in runs.all_runs:
         if remedy.records:
-            cost = [
-                _learned_after(remedy),
-                f"{max(record.iterations for record in remedy.records):,}",
-                f"× {_images(remedy.records[0]) / images:.2g}",
-            ]
             what = [remedy.title, remedy.change, _counted_statuses(remedy.statuses)]
-            rows.append([*what, *_errors(remedy.records), *cost])
-            rows[-1] += [*seconds_of(remedy.records, runs.timed), str(len(remedy.records))]
+            more = f"× {_images(remedy.records[0]) / images:.2g}"
+            add(what, remedy.records, _learned_after(remedy), more)
     for name, records in runs.references.items():
         if records:
-            cost = ["–", f"{records[0].iterations:,}", "–"]
-            rows.append([f"{name}, untreated", "–", "–", *_errors(records), *cost])
-            rows[-1] += [*seconds_of(records, runs.timed), str(len(records))]
+            add([f"{name}, untreated", "–", "–"], records)
     notes = [
         "Errors in %, means over seeds; training error: running. Learned after: iterations until "
         "training had removed half of the error at chance.",
@@ -332,16 +320,15 @@ def _counted_statuses(statuses: Sequence[str]) -> str:
 
 def _learned_after(remedy: RemedyRuns) -> str:
     """Iterations until half of the error at chance was removed, by seed."""
+    target = (1 - HALF) * chance_error(remedy.records[0].num_classes)
     texts = []
     for record in remedy.records:
-        target = (1 - HALF) * chance_error(record.num_classes)
         points = [point for point in remedy.curves if point.seed == record.seed]
-        reached = [point.iteration for point in points if point.train_error <= target]
-        texts.append(f"{min(reached):,}" if reached else "never")
+        texts.append(convergence.first_iteration(points, lambda point: point.train_error <= target))
     return " / ".join(texts) if len(set(texts)) > 1 else texts[0]
 
 
-def seconds_of(rows: Sequence[Record], untreated: Sequence[Record]) -> tuple[str, str]:
+def seconds_of(rows: Sequence[Record], untreated: Sequence[Record]) -> list[str]:
     """Mean seconds per iteration and in all, with their ratio to untreated plain-110.
 
     Both are from one processor and precision: of those that the rows share with the untreated ones
@@ -349,30 +336,31 @@ def seconds_of(rows: Sequence[Record], untreated: Sequence[Record]) -> tuple[str
     """
     machine = _shared_machine(rows, untreated)
     if not machine:
-        return "–", "–"
+        return ["–", "–"]
     ours, theirs = ([r for r in each if _machine(r) == machine] for each in (rows, untreated))
-    total, total_before = (statistics.fmean(r.seconds for r in each) for each in (ours, theirs))
-    pace, pace_before = (
-        statistics.fmean(r.seconds / r.iterations for r in each) for each in (ours, theirs)
-    )
-    return f"{pace:.3f} (× {pace / pace_before:.2g})", f"{total:.0f} (× {total / total_before:.2g})"
+    texts = []
+    for digits, iterations in ((3, lambda r: r.iterations), (0, lambda r: 1)):
+        mean, before = (
+            statistics.fmean(r.seconds / iterations(r) for r in each) for each in (ours, theirs)
+        )
+        texts.append(f"{mean:.{digits}f} (× {mean / before:.2g})")
+    return texts
 
 
 def machines_note(runs: ProtocolRuns) -> str:
     """On which machines seconds were measured, and why some are missing."""
     named = {remedy.title: remedy.records for remedy in runs.all_runs} | runs.references
-    shown: dict[str, None] = {}  # in the order of the rows
-    elsewhere: dict[str, list[str]] = {}
-    for name, rows in named.items():
-        if machine := _shared_machine(rows, runs.timed):
-            shown[machine] = None
-        elif rows:
-            machines = " and ".join(sorted({_machine(row) for row in rows}))
-            elsewhere.setdefault(machines, []).append(name)
+    shared = {name: _shared_machine(rows, runs.timed) for name, rows in named.items()}
+    machines = dict.fromkeys(machine for machine in shared.values() if machine)
     text = (
         f"Seconds, and in brackets their ratio to untreated plain-{DEPTH} on the same machine, "
-        f"are from {'; '.join(shown)}."
+        f"are from {'; '.join(machines)}."
     )
+    elsewhere: dict[str, list[str]] = {}
+    for name, rows in named.items():
+        if rows and not shared[name]:
+            place = " and ".join(sorted({_machine(row) for row in rows}))
+            elsewhere.setdefault(place, []).append(name)
     if elsewhere:
         places = "; ".join(f"{place}: {', '.join(names)}" for place, names in elsewhere.items())
         text += f" –: no untreated plain-{DEPTH} was measured on that machine ({places})."
@@ -398,18 +386,17 @@ def tables(runs: ProtocolRuns) -> list[Table]:
     )
     status = status_rows(runs.depth_records, runs.depth_curves)
     shown = [remedies_table(runs), Table("Run status of untreated networks", status, [brackets])]
-    if reason := convergence.UNRATED.get(runs.protocol):
-        unrated = [f"No rates of convergence under {runs.protocol}, and no claims: {reason}."]
-    else:
-        unrated = []
-        notes = ["Rate: minus the slope of ln(running training loss) after the warm-up."]
-        if convergence.unmeasured(runs.depth_statuses):
-            notes.append(
-                "In brackets: a network at chance, whose loss settles at that of chance. Its depth "
-                "is in no fit except those of the last column, which decide nothing."
-            )
-        rates = convergence.rate_rows(runs.depth_curves, runs.depth_statuses)
+    notes = ["Rate: minus the slope of ln(running training loss) after the warm-up."]
+    if runs.unmeasured:
+        notes.append(
+            "In brackets: a network at chance, whose loss settles at that of chance. Its depth "
+            "is in no fit except those of the last column, which decide nothing."
+        )
+    if runs.rated:
+        rates = convergence.rate_rows(runs.rates, runs.statuses)
         shown.append(Table("Rates of convergence per 1,000 iterations", rates, notes))
-    title = f"Iterations until the running training loss was at most {runs.easy_loss:.2f} nats"
-    times = convergence.iteration_rows(runs.depth_curves, runs.easy_loss)
-    return [*shown, Table(title, times, unrated)]
+    easy = convergence.EASY * math.log(runs.untreated.records[0].num_classes)  # nats per image
+    title = f"Iterations until the running training loss was at most {easy:.2f} nats"
+    reason = f"No rates of convergence under {runs.protocol}, and no claims: "
+    unrated = [] if runs.rated else [f"{reason}{convergence.UNRATED[runs.protocol]}."]
+    return [*shown, Table(title, convergence.iteration_rows(runs.depth_curves, easy), unrated)]

@@ -16,7 +16,7 @@ against both claims; what the claims would be with them is said beside them.
 
 import math
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy import stats
@@ -40,31 +40,22 @@ UNRATED = {
         "measures the drops"
     )
 }
-STATEMENTS = (
-    "plain: the rate of convergence falls with depth, exponentially rather than as a power",
-    "with shortcuts the rate of convergence falls by less per layer",
-)
 
 Rates = Mapping[tuple[str, int], Mapping[int, float]]  # arm, seed → depth → 1 / iterations
 
 
 @dataclass(frozen=True)
 class Line:
-    """ln(rate) = intercept + slope · x, with x the depth (`exponential`) or its logarithm.
+    """ln(rate) = intercept + slope · x."""
 
-    Args:
-        squares: the sum of squared residuals.
-    """
-
-    exponential: bool
+    x: Callable[[float], float]  # of the depth
     intercept: float
     slope: float
-    squares: float
+    squares: float  # the sum of squared residuals
 
     def rate(self, depth: float) -> float:
         """1 / iterations."""
-        x = depth if self.exponential else math.log(depth)
-        return math.exp(self.intercept + self.slope * x)
+        return math.exp(self.intercept + self.slope * self.x(depth))
 
 
 @dataclass(frozen=True)
@@ -82,17 +73,14 @@ class Fit:
         return math.exp(max(abs(residual) for residual in residuals))
 
     @property
-    def without_the_deepest(self) -> "Fit | None":
-        """The same without the deepest network, which weighs most; None: too few are left."""
-        deepest = max(self.rates)
-        return fit({depth: rate for depth, rate in self.rates.items() if depth != deepest})
-
-    @property
     def preference(self) -> float:
         """AIC of the power law minus that of the exponential: above 0 the exponential is better."""
         tiny = 1e-12  # a line through every point
         power, exponential = (max(line.squares, tiny) for line in (self.power, self.exponential))
         return len(self.rates) * math.log(power / exponential)
+
+
+Fits = Mapping[int, Fit]  # by seed
 
 
 def rate_of(points: Iterable[CurvePoint]) -> float:
@@ -115,14 +103,20 @@ def fit(rates: Mapping[int, float]) -> Fit | None:
     depths = sorted(rates)
     logarithms = [math.log(rates[depth]) for depth in depths]
     lines = []
-    for exponential in (True, False):
-        xs = [float(depth) if exponential else math.log(depth) for depth in depths]
+    for x in (float, math.log):
+        xs = [x(depth) for depth in depths]
         line = stats.linregress(xs, logarithms)
         slope, intercept = float(line.slope), float(line.intercept)
         pairs = zip(xs, logarithms, strict=True)
-        squares = sum((y - intercept - slope * x) ** 2 for x, y in pairs)
-        lines.append(Line(exponential, intercept, slope, squares))
+        squares = sum((b - intercept - slope * a) ** 2 for a, b in pairs)
+        lines.append(Line(x, intercept, slope, squares))
     return Fit({depth: rates[depth] for depth in depths}, *lines)
+
+
+def without_the_deepest(fits: Fits) -> dict[int, Fit]:
+    """The fits without the deepest network, which weighs most, where enough depths are left."""
+    fewer = {seed: dict(sorted(lines.rates.items())[:-1]) for seed, lines in fits.items()}
+    return {seed: lines for seed, rates in fewer.items() if (lines := fit(rates))}
 
 
 def rates_of(
@@ -165,7 +159,7 @@ def _rising(rates: Rates) -> set[int]:
 
 
 def check(rates: Rates, without: Collection[int] = ()) -> list[Claim]:
-    """The claims in the order of STATEMENTS, corrected together.
+    """How the rate falls in plain networks, and whether less with shortcuts; corrected together.
 
     Args:
         without: depths that are left out; the claims say what they would be with them.
@@ -184,21 +178,24 @@ def check(rates: Rates, without: Collection[int] = ()) -> list[Claim]:
     )
 
 
-def _law_claim(plain: Mapping[int, Fit], with_them: Mapping[int, Fit], note: str) -> Claim:
-    statement = STATEMENTS[0]
+def _law_claim(plain: Fits, with_them: Fits, note: str) -> Claim:
+    statement = (
+        "plain: the rate of convergence falls with depth, exponentially rather than as a power"
+    )
     if not plain:
         missing = f"missing: {MIN_DEPTHS} depths of plain networks whose loss falls"
         return Claim(statement, INCONCLUSIVE, missing + note)
-    fits = plain.values()
-    worst = max(lines.largest_factor for lines in fits)
-    summary = f"{_preferences(fits)}; the exponential is wrong by up to a factor of {worst:.2f}"
-    summary += note + (f" (with them {_preferences(with_them.values())})" if with_them else "")
-    slopes = tuple(-lines.exponential.slope for lines in fits)
+    worst = max(lines.largest_factor for lines in plain.values())
+    summary = f"{_preferences(plain)}; the exponential is wrong by up to a factor of {worst:.2f}"
+    summary += note + (f" (with them {_preferences(with_them)})" if with_them else "")
+    slopes = tuple(-lines.exponential.slope for lines in plain.values())
     fall = Criterion("fall of ln(rate) per layer", slopes, unit="")
-    clear = [Criterion(AIC, tuple(lines.preference for lines in fits), CLEAR, unit="")]
-    if fewer := _without_the_deepest(fits):
-        values = tuple(lines.preference for lines in fewer)
-        clear.append(Criterion(f"{AIC}, without the deepest", values, CLEAR, unit=""))
+    fewer = without_the_deepest(plain)
+    clear = [
+        Criterion(name, tuple(lines.preference for lines in fits.values()), CLEAR, unit="")
+        for name, fits in ((AIC, plain), (f"{AIC}, without the deepest", fewer))
+        if fits
+    ]
     unclear = any(abs(preference.mean) < CLEAR for preference in clear)
     if fall.mean > 0 and (not fewer or unclear):
         summary += f"; a difference of AIC below {CLEAR:g} prefers neither" if fewer else ""
@@ -206,30 +203,23 @@ def _law_claim(plain: Mapping[int, Fit], with_them: Mapping[int, Fit], note: str
     return verdict.judge(statement, [fall, *clear], summary)
 
 
-def _shortcuts_claim(
-    fits: Mapping[str, Mapping[int, Fit]], with_them: Mapping[str, Mapping[int, Fit]], note: str
-) -> Claim:
-    statement, differences = STATEMENTS[1], _differences(fits)
+def _shortcuts_claim(fits: Mapping[str, Fits], with_them: Mapping[str, Fits], note: str) -> Claim:
+    statement = "with shortcuts the rate of convergence falls by less per layer"
+    differences = _differences(fits)
     if not differences:
         missing = f"missing: {MIN_DEPTHS} depths of both arms"
         return Claim(statement, INCONCLUSIVE, missing + note)
     criterion = Criterion("fall of ln(rate) per layer, plain - residual", differences, unit="")
     summary = f"{criterion.name}: {criterion.mean:+.3f}"
-    fewer = {
-        arm: {
-            s: smaller for s, lines in fits[arm].items() if (smaller := lines.without_the_deepest)
-        }
-        for arm in ARMS
-    }
-    if shallower := _differences(fewer):
-        summary += f", without the deepest networks {statistics.fmean(shallower):+.3f}"
+    if fewer := _differences({arm: without_the_deepest(fits[arm]) for arm in ARMS}):
+        summary += f", without the deepest networks {statistics.fmean(fewer):+.3f}"
     summary += note
     if all_depths := _differences(with_them):
         summary += f" (with them {statistics.fmean(all_depths):+.3f})"
     return verdict.judge(statement, [criterion], summary)
 
 
-def _differences(fits: Mapping[str, Mapping[int, Fit]]) -> tuple[float, ...]:
+def _differences(fits: Mapping[str, Fits]) -> tuple[float, ...]:
     """How much more ln(rate) falls per layer in plain networks, by seed with equal depths."""
     plain, residual = (fits[arm] for arm in ARMS)
     return tuple(
@@ -239,35 +229,32 @@ def _differences(fits: Mapping[str, Mapping[int, Fit]]) -> tuple[float, ...]:
     )
 
 
-def _without_the_deepest(fits: Iterable[Fit]) -> list[Fit]:
-    return [fewer for lines in fits if (fewer := lines.without_the_deepest)]
-
-
-def _preferences(fits: Collection[Fit]) -> str:
+def _preferences(fits: Fits) -> str:
     """The mean fall of the rate, and which law AIC prefers, with and without the deepest."""
-    fall = -statistics.fmean(lines.exponential.slope for lines in fits)
-    preferred = _preferred(statistics.fmean(lines.preference for lines in fits))
-    alone = "there are too few to tell"
-    if fewer := _without_the_deepest(fits):
-        alone = _preferred(statistics.fmean(lines.preference for lines in fewer))
+    fall = -statistics.fmean(lines.exponential.slope for lines in fits.values())
+    texts = []
+    for each in (fits, without_the_deepest(fits)):
+        if each:
+            mean = statistics.fmean(lines.preference for lines in each.values())
+            texts.append(f"the {_better(mean)} by {abs(mean):.1f}")
+    preferred, alone = [*texts, "there are too few to tell"][:2]
     return (
         f"the rate falls by {100 * (1 - math.exp(-fall)):.1f} % per layer; AIC prefers "
         f"{preferred}, without the deepest networks {alone}"
     )
 
 
-def _preferred(preference: float) -> str:
-    return f"the {'exponential' if preference > 0 else 'power law'} by {abs(preference):.1f}"
+def _better(preference: float) -> str:
+    return "exponential" if preference > 0 else "power law"
 
 
 def _listed(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def rate_rows(curves: Sequence[CurvePoint], statuses: Mapping[Run, str]) -> list[list[str]]:
+def rate_rows(rates: Rates, statuses: Mapping[Run, str]) -> list[list[str]]:
     """Rates per 1,000 iterations by depth (in brackets: at chance), and both laws, per seed."""
-    rates, without = rates_of(curves, statuses), unmeasured(statuses)
-    texts = {}
+    without, texts = unmeasured(statuses), {}
     for (arm, seed), by_depth in rates.items():
         for depth, rate in by_depth.items():
             text, run = f"{1000 * rate:.4f}", (arm, depth, seed)
@@ -277,31 +264,31 @@ def rate_rows(curves: Sequence[CurvePoint], statuses: Mapping[Run, str]) -> list
     head += [f"exponential, with {_listed(without)} layers"] if without else []
     for row in rows:
         arm, seed = row[0], int(row[1])
-        lines = fits_of(rates, arm, without).get(seed)
-        complete = fits_of(rates, arm).get(seed)
-        row += [_law(lines), *(_details(lines) if lines else ["–"] * 4)]
-        row += [_law(complete)] if without else []
+        fits, complete = fits_of(rates, arm, without), fits_of(rates, arm)
+        lines, fewer = fits.get(seed), without_the_deepest(fits).get(seed)
+        factor = f"× {lines.largest_factor:.2f}" if lines else "–"
+        power = f"depth^{lines.power.slope:+.2f}" if lines else "–"
+        better = [
+            f"{_better(each.preference)}, {abs(each.preference):.1f}" if each else "–"
+            for each in (lines, fewer)
+        ]
+        row += [_per_layer(lines), factor, power, *better]
+        row += [_per_layer(complete.get(seed))] if without else []
     return [head, *rows]
 
 
-def _law(lines: Fit | None) -> str:
+def _per_layer(lines: Fit | None) -> str:
     return f"× {math.exp(lines.exponential.slope):.4f} per layer" if lines else "–"
 
 
-def _details(lines: Fit) -> list[str]:
-    better = [
-        f"{'exponential' if each.preference > 0 else 'power law'}, {abs(each.preference):.1f}"
-        if each
-        else "–"
-        for each in (lines, lines.without_the_deepest)
-    ]
-    return [f"× {lines.largest_factor:.2f}", f"depth^{lines.power.slope:+.2f}", *better]
+def first_iteration(points: Iterable[CurvePoint], reached: Callable[[CurvePoint], bool]) -> str:
+    """The first iteration at which something is reached, or "never"."""
+    first = min((point.iteration for point in points if reached(point)), default=None)
+    return "never" if first is None else f"{first:,}"
 
 
 def iteration_rows(curves: Sequence[CurvePoint], loss: float) -> list[list[str]]:
     """Iterations until the running training loss is at most `loss` (nats per image), by depth."""
-    texts = {}
-    for run, points in runs_of(curves).items():
-        reached = [point.iteration for point in points if point.train_loss <= loss]
-        texts[run] = f"{min(reached):,}" if reached else "never"
-    return rows_by_depth(texts)
+    runs = runs_of(curves).items()
+    easy = {run: first_iteration(points, lambda p: p.train_loss <= loss) for run, points in runs}
+    return rows_by_depth(easy)

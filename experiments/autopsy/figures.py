@@ -91,9 +91,10 @@ def _chance(runs: ProtocolRuns) -> float:
 
 def convergence_figure(runs: ProtocolRuns) -> Figure:
     """Training loss of plain networks by iteration; where rates compare, rates by depth."""
-    rated = runs.protocol not in convergence.UNRATED
-    size = (11 if rated else 6.5, 4.4)
-    figure, axes = plt.subplots(1, 1 + rated, figsize=size, layout="constrained", squeeze=False)
+    size = (11 if runs.rated else 6.5, 4.4)
+    figure, axes = plt.subplots(
+        1, 1 + runs.rated, figsize=size, layout="constrained", squeeze=False
+    )
     left, handles = axes[0, 0], {}
     for (arm, depth, _), points in sorted(runs_of(runs.depth_curves).items()):
         if arm == "plain":
@@ -106,9 +107,9 @@ def convergence_figure(runs: ProtocolRuns) -> Figure:
     left.set_ylabel("running training loss (nats), logarithmic")
     left.set_title("plain networks")
     left.legend(handles=handles.values(), loc="best", fontsize=8)
-    if rated:
+    if runs.rated:
         _draw_rates(axes[0, 1], runs)
-    title = "Convergence" if rated else "Training loss"
+    title = "Convergence" if runs.rated else "Training loss"
     label = markdown.label_of(runs.depth_records)
     figure.suptitle(f"{title} by depth\n{label}", fontsize=11)
     return figure
@@ -116,36 +117,29 @@ def convergence_figure(runs: ProtocolRuns) -> Figure:
 
 def _draw_rates(axis: Axes, runs: ProtocolRuns) -> None:
     """Filled where the rate is in a fit, open where not; lines over the depths that were fitted."""
-    all_rates = convergence.rates_of(runs.depth_curves, runs.depth_statuses)
-    without = convergence.unmeasured(runs.depth_statuses)
-    labels: set[str] = set()
-
-    def once(label: str) -> str | None:
-        new = label not in labels
-        labels.add(label)
-        return label if new else None
-
-    for (arm, seed), rates in all_rates.items():
+    for (arm, seed), rates in runs.rates.items():
         colour, marker, _ = ARM_STYLES[arm]
-        lines = convergence.fits_of(all_rates, arm, without).get(seed)
+        lines = convergence.fits_of(runs.rates, arm, runs.unmeasured).get(seed)
         fitted = lines.rates if lines else {}
         style: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": "none"}
         for depth, rate in rates.items():
             if rate > 0:
                 fill, label = ("full", arm) if depth in fitted else ("none", f"{arm}, in no fit")
-                axis.plot(depth, 1000 * rate, alpha=0.7, fillstyle=fill, label=once(label), **style)
+                axis.plot(depth, 1000 * rate, alpha=0.7, fillstyle=fill, label=label, **style)
         if arm == "plain" and lines:
             first, last = min(fitted), max(fitted)
             grid = [first + (last - first) * step / 100 for step in range(101)]
             laws = ((lines.exponential, "-", "exponential"), (lines.power, ":", "power law"))
             for line, dashes, name in laws:
-                values, new = [1000 * line.rate(depth) for depth in grid], once(f"plain, {name}")
-                axis.plot(grid, values, color=colour, linestyle=dashes, linewidth=1.0, label=new)
-    depths = sorted({depth for rates in all_rates.values() for depth in rates})
+                style = {"color": colour, "linestyle": dashes, "label": f"plain, {name}"}
+                axis.plot(grid, [1000 * line.rate(depth) for depth in grid], linewidth=1.0, **style)
+    depths = sorted({depth for rates in runs.rates.values() for depth in rates})
     axis.set_yscale("log")
     axis.set_xticks(depths, [str(depth) for depth in depths])
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xlabel("depth (weighted layers)")
     axis.set_ylabel("rate (1 / 1,000 iterations), logarithmic")
     axis.set_title("-d ln(training loss) / d iteration")
-    axis.legend(loc="best", fontsize=8)
+    handles, labels = axis.get_legend_handles_labels()
+    each_once = dict(zip(labels, handles, strict=True))
+    axis.legend(each_once.values(), each_once, loc="best", fontsize=8)

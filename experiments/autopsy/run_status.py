@@ -55,12 +55,11 @@ def largest_removed(points: Sequence[CurvePoint], num_classes: int) -> float:
 
 def statuses_of(records: Sequence[Record], curves: Sequence[CurvePoint]) -> dict[Run, str]:
     """The status of every run of one protocol, in the order of the records."""
-    runs = runs_of(curves)
-    statuses = {}
-    for row in records:
-        run = (row.arm, row.depth, row.seed)
-        statuses[run] = run_status(runs.get(run, ()), row.num_classes, row.status == DIVERGED)
-    return statuses
+    points, runs = runs_of(curves), {(row.arm, row.depth, row.seed): row for row in records}
+    return {
+        run: run_status(points.get(run, ()), row.num_classes, row.status == DIVERGED)
+        for run, row in runs.items()
+    }
 
 
 def runs_of(curves: Sequence[CurvePoint]) -> dict[Run, list[CurvePoint]]:

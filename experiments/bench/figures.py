@@ -10,178 +10,125 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy import stats
 
-from experiments.bench import floor
-from experiments.bench.parts import (
-    BARE_LOOP,
-    CELL,
-    COMMAND,
-    DIGITS,
-    EAGER,
-    LIBRARIES,
-    ONE_AT_A_TIME,
-    ONE_SWEEP,
-    PARTS,
-    PLAINRES,
-    SIDE_BY_SIDE,
-    TEN_COMMANDS,
-    TEXTBOOK,
-    THOUSAND,
-)
-from experiments.bench.tables import (
-    Measurement,
-    Spread,
-    against_target,
-    by_round,
-    distinct,
-    measured_ways,
-    number,
-    ratio,
-    spread,
-)
+from experiments.bench import floor, parts, tables
+from experiments.bench.parts import BARE_LOOP, EAGER, PARTS, PLAINRES, SIDE_BY_SIDE, TEXTBOOK
+from experiments.bench.tables import Measurement, against_target, by_round, number, ratio, shown
 from experiments.reporting.markdown import markdown
-from experiments.reporting.style import publish
+from experiments.reporting.style import depth_axis, publish
 from plainres.records.files import read_table
 
 Rows = Sequence[Measurement]
 
 COLOURS = {TEXTBOOK: "#999999", BARE_LOOP: "#E69F00", PLAINRES: "#0072B2", SIDE_BY_SIDE: "#009E73"}
-LABELS = {**{way: way for way in COLOURS}, BARE_LOOP: "bare loop"}
+LABELS = {way: "bare loop" if way == BARE_LOOP else way for way in COLOURS}
 SERIES_STYLES = (("#0072B2", "o"), ("#D55E00", "s"))
 SPEED = "images_per_second"
 
-# Targets: what the project wants of itself on any machine.
-PLAINRES_TO_TEXTBOOK, SIDE_BY_SIDE_TO_TEXTBOOK = 2.1, 2.5
-PLAINRES_TO_BARE_LOOP, PLAINRES_TO_BARE_LOOP_ON_DIGITS = 0.95, 0.85
-SWEEP_GAIN, SWEEP_TO_WORK = 1.4, 1.1
-COMMAND_SECONDS, FIGURES_SECONDS = 1.0, 5.0
-FIRST_CELL_SECONDS, LATER_CELL_SECONDS = 4.0, 1.0
-THOUSAND_GIB = 16
-
-
-@dataclass(frozen=True)
-class Series:
-    """Points of part scaling that differ in `name` only; medians over rounds, as in `values`."""
-
-    case: str
-    name: str
-    values: list[int]
-    seconds: list[float]
-    mib: list[float]
-    multiply_adds: list[float]
-
-    @property
-    def fit(self) -> tuple[float, float, float]:
-        """Slope (seconds per multiply-add), intercept (seconds) and r²."""
-        return _line(self.multiply_adds, self.seconds)
+# Targets: what the project wants of itself on any machine
+RATIOS = (
+    (PLAINRES, TEXTBOOK, "≥ 2.1"),
+    (SIDE_BY_SIDE, TEXTBOOK, "≥ 2.5"),
+    (PLAINRES, BARE_LOOP, "≥ 0.95"),
+)
+PLAINRES_TO_BARE_LOOP_ON_DIGITS = "≥ 0.85"
+SWEEP_GAIN, SWEEP_TO_WORK = "≥ 1.4", "≤ 1.1"
+COMMAND_SECONDS, FIGURES_SECONDS = "≤ 1", "≤ 5"
+FIRST_CELL_SECONDS, LATER_CELL_SECONDS = "≤ 4", "≤ 1"
+THOUSAND_GIB = "≤ 16"
 
 
 def columns(rows: Rows) -> list[str]:
-    heads = ["plainres / textbook", "side by side / textbook", "plainres / bare loop"]
     speeds = [["images/s", *LABELS.values()]]
-    ratios = [["ratio", *(cell for head in heads for cell in (head, ""))]]
-    for case in distinct(row.case for row in rows):
+    ratios = [["ratio"]]
+    for way, base, _ in RATIOS:
+        ratios[0] += [f"{LABELS[way]} / {LABELS[base]}", ""]
+    for case in _cases(rows):
         speed = {way: by_round(rows, case, way, SPEED) for way in LABELS}
-        medians = (_shown(spread(values)) for values in speed.values())
-        speeds.append([case + _precision(rows, case), *medians])
-        on_digits = DIGITS.name in case
-        for_loop = PLAINRES_TO_BARE_LOOP_ON_DIGITS if on_digits else PLAINRES_TO_BARE_LOOP
-        line = [case]
-        for way, base, target in (
-            (PLAINRES, TEXTBOOK, PLAINRES_TO_TEXTBOOK),
-            (SIDE_BY_SIDE, TEXTBOOK, SIDE_BY_SIDE_TO_TEXTBOOK),
-            (PLAINRES, BARE_LOOP, for_loop),
-        ):
+        speeds.append([case + _precision(rows, case), *map(shown, speed.values())])
+        ratios.append([case])
+        for way, base, target in RATIOS:
+            if base == BARE_LOOP and parts.DIGITS.name in case:
+                target = PLAINRES_TO_BARE_LOOP_ON_DIGITS
             measured = ratio(speed[way], speed[base])
-            line += [_shown(measured), against_target(measured, least=target)]
-        ratios.append(line)
+            ratios[-1] += [shown(measured), against_target(measured, target)]
     figure = "![images per second, relative to the textbook loop](figures/columns.png)"
     return [figure, "", *markdown(speeds), "", *markdown(ratios)]
 
 
 def sweep(rows: Rows) -> list[str]:
-    case = rows[0].case
+    case, one_sweep, one_at_a_time = rows[0].case, parts.ONE_SWEEP, parts.ONE_AT_A_TIME
     heads = ["", "seconds", "cells per hour", "seconds within cells"]
-    table = [[*heads, f"cells per hour / {ONE_AT_A_TIME}", "seconds / (work / cores)"]]
-    reference = by_round(rows, case, ONE_AT_A_TIME, "cells_per_hour")
+    table = [[*heads, f"cells per hour / {one_at_a_time}", "seconds / (work / cores)"]]
+    reference = by_round(rows, case, one_at_a_time, "cells_per_hour")
     gains, loads = {}, {}
-    for way in (ONE_SWEEP, ONE_AT_A_TIME, TEN_COMMANDS):
+    for way in (one_sweep, one_at_a_time, parts.TEN_COMMANDS):
         names = ("wall_seconds", "cells_per_hour", "work_seconds")
         wall, per_hour, work = (by_round(rows, case, way, name) for name in names)
-        slots = rows[0].cores if way == ONE_SWEEP else 1
+        slots = rows[0].cores if way == one_sweep else 1
         gains[way] = ratio(per_hour, reference)
         loads[way] = ratio(wall, {at: value / slots for at, value in work.items()})
-        spreads = (spread(wall), spread(per_hour), spread(work), gains[way], loads[way])
-        table.append([way, *map(_shown, spreads)])
-    gain = against_target(gains[ONE_SWEEP], least=SWEEP_GAIN)
-    load = against_target(loads[ONE_SWEEP], most=SWEEP_TO_WORK)
+        table.append([way, *map(shown, (wall, per_hour, work, gains[way], loads[way]))])
     return [
         f"{case.capitalize()}.",
-        f"Each cell has all cores; with `{ONE_SWEEP}` it has one thread.",
+        f"Each cell has all cores; with `{one_sweep}` it has one thread.",
         "",
         *markdown(table),
         "",
-        f"- {ONE_SWEEP} / {ONE_AT_A_TIME}: {gain}",
-        f"- whole sweep / (work / cores): {load}",
+        f"- {one_sweep} / {one_at_a_time}: {against_target(gains[one_sweep], SWEEP_GAIN)}",
+        f"- whole sweep / (work / cores): {against_target(loads[one_sweep], SWEEP_TO_WORK)}",
     ]
 
 
 def startup(rows: Rows) -> list[str]:
-    def lines_of(way: str, quantity: str, most: float | None, text: str = "{}") -> list[list[str]]:
-        lines = []
-        for case in distinct(row.case for row in rows if row.way == way):
-            measured = spread(by_round(rows, case, way, quantity))
-            at_most = FIGURES_SECONDS if "figures" in case else most
-            target = "" if at_most is None else against_target(measured, most=at_most)
-            imports = by_round(rows, case, COMMAND, "imports_torch")
-            torch = ("**yes**" if any(imports.values()) else "no") if imports else ""
-            lines.append([text.format(case), _shown(measured), target, torch])
-        return lines
-
-    first = "{}: from the start of the process to the end of the first iteration"
-    cells = zip(
-        lines_of(CELL, "first_cell_seconds", FIRST_CELL_SECONDS, first),
-        lines_of(CELL, "later_cell_seconds", LATER_CELL_SECONDS, "{}: a later cell of the process"),
-        strict=True,
-    )
-    return markdown(
-        [
-            ["", "seconds", "", "imports torch"],
-            *lines_of(COMMAND, "seconds", COMMAND_SECONDS, "`{}`"),
-            *lines_of(LIBRARIES, "seconds", None, "`{}`, which every first cell needs"),
-            *(line for pair in cells for line in pair),
-        ]
-    )
+    table = [["", "seconds", "", "imports torch"]]
+    for case, way in dict.fromkeys((row.case, row.way) for row in rows):
+        if way == parts.COMMAND:
+            target = FIGURES_SECONDS if "figures" in case else COMMAND_SECONDS
+            lines = [(f"`{case}`", "seconds", target)]
+        elif way == parts.LIBRARIES:
+            lines = [(f"`{case}`, which every first cell needs", "seconds", "")]
+        else:
+            first = f"{case}: from the start of the process to the end of the first iteration"
+            later = f"{case}: a later cell of the process"
+            lines = [(first, "first_cell_seconds", FIRST_CELL_SECONDS)]
+            lines += [(later, "later_cell_seconds", LATER_CELL_SECONDS)]
+        imports = by_round(rows, case, parts.COMMAND, "imports_torch").values()
+        torch = ("**yes**" if any(imports) else "no") if imports else ""
+        for text, quantity, target in lines:
+            measured = by_round(rows, case, way, quantity)
+            verdict = against_target(measured, target) if target else ""
+            table.append([text, shown(measured), verdict, torch])
+    return markdown(table)
 
 
 def scaling(rows: Rows) -> list[str]:
     points = [["series", "", "10⁹ multiply-adds", "seconds per iteration", "MiB"]]
     fits = [["series", "against", "slope", "intercept", "r²"]]
     for one in series_of(rows):
-        for value, seconds, mib, work in zip(
-            one.values, one.seconds, one.mib, one.multiply_adds, strict=True
-        ):
+        columns = zip(one.values, one.seconds, one.mib, one.multiply_adds, strict=True)
+        for value, seconds, mib, work in columns:
             size = [number(work / 1e9), number(seconds), f"{mib:,.0f}"]
             points.append([one.case, f"{value:,}", *size])
-        lines = {("multiply-adds", "10⁹", 1e9): one.fit} if len(one.values) > 2 else {}
-        if lines and one.name == "depth":
-            lines["depth", "layer", 1] = _line(one.values, one.seconds)
-        for (against, unit, scale), (slope, intercept, r_squared) in lines.items():
-            per_unit = f"{_ms(slope * scale)} per {unit}"
-            fits.append([one.case, against, per_unit, _ms(intercept), f"{r_squared:.4f}"])
-    peak = spread(by_round(rows, THOUSAND, BARE_LOOP, "peak_memory_mib"))
-    taken = spread(_seconds_per_iteration(rows, THOUSAND, BARE_LOOP))
-    thousand = f"{THOUSAND}: not measured; `make bench PARTS=scaling THOUSAND=1` measures it."
-    if peak and taken:
-        gib = Spread(peak.median / 1024, peak.low / 1024, peak.high / 1024, peak.rounds)
-        target = against_target(gib, most=THOUSAND_GIB)
-        thousand = f"{THOUSAND}: the first iteration takes {taken} s and {gib} GiB ({target})."
+        if len(one.values) > 2:
+            fits.append([one.case, "multiply-adds", *_fit(one.multiply_adds, one, 1e9, "10⁹")])
+            if one.name == "depth":
+                fits.append([one.case, "depth", *_fit(one.values, one, 1, "layer")])
+    case = parts.THOUSAND
+    thousand = f"{case}: not measured; `make bench PARTS=scaling THOUSAND=1` measures it."
+    peak = by_round(rows, case, BARE_LOOP, "peak_memory_mib")
+    if peak:
+        gib = {at: mib / 1024 for at, mib in peak.items()}
+        taken, target = shown(_seconds_per_iteration(rows, case, BARE_LOOP)), THOUSAND_GIB
+        memory = f"{shown(gib)} GiB ({against_target(gib, target)})"
+        thousand = f"{case}: the first iteration takes {taken} s and {memory}."
     return [
         "The bare loop in float32 on all cores. Fits are least squares.",
         "",
@@ -202,15 +149,12 @@ def agreement(rows: Rows) -> list[str]:
     ends = (steps[0], steps[-1])
     heads = [f"loss of iteration {step}" for step in ends]
     table = [["", *heads, f"largest relative deviation from {reference}"]]
-    for case in distinct(row.case for row in rows):
+    for case in _cases(rows):
         expected = {step: by_round(rows, case, reference, f"loss {step}") for step in steps}
-        for way in measured_ways(rows, case):
+        for way in tables.measured_ways(rows, case):
             losses = {step: by_round(rows, case, way, f"loss {step}") for step in steps}
-            deviations = [
-                abs(losses[step][at] / expected[step][at] - 1)
-                for step in steps
-                for at in losses[step].keys() & expected[step].keys()
-            ]
+            ratios = (ratio(losses[step], expected[step]) for step in steps)
+            deviations = [abs(value - 1) for each in ratios for value in each.values()]
             medians = [f"{statistics.median(losses[step].values()):.4f}" for step in ends]
             table.append([f"{case}, {way}", *medians, f"{max(deviations, default=math.nan):.1e}"])
     return [
@@ -224,22 +168,18 @@ def agreement(rows: Rows) -> list[str]:
 def gpu(rows: Rows) -> list[str]:
     heads = ["", "images/s, all cells", "ms per iteration of one cell", "× floor"]
     table = [[*heads, "first iterations, s", "MiB per cell"]]
-    for case in distinct(row.case for row in rows):
-        for way in measured_ways(rows, case):
-            speed = by_round(rows, case, way, SPEED)
+    names = (SPEED, "first_iteration_seconds", "peak_memory_mib")
+    for case in _cases(rows):
+        for way in tables.measured_ways(rows, case):
+            speed, first, peak = (by_round(rows, case, way, name) for name in names)
             shape = next(row for row in rows if (row.case, row.way) == (case, way))
-            first_word = way.split(" ")[0]
-            copies = int(first_word) if first_word.isdigit() else 1
+            copies = int(way.split()[0]) if way[0].isdigit() else 1
             images = 1e3 * copies * (shape.batch_size or 0)
             milliseconds = {at: images / value for at, value in speed.items()}
             lowest = 1e3 * max(floor.seconds(shape.depth or 0)) / floor.ITERATIONS
             share = {at: value / copies / lowest for at, value in milliseconds.items()}
-            first, peak = (
-                by_round(rows, case, way, name)
-                for name in ("first_iteration_seconds", "peak_memory_mib")
-            )
-            spreads = map(spread, (speed, milliseconds, share, first, peak))
-            table.append([f"{case}, {way}", *map(_shown, spreads)])
+            numbers = map(shown, (speed, milliseconds, share, first, peak))
+            table.append([f"{case}, {way}", *numbers])
     return [
         f"plainres in bf16. `{EAGER}` starts each kernel from Python; otherwise one CUDA graph",
         "holds an iteration. × floor is GPU time per iteration over that of",
@@ -249,31 +189,45 @@ def gpu(rows: Rows) -> list[str]:
     ]
 
 
-SECTIONS = {section.__name__: section for section in (columns, sweep, startup, scaling)}
-SECTIONS |= {"agreement": agreement, "gpu": gpu}
+SECTIONS = {each.__name__: each for each in (columns, sweep, startup, scaling, agreement, gpu)}
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of part scaling that differ in `name` only; medians over rounds, as in `values`."""
+
+    case: str
+    name: str
+    values: Sequence[int]
+    seconds: Sequence[float]
+    mib: Sequence[float]
+    multiply_adds: Sequence[float]
 
 
 def series_of(rows: Rows) -> list[Series]:
     """The series of part scaling that have a point."""
     series = []
-    for case in distinct(row.case for row in rows if row.case != THOUSAND):
-        ways = measured_ways(rows, case)
-        if not ways:
-            continue
-        columns = (
-            [_seconds_per_iteration(rows, case, way) for way in ways],
-            [by_round(rows, case, way, "peak_memory_mib") for way in ways],
-            [by_round(rows, case, way, "multiply_adds") for way in ways],
-        )
-        medians = ([statistics.median(one.values()) for one in column] for column in columns)
-        name = ways[0].split(" ")[0]
-        series.append(Series(case, name, [int(way.split(" ")[1]) for way in ways], *medians))
+    for case in _cases(rows):
+        ways = tables.measured_ways(rows, case)  # such as "depth 20"
+        if ways and case != parts.THOUSAND:
+            measured = [[_seconds_per_iteration(rows, case, way) for way in ways]]
+            for name in ("peak_memory_mib", "multiply_adds"):
+                measured.append([by_round(rows, case, way, name) for way in ways])
+            medians = [[statistics.median(one.values()) for one in each] for each in measured]
+            values = [int(way.split()[1]) for way in ways]
+            series.append(Series(case, ways[0].split()[0], values, *medians))
     return series
+
+
+def line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
+    """Slope, intercept and r² of the least-squares line."""
+    fitted = stats.linregress(x, y)
+    return float(fitted.slope), float(fitted.intercept), float(fitted.rvalue**2)
 
 
 def columns_figure(rows: Rows) -> Figure:
     """Images per second of each way relative to the textbook's of the same round."""
-    cases = distinct(row.case for row in rows)
+    cases = _cases(rows)
     figure, axis = plt.subplots(figsize=(10, 4.4), layout="constrained")
     ways = [way for way in COLOURS if way != TEXTBOOK]
     for place, way in enumerate(ways):
@@ -281,8 +235,8 @@ def columns_figure(rows: Rows) -> Figure:
             speeds = [by_round(rows, case, one, SPEED) for one in (way, TEXTBOOK)]
             if measured := ratio(*speeds):
                 x = position + (place - (len(ways) - 1) / 2) * 0.27
-                median = measured.median
-                ends = [[median - measured.low], [measured.high - median]]
+                median, low, high = tables.median_and_range(measured)
+                ends = [[median - low], [high - median]]
                 axis.bar(x, median, 0.25, yerr=ends, color=COLOURS[way], capsize=3)
     axis.axhline(1, color=COLOURS[TEXTBOOK], linewidth=1.2)
     labels = [(case + _precision(rows, case)).replace(", ", "\n") for case in cases]
@@ -298,11 +252,9 @@ def columns_figure(rows: Rows) -> Figure:
 def scaling_figure(rows: Rows) -> Figure:
     """Seconds per iteration with the fit above, peak memory below; one column per dimension."""
     every = series_of(rows)
-    names = distinct(one.name for one in every)
-    size = (3 * len(names), 6)
-    figure, axes = plt.subplots(
-        2, len(names), figsize=size, layout="constrained", squeeze=False, sharex="col"
-    )
+    names = tables.distinct(one.name for one in every)
+    shape: Any = {"figsize": (3 * len(names), 6), "layout": "constrained"}
+    figure, axes = plt.subplots(2, len(names), squeeze=False, sharex="col", **shape)
     for (above, below), name in zip(axes.T, names, strict=True):
         group = [one for one in every if one.name == name]
         for one, (colour, marker) in zip(group, SERIES_STYLES, strict=False):
@@ -310,21 +262,18 @@ def scaling_figure(rows: Rows) -> Figure:
             above.plot(one.values, one.seconds, linestyle="none", label=one.case, **points)
             below.plot(one.values, one.mib, linestyle=":", **points)
             if len(one.values) > 2:
-                slope, intercept, _ = one.fit
+                slope, intercept, _ = line(one.multiply_adds, one.seconds)
                 fitted = [intercept + slope * work for work in one.multiply_adds]
                 above.plot(one.values, fitted, color=colour, linewidth=1)
         for axis in (above, below):
-            axis.set_xscale("log")
             axis.set_yscale("log")
             axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.yaxis.set_minor_formatter(NullFormatter())
-        ticks = sorted({value for one in group for value in one.values})
-        below.set_xticks(ticks, [str(tick) for tick in ticks])
-        below.xaxis.set_minor_locator(NullLocator())
+        depth_axis(below, sorted({value for one in group for value in one.values}))
+        below.set_xlabel(name.replace("_", " "))  # depth, or another dimension
         below.tick_params(axis="x", labelsize=8)
         above.legend(frameon=True, fontsize=7, loc="best")
-        below.set_xlabel(name.replace("_", " "))
     axes[0, 0].set_ylabel("seconds per iteration")
     axes[1, 0].set_ylabel("peak memory (MiB)")
     title = "Time and memory of one iteration of the bare loop"
@@ -332,7 +281,7 @@ def scaling_figure(rows: Rows) -> Figure:
     return figure
 
 
-def readme(tables: Mapping[str, Rows]) -> str:
+def readme(measured: Mapping[str, Rows]) -> str:
     """The generated README.md; it names the parts that have no measurement."""
     lines = [
         "# Bench: what training costs",
@@ -341,19 +290,18 @@ def readme(tables: Mapping[str, Rows]) -> str:
         "what earlier parts answered: [experiments/bench](/experiments/bench/README.md).",
         "Numbers are medians over rounds with [smallest, largest]; ratios are taken within a",
         "round; targets are for the median.",
-        "",
     ]
     for part, section in SECTIONS.items():
-        rows = tables[part]
-        lines += [f"## {part}: {PARTS[part].question}", ""]
-        if failures := distinct(f"- {row.case}, {row.way}: {row.note}" for row in rows if row.note):
+        rows = measured[part]
+        lines += ["", f"## {part}: {PARTS[part].question}", ""]
+        notes = (f"- {row.case}, {row.way}: {row.note}" for row in rows if row.note)
+        if failures := tables.distinct(notes):
             failures = ["Without a number:", "", *failures, ""]
         if any(row.value is not None for row in rows):
             lines += [*section(rows), "", *failures, *_provenance(rows, part)]
         else:
             lines += [*failures, f"Not measured; `make bench PARTS={part}` measures it."]
-        lines.append("")
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def write_report(folder: Path) -> list[Path]:
@@ -362,15 +310,25 @@ def write_report(folder: Path) -> list[Path]:
     Raises:
         ValueError: the folder has no tables, or one is damaged.
     """
-    tables = {part: read_table(folder / f"{part}.csv", Measurement) for part in SECTIONS}
-    if not any(tables.values()):
+    measured = {part: read_table(folder / f"{part}.csv", Measurement) for part in SECTIONS}
+    if not any(measured.values()):
         raise ValueError(f"no tables in {folder}; make bench measures them")
     figures = {}
-    if any(row.value is not None for row in tables["columns"]):
-        figures["columns"] = partial(columns_figure, tables["columns"])
-    if series_of(tables["scaling"]):
-        figures["scaling"] = partial(scaling_figure, tables["scaling"])
-    return publish(folder, figures, readme(tables))
+    if any(row.value is not None for row in measured["columns"]):
+        figures["columns"] = partial(columns_figure, measured["columns"])
+    if series_of(measured["scaling"]):
+        figures["scaling"] = partial(scaling_figure, measured["scaling"])
+    return publish(folder, figures, readme(measured))
+
+
+def _fit(x: Sequence[float], one: Series, scale: float, unit: str) -> list[str]:
+    slope, intercept, r_squared = line(x, one.seconds)
+    per_unit = f"{number(1e3 * (slope * scale))} ms per {unit}"
+    return [per_unit, f"{number(1e3 * intercept)} ms", f"{r_squared:.4f}"]
+
+
+def _cases(rows: Rows) -> list[str]:
+    return tables.distinct(row.case for row in rows)
 
 
 def _paragraph(text: str) -> list[str]:
@@ -388,34 +346,20 @@ def _precision(rows: Rows, case: str) -> str:
     return ", bf16" if any(by_round(rows, case, BARE_LOOP, "bf16").values()) else ""
 
 
-def _line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
-    fitted = stats.linregress(x, y)
-    return float(fitted.slope), float(fitted.intercept), float(fitted.rvalue**2)
-
-
-def _shown(measured: Spread | None) -> str:
-    return "–" if measured is None else str(measured)
-
-
-def _ms(seconds: float) -> str:
-    return f"{number(1e3 * seconds)} ms"
-
-
 def _machine(rows: Rows) -> str:
-    machines = distinct(
-        f"{row.processor}, {row.cores} core{'s' * (row.cores != 1)}, torch {row.torch}"
-        for row in rows
-    )
-    return "; ".join(machines)
+    names = (f"{row.processor}, {_counted(row.cores, 'core')}, torch {row.torch}" for row in rows)
+    return "; ".join(tables.distinct(names))
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count} {name}{'s' * (count != 1)}"
 
 
 def _provenance(rows: Rows, part: str) -> list[str]:
-    commits = ", ".join(
-        distinct(row.commit[:12] + ("" if row.clean else " (tree not clean)") for row in rows)
-    )
+    commits = (row.commit[:12] + ("" if row.clean else " (tree not clean)") for row in rows)
     times = sorted(row.measured_at for row in rows)
-    rounds = max(row.round for row in rows)
+    rounds = _counted(max(row.round for row in rows), "round")
     return _paragraph(
-        f"`make bench PARTS={part}`: {rounds} round{'s' * (rounds != 1)}, {times[0]} to "
-        f"{times[-1]}, commit {commits}, on {_machine(rows)}."
+        f"`make bench PARTS={part}`: {rounds}, {times[0]} to {times[-1]}, "
+        f"commit {', '.join(tables.distinct(commits))}, on {_machine(rows)}."
     )

@@ -12,9 +12,9 @@ Where results/depth/paper has records, it also says how far above the floor they
 """
 
 import argparse
+import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.reporting.text import columns
@@ -34,17 +34,8 @@ BYTES = 2  # of a bf16 number
 CROSSINGS = 13
 
 
-@dataclass(frozen=True)
-class Device:
-    """From the maker's data sheet: peak in bf16 without sparsity (FLOP/s), bandwidth (bytes/s)."""
-
-    name: str
-    flops: float
-    bandwidth: float
-
-
-H100 = Device("H100 SXM", 989e12, 3.35e12)
-HEADINGS = ["depth", "PFLOP per cell", "TB per cell", "arithmetic (s)", "traffic (s)"]
+# From the maker's data sheet: peak in bf16 without sparsity (FLOP/s), bandwidth (bytes/s)
+DEVICE, PEAK, BANDWIDTH = "H100 SXM", 989e12, 3.35e12
 
 
 def stages(depth: int) -> list[tuple[int, int, int]]:
@@ -68,28 +59,27 @@ def traffic(depth: int) -> int:
     return CROSSINGS * BYTES * BATCH_SIZE * elements
 
 
-def seconds(depth: int, device: Device = H100) -> tuple[float, float]:
+def seconds(depth: int) -> tuple[float, float]:
     """One cell's floor from arithmetic, and from traffic."""
     flops = 2 * 3 * multiply_adds(depth) * BATCH_SIZE * ITERATIONS
-    return flops / device.flops, traffic(depth) * ITERATIONS / device.bandwidth
+    return flops / PEAK, traffic(depth) * ITERATIONS / BANDWIDTH
 
 
-def table(records: Sequence[Record], device: Device = H100) -> list[list[str]]:
+def table(records: Sequence[Record]) -> list[list[str]]:
     """Headings, one line per depth, and the sum over the ten cells."""
-    lines = [[*HEADINGS, "measured (s)", "measured / floor"]]
-    sums = [0.0, 0.0]
+    heads = ["depth", "PFLOP per cell", "TB per cell", "arithmetic (s)", "traffic (s)"]
+    lines = [[*heads, "measured (s)", "measured / floor"]]
     for depth in DEPTHS:
-        arithmetic, memory = seconds(depth, device)
-        sums = [sums[0] + len(ARMS) * arithmetic, sums[1] + len(ARMS) * memory]
-        counts = [arithmetic * device.flops / 1e15, memory * device.bandwidth / 1e12]
-        line = [str(depth), f"{counts[0]:.1f}", f"{counts[1]:.0f}"]
+        arithmetic, memory = seconds(depth)
+        line = [str(depth), f"{arithmetic * PEAK / 1e15:.1f}", f"{memory * BANDWIDTH / 1e12:.0f}"]
         line += [f"{arithmetic:.1f}", f"{memory:.0f}"]
         cells = [row for row in records if (row.depth, row.iterations) == (depth, ITERATIONS)]
         if cells:
-            mean = sum(row.seconds for row in cells) / len(cells)
+            mean = statistics.fmean(row.seconds for row in cells)
             line += [f"{mean:.0f}", f"{mean / max(arithmetic, memory):.1f}"]
         lines.append(line if cells else [*line, "–", "–"])
-    return [*lines, ["ten cells", "", "", f"{sums[0]:.0f}", f"{sums[1]:.0f}", "", ""]]
+    sums = [len(ARMS) * sum(column) for column in zip(*map(seconds, DEPTHS), strict=True)]
+    return [*lines, ["ten cells", "", "", *(f"{total:.0f}" for total in sums), "", ""]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"plainres: {error}", file=sys.stderr)
         return 1
-    print(f"{H100.name}: {H100.flops / 1e12:.0f} TFLOP/s in bf16, {H100.bandwidth / 1e12:g} TB/s\n")
+    print(f"{DEVICE}: {PEAK / 1e12:.0f} TFLOP/s in bf16, {BANDWIDTH / 1e12:g} TB/s\n")
     print("\n".join(columns(table(records))))
     if records:
         print("\nMeasured seconds are a cell's own; cells that share a GPU each count all of them.")

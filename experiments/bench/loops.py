@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.bench.parts import Shape
-from experiments.bench.window import MIN_ITERATIONS, WARM_ITERATIONS, Process, Window
+from experiments.bench.window import Process, Window
 from plainres.data.batches import Batch
 from plainres.networks.resnet import CifarNetwork
 from plainres.training.machine import peak_memory_mib
@@ -22,12 +22,9 @@ NUM_BATCHES = 8  # prepared ones, taken in turn
 def bare_loop(
     process: Process,
     shape: dict[str, int],
-    threads: int,
     seconds: float,
     bf16: bool = False,
-    checkpoint_activations: bool | None = None,
-    warm_iterations: int = WARM_ITERATIONS,
-    min_iterations: int = MIN_ITERATIONS,
+    checkpoint_activations: bool = False,
 ) -> dict[str, float]:
     """Trains a residual network on prepared batches of normalised pixels.
 
@@ -35,26 +32,14 @@ def bare_loop(
         shape: the fields of a Shape.
     """
     one = Shape(**shape)
-    torch.set_num_threads(threads)
+    torch.set_num_threads(process.threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
-    network = CifarNetwork(
-        one.depth,
-        SHORTCUT,
-        one.width,
-        in_channels=one.in_channels,
-        checkpoint_activations=checkpoint_activations,
-    ).to(memory_format=torch.channels_last)
-    images = torch.randn(
-        NUM_BATCHES, one.batch_size, one.in_channels, one.image_size, one.image_size
-    )
-    batches = [
-        Batch(
-            image.contiguous(memory_format=torch.channels_last),
-            torch.randint(0, 10, (one.batch_size,)),
-        )
-        for image in images
-    ]
+    network = _network(one, checkpoint_activations).to(memory_format=torch.channels_last)
+    batches = []
+    for images in torch.randn(NUM_BATCHES, *one.images):
+        labels = torch.randint(0, 10, (one.batch_size,))
+        batches.append(Batch(images.contiguous(memory_format=torch.channels_last), labels))
     optimiser = torch.optim.SGD(
         network.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY, foreach=True
     )
@@ -63,7 +48,7 @@ def bare_loop(
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
             return network(images).float()  # the loss is taken in float32
 
-    window = Window(process, seconds, warm_iterations, min_iterations)
+    window = Window(process, seconds)
     train(forward, batches, optimiser, window.iteration_ends)
     return {
         "images_per_second": one.batch_size / window.seconds_per_iteration,
@@ -91,11 +76,16 @@ def train(
 
 def multiply_adds(shape: Shape) -> int:
     """Of convolutions and linear layers in one iteration, forward and backward."""
-    with torch.device("meta"):
-        network = CifarNetwork(shape.depth, SHORTCUT, shape.width, in_channels=shape.in_channels)
-        images = torch.empty(
-            shape.batch_size, shape.in_channels, shape.image_size, shape.image_size
-        )
-    with FlopCounterMode(display=False) as counter:
-        network(images).sum().backward()
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        _network(shape)(torch.empty(shape.images)).sum().backward()
     return counter.get_total_flops() // 2
+
+
+def _network(shape: Shape, checkpoint_activations: bool = False) -> CifarNetwork:
+    return CifarNetwork(
+        shape.depth,
+        SHORTCUT,
+        shape.width,
+        in_channels=shape.in_channels,
+        checkpoint_activations=checkpoint_activations,
+    )

@@ -21,7 +21,7 @@ def main(request: str, result_path: str) -> int:
     If it raises, one line under FAILED says why, and the status is 1.
     """
     asked = json.loads(request)
-    process = Process(Path(asked["folder"]), asked["copies"], asked["spawned"])
+    process = Process(Path(asked["folder"]), asked["threads"], asked["copies"], asked["spawned"])
     module, _, name = asked["function"].rpartition(".")
     try:
         function = getattr(importlib.import_module(f"experiments.bench.{module}"), name)

@@ -11,7 +11,8 @@ ONE_SWEEP, ONE_AT_A_TIME, TEN_COMMANDS = "one cell a core", "one cell at a time"
 CELL, COMMAND, LIBRARIES = "cell", "command", "libraries"
 EAGER, GRAPH, COMPILED, FUSED = GPU_WAYS = ("library, no graph", "library", "compiled", "fused")
 THOUSAND = "1202 layers, 32×32, activations checkpointed"
-MPS_VARIABLE = "CUDA_MPS_PIPE_DIRECTORY"  # set where NVIDIA's multi-process service runs
+SERVICE, MPS_VARIABLE = "multi-process service", "CUDA_MPS_PIPE_DIRECTORY"  # NVIDIA's
+NO_GPU = "no GPU"
 AGREEMENT_ITERATIONS = 20
 
 
@@ -25,19 +26,25 @@ class Shape:
     in_channels: int = 3
     batch_size: int = 128
 
+    @property
+    def images(self) -> tuple[int, int, int, int]:
+        """The shape of a batch (N, C, H, W)."""
+        return self.batch_size, self.in_channels, self.image_size, self.image_size
+
 
 @dataclass(frozen=True)
 class Setting:
-    """Images of one size, and the configuration that trains on such images.
-
-    Args:
-        bf16: its protocol trains in bf16 where the processor multiplies in it.
-    """
+    """Images of one size, and the configuration that trains on such images."""
 
     name: str
     shape: Shape
     overrides: tuple[str, ...]
-    bf16: bool
+    bf16: bool  # its protocol trains in bf16 where the processor multiplies in it
+
+    def cell(self, depth: int) -> tuple[str, Shape, list[str]]:
+        """Case, shape and overrides of a residual network of that depth."""
+        overrides = [*self.overrides, "model=residual", f"model.depth={depth}"]
+        return f"ResNet-{depth}, {self.name}", replace(self.shape, depth=depth), overrides
 
 
 SETTINGS = (
@@ -50,46 +57,29 @@ DIGITS, SMALL, LARGE = SETTINGS
 
 @dataclass(frozen=True)
 class Job:
-    """One measurement.
-
-    Args:
-        case, way: what is measured and how; the ways of a case are compared.
-        function: `module.name` in experiments.bench, called with `arguments` in a fresh process.
-        threads: of each process, as the table states it.
-        copies: processes at once; their images per second are added.
-        environment: variables of the process.
-        unavailable: why it cannot be measured here.
-    """
+    """One measurement: a function of experiments.bench, called in a fresh process."""
 
     case: str
-    way: str
-    function: str
-    threads: int
+    way: str  # the ways of a case are compared
+    function: str  # module.name
+    threads: int  # of each process
     arguments: Mapping[str, Any]
     shape: Shape | None = None
-    copies: int = 1
+    copies: int = 1  # processes at once; their images per second are added
     environment: Mapping[str, str] = field(default_factory=dict)
-    unavailable: str = ""
+    unavailable: str = ""  # why it cannot be measured here
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a person asks for, and what the machine has.
-
-    Args:
-        seconds: of a window.
-        iterations: of a cell in part `sweep`.
-        thousand: measure the network of 1,202 layers too.
-        gpu: the machine has one.
-        bf16: the processor multiplies in it.
-    """
+    """What a person asks for, and what the machine has."""
 
     cores: int
-    seconds: float
-    iterations: int
-    thousand: bool
-    gpu: bool = False
-    bf16: bool = False
+    seconds: float  # of a window
+    iterations: int  # of a cell in part `sweep`
+    thousand: bool  # measure the network of 1,202 layers too
+    gpu: bool = False  # the machine has one
+    bf16: bool = False  # the processor multiplies in it
 
 
 def columns(options: Options) -> Iterator[Job]:
@@ -97,23 +87,20 @@ def columns(options: Options) -> Iterator[Job]:
     cores = options.cores
     for setting in SETTINGS:
         for depth in (20, 110):
-            shape = replace(setting.shape, depth=depth)
-            case = f"ResNet-{depth}, {setting.name}"
-            shared = {"overrides": _overrides(setting, depth), "seconds": options.seconds}
-            parallel, single = {**shared, "threads": cores}, {**shared, "threads": 1}
+            case, shape, overrides = setting.cell(depth)
+            cell = {"overrides": overrides, "seconds": options.seconds}
             bf16 = setting.bf16 and options.bf16
-            yield Job(case, TEXTBOOK, "textbook.textbook", cores, parallel, shape)
+            yield Job(case, TEXTBOOK, "textbook.textbook", cores, cell, shape)
             yield _bare_loop(options, case, BARE_LOOP, shape, bf16=bf16)
-            yield Job(case, PLAINRES, "cells.train", cores, parallel, shape)
-            yield Job(case, SIDE_BY_SIDE, "cells.train", 1, single, shape, copies=cores)
+            yield Job(case, PLAINRES, "cells.train", cores, cell, shape)
+            yield Job(case, SIDE_BY_SIDE, "cells.train", 1, cell, shape, copies=cores)
 
 
 def sweep(options: Options) -> Iterator[Job]:
     """The ten cells of the depth sweep, three ways."""
-    case = f"ten cells of digits, {options.iterations} iterations each"
-    ways = ((ONE_SWEEP, options.cores), (ONE_AT_A_TIME, 1), (TEN_COMMANDS, None))
-    for way, jobs in ways:
-        threads = 1 if way == ONE_SWEEP else options.cores
+    case, cores = f"ten cells of digits, {options.iterations} iterations each", options.cores
+    ways = ((ONE_SWEEP, 1, cores), (ONE_AT_A_TIME, cores, 1), (TEN_COMMANDS, cores, None))
+    for way, threads, jobs in ways:
         arguments = {"iterations": options.iterations, "jobs": jobs}
         yield Job(case, way, "commands.sweep", threads, arguments)
 
@@ -121,23 +108,18 @@ def sweep(options: Options) -> Iterator[Job]:
 def startup(options: Options) -> Iterator[Job]:
     """What a person waits for before anything happens."""
     train, plainres = ["-m", "plainres.run.train"], ["-m", "experiments"]
-    commands = (
-        [*train, "--help"],
-        [*train, "--cfg", "job"],
-        [*plainres, "check", "depth", "--protocol", "quick"],
-        [*plainres, "figures", "depth"],
-    )
-    for words in commands:
-        case = "python " + " ".join(words)
-        yield Job(case, COMMAND, "commands.command", options.cores, {"words": words})
-    code = "import pytorch_lightning"
-    arguments = {"words": ["-c", code]}
-    yield Job(f'python -c "{code}"', LIBRARIES, "commands.command", options.cores, arguments)
+    for way, words in (
+        (COMMAND, [*train, "--help"]),
+        (COMMAND, [*train, "--cfg", "job"]),
+        (COMMAND, [*plainres, "check", "depth", "--protocol", "quick"]),
+        (COMMAND, [*plainres, "figures", "depth"]),
+        (LIBRARIES, ["-c", "import pytorch_lightning"]),
+    ):
+        case = " ".join(f'"{word}"' if " " in word else word for word in ["python", *words])
+        yield Job(case, way, "commands.command", options.cores, {"words": words})
     for setting in (DIGITS, SMALL):
-        depth = setting.shape.depth
-        cell = {"overrides": _overrides(setting, depth), "threads": 1}
-        case = f"ResNet-{depth}, {setting.name}"
-        yield Job(case, CELL, "cells.start", 1, cell, setting.shape)
+        case, shape, overrides = setting.cell(setting.shape.depth)
+        yield Job(case, CELL, "cells.start", 1, {"overrides": overrides}, shape)
 
 
 def scaling(options: Options) -> Iterator[Job]:
@@ -153,53 +135,51 @@ def scaling(options: Options) -> Iterator[Job]:
         for value in values:
             yield _bare_loop(options, case, f"{name} {value}", replace(shape, **{name: value}))
     if options.thousand:
-        once = {"seconds": 0, "warm_iterations": 0, "min_iterations": 1}
-        shape = replace(LARGE.shape, depth=1202)
-        yield _bare_loop(options, THOUSAND, BARE_LOOP, shape, checkpoint_activations=True, **once)
+        shape, once = replace(LARGE.shape, depth=1202), replace(options, seconds=0)
+        yield _bare_loop(once, THOUSAND, BARE_LOOP, shape, checkpoint_activations=True)
 
 
 def agreement(options: Options) -> Iterator[Job]:
     """The first losses on CPU and GPU."""
-    graph = {"device": "cuda", "graph": True}
-    ways: dict[str, dict[str, Any]] = {
-        "CPU, float32": {"device": "cpu"},
-        "GPU, float32, CUDA graph": graph,
-        "GPU, tf32, CUDA graph": {**graph, "tf32": True},
-        "GPU, bf16, CUDA graph": {**graph, "bf16": True},
-        "GPU, bf16, CUDA graph, fused": {**graph, "bf16": True, "kernels": "fused"},
-        "GPU, bf16, CUDA graph, compiled": {**graph, "bf16": True, "kernels": "compiled"},
+    float32, bf16 = "protocol.precision=32-true", "protocol.precision=bf16-mixed"
+    graph, library = ("accelerator=gpu", "cuda_graph=true"), "kernels=library"
+    ways: dict[str, tuple[str, ...]] = {
+        "CPU, float32": ("accelerator=cpu", float32, library),
+        "GPU, float32, CUDA graph": (*graph, float32, library),
+        "GPU, tf32, CUDA graph": (*graph, float32, library),
+        "GPU, bf16, CUDA graph": (*graph, bf16, library),
+        "GPU, bf16, CUDA graph, fused": (*graph, bf16, "kernels=fused"),
+        "GPU, bf16, CUDA graph, compiled": (*graph, bf16, "kernels=compiled"),
     }
-    cores = options.cores
-    for arm, shortcut in (("plain", "none"), ("residual", "zero_pad")):
-        shared = {"shortcut": shortcut, "depth": 20, "iterations": AGREEMENT_ITERATIONS}
-        shared["threads"] = cores
-        for way, extra in ways.items():
-            job = Job(f"{arm}-20, 32×32", way, "agreement.losses", cores, {**shared, **extra})
-            missing = _without_gpu(options, extra["device"])
+    for arm in ("plain", "residual"):
+        for way, own in ways.items():
+            overrides = [*LARGE.overrides, f"model={arm}", "model.depth=20", *own]
+            numbers = {"iterations": AGREEMENT_ITERATIONS, "tf32": "tf32" in way}
+            arguments = {"overrides": overrides, **numbers}
+            missing = NO_GPU if way.startswith("GPU") and not options.gpu else ""
+            job = Job(f"{arm}-20, 32×32", way, "cells.losses", options.cores, arguments)
             yield replace(job, shape=LARGE.shape, unavailable=missing)
 
 
 def gpu(options: Options) -> Iterator[Job]:
     """plainres on a GPU at the paper's shapes: kinds of kernels, and several cells at once."""
-
-    def job(depth: int, way: str, kernels: str, copies: int = 1, service: bool = False) -> Job:
-        overrides = [*_overrides(LARGE, depth), "accelerator=gpu"]
-        overrides.append(f"cuda_graph={str(kernels != EAGER).lower()}")
+    runs = [
+        *((20, way, way, 1) for way in GPU_WAYS),
+        *((110, way, way, 1) for way in (GRAPH, COMPILED, FUSED)),
+        (56, f"6 cells, {FUSED}", FUSED, 6),
+        (56, f"6 cells, {FUSED}, {SERVICE}", FUSED, 6),
+    ]
+    for depth, way, kernels, copies in runs:
+        case, shape, overrides = LARGE.cell(depth)
+        overrides += ["accelerator=gpu", f"cuda_graph={str(kernels != EAGER).lower()}"]
         overrides.append(f"kernels={kernels.partition(',')[0]}")
-        missing = _without_gpu(options, "cuda")
-        if service and not os.environ.get(MPS_VARIABLE):
-            missing = missing or f"{MPS_VARIABLE} is not set"
-        arguments = {"overrides": overrides, "threads": 1, "seconds": options.seconds}
-        shape = replace(LARGE.shape, depth=depth)
-        environment = {} if service else {MPS_VARIABLE: "/nowhere"}
-        case, function = f"ResNet-{depth}, 32×32", "cells.train"
-        return Job(case, way, function, 1, arguments, shape, copies, environment, missing)
-
-    for depth, ways in ((20, GPU_WAYS), (110, (GRAPH, COMPILED, FUSED))):
-        for way in ways:
-            yield job(depth, way, way)
-    yield job(56, f"6 cells, {FUSED}", FUSED, 6)
-    yield job(56, f"6 cells, {FUSED}, multi-process service", FUSED, 6, service=True)
+        arguments = {"overrides": overrides, "seconds": options.seconds}
+        environment, missing = {MPS_VARIABLE: "/nowhere"}, "" if options.gpu else NO_GPU
+        if SERVICE in way:
+            environment = {}
+            if not os.environ.get(MPS_VARIABLE):
+                missing = missing or f"{MPS_VARIABLE} is not set"
+        yield Job(case, way, "cells.train", 1, arguments, shape, copies, environment, missing)
 
 
 @dataclass(frozen=True)
@@ -222,14 +202,6 @@ PARTS = {
 }
 
 
-def _overrides(setting: Setting, depth: int) -> list[str]:
-    return [*setting.overrides, "model=residual", f"model.depth={depth}"]
-
-
-def _without_gpu(options: Options, device: str) -> str:
-    return "" if options.gpu or device == "cpu" else "no GPU"
-
-
 def _bare_loop(options: Options, case: str, way: str, shape: Shape, **extra: Any) -> Job:
-    shared = {"shape": asdict(shape), "threads": options.cores, "seconds": options.seconds}
-    return Job(case, way, "loops.bare_loop", options.cores, {**shared, **extra}, shape)
+    arguments = {"shape": asdict(shape), "seconds": options.seconds, **extra}
+    return Job(case, way, "loops.bare_loop", options.cores, arguments, shape)

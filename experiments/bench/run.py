@@ -25,12 +25,10 @@ from plainres.records.files import read_json, write_table
 from plainres.records.schema import duration
 from plainres.run.config import ROOT
 
-RESULTS = ROOT / "results" / "local" / "bench"
+LOCAL = ROOT / "results" / "local" / "bench"
 POLL_SECONDS = 0.05
 BUSY = 0.25  # load per core above which other work disturbs
 ADDED = "images_per_second"  # over copies; other numbers are averaged
-
-Measure = Callable[[Job], Mapping[str, float]]
 
 
 class MeasurementError(Exception):
@@ -63,27 +61,37 @@ def run_part(
     part: str,
     jobs: Sequence[Job],
     rounds: int,
-    measure: Measure,
+    measure: Callable[[Job], Mapping[str, float]],
     provenance: Mapping[str, Any],
     progress: Progress,
 ) -> tuple[list[Measurement], list[str]]:
-    """All rows of a part, and a line for each measurement that failed."""
+    """All rows of a part, and a line for each measurement that failed.
+
+    One row per number; without a number, one row that says why.
+    """
     rows: list[Measurement] = []
     failures: list[str] = []
     for at in range(1, rounds + 1):
         for job in jobs:
             began = time.monotonic()
-            measured_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            note, values = job.unavailable, {}
-            if not note:
+            names = ("depth", "width", "image_size", "batch_size")
+            same: dict[str, Any] = {name: getattr(job.shape, name, None) for name in names}
+            same |= {**provenance, "threads": job.threads}
+            same["measured_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            values: Mapping[str, float | None] = {"": None}
+            note = shown = job.unavailable
+            if not job.unavailable:
                 try:
-                    values = dict(measure(job))
+                    values = numbers = measure(job)
+                    name, value = next(iter(numbers.items()))
+                    shown = f"{number(value)} {name.replace('_', ' ')}"
                 except MeasurementError as failure:
-                    note = str(failure)
+                    note = shown = str(failure)
                     failures.append(f"{part}: {job.case}, {job.way}: {note}")
-            rows += _rows(job, at, values, note, {**provenance, "measured_at": measured_at})
-            name, value = next(iter(values.items()), ("", 0.0))
-            shown = f"{number(value)} {name.replace('_', ' ')}" if values else note
+            rows += [
+                Measurement(job.case, job.way, at, name, value, note, **same)
+                for name, value in values.items()
+            ]
             text = f"round {at}: {job.case}: {job.way}: {shown}"
             progress.done(part, text, time.monotonic() - began)
     return rows, failures
@@ -99,8 +107,8 @@ def measure_in_processes(job: Job) -> dict[str, float]:
         folder, copies = Path(name), range(job.copies)
         processes = [_start(job, folder, copy) for copy in copies]
         try:
-            while any(process.poll() is None for process in processes):
-                if any(process.poll() for process in processes):
+            while None in (statuses := [process.poll() for process in processes]):
+                if any(statuses):
                     break
                 time.sleep(POLL_SECONDS)
         finally:
@@ -116,6 +124,31 @@ def measure_in_processes(job: Job) -> dict[str, float]:
     return {name: value / (1 if name == ADDED else job.copies) for name, value in sums.items()}
 
 
+def _start(job: Job, folder: Path, copy: int) -> subprocess.Popen:
+    request = {
+        "function": job.function,
+        "arguments": dict(job.arguments),
+        "folder": str(folder),
+        "threads": job.threads,
+        "copies": job.copies,
+        "spawned": time.monotonic(),
+    }
+    words = ["experiments.bench.measure", json.dumps(request), str(folder / f"result{copy}.json")]
+    with (folder / f"output{copy}.txt").open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", *words],
+            cwd=ROOT,
+            env={**os.environ, **job.environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def _last_line(folder: Path, copy: int) -> str:
+    text = (folder / f"output{copy}.txt").read_text(encoding="utf-8", errors="replace")
+    return text.strip().rpartition("\n")[2].strip() or "exited without output"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures the requested parts.
 
@@ -123,19 +156,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(description="Measures what training costs on this machine.")
     on_cpu = ",".join(name for name, part in PARTS.items() if not part.on_gpu)
-    text = f"comma-separated, of {', '.join(PARTS)} (default: {on_cpu})"
-    parser.add_argument("--parts", default=on_cpu, help=text)
     rounds = ", ".join(f"{name} {part.rounds}" for name, part in PARTS.items())
-    text = f"number of times that each measurement is made (default: {rounds})"
-    parser.add_argument("--rounds", type=int, help=text)
-    text = "steady training per measurement, at least (default: 5)"
-    parser.add_argument("--seconds", type=float, default=5.0, help=text)
-    text = "iterations of each cell in part sweep (default: 200)"
-    parser.add_argument("--iterations", type=int, default=200, help=text)
-    text = "part scaling: also the network of 1,202 layers at 32×32, some minutes"
-    parser.add_argument("--thousand", action="store_true", help=text)
-    text = "folder of the tables (default: results/local/bench; committed: results/bench)"
-    parser.add_argument("--results", type=Path, default=RESULTS, help=text)
+    add = parser.add_argument
+    add("--parts", default=on_cpu, help=f"comma-separated: {','.join(PARTS)} (default: {on_cpu})")
+    add("--rounds", type=int, help=f"of each measurement (default: {rounds})")
+    add("--seconds", type=float, default=5.0, help="of each measurement, at least (default: 5)")
+    add("--iterations", type=int, default=200, help="of a cell in part sweep (default: 200)")
+    add("--thousand", action="store_true", help="part scaling: 1,202 layers too, some minutes")
+    add("--results", type=Path, default=LOCAL, help="folder (default: results/local/bench)")
     options = parser.parse_args(arguments)
     parts = [part.strip() for part in options.parts.split(",") if part.strip()]
     if unknown := [part for part in parts if part not in PARTS]:
@@ -154,6 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(parts: Sequence[str], options: argparse.Namespace) -> list[str]:
+    """Writes the table of each part and the report; returns a line per failed measurement."""
     import torch
 
     from plainres.training import machine
@@ -161,20 +190,15 @@ def _measure(parts: Sequence[str], options: argparse.Namespace) -> list[str]:
     cores = machine.num_cores()
     if (load := os.getloadavg()[0]) > BUSY * cores:
         print(f"other work runs on this machine (load {load:.1f}): numbers will suffer", flush=True)
-    requested = Options(
-        cores,
-        options.seconds,
-        options.iterations,
-        options.thousand,
-        gpu=torch.cuda.is_available(),
-        bf16=machine.pick_precision("auto", torch.device("cpu")) == "bf16-mixed",
-    )
+    has_gpu = torch.cuda.is_available()
+    bf16 = machine.pick_precision("auto", torch.device("cpu")) == "bf16-mixed"
+    requested = Options(cores, options.seconds, options.iterations, options.thousand, has_gpu, bf16)
     jobs = {part: list(PARTS[part].jobs(requested)) for part in parts}
     rounds = {part: options.rounds or PARTS[part].rounds for part in parts}
     progress = Progress({part: rounds[part] * len(jobs[part]) for part in parts})
     failures = []
     for part in parts:
-        device = torch.device("cuda" if PARTS[part].on_gpu and requested.gpu else "cpu")
+        device = torch.device("cuda" if PARTS[part].on_gpu and has_gpu else "cpu")
         source = machine.provenance(device)
         provenance = {name: source[name] for name in ("processor", "torch", "commit", "clean")}
         provenance["cores"] = cores
@@ -187,46 +211,6 @@ def _measure(parts: Sequence[str], options: argparse.Namespace) -> list[str]:
         figures.write_report(options.results)
         print(f"wrote {path} and the README beside it", flush=True)
     return failures
-
-
-def _start(job: Job, folder: Path, copy: int) -> subprocess.Popen:
-    request = {
-        "function": job.function,
-        "arguments": dict(job.arguments),
-        "folder": str(folder),
-        "copies": job.copies,
-        "spawned": time.monotonic(),
-    }
-    words = ["experiments.bench.measure", json.dumps(request), str(folder / f"result{copy}.json")]
-    environment = {**os.environ, **job.environment}
-    with (folder / f"output{copy}.txt").open("wb") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", *words],
-            cwd=ROOT,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-
-
-def _last_line(folder: Path, copy: int) -> str:
-    text = (folder / f"output{copy}.txt").read_text(encoding="utf-8", errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "exited without output"
-
-
-def _rows(
-    job: Job, at: int, values: Mapping[str, float], note: str, provenance: Mapping[str, Any]
-) -> list[Measurement]:
-    """One row per number; without a number, one row that says why."""
-    names = ("depth", "width", "image_size", "batch_size")
-    shape: dict[str, Any] = {name: getattr(job.shape, name, None) for name in names}
-    same = {**shape, "threads": job.threads, **provenance}
-    numbers: Mapping[str, float | None] = values or {"": None}
-    return [
-        Measurement(job.case, job.way, at, name, value, note, **same)
-        for name, value in numbers.items()
-    ]
 
 
 if __name__ == "__main__":

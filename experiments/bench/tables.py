@@ -33,18 +33,7 @@ class Measurement:
     measured_at: str
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Median, smallest and largest value over rounds."""
-
-    median: float
-    low: float
-    high: float
-    rounds: int
-
-    def __str__(self) -> str:
-        text = number(self.median)
-        return f"{text} [{number(self.low)}, {number(self.high)}]" if self.rounds > 1 else text
+Rounds = Mapping[int, float]  # round → value
 
 
 def distinct(values: Iterable[str]) -> list[str]:
@@ -67,27 +56,31 @@ def by_round(rows: Iterable[Measurement], case: str, way: str, quantity: str) ->
     }
 
 
-def spread(values: Mapping[int, float]) -> Spread | None:
-    """Over rounds; None without a value."""
-    if not values:
-        return None
-    numbers = list(values.values())
-    return Spread(statistics.median(numbers), min(numbers), max(numbers), len(numbers))
-
-
-def ratio(upper: Mapping[int, float], lower: Mapping[int, float]) -> Spread | None:
+def ratio(upper: Rounds, lower: Rounds) -> dict[int, float]:
     """upper / lower, taken within each round that has both."""
-    return spread({at: upper[at] / lower[at] for at in sorted(upper.keys() & lower.keys())})
+    return {at: upper[at] / lower[at] for at in sorted(upper.keys() & lower.keys())}
 
 
-def against_target(
-    measured: Spread | None, least: float | None = None, most: float | None = None
-) -> str:
-    """The target, and whether the median meets it."""
-    target = f"≥ {least:g}" if least is not None else f"≤ {most:g}"
-    if measured is None:
+def shown(values: Rounds) -> str:
+    """The median with [smallest, largest]; the value alone of one round; "–" of none."""
+    if not values:
+        return "–"
+    median, low, high = map(number, median_and_range(values))
+    return f"{median} [{low}, {high}]" if len(values) > 1 else median
+
+
+def median_and_range(values: Rounds) -> tuple[float, float, float]:
+    """Median, smallest and largest value over one round or more."""
+    return statistics.median(values.values()), min(values.values()), max(values.values())
+
+
+def against_target(values: Rounds, target: str) -> str:
+    """The target, as "≥ 2.1" or "≤ 1", and whether the median meets it."""
+    if not values:
         return f"{target}: not measured"
-    met = (least is None or measured.median >= least) and (most is None or measured.median <= most)
+    sign, bound = target.split()
+    median = statistics.median(values.values())
+    met = median >= float(bound) if sign == "≥" else median <= float(bound)
     return f"{target}: met" if met else f"{target}: **not met**"
 
 

@@ -4,6 +4,7 @@ Loss and error are read in every step.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import hydra
 import torch
@@ -19,16 +20,14 @@ from plainres.data.images import Images
 from plainres.run.cell import compose_cell
 
 
-def textbook(
-    process: Process, overrides: list[str], threads: int, seconds: float
-) -> dict[str, float]:
+def textbook(process: Process, overrides: list[str], seconds: float) -> dict[str, float]:
     """Trains a configuration's network on its data, with its augmentation, batches and optimiser.
 
     Pixels are normalised by channel. Workers, one per thread, live through all epochs.
     """
     cell = compose_cell(process.folder, *overrides)
     protocol = cell.config.protocol
-    torch.set_num_threads(threads)
+    torch.set_num_threads(process.threads)
     torch.manual_seed(cell.config.seed)
     source = cell.load_images()
     normaliser = Normaliser(source.train.pixels, "channel")
@@ -39,7 +38,7 @@ def textbook(
         protocol.batch_size,
         shuffle=True,
         drop_last=True,
-        num_workers=threads,
+        num_workers=process.threads,
         persistent_workers=True,
     )
     network = hydra.utils.instantiate(
@@ -84,8 +83,7 @@ class Pictures(Dataset):
     """PIL images and labels, as from torchvision's CIFAR10."""
 
     def __init__(self, images: Images, transform: Callable[[Image.Image], Tensor]):
-        pixels = images.pixels.permute(0, 2, 3, 1)
-        self.pixels = (pixels if pixels.shape[-1] == 3 else pixels.squeeze(-1)).contiguous().numpy()
+        self.pixels = images.pixels.permute(0, 2, 3, 1).squeeze(-1).contiguous().numpy()
         self.labels = images.labels.tolist()
         self.transform = transform
 
@@ -96,14 +94,9 @@ class Pictures(Dataset):
         return self.transform(Image.fromarray(self.pixels[index])), self.labels[index]
 
 
-class Noise:
+def add_noise(deviation: float, image: Tensor) -> Tensor:
     """Adds Gaussian noise of that standard deviation."""
-
-    def __init__(self, deviation: float):
-        self.deviation = deviation
-
-    def __call__(self, image: Tensor) -> Tensor:
-        return image + self.deviation * torch.randn_like(image)
+    return image + deviation * torch.randn_like(image)
 
 
 def transform_of(
@@ -127,5 +120,5 @@ def transform_of(
     mean, deviation = (one.flatten().tolist() for one in (normaliser.mean, normaliser.deviation))
     steps += [transforms.ToTensor(), transforms.Normalize(mean, deviation)]
     if augmentation.noise:
-        steps.append(Noise(augmentation.noise))
+        steps.append(partial(add_noise, augmentation.noise))
     return transforms.Compose(steps)

@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 WARM_ITERATIONS = 2
@@ -14,27 +14,20 @@ POLL_SECONDS = 0.01
 
 @dataclass(frozen=True)
 class Process:
-    """A measuring process.
+    """A measuring process."""
 
-    Args:
-        folder: shared with its copies, which run at the same time.
-        copies: number of these processes, this one included.
-        spawned: time.monotonic() before its start; Linux and macOS count it for all processes.
-    """
-
-    folder: Path
-    copies: int = 1
-    spawned: float = 0.0
-
-    def announce(self, event: str) -> None:
-        (self.folder / f"{event}-{os.getpid()}").touch()
+    folder: Path  # shared with its copies, which run at the same time
+    threads: int = 1
+    copies: int = 1  # number of these processes, this one included
+    spawned: float = 0.0  # time.monotonic() before the start, the same clock for all processes
 
     def all_have(self, event: str) -> bool:
+        """Says that this process has; whether its copies have too."""
+        (self.folder / f"{event}-{os.getpid()}").touch()
         return len(list(self.folder.glob(f"{event}-*"))) >= self.copies
 
     def wait_for_all(self, event: str) -> None:
         """Raises TimeoutError when another copy does not come."""
-        self.announce(event)
         deadline = time.monotonic() + WAIT_SECONDS
         while not self.all_have(event):
             if time.monotonic() > deadline:
@@ -42,51 +35,37 @@ class Process:
             time.sleep(POLL_SECONDS)
 
 
-@dataclass
 class Window:
     """Times iterations after a warm-up.
 
     The windows of copies open together, and each process runs on until all windows have closed.
 
     Args:
-        seconds: length of the window, at least.
-        warm_iterations: number of iterations before it, at least; 0 opens the window at once.
-        min_iterations: number of iterations within it, at least.
+        seconds: length of the window, at least; 0: the first iteration alone, without a warm-up.
     """
 
-    process: Process
-    seconds: float
-    warm_iterations: int = WARM_ITERATIONS
-    min_iterations: int = MIN_ITERATIONS
-    first_iteration_seconds: float = field(default=0.0, init=False)
-    ended: float = field(default=0.0, init=False)  # time.monotonic()
-
-    def __post_init__(self):
-        self._all_iterations = self._window_iterations = 0
+    def __init__(self, process: Process, seconds: float):
+        self.process, self.seconds = process, seconds
+        self.first_iteration_seconds = self.seconds_per_iteration = 0.0
+        self.ended = 0.0  # time.monotonic()
+        self._iterations = self._warm_iterations = 0
         self._created = time.monotonic()
-        self._opened = None if self.warm_iterations else self._created
+        self._opened = None if seconds else self._created
 
     def iteration_ends(self) -> bool:
         """To be called after each iteration; True when everything is measured."""
         now = time.monotonic()
-        if not self._all_iterations:
+        self._iterations += 1
+        if self._iterations == 1:
             self.first_iteration_seconds = now - self._created
-        self._all_iterations += 1
         if self._opened is None:
-            warm_seconds = WARM_SHARE * self.seconds
-            if self._all_iterations >= self.warm_iterations and now - self._created >= warm_seconds:
+            warm = now - self._created >= WARM_SHARE * self.seconds
+            if warm and self._iterations >= WARM_ITERATIONS:
                 self.process.wait_for_all("warm")
-                self._opened = time.monotonic()
+                self._opened, self._warm_iterations = time.monotonic(), self._iterations
             return False
-        if not self.ended:
-            self._window_iterations += 1
-            long_enough = now - self._opened >= self.seconds
-            if self._window_iterations >= self.min_iterations and long_enough:
-                self.ended = now
-                self.process.announce("done")
+        iterations, passed = self._iterations - self._warm_iterations, now - self._opened
+        enough = passed >= self.seconds and iterations >= MIN_ITERATIONS
+        if not self.ended and (enough or not self.seconds):
+            self.ended, self.seconds_per_iteration = now, passed / iterations
         return bool(self.ended) and self.process.all_have("done")
-
-    @property
-    def seconds_per_iteration(self) -> float:
-        assert self.ended and self._opened is not None, "the window has not closed"
-        return (self.ended - self._opened) / self._window_iterations

@@ -1,11 +1,21 @@
 """Errors as one line on the terminal, or as a traceback where HYDRA_FULL_ERROR=1 is set."""
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+# What Hydra says of a value of the wrong type, and what it wants in plain words
+_KINDS = {
+    "converted to Integer": "a whole number",
+    "type hint 'Union[int, float]'": "a number",
+    "not a valid bool": "true or false",
+}
+_TYPE_MISMATCH = re.compile(
+    rf"Error merging override ([^=\s]+)=(.*?) \(.*({'|'.join(map(re.escape, _KINDS))})"
+)
 _TRACEBACK = "PLAINRES_TRACEBACK"
 
 
@@ -34,7 +44,11 @@ def one_line(error: BaseException) -> str:
     text = str(error) or type(error).__name__
     if error.__cause__ is not None and type(error).__module__.startswith("hydra"):
         text = f"{text} ({str(error.__cause__).split('full_key:')[0].strip()})"
-    return " ".join(text.split("Config search path")[0].split())
+    text = " ".join(text.split("Config search path")[0].split())
+    if mismatch := _TYPE_MISMATCH.match(text):
+        key, value, kind = mismatch.groups()
+        return f"{key} {value!r} is not {_KINDS[kind]}"
+    return text
 
 
 def give_up(reasons: Sequence[BaseException | str]) -> NoReturn:
