@@ -74,6 +74,15 @@ class Surface:
         return f"{self.arm}-{self.depth}"
 
     @property
+    def name(self) -> str:
+        return f"{self.network}, seed {self.seed}, directions {self.direction_seed}"
+
+    @property
+    def coordinates(self) -> np.ndarray:
+        """Of the points along a direction: at 1 every filter has moved by its own norm."""
+        return np.linspace(-self.radius, self.radius, self.points)
+
+    @property
     def guessing(self) -> float:
         """Loss of equal probabilities, in nats."""
         return math.log(self.num_classes)

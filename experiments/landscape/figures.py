@@ -22,11 +22,9 @@ Draw = tuple[int, int]  # training seed, direction seed
 
 def drawings(planes: Planes) -> list[Drawing]:
     kind = planes[0].surface.statistics
-    contour, relief = partial(contour_figure, planes), partial(relief_figure, planes)
-    return [
-        Drawing(f"contour_{kind}", f"contours of the loss, {kind}", contour),
-        Drawing(f"relief_{kind}", f"the loss as a height, {kind}", relief),
-    ]
+    contour, relief = f"contours of the loss, {kind}", f"the loss as a height, {kind}"
+    first = Drawing(f"contour_{kind}", contour, partial(contour_figure, planes))
+    return [first, Drawing(f"relief_{kind}", relief, partial(relief_figure, planes))]
 
 
 def selected(planes: Planes) -> dict[tuple[Draw, tuple[str, int]], Plane]:
@@ -37,11 +35,8 @@ def selected(planes: Planes) -> dict[tuple[Draw, tuple[str, int]], Plane]:
     first: dict[int, int] = {}
     for seed, directions in sorted({plane.draw for plane in planes}):
         first.setdefault(seed, directions)
-    return {
-        (plane.draw, (plane.surface.arm, plane.surface.depth)): plane
-        for plane in planes
-        if len(first) == 1 or plane.draw in first.items()
-    }
+    drawn = [plane for plane in planes if len(first) == 1 or plane.draw in first.items()]
+    return {(plane.draw, (plane.surface.arm, plane.surface.depth)): plane for plane in drawn}
 
 
 def bounds(planes: Planes) -> tuple[float, float]:
@@ -80,13 +75,13 @@ def contour_figure(planes: Planes) -> Figure:
             if (plane := places.get((draw, network))) is None:
                 axis.set_axis_off()
                 continue
-            at, losses = _coordinates(plane), clipped(plane, low, high)
+            at, losses = plane.surface.coordinates, clipped(plane, low, high)
             axis.contourf(at, at, losses, levels=levels, norm=norm, cmap=COLOURS)
             axis.contour(at, at, losses, levels=levels, colors="black", linewidths=0.3, alpha=0.5)
             if losses.min() < guessing < losses.max():
                 axis.contour(at, at, losses, levels=[guessing], colors="white", linewidths=1.6)
             axis.plot(0, 0, marker="+", color="red", markersize=8)
-            axis.set_title(_name(plane), fontsize=10)
+            axis.set_title(plane.surface.name, fontsize=10)
         axes[row, 0].set_ylabel("second direction")
     for axis in axes[-1]:
         axis.set_xlabel("first direction")
@@ -110,7 +105,7 @@ def relief_figure(planes: Planes) -> Figure:
     figure = plt.figure(figsize=(5.6 * len(drawn), 5.2), layout="constrained")
     for column, plane in enumerate(drawn):
         axis = figure.add_subplot(1, len(drawn), column + 1, projection="3d")
-        at, heights = _coordinates(plane), np.log10(clipped(plane, low, high))
+        at, heights = plane.surface.coordinates, np.log10(clipped(plane, low, high))
         axis.plot_surface(*np.meshgrid(at, at), heights, **mesh)
         axis.set_zlim(lowest, highest)
         axis.zaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{10**value:.3g}"))
@@ -119,18 +114,9 @@ def relief_figure(planes: Planes) -> Figure:
             ticks([-plane.surface.radius, 0, plane.surface.radius])
         axis.zaxis.set_major_locator(MaxNLocator(5))
         axis.set_zlabel("training loss (nats)", labelpad=9)
-        axis.set_title(_name(plane), fontsize=10, y=0.98)
+        axis.set_title(plane.surface.name, fontsize=10, y=0.98)
         axis.set_box_aspect(None, zoom=0.88)
     return _titled(figure, drawn)
-
-
-def _coordinates(plane: Plane) -> np.ndarray:
-    return np.linspace(-plane.surface.radius, plane.surface.radius, plane.surface.points)
-
-
-def _name(plane: Plane) -> str:
-    surface = plane.surface
-    return f"{surface.network}, seed {surface.seed}, directions {surface.direction_seed}"
 
 
 def _titled(figure: Figure, drawn: Planes) -> Figure:

@@ -117,10 +117,7 @@ def check(lineage: Lineage) -> list[Claim]:
 def _judged(lineage: Lineage, step: Step) -> Claim:
     worse, better = name_of(step.worse), name_of(step.better)
     rows = {worse: lineage.get(step.worse, ()), better: lineage.get(step.better, ())}
-    series = {
-        name: {record.seed: error_or_chance(record, step.measure) for record in records}
-        for name, records in rows.items()
-    }
+    series = {name: {r.seed: error_or_chance(r, step.measure) for r in rows[name]} for name in rows}
     claim = pairs.compare(step.statement, series, step.bound, MEASURES[step.measure])
     if not claim.criteria:
         return claim

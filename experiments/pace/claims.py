@@ -62,9 +62,8 @@ def _order(pace: Pace) -> tuple[int, float, float]:
 
 
 def label_of(paces: Sequence[Pace]) -> str:
-    return label_with(
-        [pace.record for pace in paces], "cpu protocol by width, batch and learning rate"
-    )
+    records = [pace.record for pace in paces]
+    return label_with(records, "cpu protocol by width, batch and learning rate")
 
 
 def fastest(paces: Sequence[Pace]) -> Table:
@@ -75,12 +74,9 @@ def fastest(paces: Sequence[Pace]) -> Table:
         for number, target in enumerate(TARGETS):
             times = [(pace.seconds_to[number], pace.setting) for pace in compared]
             reached = [(seconds, setting) for seconds, setting in times if seconds is not None]
-            goal = [str(depth), machine, f"{100 * target:g} %"]
-            if reached:
-                seconds, setting = min(reached)
-                rows.append([*goal, setting, f"{seconds:.0f}"])
-            else:
-                rows.append([*goal, "none reaches it", "–"])
+            seconds, setting = min(reached, default=(math.nan, "none reaches it"))
+            texts = [setting, f"{seconds:.0f}" if reached else "–"]
+            rows.append([str(depth), machine, f"{100 * target:g} %", *texts])
     return Table("The fastest setting to a running training error", rows, [_depth_pays(paces)])
 
 

@@ -94,27 +94,22 @@ def check(part: Part) -> list[Claim]:
 
 def check_training(runs: DeepRuns) -> list[Claim]:
     """Each deep network against plain-56, and the deepest against 110 layers; training error."""
+    plain = errors_by_seed(runs.records, *PLAIN)
+    residual = {d: errors_by_seed(runs.records, "residual", d) for d in (SHALLOWER, *DEPTHS)}
     claims = []
     for depth in DEPTHS:
         below = "training error below that of plain-56 at the same iterations"
-        claims.append(_compared(runs, f"residual-{depth}: {below}", PLAIN, depth, 0.0))
+        series = {"plain-56": plain, f"residual-{depth}": residual[depth]}
+        claims.append(compare(f"residual-{depth}: {below}", series, 0.0, "training error"))
     statement = f"residual-{DEEPEST}: training error not above that of residual-{SHALLOWER}"
-    last = _compared(runs, statement, ("residual", SHALLOWER), DEEPEST, -MARGIN)
-    shallower = errors_by_seed(runs.records, "residual", SHALLOWER).values()
+    series = {f"residual-{depth}": residual[depth] for depth in (SHALLOWER, DEEPEST)}
+    last = compare(statement, series, -MARGIN, "training error")
+    shallower = residual[SHALLOWER].values()
     if last.criteria and max(shallower) > TRAINED:
         early = "so it is too early to compare the deeper network with it"
         untrained = f"residual-{SHALLOWER} still errs on {max(shallower):.1%}, {early}"
         last = Claim(statement, INCONCLUSIVE, f"{last.summary}; {untrained}")
     return [*claims, last]
-
-
-def _compared(
-    runs: DeepRuns, statement: str, other: tuple[str, int], depth: int, bound: float
-) -> Claim:
-    """The error of the other network minus that of residual-`depth` lies above the bound."""
-    networks = (other, ("residual", depth))
-    series = {f"{arm}-{d}": errors_by_seed(runs.records, arm, d) for arm, d in networks}
-    return compare(statement, series, bound, "training error")
 
 
 def check_memory(runs: MemoryRuns) -> list[Claim]:
