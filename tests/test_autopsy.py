@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 from omegaconf import OmegaConf
 
 from experiments.autopsy import QUESTION, claims, convergence, figures, run_status
+from experiments.judging.pairs import change_of
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, read_curves, read_runs, write_table
 from plainres.records.schema import DIVERGED, CurvePoint, Record
@@ -227,7 +228,7 @@ def test_a_remedy_changes_one_choice_and_measures_in_its_own_folder(tmp_path, re
     assert protocol.iterations % protocol.evaluate_every == 0
     plain = ("+experiment=depth", "model=plain", "model.depth=110")
     untreated = compose_cell(tmp_path, *plain, *shared)
-    change = claims._change(untreated.identity, treated.identity)
+    change = change_of(untreated.identity, treated.identity, claims.FOLLOWS)
     assert change.count(";") == 0, f"{change} is more than one choice"
     assert change != "nothing"
     images, before = (

@@ -1,7 +1,8 @@
 """One question of the suite as one object: what it reads, claims, tables, figures and notes.
 
 The README of a results folder, the text in a terminal, the JSON and the scoreboard all come from
-it. A new question is a folder experiments/<slug> whose __init__.py has one `QUESTION`.
+it. A new question is a folder experiments/<slug> whose __init__.py has one `QUESTION`, and whose
+figures.py has `drawings`.
 """
 
 import os
