@@ -92,10 +92,8 @@ def grid_of(
     """The cells that the claims are about.
 
     Args:
-        records: any order; depths and seeds outside the grid are ignored.
         depths: None for 20, 32, 44, 56, 110, or for all depths where fewer than two of these exist.
         seeds: None for every seed that any of the grid's cells has.
-        measure: one of MEASURES.
     """
     if not depths:
         present = sorted({row.depth for row in records if row.arm in ARMS})

@@ -47,11 +47,8 @@ def errors_by_seed(
     records: Iterable[Record], arm: str, depth: int, measure: str = "train_error"
 ) -> dict[int, float]:
     """The errors of one network as a series; a diverged run counts as chance."""
-    return {
-        record.seed: error_or_chance(record, measure)
-        for record in records
-        if (record.arm, record.depth) == (arm, depth)
-    }
+    rows = (record for record in records if (record.arm, record.depth) == (arm, depth))
+    return {record.seed: error_or_chance(record, measure) for record in rows}
 
 
 def shared_seeds(series: Mapping[Any, Series]) -> list[int]:
@@ -93,9 +90,7 @@ def judge(
 ) -> Claim:
     """A claim over the seeds that all series share; inconclusive where they share none.
 
-    Args:
-        criteria: over the shared seeds; called where there are any.
-        summary: what was measured, as a sentence; None: the mean of each criterion.
+    Criteria and summary are made where they share some. Without a summary: each criterion's mean.
     """
     if not shared_seeds(series):
         return Claim(statement, INCONCLUSIVE, what_is_missing(series))
