@@ -5,7 +5,6 @@ Needs the tables and no torch. The same tables give the same bytes.
 
 import math
 import statistics
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,7 @@ from scipy import stats
 from experiments.bench import floor, parts, tables
 from experiments.bench.parts import BARE_LOOP, EAGER, PARTS, PLAINRES, SIDE_BY_SIDE, TEXTBOOK
 from experiments.bench.tables import Measurement, against_target, by_round, number, ratio, shown
-from experiments.reporting.markdown import markdown
+from experiments.reporting.markdown import markdown, paragraph
 from experiments.reporting.style import depth_axis, publish
 from plainres.records.files import read_table
 
@@ -138,7 +137,7 @@ def scaling(rows: Rows) -> list[str]:
         "",
         *markdown(points),
         "",
-        *_paragraph(thousand),
+        *paragraph(thousand),
     ]
 
 
@@ -331,11 +330,6 @@ def _cases(rows: Rows) -> list[str]:
     return tables.distinct(row.case for row in rows)
 
 
-def _paragraph(text: str) -> list[str]:
-    """Wrapped at 100 columns."""
-    return textwrap.wrap(text, 100, break_long_words=False, break_on_hyphens=False)
-
-
 def _seconds_per_iteration(rows: Rows, case: str, way: str) -> dict[int, float]:
     sizes = [row.batch_size or 0 for row in rows if (row.case, row.way) == (case, way)]
     return {at: sizes[0] / speed for at, speed in by_round(rows, case, way, SPEED).items()}
@@ -359,7 +353,7 @@ def _provenance(rows: Rows, part: str) -> list[str]:
     commits = (row.commit[:12] + ("" if row.clean else " (tree not clean)") for row in rows)
     times = sorted(row.measured_at for row in rows)
     rounds = _counted(max(row.round for row in rows), "round")
-    return _paragraph(
+    return paragraph(
         f"`make bench PARTS={part}`: {rounds}, {times[0]} to {times[-1]}, "
         f"commit {', '.join(tables.distinct(commits))}, on {_machine(rows)}."
     )

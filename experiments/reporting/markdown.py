@@ -1,5 +1,6 @@
 """Markdown of generated reports: tables, verdicts, labels, provenance."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,17 @@ from experiments.judging import verdict
 from experiments.judging.verdict import Claim
 from experiments.reporting.text import seeds_of
 from plainres.records.schema import Record
+
+
+def paragraph(text: str) -> list[str]:
+    """The lines of a paragraph, or of list items that begin with `- `, wrapped at 100 columns."""
+    lines = []
+    for line in text.splitlines():
+        indent = "  " if line.startswith("- ") else ""
+        lines += textwrap.wrap(
+            line, 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+    return lines
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
