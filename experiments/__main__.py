@@ -224,7 +224,6 @@ _SWEEP = (
 def _report(slug: str, options: argparse.Namespace) -> int:
     """Figures and verdicts of what was just measured."""
     from experiments.reporting.question import question
-    from experiments.reporting.reference import compare
 
     results = _results_dir(options.overrides)
     asked = question(slug)
@@ -236,9 +235,22 @@ def _report(slug: str, options: argparse.Namespace) -> int:
         asked.write(folder)
         print(f"\n{asked.text(folder)}\n")
         if results != COMMITTED:
-            print("\n".join(compare(folder, COMMITTED / folder.relative_to(results))))
+            _print_committed(asked, folder, COMMITTED / folder.relative_to(results))
         print(f"figures and tables: {folder / 'README.md'}")
     return 0
+
+
+def _print_committed(asked: Any, folder: Path, committed: Path) -> None:
+    """The committed verdicts, and which of the local cells lie inside the committed range."""
+    from experiments.reporting.reference import compare
+
+    if committed in asked.folders(COMMITTED):
+        words: dict[str, list[str]] = {}
+        for score in asked.scores(committed):
+            words.setdefault(score["label"], []).append(f"({score['claim']}) {score['verdict']}")
+        for label, verdicts in words.items():
+            print(f"committed: {label}: {', '.join(verdicts)}")
+    print("\n".join(compare(folder, committed)))
 
 
 def _results_dir(overrides: Sequence[str]) -> Path:

@@ -168,10 +168,14 @@ def test_a_sweep_ends_with_figures_and_verdicts_of_its_own_cells(results, monkey
         return 0
 
     monkeypatch.setattr(command, "run", trained)
+    tables(results / "depth" / "quick", seed=1)
     assert command.main(["sweep", "depth"]) == 0
-    assert "results/local/depth/quick/README.md" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "results/local/depth/quick/README.md" in out
+    assert "committed: digits · protocol quick · 1 seed: (a) inconclusive" in out
+    assert "cannot be compared with results/depth/quick: no config.json" in out
     assert (results / "local" / "depth" / "quick" / "figures" / "curves.png").exists()
-    assert not (results / "depth").exists()
+    assert not (results / "depth" / "quick" / "README.md").exists()
     assert command.main(["check", "depth", "--local"]) == 0
 
 
