@@ -1,5 +1,6 @@
 """What every test stands on: one thread, and no cache but the test's own."""
 
+import os
 from functools import partial
 from urllib.error import URLError
 
@@ -8,8 +9,16 @@ import torch
 from made_up import made_up_record
 
 from plainres.records.schema import CurvePoint
+from plainres.training import machine
 
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch):
+    """Cells of a test train in one thread: tests beside it take the other cores."""
+    monkeypatch.setattr(machine, "num_cores", lambda: 1)
 
 
 @pytest.fixture(autouse=True)

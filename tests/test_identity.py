@@ -8,25 +8,17 @@ import hydra
 import pytest
 import torch
 from composing import ROOT, compose_cell, variants
+from trained import interrupt, numbers
 
 from plainres.data.batches import Normaliser
 from plainres.instruments.branch_norms import BranchNorm
 from plainres.records import files
 from plainres.records.identity import config_differences, config_hash
-from plainres.records.schema import Record
 from plainres.run import train
 from plainres.training.grafting import Insertion, insert
-from plainres.training.module import Classifier
 
 SHORT = ("+experiment=identity", "scale=smoke", "model.depth=14", "threads=1")
 SCALES = variants("scale")
-OF_THE_RUN = ("seconds", "images_per_second", "peak_memory_mib", "finished_at")
-
-
-def numbers(record: Record) -> dict:
-    return {
-        name: value for name, value in dataclasses.asdict(record).items() if name not in OF_THE_RUN
-    }
 
 
 def cell(folder, *overrides: str):
@@ -88,52 +80,40 @@ def test_a_missing_parent_is_one_line_that_names_the_command(tmp_path):
     assert not cell(tmp_path, "generation=child").folder.exists()
 
 
-def test_a_diverged_parent_has_no_children(tmp_path):
-    train.train_cell(
-        cell(tmp_path, "model=plain", "generation=parent", "protocol.learning_rate=1e30")
-    )
+def test_a_sweep_passes_over_the_children_of_a_diverged_parent_and_trains_the_others(tmp_path):
+    for arm, rate in (("plain", "1e30"), ("residual", "0.01")):
+        learning = f"protocol.learning_rate={rate}"
+        train.train_cell(cell(tmp_path, f"model={arm}", "generation=parent", learning))
     with pytest.raises(ValueError, match="diverged"):
         train.train_cell(cell(tmp_path, "model=plain", "generation=child"))
 
-
-def test_a_sweep_passes_over_the_children_of_a_diverged_parent_and_trains_the_others(tmp_path):
-    for arm, rate in (("plain", "1e30"), ("residual", "0.01")):
-        train.train_cell(
-            cell(tmp_path, f"model={arm}", "generation=parent", f"protocol.learning_rate={rate}")
+    def swept(*words: str) -> list[str]:
+        """The lines that a sweep over children prints."""
+        child = ("generation=child", "child.blocks=1", "child.position=end", "jobs=1")
+        command = [sys.executable, "-m", "plainres.run.train", "-m", *SHORT, *child, *words]
+        done = subprocess.run(
+            [*command, f"results_dir={tmp_path}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
-    few = (
-        "generation=child",
-        "child.blocks=1",
-        "child.position=end",
-        "jobs=1",
-        f"results_dir={tmp_path}",
-    )
-    words = [sys.executable, "-m", "plainres.run.train", "-m", *SHORT, *few]
-    swept = subprocess.run(
-        words, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert swept.returncode == 0, swept.stderr
-    assert swept.stdout.startswith("skipped plain-14-seed0: its parent ")
-    assert [row.cell for row in files.read_runs(tmp_path / "identity" / "smoke" / "end_1")] == [
-        "residual-14-seed0"
-    ]
-    swept = subprocess.run(
-        [*words, "model=plain"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert swept.returncode == 0, swept.stderr
-    assert swept.stdout.splitlines()[1:] == ["no cell is left to train"]
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    assert swept()[0].startswith("skipped plain-14-seed0: its parent ")
+    rows = files.read_runs(tmp_path / "identity" / "smoke" / "end_1")
+    assert [row.cell for row in rows] == ["residual-14-seed0"]
+    assert swept("model=plain")[1:] == ["no cell is left to train"]
 
 
 def test_a_residual_child_begins_as_its_parent_and_grows(parents):
     child_cell = cell(parents, "generation=child", "child.blocks=2")
     record = train.train_cell(child_cell)
     row = insertion(child_cell)
-    assert (row.blocks, row.stage, row.position, row.initialisation) == (
-        2,
-        2,
-        "middle",
-        "zero_branch",
-    )
+    place = (row.blocks, row.stage, row.position, row.initialisation)
+    assert place == (2, 2, "middle", "zero_branch")
     assert (row.logit_difference_eval, row.logit_difference_batch) == (0, 0)
     assert (row.error_eval, row.error_batch) == (row.parent_error_eval, row.parent_error_batch)
     parent = files.read_record(child_cell.parent_folder)
@@ -157,13 +137,13 @@ def test_a_plain_child_does_not_begin_as_its_parent(parents):
 
 
 def test_the_parent_trained_on_begins_where_the_parent_ended(parents):
-    child_cell = cell(
-        parents,
+    words = (
         "generation=trained_on",
         "model=plain",
         "keep_weights=true",
         "protocol.learning_rate=0",
     )
+    child_cell = cell(parents, *words)
     record = train.train_cell(child_cell)
     assert insertion(child_cell).logit_difference_batch == 0
     old, new = (
@@ -176,23 +156,13 @@ def test_the_parent_trained_on_begins_where_the_parent_ended(parents):
     assert record.num_parameters == files.read_record(child_cell.parent_folder).num_parameters
 
 
-def test_an_interrupted_child_ends_with_the_record_of_an_undisturbed_one(parents, monkeypatch):
+def test_an_interrupted_child_ends_with_the_record_of_an_undisturbed_one(parents):
     overrides = ("generation=decay", "checkpoint_seconds=0", "child.stage=3")
     cells = [
         cell(parents, *overrides, f"folder=smoke/{name}") for name in ("undisturbed", "interrupted")
     ]
     whole = train.train_cell(cells[0])
-    step = Classifier.training_step
-
-    def training_step(self, draws, batch_idx):
-        if self.iteration == 13:
-            raise KeyError("interrupted")
-        return step(self, draws, batch_idx)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Classifier, "training_step", training_step)
-        with pytest.raises(KeyError, match="interrupted"):
-            train.train_cell(cells[1])
+    interrupt(cells[1], 13)
     continued = train.train_cell(cells[1])
     different = {
         name for name, value in numbers(whole).items() if numbers(continued)[name] != value
@@ -227,12 +197,8 @@ def test_branches_are_measured_and_change_no_number(parents):
     rows = files.read_table(measured_cell.folder / "branches.csv", BranchNorm)
     assert sorted({row.iteration for row in rows}) == [0, 8, 16, 24]
     assert len(rows) == 4 * (2 + 6 + 2)
-    assert {(row.stage, row.block) for row in rows if row.inserted} == {
-        (2, 1),
-        (2, 2),
-        (2, 3),
-        (2, 4),
-    }
+    inserted = {(row.stage, row.block) for row in rows if row.inserted}
+    assert inserted == {(2, 1), (2, 2), (2, 3), (2, 4)}
     assert all(row.ratio > 0 for row in rows)
     measured_cell.folder.rename(measured_cell.folder.with_name("aside"))
     assert numbers(train.train_cell(unmeasured_cell)) == numbers(record)
@@ -241,21 +207,13 @@ def test_branches_are_measured_and_change_no_number(parents):
 def test_a_zero_branch_has_size_0_at_first_and_the_ratio_is_that_of_the_norms(parents):
     child_cell = cell(parents, "generation=child", "folder=smoke/zero", "keep_weights=true")
     train.train_cell(child_cell)
-    rows = [
-        row
-        for row in files.read_table(child_cell.folder / "branches.csv", BranchNorm)
-        if row.inserted
-    ]
+    rows = files.read_table(child_cell.folder / "branches.csv", BranchNorm)
+    rows = [row for row in rows if row.inserted]
     assert [(row.iteration, row.stage, row.block) for row in rows] == [(0, 2, 1), (12, 2, 1)]
     assert rows[0].ratio == 0
     source = child_cell.load_images()
-    child = insert(
-        hydra.utils.instantiate(child_cell.config.model, num_classes=10, in_channels=1),
-        1,
-        2,
-        "middle",
-        "identity",
-    )
+    parent = hydra.utils.instantiate(child_cell.config.model, num_classes=10, in_channels=1)
+    child = insert(parent, 1, 2, "middle", "identity")
     child.load_state_dict(torch.load(child_cell.folder / files.WEIGHTS_FILE, weights_only=True))
     images = Normaliser(source.train.pixels, "channel")(source.test.pixels / 255)
     block = child.layer2[1]
@@ -269,12 +227,10 @@ def test_a_zero_branch_has_size_0_at_first_and_the_ratio_is_that_of_the_norms(pa
 def test_tables_are_gathered_beside_runs(parents):
     child_cell = cell(parents, "generation=child", "child.blocks=4")
     train.train_cell(child_cell)
-    files.gather(child_cell.results_folder)
-    assert files.read_table(child_cell.results_folder / "insertions.csv", Insertion) == [
-        insertion(child_cell)
-    ]
-    assert len(files.read_table(child_cell.results_folder / "branches.csv", BranchNorm)) == 2 * 10
-    files.gather(child_cell.results_folder)
-    assert len(files.read_table(child_cell.results_folder / "branches.csv", BranchNorm)) == 2 * 10
+    folder = child_cell.results_folder
+    for _ in range(2):
+        files.gather(folder)
+        assert files.read_table(folder / "insertions.csv", Insertion) == [insertion(child_cell)]
+        assert len(files.read_table(folder / "branches.csv", BranchNorm)) == 2 * 10
     files.gather(cell(parents, "generation=parent").results_folder)
     assert not (parents / "identity" / "smoke" / "parent" / "insertions.csv").exists()

@@ -1,13 +1,14 @@
 """Probes equal references that are computed differently, and change nothing of a run."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from composing import compose_cell
-from test_train import SMOKE, InterruptionError, curve, interrupt_at, numbers
 from torch import nn
 from torch.nn import functional
+from trained import SHORT, SMOKE, curve, interrupt, numbers
 
 from plainres.instruments import probes
 from plainres.networks.blocks import BasicBlock
@@ -16,7 +17,13 @@ from plainres.networks.resnet import CifarNetwork
 from plainres.records import files, schema
 from plainres.run import train
 
-PROBES = "+callbacks={probes:{_target_:plainres.instruments.probes.Probes,images:16}}"
+
+def override(options: str) -> str:
+    """What adds probes to a run."""
+    return f"+callbacks={{probes:{{_target_:plainres.instruments.probes.Probes,{options}}}}}"
+
+
+PROBES = override("images:16")
 
 
 def images_and_labels(
@@ -37,19 +44,8 @@ def points_of(cell) -> list[probes.ProbePoint]:
     return files.read_table(cell.folder / "probes.csv", probes.ProbePoint)
 
 
-def without_seconds(points) -> list[tuple]:
-    return [
-        (
-            p.iteration,
-            p.layer,
-            p.response,
-            p.weight_gradient,
-            p.response_gradient,
-            p.dead,
-            p.correlation,
-        )
-        for p in points
-    ]
+def without_seconds(points) -> list[probes.ProbePoint]:
+    return [replace(point, seconds=None) for point in points]
 
 
 @pytest.fixture(scope="module")
@@ -128,14 +124,8 @@ def test_a_probe_leaves_everything_as_it_is(options, double):
 
 
 def test_a_probe_draws_no_random_number_of_the_run():
-    net = nn.Sequential(
-        nn.Conv2d(1, 4, 3),
-        nn.BatchNorm2d(4),
-        nn.ReLU(),
-        nn.Dropout(0.5),
-        nn.Flatten(),
-        nn.LazyLinear(10),
-    )
+    layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten()
+    net = nn.Sequential(*layers, nn.LazyLinear(10))
     images, labels = images_and_labels()
     net(images)
     random = torch.get_rng_state()
@@ -182,26 +172,16 @@ def test_auxiliary_heads_are_not_probed():
     images, labels = images_and_labels(channels=3, size=32)
     with_heads = googlenet(num_classes=10, auxiliary_weight=0.3).train()
     without = googlenet(num_classes=10).train()
-    without.load_state_dict(
-        {
-            name: tensor
-            for name, tensor in with_heads.state_dict().items()
-            if not name.startswith("aux")
-        }
-    )
-    for network in (with_heads, without):
-        network.dropout.p = 0.0
-    signals, expected = (
-        probes.probe(with_heads, images, labels),
-        probes.probe(without, images, labels),
-    )
+    weights = with_heads.state_dict().items()
+    without.load_state_dict({name: tensor for name, tensor in weights if name[:3] != "aux"})
+    with_heads.dropout.p = without.dropout.p = 0.0
+    signals, expected = (probes.probe(each, images, labels) for each in (with_heads, without))
     assert len(signals.layers) == 57
     torch.testing.assert_close(
         torch.tensor(signals.layers), torch.tensor(expected.layers), equal_nan=True
     )
-    assert (signals.image_gradient, signals.correlation) == pytest.approx(
-        (expected.image_gradient, expected.correlation)
-    )
+    assert signals.image_gradient == pytest.approx(expected.image_gradient)
+    assert signals.correlation == pytest.approx(expected.correlation)
 
 
 @pytest.mark.parametrize(
@@ -297,18 +277,12 @@ def test_a_network_whose_loss_is_not_finite_has_no_signals():
     assert not any(module._forward_hooks for module in net.modules())
 
 
-@pytest.mark.parametrize(
-    ("iterations", "expected"),
-    [
-        (1, [0, 1]),
-        (2, [0, 1, 2]),
-        (24, [0, 1, 10, 24]),
-        (100, [0, 1, 10, 100]),
-        (101, [0, 1, 10, 100, 101]),
-    ],
-)
-def test_probes_are_taken_at_powers_of_ten_and_the_end(iterations, expected):
-    assert probes.powers_of_ten(iterations) == expected
+def test_probes_are_taken_at_powers_of_ten_and_the_end():
+    assert probes.powers_of_ten(1) == [0, 1]
+    assert probes.powers_of_ten(2) == [0, 1, 2]
+    assert probes.powers_of_ten(24) == [0, 1, 10, 24]
+    assert probes.powers_of_ten(100) == [0, 1, 10, 100]
+    assert probes.powers_of_ten(101) == [0, 1, 10, 100, 101]
 
 
 @pytest.mark.parametrize("options", [{"images": 1}, {"at": []}, {"at": [-1, 3]}])
@@ -330,7 +304,7 @@ def test_probes_in_double_precision_leave_the_same_record(probed, tmp_path):
     cell = compose_cell(
         tmp_path,
         *SMOKE,
-        "+callbacks={probes:{_target_:plainres.instruments.probes.Probes,images:16,double:true}}",
+        override("images:16,double:true"),
     )
     assert numbers(train.train_cell(cell)) == numbers(probed[1])
     assert curve(cell) == curve(probed[0])
@@ -358,12 +332,9 @@ def test_every_layer_has_a_row_in_every_probe(probed):
 
 
 @pytest.mark.parametrize("iteration", [1, 2, 10, 17])
-def test_an_interrupted_run_leaves_the_same_probes(probed, tmp_path, monkeypatch, iteration):
+def test_an_interrupted_run_leaves_the_same_probes(probed, tmp_path, iteration):
     cell = compose_cell(tmp_path, *SMOKE, PROBES, "checkpoint_seconds=0")
-    with monkeypatch.context() as patched:
-        interrupt_at(patched, iteration)
-        with pytest.raises(InterruptionError):
-            train.train_cell(cell)
+    interrupt(cell, iteration)
     assert numbers(train.train_cell(cell)) == numbers(probed[1])
     assert without_seconds(points_of(cell)) == without_seconds(points_of(probed[0]))
 
@@ -378,21 +349,17 @@ def test_probes_are_taken_at_the_given_iterations(tmp_path):
     cell = compose_cell(
         tmp_path,
         *SMOKE,
-        "+callbacks={probes:{_target_:plainres.instruments.probes.Probes,images:4,at:[3,5]}}",
+        override("images:4,at:[3,5]"),
     )
     train.train_cell(cell)
     assert sorted({point.iteration for point in points_of(cell)}) == [3, 5]
 
 
 def test_other_networks_can_be_probed(tmp_path):
-    short = (
-        "protocol.iterations=2",
-        "protocol.schedule.warmup_iterations=1",
-        "protocol.evaluation_images=64",
-    )
+    short = ("protocol=smoke", *SHORT, "protocol.iterations=2")
     for model, layers in (("lenet5", 2), ("se", 7)):
         size = ("model.depth=5", "data.pad_to=32") if model == "lenet5" else ("model.depth=8",)
-        cell = compose_cell(tmp_path, "protocol=smoke", *short, f"model={model}", *size, PROBES)
+        cell = compose_cell(tmp_path, *short, f"model={model}", *size, PROBES)
         train.train_cell(cell)
         assert max(point.layer for point in points_of(cell)) == layers
 

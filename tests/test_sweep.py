@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import trained
 from composing import CONF, ROOT, compose_cell
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -21,14 +22,16 @@ from plainres.records import files
 from plainres.records.identity import shared_config
 from plainres.records.schema import describe, duration
 from plainres.run import sweep
+from plainres.run.cell import Cell
 from plainres.run.watch import DONE, FAILED, RUNNING, WAITING, State, Watch, picture
 
+SWEEP = ("-m", "+experiment=depth")
 GRID = ("+experiment=depth", "protocol=smoke", "model.depth=14,8", "jobs=2")
-OF_THE_RUN = {"seconds", "images_per_second", "peak_memory_mib", "finished_at"}
 
 
 def command(results: Path, *words: str) -> list[str]:
-    return [sys.executable, "-m", "plainres.run.train", *words, f"results_dir={results}"]
+    words = (*words, "threads=1", f"results_dir={results}")
+    return [sys.executable, "-m", "plainres.run.train", *words]
 
 
 def run(results: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -43,12 +46,20 @@ def run(results: Path, *words: str, **environment: str) -> subprocess.CompletedP
     )
 
 
+def tables(results: Path) -> dict[str, bytes]:
+    """The files of results/depth/smoke, without its folders."""
+    folder = results / "depth" / "smoke"
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def copy_tables(results: Path, other: Path) -> None:
+    (other / "depth" / "smoke").mkdir(parents=True)
+    for name, content in tables(results).items():
+        (other / "depth" / "smoke" / name).write_bytes(content)
+
+
 def numbers(folder: Path) -> dict[str, dict]:
-    rows = files.read_runs(folder)
-    return {
-        row.cell: {name: value for name, value in vars(row).items() if name not in OF_THE_RUN}
-        for row in rows
-    }
+    return {row.cell: trained.numbers(row) for row in files.read_runs(folder)}
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +73,8 @@ def test_a_sweep_leaves_records_tables_and_a_line_a_cell(undisturbed):
     assert finished.returncode == 0, finished.stderr
     folder = results / "depth" / "smoke"
     rows = files.read_runs(folder)
-    assert [row.cell for row in rows] == [
-        "plain-8-seed0",
-        "plain-14-seed0",
-        "residual-8-seed0",
-        "residual-14-seed0",
-    ]
+    cells = "plain-8-seed0 plain-14-seed0 residual-8-seed0 residual-14-seed0"
+    assert [row.cell for row in rows] == cells.split()
     assert {row.data_label for row in rows} == {"digits"}
     for row in rows:
         assert finished.stdout.count(describe(row).split(",")[0] + ",") == 1
@@ -88,44 +95,34 @@ def test_cells_are_listed_in_the_order_in_which_hydra_launches_them(undisturbed)
 
 
 def test_both_arms_start_from_the_same_numbers_of_parameters(undisturbed):
-    rows = {
-        row.cell: row.num_parameters for row in files.read_runs(undisturbed[0] / "depth" / "smoke")
-    }
-    assert rows["plain-14-seed0"] == rows["residual-14-seed0"]
+    rows = numbers(undisturbed[0] / "depth" / "smoke")
+    plain, residual = (rows[f"{arm}-14-seed0"] for arm in ("plain", "residual"))
+    assert plain["num_parameters"] == residual["num_parameters"]
 
 
 def test_typed_again_it_skips_what_is_finished(undisturbed):
     results, _ = undisturbed
-    tables = [
-        (results / "depth" / "smoke" / name).read_bytes()
-        for name in ("runs.csv", "curves.csv", "config.json")
-    ]
+    before = tables(results)
     again = run(results, "-m", *GRID)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("skipped, finished:") == 4
     assert "all 4 cells are finished" in again.stdout
-    assert tables == [
-        (results / "depth" / "smoke" / name).read_bytes()
-        for name in ("runs.csv", "curves.csv", "config.json")
-    ]
+    assert tables(results) == before
 
 
 def test_another_configuration_is_refused_before_anything_runs(undisturbed):
     results, _ = undisturbed
-    before = (results / "depth" / "smoke" / "runs.csv").read_bytes()
+    before = tables(results)
     refused = run(results, "-m", *GRID, "protocol.momentum=0.8")
     assert refused.returncode == 1
     assert len(refused.stderr.splitlines()) == 1
     assert "protocol.momentum: 0.9 → 0.8" in refused.stderr
     assert "FORCE=1" in refused.stderr
-    assert before == (results / "depth" / "smoke" / "runs.csv").read_bytes()
+    assert tables(results) == before
 
 
 def test_rows_of_a_committed_table_count_only_when_asked(undisturbed, tmp_path):
-    folder = tmp_path / "depth" / "smoke"
-    folder.mkdir(parents=True)
-    for name in ("runs.csv", "curves.csv", "config.json"):
-        (folder / name).write_bytes((undisturbed[0] / "depth" / "smoke" / name).read_bytes())
+    copy_tables(undisturbed[0], tmp_path)
     skipped = run(tmp_path / "local", "-m", *GRID, "missing=true", f"committed_dir={tmp_path}")
     assert skipped.returncode == 0, skipped.stderr
     assert "all 4 cells are finished" in skipped.stdout
@@ -134,21 +131,10 @@ def test_rows_of_a_committed_table_count_only_when_asked(undisturbed, tmp_path):
 
 
 def test_cells_of_one_name_in_several_folders_are_several_cells(tmp_path):
-    words = (
-        "-m",
-        "+experiment=robustness",
-        "setting=baseline,nesterov",
-        "data=digits",
-        "model.depth=8",
-        "model.width=2",
-        "model=plain",
-    )
-    words += (
-        "protocol.iterations=4",
-        "protocol.evaluate_every=4",
-        "protocol.schedule.warmup_iterations=1",
-        "protocol.batch_size=32",
-    )
+    grid = "-m +experiment=robustness setting=baseline,nesterov data=digits jobs=1"
+    cell = "model=plain model.depth=8 model.width=2 protocol.iterations=4 protocol.batch_size=32"
+    short = "protocol.evaluate_every=4 protocol.schedule.warmup_iterations=1"
+    words = f"{grid} {cell} {short}".split()
     first = run(tmp_path, *words)
     assert first.returncode == 0, first.stderr
     tables = {
@@ -165,17 +151,18 @@ def test_cells_of_one_name_in_several_folders_are_several_cells(tmp_path):
     assert again.stdout.count("nesterov/plain-8-seed0: train_error") == 1
 
 
-@pytest.mark.parametrize(("pause", "all_of_them"), [(0.0, False), (0.6, False), (0.3, True)])
+@pytest.mark.parametrize(("pause", "all_of_them"), [(0.0, False), (0.3, True)])
 def test_killed_and_typed_again_it_ends_as_if_undisturbed(
     undisturbed, tmp_path, pause, all_of_them
 ):
     """kill -9 of the parent alone, or kill of the whole group: the workers must end too.
 
-    24 slow iterations make sure that they are training when it happens.
+    24 slow iterations make sure that they are training when it happens. A third cell has half a
+    checkpoint, of which the second sweep tells.
     """
     words = ("-m", *GRID, "checkpoint_seconds=0")
+    runs = tmp_path / "depth" / "smoke" / "runs"
     with slow_process(tmp_path, command(tmp_path, *words)) as sweep:
-        runs = tmp_path / "depth" / "smoke" / "runs"
         wait_for(lambda: len(list(runs.glob("*-14-*/last.ckpt"))) == 2)
         time.sleep(pause)
         if all_of_them:
@@ -185,41 +172,30 @@ def test_killed_and_typed_again_it_ends_as_if_undisturbed(
     workers = [files.read_json(path)["pid"] for path in runs.glob("*/progress.json")]
     wait_for(lambda: not any(alive(pid) for pid in workers))
     assert not list(runs.glob("*/record.json"))
+    (runs / "plain-8-seed0").mkdir(exist_ok=True)
+    (runs / "plain-8-seed0" / "last.ckpt").write_bytes(b"half a checkpoint")
     again = run(tmp_path, *words)
     assert again.returncode == 0, again.stderr
+    assert again.stdout.count(f"plain-8-seed0: {files.DAMAGED}") == 1
     for cell in ("plain-14-seed0", "residual-14-seed0"):
         assert "continues at iteration" in (runs / cell / "train.log").read_text()
     assert numbers(tmp_path / "depth" / "smoke") == numbers(undisturbed[0] / "depth" / "smoke")
     for table in ("curves.csv", "config.json"):
-        assert (tmp_path / "depth" / "smoke" / table).read_bytes() == (
-            undisturbed[0] / "depth" / "smoke" / table
-        ).read_bytes()
+        assert tables(tmp_path)[table] == tables(undisturbed[0])[table]
 
 
 def test_a_sweep_in_one_process_outlives_the_shell_that_started_it(undisturbed, tmp_path):
-    words = (
-        "-m",
-        "+experiment=depth",
-        "protocol=smoke",
-        "model.depth=8",
-        "model=plain",
-        "jobs=1",
-        "threads=1",
-    )
-    with slow_process(
-        tmp_path, ["sh", "-c", f"{shlex.join(command(tmp_path, *words))} & wait"]
-    ) as shell:
-        cell = tmp_path / "depth" / "smoke" / "runs" / "plain-8-seed0"
+    words = (*SWEEP, "protocol=smoke", "model.depth=8", "model=plain", "jobs=1")
+    line = f"{shlex.join(command(tmp_path, *words))} & wait"
+    folder = tmp_path / "depth" / "smoke"
+    cell = folder / "runs" / "plain-8-seed0"
+    with slow_process(tmp_path, ["sh", "-c", line]) as shell:
         wait_for((cell / "progress.json").exists)
         shell.kill()
     wait_for((cell / "record.json").exists)
-    wait_for(
-        lambda: not alive(files.read_json(cell / "progress.json")["pid"])
-    )  # the tables are written after the record
-    assert (
-        numbers(tmp_path / "depth" / "smoke").items()
-        <= numbers(undisturbed[0] / "depth" / "smoke").items()
-    )
+    pid = files.read_json(cell / "progress.json")["pid"]
+    wait_for(lambda: not alive(pid))  # the tables are written after the record
+    assert numbers(folder).items() <= numbers(undisturbed[0] / "depth" / "smoke").items()
 
 
 def slow_process(folder: Path, words: list[str]) -> subprocess.Popen:
@@ -272,41 +248,15 @@ def wait_for(condition, seconds: float = 90) -> None:
         time.sleep(0.05)
 
 
-def test_a_cell_that_fails_leaves_the_others_and_a_line(tmp_path):
-    (tmp_path / "depth" / "smoke" / "runs").mkdir(parents=True)
-    (tmp_path / "depth" / "smoke" / "runs" / "plain-8-seed0").mkdir()
-    (
-        tmp_path / "depth" / "smoke" / "runs" / "plain-8-seed0" / "curves.csv"
-    ).mkdir()  # nothing can be written there
-    ended = run(tmp_path, "-m", "+experiment=depth", "protocol=smoke", "model.depth=8", "jobs=1")
+def test_a_cell_that_fails_leaves_the_others_and_a_line_without_an_experiment_too(tmp_path):
+    folder = tmp_path / "depth" / "smoke"
+    (folder / "runs" / "residual-8-seed0" / "curves.csv").mkdir(parents=True)  # not to be written
+    ended = run(tmp_path, "-m", "protocol=smoke", "model.depth=8", "seed=0,1", "jobs=1")
     assert ended.returncode == 1
-    assert [row.cell for row in files.read_runs(tmp_path / "depth" / "smoke")] == [
-        "residual-8-seed0"
-    ]
+    assert [row.cell for row in files.read_runs(folder)] == ["residual-8-seed1"]
     assert len(ended.stderr.splitlines()) == 1
-    assert ended.stderr.startswith("plainres: plain-8-seed0 failed:")
+    assert ended.stderr.startswith("plainres: residual-8-seed0 failed:")
     assert "curves.csv" in ended.stderr
-
-
-def test_a_damaged_checkpoint_is_said_and_the_cell_starts_again(undisturbed, tmp_path):
-    folder = tmp_path / "depth" / "smoke" / "runs" / "plain-8-seed0"
-    folder.mkdir(parents=True)
-    (folder / "last.ckpt").write_bytes(b"half a checkpoint")
-    ended = run(
-        tmp_path,
-        "-m",
-        "+experiment=depth",
-        "protocol=smoke",
-        "model.depth=8",
-        "model=plain",
-        "jobs=2",
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count(f"plain-8-seed0: {files.DAMAGED}") == 1
-    assert (
-        numbers(tmp_path / "depth" / "smoke").items()
-        <= numbers(undisturbed[0] / "depth" / "smoke").items()
-    )
 
 
 def test_two_cells_in_one_folder_are_refused(tmp_path):
@@ -322,12 +272,6 @@ def test_arms_that_differ_in_more_than_the_shortcut_are_no_one_table(tmp_path):
     assert "folder=" in refused.stderr
 
 
-def test_a_sweep_needs_no_experiment(tmp_path):
-    ended = run(tmp_path, "-m", "protocol=smoke", "model.depth=8", "seed=0,1")
-    assert ended.returncode == 0, ended.stderr
-    assert [row.seed for row in files.read_runs(tmp_path / "depth" / "smoke")] == [0, 1]
-
-
 @pytest.mark.parametrize(
     "words",
     [
@@ -338,71 +282,56 @@ def test_a_sweep_needs_no_experiment(tmp_path):
 def test_a_single_run_that_is_refused_leaves_the_tables_where_they_are(
     undisturbed, tmp_path, words
 ):
-    folder = tmp_path / "depth" / "smoke"
-    folder.mkdir(parents=True)
-    for name in ("runs.csv", "curves.csv", "config.json"):
-        (folder / name).write_bytes((undisturbed[0] / "depth" / "smoke" / name).read_bytes())
-    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    copy_tables(undisturbed[0], tmp_path)
     refused = run(tmp_path, *words)
     assert refused.returncode == 1
-    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    assert tables(tmp_path) == tables(undisturbed[0])
 
 
 def test_a_damaged_table_is_refused_before_anything_runs(tmp_path):
-    table = tmp_path / "depth" / "smoke" / "runs.csv"
-    table.parent.mkdir(parents=True)
-    table.write_text("<<<<<<< HEAD\n")
-    (table.parent / "config.json").write_text(
-        json.dumps(shared_config(compose_cell(tmp_path, "protocol=smoke").identity))
-    )
+    cell, table = damaged_table(tmp_path)
+    config = json.dumps(shared_config(cell.identity))
+    (table.parent / "config.json").write_text(config)
     refused = run(tmp_path, "-m", *GRID)
     assert refused.returncode == 1
     assert "lacks the columns" in refused.stderr
     assert not list(tmp_path.rglob("record.json"))
 
 
+def damaged_table(results: Path) -> tuple[Cell, Path]:
+    """A cell of GRID and the table of its folder."""
+    cell = compose_cell(results, "protocol=smoke")
+    table = cell.results_folder / "runs.csv"
+    files.write_text(table, "<<<<<<< HEAD\n")
+    return cell, table
+
+
 def test_a_table_that_cannot_be_gathered_in_the_end_is_no_warning(tmp_path, capsys):
-    table = tmp_path / "depth" / "smoke" / "runs.csv"
-    table.parent.mkdir(parents=True)
-    table.write_text("<<<<<<< HEAD\n")
     ended = sweep.Sweep()
-    ended.cells = [compose_cell(tmp_path, "protocol=smoke")]
+    ended.cells = [damaged_table(tmp_path)[0]]
     with pytest.raises(SystemExit):
         ended.on_multirun_end(None)
     assert "lacks the columns" in capsys.readouterr().err
 
 
+DEPTH_21 = "depth 21 is not 6n+2; nearest: 20 and 26"
+PROTOCOLS = "Available options in 'protocol': cpu cpu16 cpu32 dry finetune paper quick smoke"
+OWN = ("data=image_folder", "data.label=x", "data.root=/not/there")
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("-m", "+experiment=depth", "model.depth=21"), "depth 21 is not 6n+2; nearest: 20 and 26"),
-        (("model.depth=21",), "depth 21 is not 6n+2; nearest: 20 and 26"),
-        (
-            ("-m", "+experiment=depth", "model=resnet"),
-            "Available options in 'model': alexnet every_second",
-        ),
-        (
-            ("-m", "+experiment=depth", "protocol=fast"),
-            "Available options in 'protocol': cpu cpu16 cpu32 dry finetune paper quick smoke",
-        ),
-        (("-m", "+experiment=depth", "data=mnist"), "Available options in 'data': cifar10"),
-        (("-m", "+experiment=depth", "data=image_folder"), "data.label is not set"),
-        (
-            (
-                "-m",
-                "+experiment=depth",
-                "data=image_folder",
-                "data.label=x",
-                "data.root=/not/there",
-            ),
-            "/not/there does not exist",
-        ),
-        (("-m", "+experiment=depth", "seed=-1"), "seed -1 is not a whole number from 0 up"),
-        (
-            ("-m", "+experiment=depth", "protocol.iterations=50"),
-            "warmup_iterations 100 lies outside 0 to",
-        ),
-        (("-m", "+experiment=depth", "model.depht=20"), "model.depht"),
+        ((*SWEEP, "model.depth=21"), DEPTH_21),
+        (("model.depth=21",), DEPTH_21),
+        ((*SWEEP, "model=resnet"), "Available options in 'model': alexnet every_second"),
+        ((*SWEEP, "protocol=fast"), PROTOCOLS),
+        ((*SWEEP, "data=mnist"), "Available options in 'data': cifar10"),
+        ((*SWEEP, "data=image_folder"), "data.label is not set"),
+        ((*SWEEP, *OWN), "/not/there does not exist"),
+        ((*SWEEP, "seed=-1"), "seed -1 is not a whole number from 0 up"),
+        ((*SWEEP, "protocol.iterations=50"), "warmup_iterations 100 lies outside 0 to"),
+        ((*SWEEP, "model.depht=20"), "model.depht"),
     ],
 )
 def test_bad_input_is_one_line_that_names_it(tmp_path, words, expected):
@@ -425,7 +354,7 @@ def test_results_that_cannot_be_written_are_named(tmp_path):
 
 
 def test_a_traceback_comes_when_asked_for(tmp_path):
-    refused = run(tmp_path, "-m", "+experiment=depth", "model.depth=21", HYDRA_FULL_ERROR="1")
+    refused = run(tmp_path, *SWEEP, "model.depth=21", HYDRA_FULL_ERROR="1")
     assert refused.returncode == 1
     assert "Traceback" in refused.stderr
 
@@ -437,34 +366,32 @@ def test_a_single_run_prints_its_line_and_joins_the_tables(tmp_path):
     assert [row.cell for row in files.read_runs(tmp_path / "depth" / "smoke")] == ["plain-8-seed0"]
 
 
+def progress_of(cell: Cell, iteration: int, seconds_remaining: float, age: float = 0) -> None:
+    """A progress file that the cell's run wrote `age` seconds ago."""
+    path = cell.folder / files.PROGRESS_FILE
+    own = {"iteration": iteration, "seconds_remaining": seconds_remaining}
+    files.write_json(path, {"pid": 1, "iterations": 24, "train_error": 0.5, "seconds": 6.0} | own)
+    written = time.time() - age
+    os.utime(path, (written, written))
+
+
 def test_watch_tells_waiting_running_failed_and_done_apart_and_estimates_what_is_left(tmp_path):
     cells = [
         compose_cell(tmp_path, "protocol=smoke", f"model.depth={depth}")
         for depth in (20, 14, 8, 26)
     ]
-    now = time.time()
-    progress = {
-        "pid": 1,
-        "iteration": 12,
-        "iterations": 24,
-        "train_error": 0.5,
-        "seconds": 6.0,
-        "seconds_remaining": 12.0,
-    }
-    files.write_json(cells[0].folder / files.PROGRESS_FILE, progress)
+    progress_of(cells[0], 12, 12.0)
     files.write_text(cells[1].folder / files.FAILURE_FILE, "no space left\n")
-    files.write_json(cells[3].folder / files.PROGRESS_FILE, progress | {"iteration": 18})
-    os.utime(
-        cells[3].folder / files.PROGRESS_FILE, (now - 3600, now - 3600)
-    )  # of an earlier sweep: it waits, and will continue
-    watch = Watch(cells, jobs=1, since=now - 60)
+    progress_of(cells[3], 18, 12.0, age=3600)  # of an earlier sweep: it waits, and will continue
+    since = time.time() - 60
+    watch = Watch(cells, jobs=1, since=since)
     states = watch.states()
     assert [state.status for state in states] == [RUNNING, FAILED, WAITING, WAITING]
     assert states[1].text == "no space left"
     assert states[3].iteration == 18
     pace = 12.0 / 12 / 20  # seconds per iteration and layer of the running cell
     assert watch.seconds_remaining(states) == pytest.approx(12 + pace * 8 * 24 + pace * 26 * 6)
-    assert Watch(cells, jobs=2, since=now - 60).seconds_remaining(states) is None
+    assert Watch(cells, jobs=2, since=since).seconds_remaining(states) is None
 
 
 def test_what_is_left_goes_by_the_pace_of_the_same_network(tmp_path):
@@ -473,21 +400,12 @@ def test_what_is_left_goes_by_the_pace_of_the_same_network(tmp_path):
         for depth in (8, 14)
         for arm in ("plain", "se")
     ]
-    for cell, seconds in zip(cells[:2], (6.0, 12.0), strict=True):
-        progress = {
-            "pid": 1,
-            "iteration": 12,
-            "iterations": 24,
-            "train_error": 0.5,
-            "seconds": 1.0,
-            "seconds_remaining": seconds,
-        }
-        files.write_json(cell.folder / files.PROGRESS_FILE, progress)
-    watch = Watch(cells, jobs=1, since=time.time() - 60)
+    progress_of(cells[0], 12, 6.0)
+    progress_of(cells[1], 12, 12.0)
+    since = time.time() - 60
+    watch = Watch(cells, jobs=1, since=since)
     assert watch.seconds_remaining(watch.states()) == pytest.approx((6 + 12) * (1 + 2 * 14 / 8))
-    alone = Watch(
-        cells[1:3], jobs=1, since=time.time() - 60
-    )  # plain-14 beside se-8: the only pace there is
+    alone = Watch(cells[1:3], jobs=1, since=since)  # plain-14 beside se-8: the only pace that is
     assert alone.seconds_remaining(alone.states()) == pytest.approx(12 * (1 + 2 * 14 / 8))
 
 
@@ -509,9 +427,5 @@ def test_the_display_fits_a_narrow_terminal():
 
 
 def test_durations_read_as_clock_times():
-    assert [duration(seconds) for seconds in (None, 0.4, 75, 3675)] == [
-        "?:??",
-        "0:00",
-        "1:15",
-        "1:01:15",
-    ]
+    seconds = (None, 0.4, 75, 3675)
+    assert [duration(each) for each in seconds] == ["?:??", "0:00", "1:15", "1:01:15"]

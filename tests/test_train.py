@@ -5,8 +5,11 @@ import json
 import logging
 import os
 import platform
+import shutil
 import subprocess
 import sys
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +18,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torchvision import models
+from trained import SHORT, SMOKE, curve, interrupt, numbers
 
 from plainres.data import sources
 from plainres.data.batches import Normaliser
@@ -29,64 +33,35 @@ from plainres.training.module import Classifier
 from plainres.training.runlog import RunLog, Start
 from plainres.training.update import updates_per_step
 
-SMOKE = ("protocol=smoke", "model.depth=8", "threads=1")
-OF_THE_RUN = ("seconds", "images_per_second", "peak_memory_mib", "finished_at")
 
-
-def numbers(record: schema.Record) -> dict:
-    return {
-        name: value for name, value in dataclasses.asdict(record).items() if name not in OF_THE_RUN
-    }
-
-
-def curve(cell) -> str:
-    return (cell.folder / files.CURVES_TABLE).read_text()
-
-
-class InterruptionError(Exception):
-    pass
-
-
-@pytest.fixture
-def undisturbed(tmp_path):
-    cell = compose_cell(tmp_path / "undisturbed", *SMOKE)
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A cell and its record. Tests that change its folder take `changeable`."""
+    cell = compose_cell(tmp_path_factory.mktemp("undisturbed"), *SMOKE)
     return cell, train.train_cell(cell)
 
 
-def interrupt_at(monkeypatch, iteration: int) -> None:
-    step = Classifier.training_step
-
-    def training_step(self, batch, batch_idx):
-        if self.iteration == iteration:
-            raise InterruptionError
-        return step(self, batch, batch_idx)
-
-    monkeypatch.setattr(Classifier, "training_step", training_step)
+@pytest.fixture
+def changeable(undisturbed, tmp_path):
+    """The same in a folder of the test's own, where further overrides compose a cell."""
+    shutil.copytree(undisturbed[0].folder, compose_cell(tmp_path, *SMOKE).folder)
+    return partial(compose_cell, tmp_path, *SMOKE), undisturbed[1]
 
 
 def test_a_record_says_what_was_measured_and_where(undisturbed):
     cell, record = undisturbed
     assert record == files.read_record(cell.folder)
-    assert (record.arm, record.depth, record.seed, record.shortcut) == (
-        "residual",
-        8,
-        0,
-        "zero_pad",
-    )
+    assert (record.cell, record.shortcut) == ("residual-8-seed0", "zero_pad")
     assert (record.protocol, record.data_label, record.num_classes) == ("smoke", "digits", 10)
-    assert record.status == schema.FINISHED
-    assert record.iterations == 24
-    assert record.error_window == 12
+    assert (record.status, record.iterations, record.error_window) == (schema.FINISHED, 24, 12)
     stem, first, second, third, head = 64 * 18, 2 * 64 * 36, 16 * (72 + 144), 4 * (288 + 576), 80
     assert record.num_multiply_adds == stem + first + second + third + head
     assert record.config_hash == config_hash(cell.identity)
     assert record.torch == torch.__version__
     assert (record.precision, record.kernels) == ("32-true", "library")
-    assert record.instruction_set.startswith(
-        f"ATen {torch.backends.cpu.get_cpu_capability()} / oneDNN "
-    )
-    assert record.seconds > 0
-    assert record.peak_memory_mib > 0
+    capability = torch.backends.cpu.get_cpu_capability()
+    assert record.instruction_set.startswith(f"ATen {capability} / oneDNN ")
+    assert min(record.seconds, record.peak_memory_mib) > 0
     for name in ("train_error", "train_error_eval", "test_error"):
         assert 0 < getattr(record, name) < 1
     points = files.read_table(cell.folder / files.CURVES_TABLE, schema.CurvePoint)
@@ -127,26 +102,11 @@ def test_train_error_is_the_mean_over_the_last_window_of_iterations(tmp_path, mo
     ],
 )
 def test_other_networks_train_through_the_same_path(tmp_path, model, depth, size, options):
-    short = (
-        "protocol.iterations=4",
-        "protocol.schedule.warmup_iterations=1",
-        "protocol.evaluation_images=64",
-    )
-    cell = compose_cell(
-        tmp_path,
-        "protocol=smoke",
-        *short,
-        f"model={model}",
-        f"model.depth={depth}",
-        f"data.pad_to={size}",
-        *options,
-    )
-    record = train.train_cell(cell)
-    assert (record.cell, record.status, record.iterations) == (
-        f"{model}-{depth}-seed0",
-        schema.FINISHED,
-        4,
-    )
+    words = (f"model={model}", f"model.depth={depth}", f"data.pad_to={size}", *options)
+    short = ("protocol=smoke", *SHORT, "protocol.iterations=4")
+    record = train.train_cell(compose_cell(tmp_path, *short, *words))
+    assert (record.cell, record.status) == (f"{model}-{depth}-seed0", schema.FINISHED)
+    assert record.iterations == 4
 
 
 def test_error_window_defaults_to_one_epoch(tmp_path):
@@ -163,20 +123,20 @@ def test_the_same_cell_gives_the_same_record(undisturbed, tmp_path):
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("seed=1",),
-        ("model=plain",),
-        ("model.depth=14",),
-        ("protocol.nesterov=true",),
-        ("protocol.clip_norm=0.1",),
-        ("model.initialisation=pytorch",),
-        ("model.initialisation=dirac",),
-        ("model=scaled",),
-        ("model=projection_everywhere",),
-        ("model=every_second", "model.depth=14"),
+        "seed=1",
+        "model=plain",
+        "model.depth=14",
+        "protocol.nesterov=true",
+        "protocol.clip_norm=0.1",
+        "model.initialisation=pytorch",
+        "model.initialisation=dirac",
+        "model=scaled",
+        "model=projection_everywhere",
+        "model=every_second model.depth=14",
     ],
 )
 def test_another_cell_gives_other_numbers(undisturbed, tmp_path, overrides):
-    other = train.train_cell(compose_cell(tmp_path / "other", *SMOKE, *overrides))
+    other = train.train_cell(compose_cell(tmp_path / "other", *SMOKE, *overrides.split()))
     assert other.train_loss != undisturbed[1].train_loss
 
 
@@ -186,43 +146,30 @@ def test_another_cell_gives_other_numbers(undisturbed, tmp_path, overrides):
 def test_an_interrupted_run_ends_with_the_record_of_an_undisturbed_one(
     undisturbed, tmp_path, monkeypatch, iteration, resumed_at
 ):
-    cell = compose_cell(tmp_path / "interrupted", *SMOKE, "checkpoint_seconds=0")
-    with monkeypatch.context() as patched:
-        interrupt_at(patched, iteration)
-        with pytest.raises(InterruptionError):
-            train.train_cell(cell)
+    cell = compose_cell(tmp_path, *SMOKE, "checkpoint_seconds=0")
+    interrupt(cell, iteration)
     assert files.read_record(cell.folder) is None
     steps = []
-    with monkeypatch.context() as patched:
-        step = Classifier.training_step
-        patched.setattr(
-            Classifier,
-            "training_step",
-            lambda self, draws, i: (steps.append(draws.iteration), step(self, draws, i))[1],
-        )
-        record = train.train_cell(cell)
+    step = Classifier.training_step
+
+    def training_step(self, draws, batch_idx):
+        steps.append(draws.iteration)
+        return step(self, draws, batch_idx)
+
+    monkeypatch.setattr(Classifier, "training_step", training_step)
+    record = train.train_cell(cell)
     assert steps == list(range(resumed_at, 24)), "it continues where the checkpoint is"
     assert numbers(record) == numbers(undisturbed[1])
     assert curve(cell) == curve(undisturbed[0])
 
 
 def test_auxiliary_heads_train_by_their_weight(tmp_path):
-    few = (
-        "protocol.iterations=2",
-        "protocol.schedule.warmup_iterations=1",
-        "protocol.evaluation_images=8",
-        "protocol.batch_size=8",
-    )
+    few = (*SHORT, "protocol.iterations=2", "protocol.batch_size=8", "protocol.evaluation_images=8")
     trained = {}
     for weight in (0, 0.3):
-        words = (
-            *few,
-            "model=googlenet",
-            f"model.auxiliary_weight={weight}",
-            "data.image_size=32",
-            "keep_weights=true",
-        )
-        cell = compose_cell(tmp_path / str(weight), "protocol=smoke", *words)
+        words = ("model=googlenet", f"model.auxiliary_weight={weight}", "data.image_size=32")
+        keep = ("keep_weights=true", "protocol=smoke")
+        cell = compose_cell(tmp_path / str(weight), *keep, *few, *words)
         record = train.train_cell(cell)
         assert (record.status, record.iterations) == (schema.FINISHED, 2)
         trained[weight] = torch.load(cell.folder / files.WEIGHTS_FILE, weights_only=True)
@@ -230,49 +177,28 @@ def test_auxiliary_heads_train_by_their_weight(tmp_path):
         assert not torch.equal(trained[0][name], trained[0.3][name])
 
 
-@pytest.mark.parametrize(
-    "options",
-    [("model=alexnet", "model.depth=8", "model.width=12", "model.head=small", "data.pad_to=32")],
-)
-def test_dropout_goes_on_where_it_was(tmp_path, monkeypatch, options):
-    short = (
-        "protocol=smoke",
-        "threads=1",
-        "protocol.evaluation_images=64",
-        "checkpoint_seconds=0",
-        *options,
-    )
-    record = train.train_cell(compose_cell(tmp_path / "undisturbed", *short))
-    cell = compose_cell(tmp_path / "interrupted", *short)
-    with monkeypatch.context() as patched:
-        interrupt_at(patched, 13)
-        with pytest.raises(InterruptionError):
-            train.train_cell(cell)
+def test_dropout_goes_on_where_it_was(tmp_path):
+    model = ("model=alexnet", "model.depth=8", "model.width=12", "model.head=small")
+    words = (*SMOKE, *model, SHORT[1], "data.pad_to=32", "checkpoint_seconds=0")
+    record = train.train_cell(compose_cell(tmp_path / "undisturbed", *words))
+    cell = compose_cell(tmp_path / "interrupted", *words)
+    interrupt(cell, 13)
     assert numbers(train.train_cell(cell)) == numbers(record)
 
 
 def test_a_run_keeps_the_precision_it_began_with(tmp_path, monkeypatch):
     cell = compose_cell(tmp_path, *SMOKE, "checkpoint_seconds=0")
-    for iteration, precision in ((6, "bf16-mixed"), (None, "32-true")):
-        with monkeypatch.context() as patched:
-            patched.setattr(machine, "pick_precision", lambda *_, precision=precision: precision)
-            if iteration is None:
-                assert train.train_cell(cell).precision == "bf16-mixed"
-                continue
-            interrupt_at(patched, iteration)
-            with pytest.raises(InterruptionError):
-                train.train_cell(cell)
+    monkeypatch.setattr(machine, "pick_precision", lambda *_: "bf16-mixed")
+    interrupt(cell, 6)
+    monkeypatch.setattr(machine, "pick_precision", lambda *_: "32-true")
+    assert train.train_cell(cell).precision == "bf16-mixed"
 
 
-def test_logging_within_a_training_step_is_refused(tmp_path, monkeypatch):
+def test_logging_within_a_training_step_is_refused(tmp_path):
     overrides = (*SMOKE, "checkpoint_seconds=0")
-    with monkeypatch.context() as patched:
-        interrupt_at(patched, 6)
-        with pytest.raises(InterruptionError):
-            train.train_cell(compose_cell(tmp_path, *overrides, "updates_per_step=2"))
-    with pytest.raises(
-        ValueError, match=r"with 2 updates per step; log_every 3 .* must be multiples of 2"
-    ):
+    interrupt(compose_cell(tmp_path, *overrides, "updates_per_step=2"), 6)
+    message = r"with 2 updates per step; log_every 3 .* must be multiples of 2"
+    with pytest.raises(ValueError, match=message):
         train.train_cell(compose_cell(tmp_path, *overrides, "protocol.log_every=3"))
 
 
@@ -284,31 +210,24 @@ def test_updates_per_step_change_no_number(undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 2)])
-def test_a_run_keeps_the_updates_per_step_that_it_began_with(
-    undisturbed, tmp_path, monkeypatch, before, after
-):
+def test_a_run_keeps_the_updates_per_step_that_it_began_with(undisturbed, tmp_path, before, after):
     overrides = (*SMOKE, "checkpoint_seconds=0")
     for iteration, length in ((6, before), (18, after)):
-        with monkeypatch.context() as patched:
-            interrupt_at(patched, iteration)
-            with pytest.raises(InterruptionError):
-                train.train_cell(
-                    compose_cell(tmp_path / "interrupted", *overrides, f"updates_per_step={length}")
-                )
-    cell = compose_cell(tmp_path / "interrupted", *overrides)
+        interrupt(compose_cell(tmp_path, *overrides, f"updates_per_step={length}"), iteration)
+    cell = compose_cell(tmp_path, *overrides)
     assert numbers(train.train_cell(cell)) == numbers(undisturbed[1])
     assert curve(cell) == curve(undisturbed[0])
 
 
-def test_checkpointed_activations_are_the_same_cell(undisturbed, tmp_path):
-    cell = compose_cell(tmp_path / "checkpointed", *SMOKE, "model.checkpoint_activations=true")
-    assert cell.identity == undisturbed[0].identity
-    assert numbers(train.train_cell(cell)) == numbers(undisturbed[1])
-
-
-def test_callbacks_of_the_configuration_see_the_run(undisturbed, tmp_path):
-    timer = "+callbacks={rates:{_target_:pytorch_lightning.callbacks.Timer}}"
-    cell = compose_cell(tmp_path / "timed", *SMOKE, timer)
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model.checkpoint_activations=true",
+        "+callbacks={rates:{_target_:pytorch_lightning.callbacks.Timer}}",
+    ],
+)
+def test_checkpointed_activations_and_callbacks_are_the_same_cell(undisturbed, tmp_path, override):
+    cell = compose_cell(tmp_path, *SMOKE, override)
     assert cell.identity == undisturbed[0].identity
     assert numbers(train.train_cell(cell)) == numbers(undisturbed[1])
 
@@ -365,26 +284,20 @@ def test_a_finished_cell_is_not_trained_again(undisturbed, monkeypatch):
     assert train.train_cell(cell) == record
 
 
-def test_another_configuration_is_refused_and_force_keeps_the_old_folder(undisturbed, tmp_path):
-    old, record = undisturbed
-    overrides = (*SMOKE, "protocol.weight_decay=0.5")
-    with pytest.raises(
-        ValueError, match=r"protocol\.weight_decay: 0\.0001 → 0\.5.*FORCE=1.*folder="
-    ):
-        train.train_cell(compose_cell(tmp_path / "undisturbed", *overrides))
-    new = train.train_cell(compose_cell(tmp_path / "undisturbed", *overrides, "force=true"))
+def test_another_configuration_is_refused_and_force_keeps_the_old_folder(changeable):
+    compose, record = changeable
+    overrides = ("protocol.weight_decay=0.5",)
+    message = r"protocol\.weight_decay: 0\.0001 → 0\.5.*FORCE=1.*folder="
+    with pytest.raises(ValueError, match=message):
+        train.train_cell(compose(*overrides))
+    folder = compose().folder
+    (folder / "train.log").write_text("of the new run")  # as Hydra does before the run begins
+    new = train.train_cell(compose(*overrides, "force=true"))
     assert new.config_hash != record.config_hash
-    assert files.read_record(old.folder.with_name(f"{old.folder.name}.old1")) == record
-
-
-def test_what_hydra_made_for_a_forced_run_stays_with_it(undisturbed, tmp_path):
-    folder = undisturbed[0].folder
-    (folder / "train.log").write_text("of the new run")
-    train.train_cell(
-        compose_cell(tmp_path / "undisturbed", *SMOKE, "protocol.weight_decay=0.5", "force=true")
-    )
+    aside = folder.with_name(f"{folder.name}.old1")
+    assert files.read_record(aside) == record
     assert (folder / "train.log").read_text() == "of the new run"
-    assert not folder.with_name(f"{folder.name}.old1").joinpath("train.log").exists()
+    assert not (aside / "train.log").exists()
 
 
 def test_a_start_that_measured_nothing_does_not_keep_the_folder(tmp_path):
@@ -398,9 +311,8 @@ def test_a_run_whose_loss_is_not_finite_ends_as_a_diverged_record(tmp_path):
     record = train.train_cell(cell)
     assert record.status == schema.DIVERGED
     assert record.iterations < 24
-    assert (record.train_error, record.train_error_eval, record.test_error, record.train_loss) == (
-        None,
-    ) * 4
+    errors = (record.train_error, record.train_error_eval, record.test_error)
+    assert (*errors, record.train_loss) == (None,) * 4
     assert cell.finished() == record
 
 
@@ -413,27 +325,17 @@ def test_a_validation_set_is_evaluated_when_asked_for(tmp_path):
 def test_event_files_hold_curves_by_arm_hyper_parameters_and_the_layout(undisturbed):
     cell, record = undisturbed
     tags: set[str] = set()
-    contents = []
+    written = b""
     for path in cell.folder.glob("events.out.tfevents.*"):
         events = EventAccumulator(str(path))
         events.Reload()
         tags |= set(events.Tags()["scalars"])
-        contents.append(path.read_bytes())
-    written = b"".join(contents)
-    assert {
-        "train_error/residual",
-        "train_loss/residual",
-        "test_error/residual",
-        "learning_rate/residual",
-    } <= tags
-    assert {"images_per_second/residual", "final/train_error", "final/test_error"} <= tags
-    for text in (
-        "_hparams_/session_start_info",
-        "custom_scalars__config__",
-        "train_error/plain",
-        "digits",
-        record.config_hash,
-    ):
+        written += path.read_bytes()
+    curves = {"train_error", "train_loss", "test_error", "learning_rate", "images_per_second"}
+    assert {f"{name}/residual" for name in curves} <= tags
+    assert {"final/train_error", "final/test_error"} <= tags
+    layout = ("custom_scalars__config__", "train_error/plain")
+    for text in ("_hparams_/session_start_info", *layout, "digits", record.config_hash):
         assert text.encode() in written
 
 
@@ -450,11 +352,7 @@ def test_an_orphaned_worker_ends_itself(tmp_path, monkeypatch):
     start = Start(None, 0, 1, "32-true")
     runlog = RunLog(("plain", 8, 0), tmp_path, start, 1, 1, 1.0, 9, 2, stop_with_parent=True)
     monkeypatch.setattr("os.getppid", lambda: 1)
-    trainer, module = (
-        type("Trainer", (), {"logger": None})(),
-        type("Module", (), {"iteration": 0})(),
-    )
-    runlog.on_train_start(trainer, module)
+    runlog.on_train_start(SimpleNamespace(logger=None), SimpleNamespace(iteration=0))
     assert ended == [1]
 
 
@@ -493,7 +391,6 @@ print(faults[2] - faults[1])
 def test_precision_auto_is_bf16_only_where_the_processor_has_it(
     monkeypatch, capabilities, precision
 ):
-
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert machine.pick_precision("auto", torch.device("cpu")) == precision
     assert machine.pick_precision("32-true", torch.device("cpu")) == "32-true"
@@ -502,18 +399,15 @@ def test_precision_auto_is_bf16_only_where_the_processor_has_it(
 
 
 def test_bf16_trains_to_nearly_the_same_loss(undisturbed, tmp_path):
-    record = train.train_cell(
-        compose_cell(tmp_path / "bf16", *SMOKE, "protocol.precision=bf16-mixed")
-    )
+    record = train.train_cell(compose_cell(tmp_path, *SMOKE, "protocol.precision=bf16-mixed"))
     assert record.precision == "bf16-mixed"
     assert record.train_loss == pytest.approx(undisturbed[1].train_loss, rel=0.05)
 
 
 def test_under_bf16_the_loss_is_taken_in_float32():
     network = nn.Linear(4, 3)
-    module = Classifier(
-        network, None, lambda step: 0.1, momentum=0.9, weight_decay=0.0, window=1, bf16=True
-    )
+    options = {"momentum": 0.9, "weight_decay": 0.0, "window": 1}
+    module = Classifier(network, None, lambda step: 0.1, **options, bf16=True)
     images = torch.randn(2, 4)
     logits = module(images)
     assert logits.dtype == torch.float32
@@ -562,27 +456,24 @@ def test_a_network_that_cannot_be_fused_is_compiled(monkeypatch):
     assert compiled == [narrow]
 
 
-def test_kept_weights_give_the_errors_of_the_record(undisturbed, tmp_path):
-    cell, record = undisturbed
-    assert not (cell.folder / files.WEIGHTS_FILE).exists()
-    keeping = compose_cell(tmp_path / "undisturbed", *SMOKE, "keep_weights=true")
+def test_kept_weights_give_the_errors_of_the_record(changeable):
+    compose, record = changeable
+    keeping = compose("keep_weights=true")
+    assert not (keeping.folder / files.WEIGHTS_FILE).exists()
     assert keeping.finished() is None, "finished, but without weights"
     assert numbers(train.train_cell(keeping)) == numbers(record)
-    weights = torch.load(cell.folder / files.WEIGHTS_FILE, weights_only=True)
+    weights = torch.load(keeping.folder / files.WEIGHTS_FILE, weights_only=True)
     assert keeping.finished() is not None
     # 1,408 training images: the last batch of an evaluation is smaller
     source = sources.load("digits")
     network = CifarNetwork(8, "zero_pad", width=2, in_channels=1).eval()
     network.load_state_dict(weights)
     normaliser = Normaliser(source.train.pixels, "channel")
-    for images, error in (
-        (source.train, record.train_error_eval),
-        (source.test, record.test_error),
-    ):
+    errors = ((source.train, record.train_error_eval), (source.test, record.test_error))
+    for images, error in errors:
         logits = network(normaliser(images.pixels / 255))
-        assert error == pytest.approx(
-            (logits.argmax(1) != images.labels).double().mean().item(), abs=1e-6
-        )
+        wrong = (logits.argmax(1) != images.labels).double().mean().item()
+        assert error == pytest.approx(wrong, abs=1e-6)
 
 
 def test_pictures_of_ones_own_fine_tune_what_torchvision_trained(tmp_path, hub):
@@ -596,18 +487,12 @@ def test_pictures_of_ones_own_fine_tune_what_torchvision_trained(tmp_path, hub):
     path = imagenet_weights_file(18)
     path.parent.mkdir()
     torch.save(models.resnet18().state_dict(), path)
-    few = (
-        "protocol.iterations=2",
-        "protocol.schedule.warmup_iterations=1",
-        "protocol.batch_size=6",
-        "data.image_size=64",
-    )
+    few = ("protocol.iterations=2", SHORT[0], "protocol.batch_size=6", "data.image_size=64")
     source = ("data=image_folder", f"data.root={tmp_path / 'pictures'}", "data.label=mine")
     model = ("model=residual_imagenet", "model.depth=18", "model.weights=imagenet")
-    record = train.train_cell(compose_cell(tmp_path, "protocol=finetune", *few, *source, *model))
+    words = ("protocol=finetune", *few, *source, *model)
+    record = train.train_cell(compose_cell(tmp_path, *words))
     assert (record.num_classes, record.data_label, record.status) == (2, "mine", schema.FINISHED)
     path.unlink()
     with pytest.raises(ValueError, match=r"model\.weights=null trains from scratch"):
-        train.train_cell(
-            compose_cell(tmp_path / "again", "protocol=finetune", *few, *source, *model)
-        )
+        train.train_cell(compose_cell(tmp_path / "again", *words))
