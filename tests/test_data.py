@@ -32,30 +32,18 @@ def write_image(path: Path, pixels: np.ndarray, **options) -> None:
 def folder(tmp_path):
     """train: two bees, three ants; test: one of each. Every image is another picture."""
     root = tmp_path / "insects"
-    for number, name in enumerate(
-        [
-            "train/bee/0.png",
-            "train/bee/1.png",
-            "train/ant/0.png",
-            "train/ant/1.png",
-            "train/ant/2.png",
-            "test/ant/0.png",
-            "test/bee/0.png",
-        ]
-    ):
+    train = ("bee/0", "bee/1", "ant/0", "ant/1", "ant/2")
+    names = [*(f"train/{name}.png" for name in train), "test/ant/0.png", "test/bee/0.png"]
+    for number, name in enumerate(names):
         write_image(root / name, picture(number))
     return root
 
 
 def same(one: Source, other: Source) -> bool:
     return one.class_names == other.class_names and all(
-        torch.equal(a, b)
-        for a, b in (
-            (one.train.pixels, other.train.pixels),
-            (one.train.labels, other.train.labels),
-            (one.test.pixels, other.test.pixels),
-            (one.test.labels, other.test.labels),
-        )
+        torch.equal(getattr(a, name), getattr(b, name))
+        for a, b in ((one.train, other.train), (one.test, other.test))
+        for name in ("pixels", "labels")
     )
 
 
@@ -114,10 +102,8 @@ def test_example_images_are_a_folder_as_ones_own_is(tmp_path, monkeypatch, capsy
     mine.write_bytes(b"mine")
     capsys.readouterr()
     assert example_images.main([str(folder)]) == 1
-    assert (
-        capsys.readouterr().err
-        == f"plainres: {folder}: File exists; choose a folder that does not exist yet\n"
-    )
+    line = f"plainres: {folder}: File exists; choose a folder that does not exist yet\n"
+    assert capsys.readouterr().err == line
     assert mine.read_bytes() == b"mine"
 
 
@@ -135,10 +121,6 @@ def test_digits():
     assert (source.num_classes, source.in_channels, source.validation) == (10, 1, None)
     for images in (source.train, source.test):
         assert images.labels.unique().tolist() == list(range(10))
-
-
-def test_no_digit_is_in_training_and_test():
-    source = load("digits")
     training = {image.numpy().tobytes() for image in source.train.pixels}
     assert not training & {image.numpy().tobytes() for image in source.test.pixels}
 
@@ -202,9 +184,8 @@ def test_validation_images_are_taken_from_the_training_images():
             for pixels, label in zip(part.pixels, part.labels.tolist(), strict=True)
         )
 
-    assert pairs(split.train, split.validation) == pairs(
-        whole.train
-    )  # as multisets: disjoint, and nothing lost
+    # as multisets: disjoint, and nothing lost
+    assert pairs(split.train, split.validation) == pairs(whole.train)
     assert len(split.validation.labels.unique()) == 10
     assert not torch.equal(split.validation.pixels, whole.train.pixels[:200])
 
@@ -250,19 +231,17 @@ def test_a_folder_of_images(folder):
 @pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tar.xz", ".tar.bz2", ".tgz", ".zip"])
 def test_an_archive_holds_what_its_folder_holds(folder, tmp_path, ending, top):
     archive = tmp_path / f"insects{ending}"
-    files = [
-        (path, Path(top or ".") / path.relative_to(folder))
-        for path in sorted(folder.rglob("*.png"))
-    ]
+    paths = sorted(folder.rglob("*.png"), reverse=True)
+    files = [(path, Path(top or ".") / path.relative_to(folder)) for path in paths]
     if ending == ".zip":
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-            for path, name in reversed(files):
+            for path, name in files:
                 file.write(path, name)
             file.writestr("__MACOSX/train/._x.png", b"left behind by a Mac")
     else:
         compression = {".tgz": "gz", ".tar": ""}.get(ending, ending.rpartition(".")[2])
         with tarfile.open(archive, f"w:{compression}") as file:
-            for path, name in reversed(files):
+            for path, name in files:
                 file.add(path, str(name))
     assert same(load_folder(archive), load_folder(folder))
 
@@ -325,33 +304,24 @@ def test_images_of_many_sizes_become_squares_of_one(tmp_path):
 # Cache
 
 
-def test_images_are_decoded_once(folder, own_cache, monkeypatch):
+def test_images_are_decoded_once_wherever_their_folder_moves(
+    folder, own_cache, tmp_path, monkeypatch
+):
     first = load_folder(folder)
     assert [path.suffix for path in own_cache.rglob("*") if path.is_file()] == [".pt"]
     refuse_to_decode(monkeypatch)
     assert same(load_folder(folder), first)
-
-
-def test_a_moved_folder_need_not_be_decoded_again(folder, tmp_path, monkeypatch):
-    first = load_folder(folder)
     shutil.move(folder, tmp_path / "elsewhere")
-    refuse_to_decode(monkeypatch)
     assert same(load_folder(tmp_path / "elsewhere"), first)
 
 
-def test_changed_pixels_are_decoded_anew(folder):
+def test_changed_pixels_and_an_image_in_another_class_are_decoded_anew(folder):
     load_folder(folder)
     write_image(folder / "train" / "ant" / "0.png", picture(77))
-    assert torch.equal(
-        load_folder(folder).train.pixels[0], torch.from_numpy(picture(77)).permute(2, 0, 1)
-    )
-
-
-def test_an_image_in_another_class_is_decoded_anew(folder):
-    load_folder(folder)
-    shutil.move(
-        folder / "train" / "bee" / "0.png", folder / "train" / "ant" / "9.png"
-    )  # the files' contents keep their order
+    changed = torch.from_numpy(picture(77)).permute(2, 0, 1)
+    assert torch.equal(load_folder(folder).train.pixels[0], changed)
+    # the files' contents keep their order
+    shutil.move(folder / "train" / "bee" / "0.png", folder / "train" / "ant" / "9.png")
     assert load_folder(folder).train.labels.tolist() == [0, 0, 0, 0, 1]
 
 
@@ -393,15 +363,24 @@ def remove_all(folder: Path, name: str) -> None:
         path.unlink()
 
 
+def remove_folders(folder: Path, *names: str) -> None:
+    for name in names:
+        shutil.rmtree(folder / name)
+
+
+def shrink_all(folder: Path, name: str) -> None:
+    for path in (folder / name).rglob("*.png"):
+        write_image(path, picture(0, 3, 3))
+
+
+NO_PARTS = "has no train/ and test/ folders"
+DAMAGED_PNM = b"P6\n6 x6\n255\n" + bytes(108)
 FAULTS = {
-    "no test": (lambda f: shutil.rmtree(f / "test"), "has no train/ and test/ folders"),
-    "no train": (lambda f: shutil.rmtree(f / "train"), "has no train/ and test/ folders"),
-    "empty": (
-        lambda f: [shutil.rmtree(f / part) for part in ("train", "test")],
-        "has no train/ and test/ folders",
-    ),
+    "no test": (lambda f: remove_folders(f, "test"), NO_PARTS),
+    "no train": (lambda f: remove_folders(f, "train"), NO_PARTS),
+    "empty": (lambda f: remove_folders(f, "train", "test"), NO_PARTS),
     "no classes": (
-        lambda f: [shutil.rmtree(f / "train" / name) for name in ("ant", "bee")],
+        lambda f: remove_folders(f, "train/ant", "train/bee"),
         "train/ has no class folders",
     ),
     "new class": (
@@ -414,6 +393,10 @@ FAULTS = {
         lambda f: (f / "train" / "bee" / "1.png").write_text("a bee"),
         r"train/bee/1\.png cannot be read as an image",
     ),
+    "damaged PNM": (
+        lambda f: (f / "train" / "bee" / "1.png").write_bytes(DAMAGED_PNM),
+        r"train/bee/1\.png cannot be read as an image",
+    ),
     "empty file": (
         lambda f: (f / "test" / "ant" / "0.png").write_bytes(b""),
         r"test/ant/0\.png cannot be read as an image",
@@ -423,7 +406,7 @@ FAULTS = {
         r"train/bee/0\.png has shape .*data\.image_size",
     ),
     "test size": (
-        lambda f: [write_image(path, picture(0, 3, 3)) for path in (f / "test").rglob("*.png")],
+        lambda f: shrink_all(f, "test"),
         "train and test images differ in shape; set data.image_size",
     ),
 }
@@ -443,29 +426,24 @@ def test_a_faulty_folder_is_refused_by_name(folder, fault, own_cache):
 def test_an_image_cut_short_is_named(folder, ending):
     buffer = io.BytesIO()
     Image.fromarray(picture(0, 32, 32)).save(buffer, {"png": "PNG", "jpg": "JPEG"}[ending])
-    (folder / "train" / "bee" / f"cut.{ending}").write_bytes(
-        buffer.getvalue()[: len(buffer.getvalue()) // 2]
-    )
-    with pytest.raises(
-        ValueError, match=rf"insects: train/bee/cut\.{ending} cannot be read as an image"
-    ):
+    half = buffer.getvalue()[: len(buffer.getvalue()) // 2]
+    (folder / "train" / "bee" / f"cut.{ending}").write_bytes(half)
+    message = rf"insects: train/bee/cut\.{ending} cannot be read as an image"
+    with pytest.raises(ValueError, match=message):
         load_folder(folder, image_size=6)
 
 
-def test_a_root_that_does_not_exist(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"^data.root .*/nowhere does not exist; legal: a folder or archive"
-    ):
-        load_folder(tmp_path / "nowhere")
-
-
-def test_a_file_that_is_no_archive_names_the_legal_endings(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere", r"^data.root .*/nowhere does not exist; legal: a folder or archive"),
+        ("images.rar", r"images\.rar is neither a folder nor .* legal endings: \.tar, .*\.zip"),
+    ],
+)
+def test_a_root_that_is_no_folder_and_no_archive_names_what_is_legal(tmp_path, name, message):
     (tmp_path / "images.rar").write_bytes(b"Rar!")
-    with pytest.raises(
-        ValueError,
-        match=r"images\.rar is neither a folder nor an archive; legal endings: \.tar, .*\.zip",
-    ):
-        load_folder(tmp_path / "images.rar")
+    with pytest.raises(ValueError, match=message):
+        load_folder(tmp_path / name)
 
 
 @pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tar.xz", ".tar.bz2", ".zip"])
@@ -489,9 +467,8 @@ def test_an_archive_cut_short_is_named(folder, tmp_path, ending):
 def test_an_archives_faults_name_the_archive_and_not_where_it_was_unpacked(folder, tmp_path):
     (folder / "train" / "bee" / "1.png").write_text("a bee")
     archive = shutil.make_archive(str(tmp_path / "whole"), "tar", folder)
-    with pytest.raises(
-        ValueError, match=rf"^{archive}: train/bee/1\.png cannot be read as an image \(\w+\)$"
-    ):
+    message = rf"^{archive}: train/bee/1\.png cannot be read as an image \(\w+\)$"
+    with pytest.raises(ValueError, match=message):
         load_folder(archive)
 
 
@@ -551,24 +528,10 @@ def test_torchvisions_sets_become_images_of_one_layout(
 @pytest.mark.parametrize(
     ("name", "class_name", "archive", "error"),
     [
-        (
-            "cifar10",
-            "CIFAR10",
-            "cifar-10-python.tar.gz",
-            urllib.error.URLError("Name or service not known"),
-        ),
-        (
-            "cifar100",
-            "CIFAR100",
-            "cifar-100-python.tar.gz",
-            RuntimeError("File not found or corrupted."),
-        ),
-        (
-            "fashion_mnist",
-            "FashionMNIST",
-            "FashionMNIST/raw",
-            RuntimeError("Error downloading t10k:\nTried two mirrors\n"),
-        ),
+        ("cifar10", "CIFAR10", "cifar-10-python.tar.gz", urllib.error.URLError("unknown name")),
+        ("cifar10", "CIFAR10", "cifar-10-python.tar.gz", TimeoutError()),
+        ("cifar100", "CIFAR100", "cifar-100-python.tar.gz", RuntimeError("File is corrupted.")),
+        ("fashion_mnist", "FashionMNIST", "FashionMNIST/raw", RuntimeError("Error:\nTwo lines\n")),
     ],
 )
 def test_without_network_the_error_says_what_else_can_be_done(
@@ -578,14 +541,12 @@ def test_without_network_the_error_says_what_else_can_be_done(
         raise error
 
     monkeypatch.setattr(f"torchvision.datasets.{class_name}", unreachable)
-    with pytest.raises(
-        OSError, match=rf"^{class_name} is not in {tmp_path} and cannot be downloaded"
-    ) as refusal:
+    start = rf"^{class_name} is not in {tmp_path} and cannot be downloaded"
+    with pytest.raises(OSError, match=start) as refusal:
         load(name, str(tmp_path))
     message = str(refusal.value)
-    assert str(error).splitlines()[0] in message
-    assert f"put {archive}" in message
-    assert "data=digits" in message
+    for words in (*str(error).splitlines()[:1], f"put {archive}", "data=digits"):
+        assert words in message
     assert "data=image_folder" in message
     assert "\n" not in message
 
@@ -627,21 +588,6 @@ def test_an_empty_class_folder_is_refused_after_the_rest_was_cached(folder):
     (folder / "train" / "wasp").mkdir()
     with pytest.raises(ValueError, match="class folder train/wasp is empty"):
         load_folder(folder)
-
-
-def test_a_damaged_pnm_image_is_named(folder):
-    (folder / "train" / "bee" / "1.png").write_bytes(b"P6\n6 x6\n255\n" + bytes(108))
-    with pytest.raises(ValueError, match=r"train/bee/1\.png cannot be read as an image"):
-        load_folder(folder)
-
-
-def test_an_error_without_a_message_is_explained_too(monkeypatch, tmp_path):
-    def silent(**_):
-        raise TimeoutError
-
-    monkeypatch.setattr("torchvision.datasets.CIFAR10", silent)
-    with pytest.raises(OSError, match="data=digits"):
-        load("cifar10", str(tmp_path))
 
 
 def test_a_palette_with_transparency_is_read_without_a_warning(folder):
