@@ -45,17 +45,15 @@ def stream(
     stop: int = 12,
     start: int = 0,
 ):
-    pixels = noise(count)
-    return TrainingBatches(
-        pixels,
-        torch.arange(count),
-        Normaliser(pixels, "channel"),
-        augmentation,
-        batch_size,
-        seed,
-        stop,
-        start,
-    )
+    pixels, labels = noise(count), torch.arange(count)
+    normaliser = Normaliser(pixels, "channel")
+    return TrainingBatches(pixels, labels, normaliser, augmentation, batch_size, seed, stop, start)
+
+
+def numbered_stream(count: int, batch_size: int, stop: int):
+    """Without augmentation, of images whose pixels are their labels."""
+    options = {"batch_size": batch_size, "seed": 0, "stop": stop}
+    return TrainingBatches(*numbered(count), untouched, Augmentation(), **options)
 
 
 def augmented(images, augmentation: Augmentation, normaliser=untouched):
@@ -129,13 +127,9 @@ def test_every_seed_step_and_image_is_augmented_otherwise(augmentation):
     pixels = noise(1).expand(40, -1, -1, -1)  # one picture, so that order makes no difference
 
     def images(seed: int, step: int):
-        return (
-            TrainingBatches(
-                pixels, torch.arange(40), untouched, augmentation, batch_size=8, seed=seed, stop=12
-            )
-            .batch(step)
-            .images
-        )
+        options = {"batch_size": 8, "seed": seed, "stop": 12}
+        stream = TrainingBatches(pixels, torch.arange(40), untouched, augmentation, **options)
+        return stream.batch(step).images
 
     first = images(seed=0, step=0)
     assert not torch.equal(first, first.roll(1, 0))
@@ -145,28 +139,18 @@ def test_every_seed_step_and_image_is_augmented_otherwise(augmentation):
 
 
 def test_every_epoch_is_a_new_permutation_and_pixels_stay_with_their_labels():
-    pixels, labels = numbered(24)
-    batches = batches_of(
-        TrainingBatches(pixels, labels, untouched, Augmentation(), batch_size=6, seed=0, stop=12)
-    )
-    epochs = [
-        torch.cat([batch.labels for batch in batches[first : first + 4]]) for first in (0, 4, 8)
-    ]
+    batches = batches_of(numbered_stream(24, batch_size=6, stop=12))
+    epochs = [torch.cat([batch.labels for batch in batches[i : i + 4]]) for i in (0, 4, 8)]
     for epoch in epochs:
         assert epoch.sort().values.tolist() == list(range(24))
     assert len({tuple(epoch.tolist()) for epoch in epochs} | {tuple(range(24))}) == 4
     for batch in batches:
-        assert torch.equal(
-            (batch.images * 255).round().long(),
-            batch.labels.view(-1, 1, 1, 1).expand(batch.images.shape),
-        )
+        expected = batch.labels.view(-1, 1, 1, 1).expand(batch.images.shape)
+        assert torch.equal((batch.images * 255).round().long(), expected)
 
 
 def test_the_last_incomplete_batch_is_dropped():
-    pixels, labels = numbered(23)
-    training = TrainingBatches(
-        pixels, labels, untouched, Augmentation(), batch_size=5, seed=0, stop=8
-    )
+    training = numbered_stream(23, batch_size=5, stop=8)
     batches = batches_of(training)
     assert training.iterations_per_epoch == 4
     assert {len(batch.labels) for batch in batches} == {5}
@@ -175,17 +159,16 @@ def test_the_last_incomplete_batch_is_dropped():
         assert len(set(epoch.tolist())) == 20
 
 
-def test_a_batch_may_be_the_whole_set_and_no_more():
-    pixels, labels = numbered(5)
-    whole = TrainingBatches(pixels, labels, untouched, Augmentation(), batch_size=5, seed=0, stop=2)
+def test_a_batch_may_be_the_whole_set():
+    whole = numbered_stream(5, batch_size=5, stop=2)
     assert sorted(whole.batch(1).labels.tolist()) == [0, 1, 2, 3, 4]
-    for batch_size in (0, 6):
-        with pytest.raises(
-            ValueError,
-            match=rf"^batch_size {batch_size} lies outside 1 to 5, the number of training images "
-            r"\(protocol.batch_size=…\)$",
-        ):
-            TrainingBatches(pixels, labels, untouched, Augmentation(), batch_size, seed=0, stop=2)
+
+
+@pytest.mark.parametrize("batch_size", [0, 6])
+def test_a_batch_below_one_image_or_beyond_the_set_is_refused(batch_size):
+    message = rf"^batch_size {batch_size} lies outside 1 to 5, the number of training images"
+    with pytest.raises(ValueError, match=rf"{message} \(protocol.batch_size=…\)$"):
+        numbered_stream(5, batch_size, stop=2)
 
 
 def test_batches_have_the_networks_type_and_layout():
@@ -199,9 +182,8 @@ def test_batches_have_the_networks_type_and_layout():
 def test_without_augmentation_a_batch_is_the_normalised_set():
     pixels = noise(10)
     normaliser = Normaliser(pixels, "pixel_mean")
-    torch.testing.assert_close(
-        augmented(pixels, Augmentation(), normaliser), normaliser(pixels.float() / 255)
-    )
+    batch = augmented(pixels, Augmentation(), normaliser)
+    torch.testing.assert_close(batch, normaliser(pixels.float() / 255))
 
 
 # Crop and mirror
@@ -227,21 +209,17 @@ def test_crop_and_mirror_equals_loops(height, width, padding):
     images = torch.randn(20, 2, height, width)
     top, left = torch.randint(0, 2 * padding + 1, (2, 20))
     mirrored = torch.rand(20) < 0.5
-    assert torch.equal(
-        crop_and_mirror(images, padding, top, left, mirrored),
-        cropped_by_hand(images, padding, top, left, mirrored),
-    )
+    arguments = (images, padding, top, left, mirrored)
+    assert torch.equal(crop_and_mirror(*arguments), cropped_by_hand(*arguments))
 
 
 @pytest.mark.parametrize("padding", [0, 3])
 def test_a_crop_from_the_middle_changes_nothing(padding):
     images = torch.randn(4, 3, 5, 6)
     middle = torch.full((4,), padding)
-    assert torch.equal(
-        crop_and_mirror(images, padding, middle, middle, torch.zeros(4, dtype=torch.bool)), images
-    )
-    mirrored = crop_and_mirror(images, padding, middle, middle, torch.ones(4, dtype=torch.bool))
-    assert torch.equal(mirrored, images.flip(-1))
+    for mirror, expected in ((False, images), (True, images.flip(-1))):
+        cropped = crop_and_mirror(images, padding, middle, middle, torch.full((4,), mirror))
+        assert torch.equal(cropped, expected)
 
 
 def test_about_half_of_the_images_are_mirrored():
@@ -317,25 +295,15 @@ def test_warp_equals_loops_with_a_motion_for_each_image(height, width):
     out = warp(images, angle, scale, shift)
     for n in range(6):
         for c in range(2):
-            by_hand = warped_by_hand(
-                images[n, c],
-                angle[n].item(),
-                scale[n].item(),
-                shift[n, 0].item(),
-                shift[n, 1].item(),
-            )
+            motion = (angle[n].item(), scale[n].item(), *shift[n].tolist())
+            by_hand = warped_by_hand(images[n, c], *motion)
             torch.testing.assert_close(out[n, c], by_hand)
 
 
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 9)])
-def test_a_warp_without_motion_changes_nothing(height, width):
-    images = torch.rand(3, 2, height, width)
-    torch.testing.assert_close(moved(images), images, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (6, 10)])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 9), (6, 10)])
 def test_whole_pixels_move_right_and_down(height, width):
     images = torch.rand(3, 2, height, width)
+    torch.testing.assert_close(moved(images), images, atol=1e-5, rtol=0)
     expected = torch.zeros_like(images)
     expected[:, :, 1:, 2:] = images[:, :, :-1, :-2]
     torch.testing.assert_close(moved(images, right=2.0, down=1.0), expected, atol=1e-5, rtol=0)
@@ -344,9 +312,8 @@ def test_whole_pixels_move_right_and_down(height, width):
 @pytest.mark.parametrize("turns", [1, 2, 3])
 def test_right_angles_turn_counter_clockwise(turns):
     images = torch.rand(3, 2, 7, 7)
-    torch.testing.assert_close(
-        moved(images, angle=90.0 * turns), torch.rot90(images, turns, (2, 3)), atol=1e-5, rtol=0
-    )
+    turned = torch.rot90(images, turns, (2, 3))
+    torch.testing.assert_close(moved(images, angle=90.0 * turns), turned, atol=1e-5, rtol=0)
 
 
 def test_an_image_of_unequal_sides_turns_without_shear():
@@ -389,9 +356,8 @@ def test_drawn_motions_fill_their_ranges_and_stay_within():
     beam[:, :, 11:14, 20:23] = 255  # to the right of the middle
     turned = augmented(beam, Augmentation(rotation=30.0))[:, 0]
     across = torch.arange(25.0) - 12
-    angles = torch.rad2deg(
-        torch.atan2(-(turned.sum(2) * across).sum(1), (turned.sum(1) * across).sum(1))
-    )
+    up, right = -(turned.sum(2) * across).sum(1), (turned.sum(1) * across).sum(1)
+    angles = torch.rad2deg(torch.atan2(up, right))
     assert -31 < angles.min() < -27
     assert 27 < angles.max() < 31
 
@@ -402,9 +368,8 @@ def test_drawn_motions_fill_their_ranges_and_stay_within():
 def test_noise_has_the_deviation_asked_for_and_comes_last():
     pixels = noise(200)
     normaliser = Normaliser(pixels, "channel")
-    added = augmented(pixels, Augmentation(noise=0.3), normaliser) - normaliser(
-        pixels.float() / 255
-    )
+    noisy = augmented(pixels, Augmentation(noise=0.3), normaliser)
+    added = noisy - normaliser(pixels.float() / 255)
     assert added.mean().item() == pytest.approx(0, abs=0.01)
     assert added.std().item() == pytest.approx(0.3, rel=0.02)
     assert added.std(0).min() > 0.2  # every pixel its own
@@ -418,18 +383,16 @@ def test_channel_normalisation_gives_every_channel_mean_zero_and_deviation_one()
     pixels[:, 1] //= 4
     normalised = Normaliser(pixels, "channel")(pixels.float() / 255)
     torch.testing.assert_close(normalised.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
-    torch.testing.assert_close(
-        normalised.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0
-    )
+    deviation = normalised.std((0, 2, 3), correction=0)
+    torch.testing.assert_close(deviation, torch.ones(3), atol=1e-5, rtol=0)
 
 
 def test_pixel_mean_centres_every_pixel_and_keeps_the_scale():
     pixels = noise(50)
     normalised = Normaliser(pixels, "pixel_mean")(pixels.float() / 255)
     torch.testing.assert_close(normalised.mean(0), torch.zeros(3, 8, 8), atol=1e-6, rtol=0)
-    torch.testing.assert_close(
-        normalised[3] - normalised[8], (pixels[3].float() - pixels[8].float()) / 255
-    )
+    difference = (pixels[3].float() - pixels[8].float()) / 255
+    torch.testing.assert_close(normalised[3] - normalised[8], difference)
 
 
 @pytest.mark.parametrize("kind", ["channel", "pixel_mean"])
@@ -439,9 +402,8 @@ def test_one_grey_value_normalises_to_zero(kind):
 
 
 def test_an_unknown_normalisation_names_the_legal_ones():
-    with pytest.raises(
-        ValueError, match=r"^normalisation 'mean' is unknown; legal: channel, pixel_mean, imagenet$"
-    ):
+    legal = "channel, pixel_mean, imagenet"
+    with pytest.raises(ValueError, match=f"^normalisation 'mean' is unknown; legal: {legal}$"):
         Normaliser(noise(2), "mean")
 
 
@@ -461,19 +423,19 @@ def test_evaluation_uses_the_statistics_of_the_training_images():
     batch = next(iter(EvaluationBatches(test, torch.arange(20), Normaliser(training, "channel"))))
     flat = training.double().transpose(0, 1).flatten(1) / 255
     mean, deviation = flat.mean(1).view(1, 3, 1, 1), flat.std(1, correction=0).view(1, 3, 1, 1)
-    torch.testing.assert_close(
-        batch.images, ((test.double() / 255 - mean) / deviation).float(), atol=1e-5, rtol=1e-5
-    )
+    expected = ((test.double() / 255 - mean) / deviation).float()
+    torch.testing.assert_close(batch.images, expected, atol=1e-5, rtol=1e-5)
     assert batch.images.mean() < -0.5  # darker than the training images, and it shows
 
 
-def test_evaluation_covers_the_set_in_its_order_with_a_smaller_last_batch():
-    pixels, labels = numbered(23)
+@pytest.mark.parametrize(("count", "sizes"), [(23, [10, 10, 3]), (20, [10, 10])])
+def test_evaluation_covers_the_set_in_its_order_with_no_empty_last_batch(count, sizes):
+    pixels, labels = numbered(count)
     evaluation = EvaluationBatches(pixels, labels, untouched, batch_size=10)
     batches = list(evaluation)
-    assert len(evaluation) == 3
-    assert [len(batch.labels) for batch in batches] == [10, 10, 3]
-    assert torch.cat([batch.labels for batch in batches]).tolist() == list(range(23))
+    assert len(evaluation) == len(sizes)
+    assert [len(batch.labels) for batch in batches] == sizes
+    assert torch.equal(torch.cat([batch.labels for batch in batches]), labels)
     assert torch.equal(torch.cat([batch.images for batch in batches]), pixels.float() / 255)
 
 
@@ -489,19 +451,11 @@ def test_evaluation_of_some_images_takes_them_from_the_whole_set():
     assert batch.labels.tolist() == [0, 10, 20]
 
 
-def test_evaluation_has_no_empty_last_batch():
-    pixels, labels = numbered(20)
-    assert [
-        len(batch.labels) for batch in EvaluationBatches(pixels, labels, untouched, batch_size=10)
-    ] == [10, 10]
-
-
 @pytest.mark.parametrize("count", [1000, 64, 10])
 def test_few_images_of_a_set_in_order_of_its_classes_are_of_all_classes_alike(count):
     labels = torch.arange(10).repeat_interleave(5000)
-    assert labels[evenly_spaced(len(labels), count)].bincount().tolist() == pytest.approx(
-        [count / 10] * 10, abs=1
-    )
+    counts = labels[evenly_spaced(len(labels), count)].bincount()
+    assert counts.tolist() == pytest.approx([count / 10] * 10, abs=1)
 
 
 @pytest.mark.parametrize("count", [None, 20, 21])
