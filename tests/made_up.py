@@ -1,7 +1,10 @@
 """Records and curves that no run has measured, for tests of what reads them."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
+from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
 from plainres.records.schema import FINISHED, CurvePoint, Record
 
 
@@ -54,21 +57,18 @@ def made_up_curve(record: Record, points: int = 20) -> list[CurvePoint]:
     for number in range(1, points + 1):
         remaining = math.exp(-5 * number / points)
         iteration = record.iterations * number // points
-        evaluated = (
-            {"test_error": test + (0.9 - test) * remaining, "test_loss": 1.0}
-            if number % 2 == 0
-            else {}
-        )
-        curve.append(
-            CurvePoint(
-                record.arm,
-                record.depth,
-                record.seed,
-                iteration,
-                train + (0.9 - train) * remaining,
-                1.0,
-                0.1,
-                **evaluated,
-            )
-        )
+        error = train + (0.9 - train) * remaining
+        cell = (record.arm, record.depth, record.seed)
+        point = CurvePoint(*cell, iteration, error, train_loss=1.0, learning_rate=0.1)
+        if number % 2 == 0:
+            point = replace(point, test_error=test + (0.9 - test) * remaining, test_loss=1.0)
+        curve.append(point)
     return curve
+
+
+def write_made_up(folder: Path, records: list[Record], curves: bool = False) -> None:
+    """The tables of a results folder."""
+    write_table(folder / RUNS_TABLE, records, Record)
+    if curves:
+        points = [point for record in records for point in made_up_curve(record)]
+        write_table(folder / CURVES_TABLE, points, CurvePoint)

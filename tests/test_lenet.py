@@ -4,12 +4,10 @@ import hydra
 import pytest
 import torch
 from composing import compose_cell
-from made_up import made_up_curve, made_up_record
+from made_up import made_up_record, write_made_up
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.lenet import QUESTION
-from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
-from plainres.records.schema import CurvePoint, Record
 
 
 def measured(folder, seeds=1, **errors) -> None:
@@ -18,13 +16,7 @@ def measured(folder, seeds=1, **errors) -> None:
             made_up_record(arm="lenet5", depth=5, seed=seed, test_error=error * (1 + 0.01 * seed))
             for seed in range(seeds)
         ]
-        folder_of = folder / name.replace("_in_", "-")
-        write_table(folder_of / RUNS_TABLE, rows, Record)
-        write_table(
-            folder_of / CURVES_TABLE,
-            [point for row in rows for point in made_up_curve(row)],
-            CurvePoint,
-        )
+        write_made_up(folder / name.replace("_in_", "-"), rows, curves=True)
 
 
 def verdicts(folder) -> list[str]:
@@ -39,9 +31,8 @@ def test_every_cell_takes_32_by_32_images(tmp_path, data, era):
     cell.check()
     assert cell.results_folder == tmp_path / "lenet" / f"{data}-{era}"
     assert (cell.config.data.image_size, cell.config.data.pad_to) == (28, 32)
-    assert hydra.utils.instantiate(cell.config.model, num_classes=10, in_channels=1)(
-        torch.zeros(1, 1, 32, 32)
-    ).shape == (1, 10)
+    network = hydra.utils.instantiate(cell.config.model, num_classes=10, in_channels=1)
+    assert network(torch.zeros(1, 1, 32, 32)).shape == (1, 10)
 
 
 def test_claims_follow_the_errors(tmp_path):

@@ -6,13 +6,13 @@ import hydra
 import pytest
 import torch
 from composing import compose_cell, variants
-from made_up import made_up_record
+from made_up import made_up_record, write_made_up
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.lineage import QUESTION, figures
 from experiments.lineage.claims import NETWORKS, STEPS, Lineage, name_of
-from plainres.records.files import CONFIG_FILE, RUNS_TABLE, write_json, write_table
-from plainres.records.schema import DIVERGED, Record
+from plainres.records.files import CONFIG_FILE, write_json
+from plainres.records.schema import DIVERGED
 
 SHIPPED = variants("network")
 ERRORS = {
@@ -34,16 +34,17 @@ PARAMETERS = {"vgg16": 3_688_000}
 
 def measured(folder, errors=ERRORS, seeds=1) -> None:
     for network, error in errors.items():
+        own = {"num_parameters": PARAMETERS.get(network, 269_722)}
         rows = [
             made_up_record(
                 seed=seed,
                 train_error=error * (1 + 0.01 * seed),
                 test_error=error * (1 + 0.001 * seed),
-                num_parameters=PARAMETERS.get(network, 269_722),
+                **own,
             )
             for seed in range(seeds)
         ]
-        write_table(folder / network / RUNS_TABLE, rows, Record)
+        write_made_up(folder / network, rows)
 
 
 def read(folder) -> Lineage:
@@ -102,16 +103,11 @@ def test_residual_networks_may_tie_within_the_margin(tmp_path, error, verdict):
 
 def test_a_missing_network_is_named_and_a_diverged_one_is_at_chance(tmp_path):
     measured(tmp_path, {name: error for name, error in ERRORS.items() if name != "alexnet"})
-    write_table(
-        tmp_path / "plain56" / RUNS_TABLE,
-        [made_up_record(status=DIVERGED, train_error=None, test_error=None)],
-        Record,
-    )
+    diverged = made_up_record(status=DIVERGED, train_error=None, test_error=None)
+    write_made_up(tmp_path / "plain56", [diverged])
     claims = QUESTION.claims(read(tmp_path))
-    assert (claims[0].verdict, claims[0].summary) == (
-        INCONCLUSIVE,
-        "missing: AlexNet, half width",
-    )
+    assert claims[0].verdict == INCONCLUSIVE
+    assert claims[0].summary == "missing: AlexNet, half width"
     assert claims[5].verdict == REPRODUCED
     assert claims[5].criteria[0].mean == pytest.approx(0.9 - 0.24)
 
@@ -140,15 +136,11 @@ def test_less_than_half_a_point_is_no_progress(tmp_path, error, verdict):
 def test_networks_that_were_trained_otherwise_are_not_compared(tmp_path):
     measured(tmp_path)
     for network, iterations in (("lenet5", 3000), ("alexnet", 20)):
-        config = {
-            "model": {"_target_": network},
-            "protocol": {"name": network, "iterations": iterations},
-        }
+        protocol = {"name": network, "iterations": iterations}
+        config = {"model": {"_target_": network}, "protocol": protocol}
         write_json(tmp_path / network / CONFIG_FILE, config)
-    with pytest.raises(
-        ValueError,
-        match=r"alexnet and lenet5 were not trained alike \(protocol.iterations: 20 → 3000\)",
-    ):
+    message = r"alexnet and lenet5 were not trained alike \(protocol.iterations: 20 → 3000\)"
+    with pytest.raises(ValueError, match=message):
         read(tmp_path)
 
 

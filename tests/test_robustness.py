@@ -2,32 +2,35 @@
 
 import pytest
 from composing import CONF, compose_cell, variants
-from made_up import made_up_record
+from made_up import made_up_record, write_made_up
 from matplotlib import pyplot as plt
 from omegaconf import OmegaConf
 
 from experiments.judging.pairs import change_of
 from experiments.robustness import QUESTION, claims
 from experiments.robustness.figures import rises_figure
-from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_json, write_table
-from plainres.records.schema import DIVERGED, Record
+from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_json
+from plainres.records.schema import DIVERGED
 from plainres.run.cell import claim_tables
 
 SETTINGS = variants("setting")
 
 
+def cell_of(folder, setting: str = "baseline"):
+    words = ("+experiment=robustness", f"setting={setting}", "data=digits")
+    return compose_cell(folder, *words)
+
+
 def measured(folder, setting: str, plain=(0.3, 0.6), residual=(0.25, 0.24), **changes) -> None:
     """Tables of one setting with made-up errors of 20 and 56 layers."""
-    cell = compose_cell(
-        folder.parent, "+experiment=robustness", f"setting={setting}", "data=digits"
-    )
+    cell = cell_of(folder.parent, setting)
     claim_tables([cell])
     rows = [
         made_up_record(arm=arm, depth=depth, train_error=error, **changes)
         for arm, errors in (("plain", plain), ("residual", residual))
         for depth, error in zip((20, 56), errors, strict=True)
     ]
-    write_table(cell.results_folder / RUNS_TABLE, rows, Record)
+    write_made_up(cell.results_folder, rows)
 
 
 @pytest.fixture
@@ -41,21 +44,18 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_setting_changes_one_choice_and_measures_in_its_own_folder(tmp_path, setting):
-    changed = compose_cell(tmp_path, "+experiment=robustness", f"setting={setting}", "data=digits")
+    changed = cell_of(tmp_path, setting)
     changed.check()
     assert changed.results_folder == tmp_path / "robustness" / setting
     assert changed.config.protocol.iterations % changed.config.protocol.log_every == 0
-    baseline = compose_cell(tmp_path, "+experiment=robustness", "data=digits")
-    claim_tables([baseline])
-    if setting != "baseline":
-        claim_tables([changed])
-    configs = [read_json(cell.results_folder / CONFIG_FILE) for cell in (baseline, changed)]
+    configs = []
+    for cell in (cell_of(tmp_path), changed):
+        claim_tables([cell])
+        configs.append(read_json(cell.results_folder / CONFIG_FILE))
     change = change_of(*configs, claims.FOLLOWS)
-    if setting == "baseline":
-        assert change == "nothing"
-    else:
-        parts = {part.split(":")[0].rsplit(".", 1)[0] for part in change.split("; ")}
-        assert len(parts) == 1, f"{change} is more than one choice"
+    assert (change == "nothing") == (setting == "baseline")
+    parts = {part.split(":")[0].rsplit(".", 1)[0] for part in change.split("; ")}
+    assert len(parts) == 1, f"{change} is more than one choice"
 
 
 def test_the_sweep_runs_every_setting():
@@ -64,16 +64,11 @@ def test_the_sweep_runs_every_setting():
 
 
 def test_another_batch_sees_as_many_images(tmp_path):
-    images = {
-        setting: (
-            changed := compose_cell(
-                tmp_path, "+experiment=robustness", f"setting={setting}"
-            ).config.protocol
-        ).iterations
-        * changed.batch_size
-        for setting in ("baseline", "batch_32", "batch_128")
-    }
-    assert images["batch_32"] == images["batch_128"] == images["baseline"]
+    images = set()
+    for setting in ("baseline", "batch_32", "batch_128"):
+        protocol = cell_of(tmp_path, setting).config.protocol
+        images.add(protocol.iterations * protocol.batch_size)
+    assert len(images) == 1
 
 
 def test_rows_say_what_differs_and_what_holds(folder):
@@ -94,13 +89,12 @@ def test_settings_are_counted_and_exceptions_named(folder):
 
 
 def test_projection_shortcuts_are_held_against_the_plain_networks_of_the_baseline(folder):
-    path = folder / "baseline" / RUNS_TABLE
     rows = [
         made_up_record(arm=arm, depth=depth, train_error=0.2)
         for arm in ("plain", "residual", "projection")
         for depth in (20, 56)
     ]
-    write_table(path, rows, Record)
+    write_made_up(folder / "baseline", rows)
     row = QUESTION.read(folder)[0].settings[1]
     assert (row.name, row.shortcut_arm, row.change) == (
         "projection",
@@ -116,7 +110,7 @@ def test_missing_and_diverged_cells_are_said(folder):
         made_up_record(arm="plain", depth=56, status=DIVERGED, train_error=None),
         made_up_record(arm="residual", depth=56, train_error=0.3),
     ]
-    write_table(folder / "batch_32" / RUNS_TABLE, rows, Record)
+    write_made_up(folder / "batch_32", rows)
     row = QUESTION.read(folder)[0].settings[1]
     assert row.rise("plain") == pytest.approx(0.6)
     assert row.judged == {"degrades": True, "smaller": None, "gone": None}

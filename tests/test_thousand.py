@@ -4,14 +4,14 @@ import hydra
 import pytest
 import torch
 from composing import compose_cell, variants
-from made_up import made_up_curve, made_up_record
+from made_up import made_up_record, write_made_up
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.thousand import QUESTION
 from experiments.thousand.claims import SAME_NUMBERS, Part
-from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
+from plainres.records.files import RUNS_TABLE
 from plainres.records.identity import config_differences
-from plainres.records.schema import DIVERGED, CurvePoint, Record
+from plainres.records.schema import DIVERGED
 from plainres.run.cell import claim_tables
 from plainres.run.train import train_cell
 
@@ -23,44 +23,27 @@ ERRORS = {
     ("residual", 602): 0.06,
     ("residual", 1202): 0.05,
 }
-MEMORY = {
-    110: (1000.0, 700.0),
-    302: (1800.0, 800.0),
-    602: (3200.0, 1000.0),
-    1202: (6000.0, 1500.0),
-}  # MiB without and with checkpointing
+# MiB without and with checkpointing
+MEMORY = {110: (1000.0, 700.0), 302: (1800.0, 800.0), 602: (3200.0, 1000.0), 1202: (6000.0, 1500.0)}
 
 
 def trained(folder, errors=ERRORS, seeds=1, name="quick") -> None:
-    rows = [
-        made_up_record(
-            arm=arm,
-            depth=depth,
-            seed=seed,
-            train_error=error + 0.001 * seed * depth / 1202,
-            iterations=500,
-        )
-        for (arm, depth), error in errors.items()
-        for seed in range(seeds)
-    ]
-    write_table(folder / name / RUNS_TABLE, rows, Record)
-    write_table(
-        folder / name / CURVES_TABLE,
-        [point for row in rows for point in made_up_curve(row)],
-        CurvePoint,
-    )
+    rows = []
+    for (arm, depth), error in errors.items():
+        for seed in range(seeds):
+            own = {"arm": arm, "depth": depth, "seed": seed, "iterations": 500}
+            rows.append(made_up_record(**own, train_error=error + 0.001 * seed * depth / 1202))
+    write_made_up(folder / name, rows, curves=True)
 
 
 def measured(folder, memory=MEMORY, **changes) -> None:
     for place, name in enumerate(("stored", "recomputed")):
-        more = changes if name == "recomputed" else {}
+        more = {"protocol": name, "iterations": 3} | (changes if name == "recomputed" else {})
         rows = [
-            made_up_record(
-                depth=depth, peak_memory_mib=mib[place], protocol=name, iterations=3, **more
-            )
+            made_up_record(depth=depth, peak_memory_mib=mib[place], **more)
             for depth, mib in memory.items()
         ]
-        write_table(folder / name / RUNS_TABLE, rows, Record)
+        write_made_up(folder / name, rows)
 
 
 def part_of(folder, name: str = "quick") -> Part:
@@ -76,9 +59,8 @@ def verdicts(folder, name: str = "quick") -> list[str]:
 
 
 def cell_of(folder, part: str, *overrides: str):
-    return compose_cell(
-        folder, "+experiment=thousand", f"thousand={part}", "model=residual", *overrides
-    )
+    words = ("+experiment=thousand", f"thousand={part}", "model=residual", *overrides)
+    return compose_cell(folder, *words)
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -92,10 +74,8 @@ def test_every_cell_composes_into_a_run(tmp_path, part, depth):
     assert protocol.iterations % protocol.log_every == 0
     with torch.device("meta"):
         network = hydra.utils.instantiate(cell.config.model, num_classes=10, in_channels=1)
-    assert (
-        sum(isinstance(module, torch.nn.Conv2d | torch.nn.Linear) for module in network.modules())
-        == depth
-    )
+    weighted = torch.nn.Conv2d | torch.nn.Linear
+    assert sum(isinstance(module, weighted) for module in network.modules()) == depth
 
 
 def test_every_depth_has_the_same_learning_rates(tmp_path):
@@ -111,46 +91,28 @@ def test_folders_of_memory_differ_in_the_switch_alone(tmp_path):
     stored, recomputed = (
         cell_of(tmp_path, part, "model.depth=110") for part in ("stored", "recomputed")
     )
-    assert config_differences(stored.identity, recomputed.identity) == [
-        "protocol.name: stored → recomputed"
-    ]
-    assert (
-        stored.config.model.checkpoint_activations,
-        recomputed.config.model.checkpoint_activations,
-    ) == (None, True)
-    assert (stored.config.data.name, stored.config.data.image_size, stored.config.model.width) == (
-        "digits",
-        16,
-        16,
-    )
+    differences = config_differences(stored.identity, recomputed.identity)
+    assert differences == ["protocol.name: stored → recomputed"]
+    switches = [cell.config.model.checkpoint_activations for cell in (stored, recomputed)]
+    assert switches == [None, True]
+    data, model = stored.config.data, stored.config.model
+    assert (data.name, data.image_size, model.width) == ("digits", 16, 16)
 
 
 def test_plain_and_residual_share_a_folder(tmp_path):
-    for arm, depth in (("residual", 1202), ("plain", 56)):
-        assert (
-            claim_tables(
-                [
-                    compose_cell(
-                        tmp_path, "+experiment=thousand", f"model={arm}", f"model.depth={depth}"
-                    )
-                ]
-            )
-            is None
-        )
+    for words in (("model=residual", "model.depth=1202"), ("model=plain", "model.depth=56")):
+        cell = compose_cell(tmp_path, "+experiment=thousand", *words)
+        assert claim_tables([cell]) is None
 
 
 def test_checkpointing_changes_no_number_of_a_run(tmp_path):
-    short = (
-        "protocol.width=2",
-        "model.depth=14",
-        "protocol.batch_size=16",
-        "protocol.evaluation_images=16",
-        "threads=1",
+    short = ("protocol.width=2", "model.depth=14", "protocol.batch_size=16", "threads=1")
+    few = "protocol.evaluation_images=16"
+    one, other = (
+        train_cell(cell_of(tmp_path, part, *short, few)) for part in ("stored", "recomputed")
     )
-    one, other = (train_cell(cell_of(tmp_path, part, *short)) for part in ("stored", "recomputed"))
-    assert [getattr(one, name) for name in SAME_NUMBERS] == [
-        getattr(other, name) for name in SAME_NUMBERS
-    ]
+    for name in SAME_NUMBERS:
+        assert getattr(one, name) == getattr(other, name), name
 
 
 def test_deep_networks_below_plain_56_are_reproduced(tmp_path):
@@ -180,7 +142,7 @@ def test_a_network_that_does_not_train_contradicts_and_a_missing_one_is_named(tm
         made_up_record(arm="plain", depth=56, train_error=0.5),
         made_up_record(depth=602, status=DIVERGED, train_error=None),
     ]
-    write_table(tmp_path / "quick" / RUNS_TABLE, rows, Record)
+    write_made_up(tmp_path / "quick", rows)
     assert verdicts(tmp_path) == [INCONCLUSIVE, NOT_REPRODUCED, INCONCLUSIVE, INCONCLUSIVE]
     claims = judged(tmp_path)
     assert claims[0].summary == "missing: residual-302"
@@ -201,9 +163,8 @@ def test_another_number_with_checkpointing_is_seen(tmp_path):
 
 def test_each_protocol_and_the_memory_are_reported_apart(tmp_path):
     trained(tmp_path, seeds=2)
-    assert QUESTION.text(tmp_path).startswith(
-        "Training: digits · protocol quick, 500 iterations · 2 seeds\n"
-    )
+    first = "Training: digits · protocol quick, 500 iterations · 2 seeds\n"
+    assert QUESTION.text(tmp_path).startswith(first)
     assert [part.name for part in QUESTION.read(tmp_path)] == ["quick"]
     trained(tmp_path, name="slow")
     measured(tmp_path)
