@@ -47,10 +47,7 @@ def test_lenet5_in_both_variants(era, kinds):
         (lambda: vgg(12), "vgg has no depth 12; choose 11, 13, 16 or 19"),
         (lambda: vgg(norm="layer"), "norm 'layer' is unknown; legal: batch, none"),
         (lambda: vgg(width=16), "width 16 goes with head=small only"),
-        (
-            lambda: ImageNetwork(20, "none"),
-            "ImageNetwork has no depth 20; choose 18, 34, 50, 101 or 152",
-        ),
+        (lambda: ImageNetwork(20, "none"), "no depth 20; choose 18, 34, 50, 101 or 152"),
         (lambda: LeNet5()(torch.zeros(1, 1, 28, 28)), "LeNet-5 takes 32×32 images, not 28×28"),
     ],
 )
@@ -91,9 +88,8 @@ def test_large_images(make, size, channels):
     with torch.device("meta"):
         network = make(num_classes=7, in_channels=channels)
         assert network.eval()(torch.zeros(1, channels, size, size)).shape == (1, 7)
-        assert isinstance(network.train()(torch.zeros(2, channels, size, size)), torch.Tensor), (
-            "no auxiliary head"
-        )
+        logits = network.train()(torch.zeros(2, channels, size, size))
+        assert isinstance(logits, torch.Tensor), "no auxiliary head"
 
 
 @pytest.mark.parametrize(
@@ -103,22 +99,18 @@ def test_large_images(make, size, channels):
 def test_auxiliary_heads_exist_only_in_training(make, size, heads, parameters):
     with torch.device("meta"):
         network = make(auxiliary_weight=0.3)
-        assert sum(parameter.numel() for parameter in network.parameters()) == parameters, (
-            "as torchvision's documentation has it"
-        )
-        assert [logits.shape for logits in network.train()(torch.zeros(2, 3, size, size))] == [
-            (2, 1000)
-        ] * heads
+        # as torchvision's documentation has it
+        assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+        outputs = network.train()(torch.zeros(2, 3, size, size))
+        assert [logits.shape for logits in outputs] == [(2, 1000)] * heads
         assert network.eval()(torch.zeros(1, 3, size, size)).shape == (1, 1000)
 
 
 def test_images_too_small_for_the_auxiliary_head_of_inception_are_refused():
     with torch.device("meta"):
         network = inception_v3(auxiliary_weight=0.4)
-        with pytest.raises(
-            ValueError,
-            match=r"auxiliary head takes features of 17 pixels .* got 12; data\.image_size=299",
-        ):
+        message = r"auxiliary head takes features of 17 pixels .* got 12; data\.image_size=299"
+        with pytest.raises(ValueError, match=message):
             network.train()(torch.zeros(2, 3, 224, 224))
 
 
@@ -136,9 +128,11 @@ def test_the_first_layer_starts_the_same_for_grey_and_colour(make, name, std):
 def test_vgg_equals_torchvisions(norm):
     with torch.device("meta"):
         ours, theirs = vgg(13, norm), models.vgg13_bn() if norm == "batch" else models.vgg13()
-    assert [(name, tensor.shape) for name, tensor in ours.state_dict().items()] == [
-        (name, tensor.shape) for name, tensor in theirs.state_dict().items()
-    ]
+    shapes, expected = (
+        [(name, tensor.shape) for name, tensor in network.state_dict().items()]
+        for network in (ours, theirs)
+    )
+    assert shapes == expected
 
 
 @pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
@@ -169,11 +163,8 @@ def test_plain_networks_have_only_the_main_path(depth):
 @pytest.mark.parametrize(
     ("kind", "layers"),
     [
-        (SqueezeExcitationBlock, ("conv1", "bn1", "relu", "conv2", "bn2")),
-        (
-            SqueezeExcitationBottleneck,
-            ("conv1", "bn1", "relu", "conv2", "bn2", "relu", "conv3", "bn3"),
-        ),
+        (SqueezeExcitationBlock, "conv1 bn1 relu conv2 bn2"),
+        (SqueezeExcitationBottleneck, "conv1 bn1 relu conv2 bn2 relu conv3 bn3"),
     ],
 )
 def test_squeeze_and_excitation_by_hand(kind, layers):
@@ -182,12 +173,11 @@ def test_squeeze_and_excitation_by_hand(kind, layers):
     assert block.se.fc1.out_channels == 4
     images = torch.randn(2, 8, 6, 6).relu()
     main = images
-    for name in layers:
+    for name in layers.split():
         main = block.get_submodule(name)(main)
-    hidden = torch.relu(
-        block.se.fc1.weight.flatten(1) @ main.mean((2, 3)).T + block.se.fc1.bias[:, None]
-    )
-    weights = torch.sigmoid(block.se.fc2.weight.flatten(1) @ hidden + block.se.fc2.bias[:, None]).T
+    first, second = block.se.fc1, block.se.fc2
+    hidden = torch.relu(first.weight.flatten(1) @ main.mean((2, 3)).T + first.bias[:, None])
+    weights = torch.sigmoid(second.weight.flatten(1) @ hidden + second.bias[:, None]).T
     torch.testing.assert_close(block(images), torch.relu(main * weights[:, :, None, None] + images))
 
 

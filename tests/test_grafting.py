@@ -32,12 +32,18 @@ def network(shortcut: str, depth: int = 20) -> CifarNetwork:
     return made
 
 
-def same(
-    one: nn.Module, other: nn.Module, training: bool, batch: torch.Tensor | None = None
-) -> bool:
+def same(one: nn.Module, other: nn.Module, training: bool) -> bool:
     networks = [copy.deepcopy(each).train(training) for each in (one, other)]
     with torch.no_grad():
-        return torch.equal(*(each(images(9) if batch is None else batch) for each in networks))
+        return torch.equal(*(each(images(9)) for each in networks))
+
+
+def inserted(network: nn.Module) -> list[grafting.InsertedBlock]:
+    return [module for module in network.modules() if isinstance(module, grafting.InsertedBlock)]
+
+
+def batch_of(images: torch.Tensor) -> Batch:
+    return Batch(images, torch.zeros(len(images), dtype=torch.int64))
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
@@ -47,9 +53,7 @@ def test_a_zero_branch_keeps_every_bit_of_every_logit(shortcut, blocks, training
     parent = network(shortcut)
     for stage, position in PLACES:
         child = grafting.insert(parent, blocks, stage, position, "identity")
-        assert (
-            sum(isinstance(module, grafting.InsertedBlock) for module in child.modules()) == blocks
-        )
+        assert len(inserted(child)) == blocks
         assert same(parent, child, training)
 
 
@@ -60,7 +64,7 @@ def test_a_zero_branch_learns():
         optimiser.zero_grad()
         nn.functional.cross_entropy(child(images()), torch.arange(32) % 10).backward()
         optimiser.step()
-    block = next(module for module in child.modules() if isinstance(module, grafting.InsertedBlock))
+    (block,) = inserted(child)
     assert block.bn2.weight.abs().min() > 0
     assert block.conv1.weight.grad is not None
     assert block.conv1.weight.grad.abs().max() > 0, (
@@ -74,11 +78,7 @@ def test_dirac_blocks_are_the_identity_up_to_rounding_in_evaluation_mode_alone(b
     batches = [images(step) for step in range(3)]
     for stage, position in PLACES:
         child = grafting.insert(parent, blocks, stage, position, "dirac", batches)
-        change = grafting.effect(
-            parent,
-            child,
-            *([Batch(images(9), torch.zeros(32, dtype=torch.int64))] for _ in range(3)),
-        )
+        change = grafting.effect(parent, child, *([batch_of(images(9))] for _ in range(3)))
         assert change["logit_difference_eval"] < 1e-4 * change["logit_size"]
         assert change["logit_difference_batch"] > 1e-2 * change["logit_size"]
         assert not same(parent, child, training=True)
@@ -88,18 +88,13 @@ def test_dirac_statistics_are_those_of_the_input_over_all_images():
     parent, batches = network("none").eval(), [images(1), images(2, count=8)]
     child = grafting.insert(parent, 2, 2, "end", "dirac", batches)
     with torch.no_grad():
-        x = torch.cat(
-            [
-                parent.layer2(parent.layer1(parent.relu(parent.bn1(parent.conv1(batch)))))
-                for batch in batches
-            ]
-        )
+        firsts = [parent.relu(parent.bn1(parent.conv1(batch))) for batch in batches]
+        x = torch.cat([parent.layer2(parent.layer1(first)) for first in firsts])
     for block in list(child.layer2)[-2:]:
         for norm in (block.bn1, block.bn2):
             torch.testing.assert_close(norm.running_mean, x.mean((0, 2, 3)))
-            torch.testing.assert_close(
-                norm.running_var, x.var((0, 2, 3), correction=0), rtol=1e-4, atol=1e-7
-            )
+            variance = x.var((0, 2, 3), correction=0)
+            torch.testing.assert_close(norm.running_var, variance, rtol=1e-4, atol=1e-7)
     assert child.layer2[0].conv1.weight.equal(parent.layer2[0].conv1.weight)
 
 
@@ -108,9 +103,7 @@ def test_on_the_images_of_its_own_statistics_a_dirac_block_is_nearly_exact_in_tr
     parent = network("none").eval()
     child = grafting.insert(parent, 1, 1, "end", "dirac", [images(9)])
     x = torch.relu(torch.randn(32, 4, 8, 8))
-    block = next(
-        module for module in child.modules() if isinstance(module, grafting.InsertedBlock)
-    ).train()
+    block = inserted(child)[0].train()
     for norm in (block.bn1, block.bn2):
         grafting._undo_statistics(norm, x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0))
     with torch.no_grad():
@@ -138,7 +131,7 @@ def test_the_parent_stays_as_it_is():
     parent = network("none")
     before = {name: value.clone() for name, value in parent.state_dict().items()}
     child = grafting.insert(parent, 2, 2, "middle", "dirac", [images()])
-    batches = [Batch(images(), torch.zeros(32, dtype=torch.int64))]
+    batches = [batch_of(images())]
     kept = {name: value.clone() for name, value in child.state_dict().items()}
     grafting.effect(parent, child, batches, batches, batches)
     assert parent.training
@@ -157,10 +150,8 @@ def test_errors_and_differences_are_those_of_the_given_batches():
         def forward(self, x):
             return nn.functional.one_hot(torch.full((len(x),), self.classes), 4).float() * 2
 
-    batches = [
-        Batch(images(count=3), torch.tensor([1, 1, 2])),
-        Batch(images(count=1), torch.tensor([2])),
-    ]
+    labels = (torch.tensor([1, 1, 2]), torch.tensor([2]))
+    batches = [Batch(images(count=len(each)), each) for each in labels]
     change = grafting.effect(Says(1), Says(2), batches, batches[:1], batches)
     assert (change["logit_difference_eval"], change["logit_size"]) == (2.0, 0.5)
     assert (change["parent_error_eval"], change["error_eval"]) == pytest.approx((1 / 3, 2 / 3))
@@ -187,15 +178,13 @@ def test_what_the_arm_cannot_have_is_refused():
         grafting.insert(network("none"), 1, 2, "end", "zero_branch")
     with pytest.raises(ValueError, match="from images"):
         grafting.insert(network("none"), 1, 2, "end", "dirac")
-    for other in (
-        CifarNetwork(14, "projection_everywhere"),
-        CifarNetwork(14, "zero_pad", block=SqueezeExcitationBlock),
-    ):
+    weighed = CifarNetwork(14, "zero_pad", block=SqueezeExcitationBlock)
+    for other in (CifarNetwork(14, "projection_everywhere"), weighed):
         with pytest.raises(ValueError, match="between BasicBlocks"):
             grafting.insert(other, 1, 2, "end", "he")
 
 
-def test_weights_of_another_oneare_refused(tmp_path):
+def test_weights_of_another_depth_are_refused(tmp_path):
     torch.save(network("none", 14).state_dict(), tmp_path / "weights.pt")
     with pytest.raises(ValueError, match="does not fit"):
         grafting.load_parent(network("none", 20), tmp_path / "weights.pt")

@@ -26,9 +26,8 @@ SMALL = (*SMOKE, "points=3", "images=48", "jobs=1")
 
 def surface_cell(results, *overrides: str, arm: str = "residual") -> Cell:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return Cell(
-            compose("landscape", [f"results_dir={results}", f"model={arm}", *overrides]), arm
-        )
+        words = [f"results_dir={results}", f"model={arm}", *overrides]
+        return Cell(compose("landscape", words), arm)
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +41,14 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def results(trained):
     """The same without surfaces."""
-    folder = trained / "landscape" / "smoke"
+    remove_surfaces(trained)
+    return trained
+
+
+def remove_surfaces(results) -> None:
+    folder = results / "landscape" / "smoke"
     for path in [*folder.glob("surface-*"), *folder.glob("runs/*/surfaces/*/*")]:
         path.unlink()
-    return trained
 
 
 def only_surface(folder) -> tuple[landscape.Surface, list[landscape.SurfacePoint]]:
@@ -55,18 +58,13 @@ def only_surface(folder) -> tuple[landscape.Surface, list[landscape.SurfacePoint
     return landscape.Surface(**files.read_json(path)), points
 
 
-def network_and_batches(statistics_from_training: bool = True):
+def network_and_batches():
     torch.manual_seed(0)
     network = CifarNetwork(8, "zero_pad", width=2, in_channels=1)
     source = load("digits")
-    batches = list(
-        EvaluationBatches(
-            source.train.pixels[:60],
-            source.train.labels[:60],
-            Normaliser(source.train.pixels, "channel"),
-            40,
-        )
-    )
+    images, labels = source.train.pixels, source.train.labels
+    normaliser = Normaliser(images, "channel")
+    batches = list(EvaluationBatches(images[:60], labels[:60], normaliser, 40))
     for images, _ in batches:
         network(images)  # running statistics
     return network, batches
@@ -75,16 +73,13 @@ def network_and_batches(statistics_from_training: bool = True):
 def test_the_surface_is_of_the_cell_that_the_experiment_trains(tmp_path):
     for overrides in ((), ("protocol=cpu", "data=cifar10_jpeg"), ("protocol=paper",)):
         for arm in ("plain", "residual"):
-            trained = compose_cell(
-                tmp_path, "+experiment=landscape", f"model={arm}", "model.depth=56", *overrides
-            )
+            words = ("+experiment=landscape", f"model={arm}", "model.depth=56", *overrides)
+            trained = compose_cell(tmp_path, *words)
             looked_at = surface_cell(tmp_path, *overrides, arm=arm)
             assert (looked_at.identity, looked_at.folder) == (trained.identity, trained.folder)
             assert trained.config.keep_weights
-    assert (
-        compose_cell(tmp_path, "+experiment=landscape").identity
-        == compose_cell(tmp_path, "+experiment=depth").identity
-    )
+    cells = [compose_cell(tmp_path, f"+experiment={slug}") for slug in ("landscape", "depth")]
+    assert cells[0].identity == cells[1].identity
 
 
 def test_what_training_takes_the_surface_takes_too():
@@ -116,16 +111,13 @@ def test_directions_are_those_of_their_seed_and_both_arms_take_the_same_draws():
 
     def drawn(weights, seed):
         parts = landscape.random_direction(weights, torch.Generator().manual_seed(seed))
-        return torch.cat(
-            [functional.normalize(part.flatten(1)).flatten() for part in parts if part.ndim > 1]
-        )
+        filters = [part.flatten(1) for part in parts if part.ndim > 1]
+        return torch.cat([functional.normalize(each).flatten() for each in filters])
 
     assert torch.allclose(drawn(plain, 0), drawn(residual, 0), atol=1e-6)
     assert not torch.allclose(drawn(plain, 0), drawn(plain, 1), atol=1e-2)
-    one = [torch.tensor([[3.0, 0.0]]), torch.zeros(1)]
-    assert landscape.cosine(one, [torch.tensor([[1.0, 1.0]]), torch.zeros(1)]) == pytest.approx(
-        math.sqrt(0.5)
-    )
+    one, other = ([torch.tensor([each]), torch.zeros(1)] for each in ([3.0, 0.0], [1.0, 1.0]))
+    assert landscape.cosine(one, other) == pytest.approx(math.sqrt(0.5))
 
 
 def test_a_point_is_the_loss_at_centre_plus_steps_along_both_directions():
@@ -140,10 +132,8 @@ def test_a_point_is_the_loss_at_centre_plus_steps_along_both_directions():
     other = CifarNetwork(8, "zero_pad", width=2, in_channels=1)
     other.load_state_dict(network.state_dict())
     with torch.no_grad():
-        for parameter, start, first, second in zip(
-            other.parameters(), centre, across, up, strict=True
-        ):
-            parameter.copy_(start + 0.5 * first - 0.25 * second)
+        for parameter, start, *steps in zip(other.parameters(), centre, across, up, strict=True):
+            parameter.copy_(start + 0.5 * steps[0] - 0.25 * steps[1])
         images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
         logits = other.eval()(images)
     assert at_point[0] == pytest.approx(functional.cross_entropy(logits, labels).item(), rel=1e-5)
@@ -164,11 +154,8 @@ def test_batch_statistics_are_those_of_training_and_leave_the_running_ones_alone
         ]
     assert loss == pytest.approx(sum(losses) / 60, rel=1e-5)
     assert abs(loss - running) > 1e-3
-    assert all(
-        module.track_running_stats
-        for module in network.modules()
-        if isinstance(module, nn.BatchNorm2d)
-    )
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert all(module.track_running_stats for module in norms)
 
 
 def test_the_centre_is_the_trained_network(results):
@@ -178,11 +165,9 @@ def test_the_centre_is_the_trained_network(results):
     surface, points = only_surface(cell.results_folder)
     assert (points[4].x, points[4].y) == (0, 0)
     assert points[4].error == pytest.approx(record.train_error_eval, abs=1e-6)
-    assert (surface.images, surface.config_hash, surface.data_fingerprint) == (
-        1408,
-        record.config_hash,
-        record.data_fingerprint,
-    )
+    assert surface.images == 1408
+    assert surface.config_hash == record.config_hash
+    assert surface.data_fingerprint == record.data_fingerprint
 
     network = CifarNetwork(8, "zero_pad", width=2, in_channels=1)
     network.load_state_dict(torch.load(cell.folder / files.WEIGHTS_FILE, weights_only=True))
@@ -190,12 +175,10 @@ def test_the_centre_is_the_trained_network(results):
     images = Normaliser(source.train.pixels, "channel")(source.train.pixels.float() / 255)
     with torch.no_grad():
         logits = network.eval()(images)
-    assert points[4].loss == pytest.approx(
-        functional.cross_entropy(logits, source.train.labels).item(), rel=1e-5
-    )
-    assert points[4].error == pytest.approx(
-        (logits.argmax(1) != source.train.labels).float().mean().item(), abs=1e-6
-    )
+    loss = functional.cross_entropy(logits, source.train.labels).item()
+    error = (logits.argmax(1) != source.train.labels).float().mean().item()
+    assert points[4].loss == pytest.approx(loss, rel=1e-5)
+    assert points[4].error == pytest.approx(error, abs=1e-6)
     ((plane,),) = QUESTION.read(results / "landscape" / "smoke")
     assert plane.centre == (points[4].loss, points[4].error), "as experiments read the files"
 
@@ -226,11 +209,7 @@ def test_rows_over_processes_give_the_same_numbers(results):
     for jobs in (1, 2):
         landscape.measure(surface_cell(results, *SMALL, f"jobs={jobs}"))
         tables.append(only_surface(results / "landscape" / "smoke")[1])
-        for path in [
-            *results.glob("landscape/smoke/surface-*"),
-            *results.glob("landscape/smoke/runs/*/surfaces/*/*"),
-        ]:
-            path.unlink()
+        remove_surfaces(results)
     assert tables[0] == tables[1]
 
 
@@ -279,15 +258,12 @@ def command(*words: str) -> subprocess.CompletedProcess:
 
 def test_the_command_measures_a_sweep_and_leaves_nothing_else(results, tmp_path):
     before = set(ROOT.iterdir())
-    ran = command(
-        "-m", f"results_dir={results}", *SMALL, "model=residual", "statistics=running,batch"
-    )
+    words = (f"results_dir={results}", *SMALL, "model=residual", "statistics=running,batch")
+    ran = command("-m", *words)
     assert (ran.returncode, ran.stderr) == (0, "")
     names = sorted(path.name for path in (results / "landscape" / "smoke").glob("surface-*.csv"))
-    assert names == [
-        f"surface-residual-8-seed0-directions0-{statistics}.csv"
-        for statistics in ("batch", "running")
-    ]
+    surface = "surface-residual-8-seed0-directions0"
+    assert names == [f"{surface}-batch.csv", f"{surface}-running.csv"]
     assert ran.stdout.count("48 training images") == 2
     assert set(ROOT.iterdir()) == before
 

@@ -34,26 +34,29 @@ def network_and_stream(device: str = "cpu", length: int = 1, shortcut: str = "ze
 
 
 def by_hand(
-    network: nn.Module, stream: TrainingBatches, clip_norm: float | None = None
+    network: nn.Module,
+    stream: TrainingBatches,
+    clip_norm: float | None = None,
+    weights: tuple[float, ...] = (1.0,),
 ) -> tuple[list[float], list[float]]:
+    """Errors and losses of the first output; the gradient is of all outputs, weighted."""
     optimiser = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3)
     errors, losses = [], []
     for iteration, rate in enumerate(RATES):
         optimiser.param_groups[0]["lr"] = rate
         images, labels = stream.batch(iteration)
         optimiser.zero_grad()
-        logits = network(images)
-        loss = nn.functional.cross_entropy(logits, labels)
-        loss.backward()
+        outputs = network(images) if len(weights) > 1 else (network(images),)
+        each = [nn.functional.cross_entropy(logits, labels) for logits in outputs]
+        sum(weight * loss for weight, loss in zip(weights, each, strict=True)).backward()
         if clip_norm is not None:
-            norm = torch.cat(
-                [parameter.grad.flatten() for parameter in network.parameters()]
-            ).norm()
+            gradients = [parameter.grad.flatten() for parameter in network.parameters()]
+            norm = torch.cat(gradients).norm()
             for parameter in network.parameters():
                 parameter.grad *= min(1.0, clip_norm / float(norm))
         optimiser.step()
-        errors.append(float((logits.argmax(1) != labels).float().mean()))
-        losses.append(float(loss.detach()))
+        errors.append(float((outputs[0].argmax(1) != labels).float().mean()))
+        losses.append(float(each[0].detach()))
     return errors, losses
 
 
@@ -94,11 +97,8 @@ def test_updates_equal_a_loop_by_hand(length):
 
 @pytest.mark.parametrize(("clip_norm", "clips"), [(0.5, True), (1e6, False)])
 def test_gradients_are_clipped_to_a_norm_over_all_parameters(clip_norm, clips):
-    (network, stream), (other, steps), (free, unclipped) = (
-        network_and_stream(),
-        network_and_stream(length=4),
-        network_and_stream(),
-    )
+    (network, stream), (other, steps) = network_and_stream(), network_and_stream(length=4)
+    free, unclipped = network_and_stream()
     losses = by_hand(network, stream, clip_norm)[1]
     assert in_steps(other, steps, clip_norm=clip_norm)[1] == pytest.approx(losses, rel=1e-4)
     assert (by_hand(free, unclipped)[1] != losses) == clips
@@ -121,28 +121,15 @@ class WithHeads(nn.Module):
 def test_auxiliary_losses_count_by_their_weight_in_the_gradient_alone(weight):
     network, other = WithHeads(), WithHeads()
     (_, stream), (_, steps) = network_and_stream(), network_and_stream(length=4)
-    optimiser = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3)
-    main_losses = []
-    for iteration, rate in enumerate(RATES):
-        optimiser.param_groups[0]["lr"] = rate
-        images, labels = stream.batch(iteration)
-        optimiser.zero_grad()
-        losses = [nn.functional.cross_entropy(logits, labels) for logits in network(images)]
-        (losses[0] + weight * losses[1] + weight * losses[2]).backward()
-        optimiser.step()
-        main_losses.append(float(losses[0].detach()))
-    assert in_steps(other, steps, auxiliary_weight=weight)[1] == pytest.approx(
-        main_losses, rel=1e-4
-    )
+    losses = by_hand(network, stream, weights=(1.0, weight, weight))[1]
+    assert in_steps(other, steps, auxiliary_weight=weight)[1] == pytest.approx(losses, rel=1e-4)
     for one, two in zip(network.state_dict().values(), other.state_dict().values(), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
 
 
 def test_auxiliary_heads_without_a_weight_are_refused():
-    with pytest.raises(
-        ValueError,
-        match=r"^the network has 2 auxiliary heads; set .* losses: model\.auxiliary_weight=…$",
-    ):
+    message = r"^the network has 2 auxiliary heads; set .* losses: model\.auxiliary_weight=…$"
+    with pytest.raises(ValueError, match=message):
         in_steps(WithHeads(), network_and_stream()[1])
 
 
@@ -180,10 +167,7 @@ def test_batch_error_is_the_fraction_of_wrong_labels():
 def test_a_cuda_graph_changes_no_number(length, clip_norm, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     assert len(RATES) > EAGER_UPDATES + 1, "some updates are replays"
-    (network, stream), (other, steps) = (
-        network_and_stream("cuda", length),
-        network_and_stream("cuda", length),
-    )
+    (network, stream), (other, steps) = (network_and_stream("cuda", length) for _ in range(2))
     eager, replayed = (
         in_steps(net, batches, graph=graph, clip_norm=clip_norm)
         for net, batches, graph in ((network, stream, False), (other, steps, True))
@@ -199,10 +183,8 @@ def test_a_cuda_graph_changes_no_number(length, clip_norm, monkeypatch):
 @pytest.mark.parametrize("shortcut", ["none", "zero_pad", "projection"])
 def test_compiled_blocks_train_to_the_same_losses(shortcut):
     """Without code generation, which needs a compiler; evaluation takes the network as it is."""
-    (network, stream), (other, steps) = (
-        network_and_stream(shortcut=shortcut),
-        network_and_stream(length=4, shortcut=shortcut),
-    )
+    network, stream = network_and_stream(shortcut=shortcut)
+    other, steps = network_and_stream(length=4, shortcut=shortcut)
     compile_blocks(other, backend="aot_eager")
     _, losses = in_steps(network, stream)
     assert in_steps(other, steps)[1] == pytest.approx(losses, rel=1e-4)
