@@ -9,19 +9,16 @@ import sys
 
 import pytest
 from composing import CONF, ROOT, compose_cell
-from made_up import made_up_curve, made_up_record
+from made_up import made_up_record, write_made_up
 
 from experiments import __main__ as command
 from experiments import grid
 from experiments.grid import Command, Sweep
-from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
-from plainres.records.schema import CurvePoint, Record
+from plainres.records.files import RUNS_TABLE
 
 
 def tables(folder, **changes) -> None:
-    rows = [made_up_record(**changes)]
-    write_table(folder / RUNS_TABLE, rows, Record)
-    write_table(folder / CURVES_TABLE, made_up_curve(rows[0]), CurvePoint)
+    write_made_up(folder, [made_up_record(**changes)], curves=True)
 
 
 @pytest.fixture
@@ -145,10 +142,9 @@ def test_the_scoreboard_has_one_line_per_claim(results, capsys):
 def test_a_contradiction_is_a_status_only_where_it_is_asked_for(results):
     tables(results / "lineage" / "alexnet", test_error=0.4)
     tables(results / "lineage" / "lenet5", test_error=0.3)
-    assert command.main(["check"]) == command.main(["check", "lineage"]) == 0
-    assert (
-        command.main(["check", "STRICT=1"]) == command.main(["check", "lineage", "STRICT=1"]) == 1
-    )
+    for words in (["check"], ["check", "lineage"]):
+        assert command.main(words) == 0
+        assert command.main([*words, "STRICT=1"]) == 1
 
 
 def test_an_unusable_table_is_named_and_the_others_are_shown(results, capsys):
@@ -204,9 +200,8 @@ def test_make_hands_its_variables_on(target, words):
         check=True,
     )
     last = made.stdout.splitlines()[-1]
-    assert (
-        f"-m experiments {target.replace('-', ' ', 1) if 'own' not in target else target}" in last
-    )
+    verb = target if target == "own-images" else target.replace("-", " ", 1)
+    assert f"-m experiments {verb}" in last
     for word in words:
         assert word.partition("=")[0] in last
 

@@ -30,16 +30,13 @@ def folder(tmp_path):
         ("batch128-rate0.2", {50: 0.3, 100: 0.25, 150: 0.26, 200: 0.24}, 0.25),
         ("batch128-rate0.05", {50: 0.6, 200: 0.28}, None),
     ):
-        shallow = made_up_record(
-            depth=20, iterations=200, seconds=100.0, train_error=min(errors.values())
-        )
-        records = [shallow] + (
-            [made_up_record(depth=110, iterations=200, seconds=500.0, train_error=deep)]
-            if deep
-            else []
-        )
+        own = {"iterations": 200, "train_error": min(errors.values())}
+        records = [made_up_record(depth=20, seconds=100.0, **own)]
+        if deep:
+            own = {"iterations": 200, "train_error": deep}
+            records.append(made_up_record(depth=110, seconds=500.0, **own))
         write_table(tmp_path / name / RUNS_TABLE, records, Record)
-        write_table(tmp_path / name / CURVES_TABLE, curve(shallow, errors), CurvePoint)
+        write_table(tmp_path / name / CURVES_TABLE, curve(records[0], errors), CurvePoint)
     return tmp_path
 
 
@@ -91,15 +88,10 @@ def test_a_diverged_cell_is_named():
 
 def test_every_batch_sees_as_many_images(tmp_path):
     for batch in (128, 64, 32):
-        cell = compose_cell(
-            tmp_path,
-            "+experiment=pace",
-            f"protocol.batch_size={batch}",
-            "protocol.learning_rate=0.2",
-        )
+        words = (f"protocol.batch_size={batch}", "protocol.learning_rate=0.2")
+        cell = compose_cell(tmp_path, "+experiment=pace", *words)
         cell.check()
-        assert cell.config.protocol.iterations * batch == 640_000
-        assert (
-            cell.config.protocol.schedule.warmup_iterations * 20 == cell.config.protocol.iterations
-        )
+        protocol = cell.config.protocol
+        assert protocol.iterations * batch == 640_000
+        assert protocol.schedule.warmup_iterations * 20 == protocol.iterations
         assert cell.results_folder == tmp_path / "pace" / f"width8-batch{batch}-rate0.2"

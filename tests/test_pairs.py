@@ -1,19 +1,18 @@
 """Differences within seeds, and the folders of one question."""
 
 import pytest
-from made_up import made_up_record
+from made_up import made_up_record, write_made_up
 
 from experiments.judging import pairs
 from experiments.judging.pairs import borrowed_folder, read_folders, require_same_images
 from experiments.judging.verdict import INCONCLUSIVE, REPRODUCED
-from plainres.records.files import RUNS_TABLE, write_table
-from plainres.records.schema import DIVERGED, Record
+from plainres.records.schema import DIVERGED
 
 
 def measured(folder, **images) -> None:
     for name, fingerprint in images.items():
         row = made_up_record(data_fingerprint=fingerprint, data_label=f"label {fingerprint}")
-        write_table(folder / name / RUNS_TABLE, [row], Record)
+        write_made_up(folder / name, [row])
 
 
 def test_folders_are_read_by_name(tmp_path):

@@ -1,7 +1,5 @@
 """Publishing: finished cells of this machine become rows of the committed tables."""
 
-import json
-
 import pytest
 from composing import compose_cell
 
@@ -30,6 +28,11 @@ def measure(tmp_path, make_record, make_point):
     return of
 
 
+@pytest.fixture
+def local(tmp_path):
+    return tmp_path / "local" / "depth" / "quick"
+
+
 def committed(tmp_path, slug="depth/quick"):
     return tmp_path / "results" / slug
 
@@ -38,22 +41,19 @@ def published(tmp_path, name="depth/quick") -> list[str]:
     return publish(tmp_path / "local", tmp_path / "results", name)
 
 
-def test_finished_cells_become_rows_beside_those_of_others(tmp_path, measure, make_point):
+def test_finished_cells_become_rows_beside_those_of_others(tmp_path, local, measure):
     first = measure("seed=0", test_error=0.5)
     published(tmp_path)
-    local = tmp_path / "local" / "depth" / "quick"
     other = measure("seed=1")
-    for folder in (local / "runs").iterdir():
-        if folder.name.endswith("seed0"):
-            (folder / files.RECORD_FILE).unlink()
+    (local / "runs" / first.cell / files.RECORD_FILE).unlink()
     again = measure("seed=2")
-    assert published(tmp_path) == [
-        f"{committed(tmp_path)}: 2 cells published, 0 of them had rows before"
-    ]
+    line = f"{committed(tmp_path)}: 2 cells published, 0 of them had rows before"
+    assert published(tmp_path) == [line]
     assert files.read_runs(committed(tmp_path)) == [first, other, again]
     assert [point.seed for point in files.read_curves(committed(tmp_path))] == [0, 1, 2]
     config = files.read_json(committed(tmp_path) / files.CONFIG_FILE)
-    assert config == files.read_json(local / files.CONFIG_FILE)
+    cell = compose_cell(tmp_path / "local", "model=plain")
+    assert config == files.read_json(local / files.CONFIG_FILE) == shared_config(cell.identity)
     assert "2 of them had rows before" in published(tmp_path)[0]
     assert not (committed(tmp_path) / "runs").exists()
 
@@ -71,10 +71,10 @@ def test_committed_tables_of_another_configuration_are_set_aside(tmp_path, measu
     assert files.read_runs(committed(tmp_path) / "earlier.old1") == [first]
 
 
-def test_a_cell_of_another_configuration_is_skipped_and_named(tmp_path, measure):
+def test_a_cell_of_another_configuration_is_skipped_and_named(tmp_path, local, measure):
     kept = measure("seed=0")
     odd = measure("seed=1")
-    path = tmp_path / "local" / "depth" / "quick" / "runs" / odd.cell / files.CONFIG_FILE
+    path = local / "runs" / odd.cell / files.CONFIG_FILE
     path.write_text(path.read_text().replace('"momentum": 0.9', '"momentum": 0.8'))
     lines = published(tmp_path)
     assert "plain-20-seed1: another configuration (protocol.momentum: 0.9 → 0.8)" in lines[0]
@@ -98,9 +98,8 @@ def test_nothing_finished_is_one_line(tmp_path):
         published(tmp_path)
 
 
-def test_a_surface_goes_with_its_cell(tmp_path, measure):
+def test_a_surface_goes_with_its_cell(tmp_path, local, measure):
     record = measure("seed=0")
-    local = tmp_path / "local" / "depth" / "quick"
     for name, digits in (("own", record.config_hash), ("older", "0" * 12)):
         own = {"arm": "plain", "depth": 20, "seed": 0, "config_hash": digits}
         files.write_json(local / f"surface-{name}.json", own)
@@ -108,11 +107,3 @@ def test_a_surface_goes_with_its_cell(tmp_path, measure):
     published(tmp_path)
     names = {path.name for path in committed(tmp_path).glob("surface-*")}
     assert names == {"surface-own.json", "surface-own.csv"}
-
-
-def test_the_shared_configuration_is_that_of_the_cells(tmp_path, measure):
-    measure("seed=0")
-    published(tmp_path)
-    cell = compose_cell(tmp_path / "local", "model=plain")
-    config = json.loads((committed(tmp_path) / files.CONFIG_FILE).read_text())
-    assert config == shared_config(cell.identity)

@@ -4,11 +4,11 @@ import math
 import statistics
 
 import pytest
-from made_up import made_up_record
+from made_up import made_up_record, write_made_up
 
 from experiments.reporting.reference import compare, reference_range
-from plainres.records.files import CONFIG_FILE, RUNS_TABLE, write_json, write_table
-from plainres.records.schema import DIVERGED, Record
+from plainres.records.files import CONFIG_FILE, write_json
+from plainres.records.schema import DIVERGED
 
 CONFIG = {"model": {"width": 8}, "protocol": {"iterations": 2000}}
 
@@ -20,7 +20,7 @@ def folder_of(folder, errors, config=CONFIG, **changes):
         for depth, values in errors.items()
         for seed, error in enumerate(values)
     ]
-    write_table(folder / RUNS_TABLE, rows, Record)
+    write_made_up(folder, rows)
     if config:
         write_json(folder / CONFIG_FILE, config)
     return folder
@@ -107,12 +107,10 @@ def test_without_committed_records_there_is_no_reference(local, tmp_path):
 
 def test_folders_of_one_question_are_compared_one_by_one(tmp_path):
     for name, errors in (("baseline", (0.1, 0.11, 0.12)), ("batch_32", (0.5, 0.51))):
-        folder_of(
-            tmp_path / "robustness" / name, {20: errors, **dict.fromkeys(range(26, 60, 6), (0.2,))}
-        )
-        folder_of(
-            tmp_path / "local" / "robustness" / name, dict.fromkeys(range(20, 60, 6), (0.11,))
-        )
+        one_seed = dict.fromkeys(range(26, 60, 6), (0.2,))
+        folder_of(tmp_path / "robustness" / name, {20: errors, **one_seed})
+        local = dict.fromkeys(range(20, 60, 6), (0.11,))
+        folder_of(tmp_path / "local" / "robustness" / name, local)
     count, outside, without = compare(tmp_path / "local" / "robustness", tmp_path / "robustness")
     assert count == "1 of 2 cells inside the reference (digits, protocol quick, 2 to 3 seeds)"
     assert outside.startswith("outside the reference: batch_32/residual-20-seed0, training error")

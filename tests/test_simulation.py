@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from made_up import made_up_record
+from made_up import made_up_record, write_made_up
 
 from experiments.depth import claims, simulation
 from experiments.depth.simulation import AT_MARGIN, MEASURED, NO_EFFECT
 from experiments.judging.verdict import NOT_REPRODUCED, REPRODUCED
-from plainres.records.files import RUNS_TABLE, write_table
 from plainres.records.schema import Record
 
 PLAIN = {20: 0.03, 32: 0.05, 44: 0.28, 56: 0.48, 110: 0.84}
@@ -36,9 +35,8 @@ def scenarios(records):
 def test_without_an_effect_none_is_found_in_more_than_5_percent_of_2000_sweeps(scenarios, seeds):
     counts = simulation.simulate(scenarios[NO_EFFECT], seeds, 2000, np.random.default_rng(1))
     for letter, counter in zip("abcd", counts, strict=True):
-        wrong = (
-            [NOT_REPRODUCED] if letter == "b" else [REPRODUCED, NOT_REPRODUCED]
-        )  # (b) is true here
+        # (b) is true here
+        wrong = [NOT_REPRODUCED] if letter == "b" else [REPRODUCED, NOT_REPRODUCED]
         assert sum(counter[verdict] for verdict in wrong) <= 0.05 * 2000
 
 
@@ -49,9 +47,8 @@ def test_a_rise_of_just_the_margin_passes_for_none_in_at_most_5_percent(scenario
 
 def test_one_seed_finds_effects_where_there_are_none(scenarios):
     counts = simulation.simulate(scenarios[NO_EFFECT], 1, 300, np.random.default_rng(3))
-    assert counts[0][REPRODUCED] > 0.2 * 300, (
-        "a direction is no test, and the table says how bad it is"
-    )
+    # a direction is no test, and the table says how bad it is
+    assert counts[0][REPRODUCED] > 0.2 * 300
 
 
 def test_more_seeds_find_a_true_effect_more_often(scenarios):
@@ -59,14 +56,13 @@ def test_more_seeds_find_a_true_effect_more_often(scenarios):
         simulation.simulate(scenarios[MEASURED], seeds, 200, np.random.default_rng(4))[2][
             REPRODUCED
         ]
-        / 200
         for seeds in (2, 3, 6)
     ]
     assert rates[0] < rates[1] < rates[2]
 
 
 def test_the_table_is_written_and_shown(tmp_path, records):
-    write_table(tmp_path / RUNS_TABLE, records, Record)
+    write_made_up(tmp_path, records)
     text = simulation.power(tmp_path, simulations=10)
     rates = simulation.read_power(tmp_path)
     assert len(rates) == 3 * 3 * 4
@@ -77,6 +73,6 @@ def test_the_table_is_written_and_shown(tmp_path, records):
 
 
 def test_one_seed_is_too_little_to_simulate_from(tmp_path, records):
-    write_table(tmp_path / RUNS_TABLE, [row for row in records if row.seed == 0], Record)
+    write_made_up(tmp_path, [row for row in records if row.seed == 0])
     with pytest.raises(ValueError, match="no grid of two seeds or more"):
         simulation.power(tmp_path)

@@ -141,19 +141,28 @@ def test_missing_shapes_are_named():
     assert inspect.missing_shapes(rows, ["16×5×5", "6×28×28"]) == ["6×28×28"], "comes earlier"
 
 
-def run(*words: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "plainres.instruments.inspect", *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """The status, stdout and stderr of the command, in this process."""
+
+    def of(*words: str) -> tuple[int, str, str]:
+        for name in ("HYDRA_FULL_ERROR", "PLAINRES_TRACEBACK"):
+            monkeypatch.setenv(name, "0")
+        monkeypatch.setattr(sys, "argv", ["inspect", *words])
+        status = 0
+        try:
+            inspect.main()
+        except SystemExit as stopped:
+            status = stopped.code
+        return status, *capsys.readouterr()
+
+    return of
 
 
 def test_the_command_prints_the_layers_and_draws_their_shapes(tmp_path):
-    shown = run("model=alexnet", f"picture={tmp_path / 'alexnet.png'}")
+    words = ("model=alexnet", f"picture={tmp_path / 'alexnet.png'}")
+    command = [sys.executable, "-m", "plainres.instruments.inspect", *words]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert shown.returncode == 0, shown.stderr
     assert "12 of 12 known shapes in their order" in shown.stdout
     assert "62,378,344 parameters (as known)" in shown.stdout
@@ -163,15 +172,15 @@ def test_the_command_prints_the_layers_and_draws_their_shapes(tmp_path):
 @pytest.mark.parametrize(
     "words", [("model=lenet5", "num_classes=3"), ("model=residual_imagenet", "model.shortcut=none")]
 )
-def test_a_network_that_is_not_the_published_one_is_not_compared_with_it(words):
-    shown = run(*words)
-    assert shown.returncode == 0, shown.stderr
-    assert "known" not in shown.stdout
+def test_a_network_that_is_not_the_published_one_is_not_compared_with_it(run, words):
+    status, out, err = run(*words)
+    assert status == 0, err
+    assert "known" not in out
 
 
-def test_another_depth_is_compared_with_its_own_figures():
-    shown = run("model=residual_imagenet", "model.depth=50")
-    assert "25,557,032 parameters (as known)" in shown.stdout, shown.stderr
+def test_another_depth_is_compared_with_its_own_figures(run):
+    _, out, err = run("model=residual_imagenet", "model.depth=50")
+    assert "25,557,032 parameters (as known)" in out, err
 
 
 @pytest.mark.parametrize(
@@ -184,8 +193,8 @@ def test_another_depth_is_compared_with_its_own_figures():
         (("model=vgg", "image_shape=[224]"), "is not [channels, height, width]"),
     ],
 )
-def test_bad_input_is_one_line(words, expected):
-    refused = run(*words)
-    assert refused.returncode != 0
-    assert len(refused.stderr.splitlines()) == 1, refused.stderr
-    assert expected in refused.stderr
+def test_bad_input_is_one_line(run, words, expected):
+    status, _, err = run(*words)
+    assert status != 0
+    assert len(err.splitlines()) == 1, err
+    assert expected in err
