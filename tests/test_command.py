@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from composing import CONF, ROOT, compose_cell
+from composing import CONF, ROOT, compose_cell, run
 from made_up import made_up_record, write_made_up
 
 from experiments import __main__ as command
@@ -191,14 +191,8 @@ def test_a_sweep_ends_with_figures_and_verdicts_of_its_own_cells(results, monkey
     ],
 )
 def test_make_hands_its_variables_on(target, words):
-    made = subprocess.run(
-        ["make", "--dry-run", target, *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    made = run("make", "--dry-run", target, *words)
+    assert made.returncode == 0, made.stderr
     last = made.stdout.splitlines()[-1]
     verb = target if target == "own-images" else target.replace("-", " ", 1)
     assert f"-m experiments {verb}" in last

@@ -1,13 +1,11 @@
 """Fused layers give the library's results; without a GPU in Triton's interpreter, in float32."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from composing import python
 
 SHORTCUTS = ("none", "zero_pad", "projection")
 
@@ -16,14 +14,7 @@ SHORTCUTS = ("none", "zero_pad", "projection")
 def differences():
     pytest.importorskip("triton")
     script = Path(__file__).with_name("interpreted.py")
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, script, *SHORTCUTS],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = python(script, *SHORTCUTS, TRITON_INTERPRET="1", CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

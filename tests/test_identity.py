@@ -1,13 +1,11 @@
 """Children of trained networks as cells, and the size of their branches."""
 
 import dataclasses
-import subprocess
-import sys
 
 import hydra
 import pytest
 import torch
-from composing import ROOT, compose_cell, variants
+from composing import compose_cell, python, variants
 from trained import interrupt, numbers
 
 from plainres.data.batches import Normaliser
@@ -90,15 +88,8 @@ def test_a_sweep_passes_over_the_children_of_a_diverged_parent_and_trains_the_ot
     def swept(*words: str) -> list[str]:
         """The lines that a sweep over children prints."""
         child = ("generation=child", "child.blocks=1", "child.position=end", "jobs=1")
-        command = [sys.executable, "-m", "plainres.run.train", "-m", *SHORT, *child, *words]
-        done = subprocess.run(
-            [*command, f"results_dir={tmp_path}"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        words = (*SHORT, *child, *words, f"results_dir={tmp_path}")
+        done = python("-m", "plainres.run.train", "-m", *words)
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 

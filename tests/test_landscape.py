@@ -2,11 +2,10 @@
 
 import math
 import subprocess
-import sys
 
 import pytest
 import torch
-from composing import CONF, ROOT
+from composing import CONF, ROOT, python
 from hydra import compose, initialize_config_dir
 from torch import nn
 from torch.nn import functional
@@ -245,15 +244,8 @@ def test_images_are_drawn_once_and_for_all():
     assert places.max() > 100, "not the first, which are of one class in a folder of images"
 
 
-def command(*words: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "plainres.instruments.landscape", *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    return python("-m", "plainres.instruments.landscape", *words)
 
 
 def test_the_command_measures_a_sweep_and_leaves_nothing_else(results, tmp_path):

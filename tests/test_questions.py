@@ -4,13 +4,11 @@ On the committed tables, so that no question can forget a case that was measured
 """
 
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from composing import CONF, ROOT
+from composing import CONF, ROOT, python
 
 from experiments.judging.verdict import DIRECTIONS, VERDICTS
 from experiments.reporting.question import EXPERIMENTS, Question, questions
@@ -91,4 +89,5 @@ def test_no_question_needs_torch():
         "    import_module(f'experiments.{slug}.figures')\n"
         "sys.exit('torch' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=120)
+    done = python("-c", script)
+    assert done.returncode == 0, done.stderr

@@ -4,11 +4,10 @@ import dataclasses
 import errno
 import json
 import os
-import subprocess
-import sys
 from copy import deepcopy
 
 import pytest
+from composing import python, run
 
 from plainres.records import files
 from plainres.records.identity import cell_config, config_differences, config_hash, shared_config
@@ -266,13 +265,7 @@ def test_the_hash_survives_json_and_another_process(config):
     identity = cell_config(config, "plain")
     assert json.loads(json.dumps(identity)) == identity
     code = f"from plainres.records.identity import config_hash; print(config_hash({identity!r}))"
-    other = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ | {"PYTHONHASHSEED": "7"},
-    )
+    other = python("-c", code, PYTHONHASHSEED="7")
     assert other.stdout.strip() == config_hash(identity)
     assert len(config_hash(identity)) == 12
     int(config_hash(identity), 16)
@@ -501,12 +494,7 @@ def test_the_state_of_a_repository(tmp_path, monkeypatch):
 
     def git(*words):
         author = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
-        return subprocess.run(
-            ["git", "-C", str(tmp_path), *author, *words],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        return run("git", "-C", tmp_path, *author, *words).stdout.strip()
 
     git("init", "-q")
     (tmp_path / "code.py").write_text("1\n")
@@ -524,9 +512,7 @@ def test_the_state_of_a_repository(tmp_path, monkeypatch):
 def test_reading_records_needs_no_torch(module):
     heavy = {"torch", "pytorch_lightning", "torchvision"}
     code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert python("-c", code).stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("kept", [-1, -2, 5, 1])

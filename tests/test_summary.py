@@ -1,11 +1,10 @@
 """Networks layer by layer, against textbook figures and real gradients; the command inspect."""
 
-import subprocess
 import sys
 
 import pytest
 import torch
-from composing import ROOT
+from composing import python
 from torch import nn
 
 from plainres.instruments import inspect
@@ -161,8 +160,7 @@ def run(monkeypatch, capsys):
 
 def test_the_command_prints_the_layers_and_draws_their_shapes(tmp_path):
     words = ("model=alexnet", f"picture={tmp_path / 'alexnet.png'}")
-    command = [sys.executable, "-m", "plainres.instruments.inspect", *words]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    shown = python("-m", "plainres.instruments.inspect", *words)
     assert shown.returncode == 0, shown.stderr
     assert "12 of 12 known shapes in their order" in shown.stdout
     assert "62,378,344 parameters (as known)" in shown.stdout

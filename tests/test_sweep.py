@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import composing
 import pytest
 import trained
 from composing import CONF, ROOT, compose_cell
@@ -35,15 +36,7 @@ def command(results: Path, *words: str) -> list[str]:
 
 
 def run(results: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(results, *words),
-        cwd=ROOT,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return composing.run(*command(results, *words), **environment)
 
 
 def tables(results: Path) -> dict[str, bytes]:

@@ -6,14 +6,12 @@ import logging
 import os
 import platform
 import shutil
-import subprocess
-import sys
 from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
-from composing import compose_cell
+from composing import compose_cell, python
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -373,13 +371,7 @@ for _ in range(3):
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 print(faults[2] - faults[1])
 """
-    process = subprocess.run(
-        [sys.executable, "-c", script],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    process = python("-c", script, **environment)
     pages = (128 << 20) // os.sysconf("SC_PAGE_SIZE")
     assert (int(process.stdout) < pages / 10) == kept
 
