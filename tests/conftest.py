@@ -40,16 +40,9 @@ def make_point():
     """A point of a cell's curve; keywords replace its values."""
 
     def make(**values) -> CurvePoint:
-        defaults = {
-            "arm": "plain",
-            "depth": 20,
-            "seed": 0,
-            "iteration": 50,
-            "train_error": 0.25,
-            "train_loss": 0.75,
-            "learning_rate": 0.1,
-        }
-        return CurvePoint(**(defaults | values))
+        cell = {"arm": "plain", "depth": 20, "seed": 0, "iteration": 50}
+        numbers = {"train_error": 0.25, "train_loss": 0.75, "learning_rate": 0.1}
+        return CurvePoint(**(cell | numbers | values))
 
     return make
 

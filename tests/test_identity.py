@@ -70,10 +70,8 @@ def test_a_parent_at_quick_is_the_cell_of_the_depth_sweep(tmp_path):
 
 
 def test_a_missing_parent_is_one_line_that_names_the_command(tmp_path):
-    with pytest.raises(
-        ValueError,
-        match=r"make sweep-identity trains it first .*\+experiment=identity generation=parent",
-    ):
+    message = r"make sweep-identity trains it first .*\+experiment=identity generation=parent"
+    with pytest.raises(ValueError, match=message):
         train.train_cell(cell(tmp_path, "generation=child"))
     assert not cell(tmp_path, "generation=child").folder.exists()
 

@@ -147,7 +147,9 @@ def run(monkeypatch, capsys):
     def of(*words: str) -> tuple[int, str, str]:
         for name in ("HYDRA_FULL_ERROR", "PLAINRES_TRACEBACK"):
             monkeypatch.setenv(name, "0")
-        monkeypatch.setattr(sys, "argv", ["inspect", *words])
+        # Hydra's `disabled` would switch off the loggers of the tests that follow
+        silent = ("hydra/job_logging=none", "hydra/hydra_logging=none")
+        monkeypatch.setattr(sys, "argv", ["inspect", *silent, *words])
         status = 0
         try:
             inspect.main()

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from composing import compose_cell, python
+from composing import ROOT, compose_cell, python
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -56,6 +56,7 @@ def test_a_record_says_what_was_measured_and_where(undisturbed):
     assert record.num_multiply_adds == stem + first + second + third + head
     assert record.config_hash == config_hash(cell.identity)
     assert record.torch == torch.__version__
+    assert record.commit == files.repository_state(ROOT)[0]
     assert (record.precision, record.kernels) == ("32-true", "library")
     capability = torch.backends.cpu.get_cpu_capability()
     assert record.instruction_set.startswith(f"ATen {capability} / oneDNN ")

@@ -19,16 +19,9 @@ def network_and_stream(device: str = "cpu", length: int = 1, shortcut: str = "ze
     torch.manual_seed(0)
     pixels = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8).to(device)
     labels = torch.randint(0, 4, (30,)).to(device)
-    stream = TrainingBatches(
-        pixels,
-        labels,
-        Normaliser(pixels, "channel"),
-        EVERYTHING,
-        batch_size=8,
-        seed=1,
-        stop=len(RATES),
-        updates_per_step=length,
-    )
+    normaliser = Normaliser(pixels, "channel")
+    options = {"batch_size": 8, "seed": 1, "stop": len(RATES), "updates_per_step": length}
+    stream = TrainingBatches(pixels, labels, normaliser, EVERYTHING, **options)
     network = CifarNetwork(8, shortcut, width=4, num_classes=4, in_channels=1)
     return network.to(device, memory_format=torch.channels_last), stream
 
@@ -69,13 +62,8 @@ def in_steps(
     auxiliary_weight=None,
 ):
     device = next(network.parameters()).device
-    optimiser = torch.optim.SGD(
-        network.parameters(),
-        lr=1.0,
-        momentum=0.9,
-        weight_decay=1e-3,
-        fused=device.type == "cuda" or None,
-    )
+    options = {"momentum": 0.9, "weight_decay": 1e-3, "fused": device.type == "cuda" or None}
+    optimiser = torch.optim.SGD(network.parameters(), lr=1.0, **options)
     errors, losses = torch.zeros(window, device=device), torch.zeros(window, device=device)
     runner = UpdateRunner(
         network, stream.make_batch, optimiser, errors, losses, graph, clip_norm, auxiliary_weight

@@ -13,6 +13,7 @@ from plainres.training.module import Classifier
 SMOKE = ("protocol=smoke", "model.depth=8", "threads=1")
 SHORT = ("protocol.schedule.warmup_iterations=1", "protocol.evaluation_images=64")
 OF_THE_RUN = {"seconds", "images_per_second", "peak_memory_mib", "finished_at"}
+OF_THE_CODE = {"commit", "clean"}  # a file that is edited while the tests run changes them
 
 
 class InterruptionError(Exception):
@@ -21,7 +22,8 @@ class InterruptionError(Exception):
 
 def numbers(record: Record) -> dict:
     """The fields that are the same in every run of a cell."""
-    return {name: value for name, value in asdict(record).items() if name not in OF_THE_RUN}
+    others = OF_THE_RUN | OF_THE_CODE
+    return {name: value for name, value in asdict(record).items() if name not in others}
 
 
 def curve(cell: Cell) -> str:
