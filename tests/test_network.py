@@ -15,7 +15,7 @@ from plainres.networks.resnet import CifarNetwork, ImageNetwork, imagenet_weight
 
 # All parameters at width 16 and ten classes; paper: 0.27, 0.46, 0.66, 0.85, 1.7, 19.4 million
 NUM_PARAMETERS = {20: 269_722, 32: 464_154, 44: 658_586, 56: 853_018, 110: 1_727_962}
-NUM_PARAMETERS[1202] = 19_421_274
+NUM_PARAMETERS |= {1202: 19_421_274}
 
 
 def num_weighted_layers(network: nn.Module) -> int:
