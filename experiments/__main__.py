@@ -55,7 +55,7 @@ OPTIONS = {
     "name": "of the results folder (default: the protocol's, or the label)",
     "surface": "Hydra overrides of plainres.instruments.landscape, in quotes",
     "jobs": "cells at the same time (default: one per core)",
-    "margin": "points that count as no difference (check depth; default: 0.5)",
+    "margin": "a smaller difference counts as none; in points (check depth; default: 0.5)",
     "model": "of conf/model (default: residual)",
     "depth": "weighted layers of the network",
     "picture": "a PNG that shows how height and width shrink",

@@ -217,7 +217,7 @@ def read(folder: Path, depths: str = "", seeds: str = "", margin: str = "") -> l
 
     Args:
         depths, seeds: of the grid, as typed: 20,56; "" as in `grid_of`.
-        margin: percentage points that count as no difference; "" for MARGIN.
+        margin: a smaller difference counts as none, in percentage points; "" for MARGIN.
     """
     records = read_runs(folder)
     if not records:
