@@ -45,12 +45,13 @@ def compare(local: Path, committed: Path) -> list[str]:
     """
     outside, without, reasons = [], dict[int, list[str]](), []
     compared: list[Record] = []
+    unpublished: list[Path] = []
     seeds = set()
     for table in sorted(local.rglob(RUNS_TABLE)):
         folder, reference = table.parent, committed / table.parent.relative_to(local)
         records, references = read_runs(folder), read_runs(reference)
         if not references:
-            reasons.append(f"no reference for {folder}: {reference} has no records")
+            unpublished.append(folder)
         elif difference := _difference(folder, records, reference, references):
             reasons.append(f"{folder} cannot be compared with {reference}: {difference}")
         else:
@@ -76,6 +77,9 @@ def compare(local: Path, committed: Path) -> list[str]:
     for number, cells in sorted(without.items()):
         names = ", ".join(cells) if len(cells) <= MOST_NAMES else f"{len(cells)} cells"
         lines.append(f"no range ({number} seed{'s' * (number != 1)}): {names}")
+    if unpublished:
+        place = unpublished[0] if len(unpublished) == 1 else f"{len(unpublished)} tables in {local}"
+        lines.append(f"no reference for {place}: no records of it are committed")
     return lines + reasons
 
 
