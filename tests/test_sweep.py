@@ -144,7 +144,7 @@ def test_cells_of_one_name_in_several_folders_are_several_cells(tmp_path):
     assert again.stdout.count("nesterov/plain-8-seed0: train_error") == 1
 
 
-@pytest.mark.parametrize(("pause", "all_of_them"), [(0.0, False), (0.3, True)])
+@pytest.mark.parametrize(("pause", "all_of_them"), [(0.0, False), (0.6, False), (0.3, True)])
 def test_killed_and_typed_again_it_ends_as_if_undisturbed(
     undisturbed, tmp_path, pause, all_of_them
 ):

@@ -18,7 +18,7 @@ QUESTION = Question(
         "*Negative curvature*: share of inner points where the smaller eigenvalue of the surface's "
         "Hessian is negative and larger in size than a tenth of the other one. *Roughness*: how "
         "far a point lies off the mean of its four neighbours, over the spread of all points "
-        "(log10 loss). *Basin*: share of points that keep more than "
+        "(log10 loss). *Basin*: share of the surface with more than "
         f"{1 - claims.BASIN:.0%} of what training has gained over guessing. *Cosine*: of the two "
         f"directions. The figures draw losses above {claims.CEILING} times that of guessing as "
         "that bound."

@@ -154,7 +154,7 @@ class Plane:
 
     @property
     def basin(self) -> float:
-        """Share of points that keep more than half of what training has gained over guessing.
+        """Share of the surface with more than half of what training has gained over guessing.
 
         No fixed loss as bound: that would separate networks that are trained well from others, and
         not shapes. No fixed distance above the centre either: around a network that has gained less
