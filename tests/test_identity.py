@@ -11,7 +11,7 @@ from trained import interrupt, numbers
 from plainres.data.batches import Normaliser
 from plainres.instruments.branch_norms import BranchNorm
 from plainres.records import files
-from plainres.records.identity import config_differences, config_hash
+from plainres.records.identity import config_differences, config_hash, row_hash, shared_config
 from plainres.run import train
 from plainres.training.grafting import Insertion, insert
 
@@ -165,11 +165,22 @@ def test_a_child_belongs_to_one_configuration_of_its_parent(parents, tmp_path):
     child_cell = cell(parents, "generation=child")
     parent = files.read_record(child_cell.parent_folder)
     assert child_cell.identity["parent"] == parent.config_hash
+    assert train.train_cell(child_cell).parent == parent.config_hash
     before = config_hash(child_cell.identity)
     moved = tmp_path / "identity" / "smoke" / "parent" / "runs" / child_cell.name
     files.write_record(moved, dataclasses.replace(parent, config_hash="of another"))
     (moved / files.WEIGHTS_FILE).touch()
     assert config_hash(cell(tmp_path, "generation=child").identity) != before
+
+
+def test_the_hash_of_a_row_follows_from_the_row_and_its_folders_configuration(parents):
+    for of_cell in (cell(parents, "generation=child"), cell(parents, "generation=parent")):
+        record = train.train_cell(of_cell)
+        shared = shared_config(of_cell.identity)
+        assert row_hash(shared, record) == record.config_hash
+        for change in ({"arm": "x"}, {"depth": 8}, {"seed": 1}, {"shortcut": "x"}, {"parent": "x"}):
+            changed = dataclasses.replace(record, **change)
+            assert row_hash(shared, changed) != record.config_hash, change
 
 
 def test_a_cell_without_a_parent_keeps_its_hash(tmp_path):

@@ -77,6 +77,22 @@ def config_hash(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def row_hash(shared: Mapping[str, Any], record: Any) -> str:
+    """The config_hash that a record has in a results folder, computed from what is committed.
+
+    Args:
+        shared: the folder's config.json, a `shared_config`.
+        record: a plainres.records.schema.Record.
+    """
+    model = {**shared["model"], "depth": record.depth}
+    if record.shortcut:
+        model["shortcut"] = record.shortcut
+    config = {**shared, "arm": record.arm, "seed": record.seed, "model": model}
+    if record.parent:
+        config["parent"] = record.parent
+    return config_hash(config)
+
+
 def config_differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
     """`name: old → new` for every value in which two `cell_config`s differ."""
     differences = []

@@ -24,7 +24,8 @@ class Record:
         num_multiply_adds: convolutions and linear layers, forward pass of one image.
         kernels: library, compiled or fused.
         instruction_set: the vector instructions in use (training.machine.instruction_set).
-            Older records lack these three.
+        parent: config_hash of the network that a child continues with; "": of no child. Older
+            records lack these four.
     """
 
     arm: str
@@ -61,6 +62,7 @@ class Record:
     num_multiply_adds: int | None = None
     kernels: str = ""
     instruction_set: str = ""
+    parent: str = ""
 
     @property
     def cell(self) -> str:

@@ -153,6 +153,7 @@ def measure(run: Run) -> schema.Record:
         num_classes=run.source.num_classes,
         data_fingerprint=run.source.fingerprint,
         config_hash=config_hash(cell.identity),
+        parent=cell.identity.get("parent", ""),
         status=schema.DIVERGED if run.runlog.diverged else schema.FINISHED,
         **errors,
         iterations=module.iteration,
