@@ -1,4 +1,4 @@
-"""The vector instructions of a run: what limits them, what a record and a checkpoint say of them."""
+"""The vector instructions of a run: their limit, and what records and checkpoints say of them."""
 
 import os
 import subprocess
