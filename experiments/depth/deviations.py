@@ -541,7 +541,9 @@ def text(ledger: Ledger) -> str:
 
 def overview(ledgers: Sequence[Ledger]) -> str:
     """All protocols in one table: one row per thing, one column per protocol."""
-    names = dict.fromkeys(each.name for ledger in ledgers for each in ledger.deviations)
+    found = dict.fromkeys(each.name for ledger in ledgers for each in ledger.deviations)
+    names = [each.name for each in ENTRIES if each.name in found]
+    names += [name for name in found if name not in names]
     rows = [["", *(ledger.protocol for ledger in ledgers)]]
     for name in names:
         kinds = [
