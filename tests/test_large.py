@@ -65,7 +65,10 @@ def test_figure_and_readme_are_the_same_twice(tmp_path):
     measured(tmp_path, "falls", [0.7, 0.9, 0.6, 0.6, 0.6, 0.5, 0.1, 0.2, 0.3, 0.1])
     first = {path: path.read_bytes() for path in QUESTION.write(tmp_path)}
     assert {path: path.read_bytes() for path in QUESTION.write(tmp_path)} == first
-    assert "digits · one batch, 10 updates · 1 seed" in (tmp_path / "README.md").read_text()
+    assert (
+        "digits · protocol quick, one batch, 10 updates · 1 seed"
+        in (tmp_path / "README.md").read_text()
+    )
 
 
 def test_nothing_measured_is_one_line(tmp_path):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.judging.pairs import read_folders, rows_of
-from experiments.reporting.markdown import label_with
+from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from plainres.records.files import read_curves
 from plainres.records.schema import DIVERGED, Record
@@ -72,7 +72,7 @@ def records_of(runs: Runs) -> list[Record]:
 def label_of(runs: Runs) -> str:
     records = records_of(runs)
     updates = max(record.iterations for record in records)
-    return label_with(records, f"one batch, {updates} updates")
+    return markdown.label_of(records, f"one batch, {updates} updates")
 
 
 def table(runs: Runs) -> Table:
