@@ -477,13 +477,16 @@ def inspect(options: argparse.Namespace) -> int:
     return run(Command("plainres.instruments.inspect", [*words, *options.overrides]))
 
 
+PICTURED = (
+    *("lenet5", "alexnet", "vgg", "googlenet", "inception_v3", "residual", "se"),
+    *("plain_imagenet", "residual_imagenet", "se_imagenet", "lenet5 model.era=1998"),
+)
+
+
 def _inspect_all() -> int:
     folder = COMMITTED / "networks"
     folder.mkdir(parents=True, exist_ok=True)
-    for model in (
-        *("lenet5", "alexnet", "vgg", "googlenet", "inception_v3", "residual", "se"),
-        *("plain_imagenet", "residual_imagenet", "se_imagenet", "lenet5 model.era=1998"),
-    ):
+    for model in PICTURED:
         name = re.sub(r" .*=", "_", model)
         picture = folder / f"{name}.png"
         words = ["-m", "plainres.instruments.inspect", *f"model={model}".split()]
