@@ -137,7 +137,14 @@ def read(folder: Path, protocol: str = "") -> list[ProtocolRuns]:
 
 def _is_measured(folder: Path, protocol: str) -> bool:
     depth_records = read_runs(folder.parent / "depth" / protocol)
-    return bool(_plain(depth_records)) or any(folder.glob(f"{protocol}-*/{RUNS_TABLE}"))
+    return bool(_plain(depth_records)) or bool(_remedied(folder, protocol))
+
+
+def _remedied(folder: Path, protocol: str) -> list[Path]:
+    """The folders of the remedies under a protocol; cpu-bf16-dirac is none of `cpu`."""
+    longer = tuple(f"{name}-" for name in PROTOCOLS if name.startswith(f"{protocol}-"))
+    places = sorted(path.parent for path in folder.glob(f"{protocol}-*/{RUNS_TABLE}"))
+    return [place for place in places if not place.name.startswith(longer)]
 
 
 def _read_protocol(folder: Path, protocol: str) -> ProtocolRuns:
@@ -152,7 +159,7 @@ def _read_protocol(folder: Path, protocol: str) -> ProtocolRuns:
             f"make sweep-depth PROTOCOL={protocol} DEPTHS={DEPTH} ARMS=plain measures it"
         )
     remedies = {}
-    for place in (path.parent for path in sorted(folder.glob(f"{protocol}-*/{RUNS_TABLE}"))):
+    for place in _remedied(folder, protocol):
         name = place.name.removeprefix(f"{protocol}-")
         before, after = (read_json(each / CONFIG_FILE) or {} for each in (depth, place))
         change = change_of(before, after, FOLLOWS)
