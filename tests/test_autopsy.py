@@ -21,7 +21,7 @@ RESCUES = variants("rescue")
 REMEDIED = ("quick", "cpu")  # protocols for which conf says what a remedy is
 DEPTHS = (20, 32, 44, 56, 110)
 UNTREATED = {0: 0.83, 1: 0.85, 2: 0.84}
-ZEN, XEON = "AMD EPYC (family 25, model 1)", "Intel Xeon (family 6, model 207)"
+ZEN, XEON = "AMD EPYC (family 25, model 17)", "Intel Xeon (family 6, model 207)"
 
 
 def curve(*errors: float, arm="plain", depth=110, seed=0, every=100) -> list[CurvePoint]:

@@ -24,7 +24,7 @@ ERRORS = {
     "scaled": (0.02, 0.20, 0.80),
     "every_second": (0.012, 0.02, 0.10),
 }
-ZEN, XEON = "AMD EPYC (family 25, model 1)", "Intel Xeon (family 6, model 207)"
+ZEN, XEON = "AMD EPYC (family 25, model 17)", "Intel Xeon (family 6, model 207)"
 
 
 def measured(folder, errors=ERRORS, seeds=1, **changes) -> list[Record]:

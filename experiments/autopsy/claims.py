@@ -42,7 +42,7 @@ from experiments.reporting.question import Table
 from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_curves, read_json, read_runs
 from plainres.records.schema import CurvePoint, Record
 
-PROTOCOLS = ("quick", "cpu", "cpu16", "cpu32", "paper")
+PROTOCOLS = ("quick", "cpu", "cpu-bf16", "cpu16", "cpu32", "paper")
 DEPTH, SHALLOW = 110, 20
 UNTREATED = "untreated"
 # Folder → what is done, in the order in which tables have it
@@ -159,7 +159,14 @@ def read(folder: Path, protocol: str = "") -> list[ProtocolRuns]:
 
 def _is_measured(folder: Path, protocol: str) -> bool:
     depth_records = read_runs(folder.parent / "depth" / protocol)
-    return bool(_plain(depth_records)) or any(folder.glob(f"{protocol}-*/{RUNS_TABLE}"))
+    return bool(_plain(depth_records)) or bool(_remedy_folders(folder, protocol))
+
+
+def _remedy_folders(folder: Path, protocol: str) -> list[Path]:
+    """Those of this protocol, and not of a longer name as cpu-bf16."""
+    longer = tuple(f"{name}-" for name in PROTOCOLS if name.startswith(f"{protocol}-"))
+    places = (path.parent for path in sorted(folder.glob(f"{protocol}-*/{RUNS_TABLE}")))
+    return [place for place in places if not place.name.startswith(longer)]
 
 
 def _read_protocol(folder: Path, protocol: str) -> ProtocolRuns:
@@ -176,7 +183,7 @@ def _read_protocol(folder: Path, protocol: str) -> ProtocolRuns:
     places = where_measured(folder, config, "autopsy") or dict.fromkeys(every, depth)
     alike = [row for row in places if row.data_fingerprint == every[0].data_fingerprint]
     remedies = {}
-    for place in (path.parent for path in sorted(folder.glob(f"{protocol}-*/{RUNS_TABLE}"))):
+    for place in _remedy_folders(folder, protocol):
         name = place.name.removeprefix(f"{protocol}-")
         change = change_of(config, read_json(place / CONFIG_FILE) or {}, FOLLOWS)
         rows, points = _plain(read_records(place)), _plain(read_curves(place))

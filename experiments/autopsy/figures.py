@@ -16,7 +16,7 @@ from experiments.autopsy.run_status import runs_of
 from experiments.judging.errors import chance_error, error_or_chance
 from experiments.reporting import markdown
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import ARM_STYLES, depth_colour, key_line
+from experiments.reporting.style import ARM_STYLES, depth_colour, key_line, labelled, titled
 
 # Okabe and Ito's palette; untreated is black
 COLOURS = dict(
@@ -62,9 +62,8 @@ def curves_figure(runs: ProtocolRuns) -> Figure:
     axis.set_ylabel("running training error (%)")
     axis.set_ylim(0, 100)
     axis.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
-    title = f"plain-{DEPTH}, one remedy at a time\n{label_of(runs)}\n{DASHED} · dotted: guessing"
-    axis.set_title(title, fontsize=11)
-    return figure
+    heading = f"plain-{DEPTH}, one remedy at a time"
+    return titled(figure, heading, label_of(runs), f"{DASHED} · dotted: guessing")
 
 
 def errors_figure(runs: ProtocolRuns) -> Figure:
@@ -107,8 +106,7 @@ def errors_figure(runs: ProtocolRuns) -> Figure:
     axis.set_xlim(0, 100)
     axis.set_xlabel("error (%)")
     axis.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
-    axis.set_title(f"What remedies bring plain-{DEPTH}\n{label_of(runs)}", fontsize=11)
-    return figure
+    return titled(figure, f"What remedies bring plain-{DEPTH}", label_of(runs))
 
 
 def _chance(runs: ProtocolRuns) -> float:
@@ -135,10 +133,8 @@ def convergence_figure(runs: ProtocolRuns) -> Figure:
     left.legend(handles=handles.values(), loc="best", fontsize=8)
     if runs.rated:
         _draw_rates(axes[0, 1], runs)
-    title = "Convergence" if runs.rated else "Training loss"
-    label = markdown.label_of(runs.depth_records)
-    figure.suptitle(f"{title} by depth\n{label}", fontsize=11)
-    return figure
+    what = "Convergence" if runs.rated else "Training loss"
+    return titled(figure, f"{what} by depth", markdown.label_of(runs.depth_records))
 
 
 def _draw_rates(axis: Axes, runs: ProtocolRuns) -> None:
@@ -166,6 +162,5 @@ def _draw_rates(axis: Axes, runs: ProtocolRuns) -> None:
     axis.set_xlabel("depth (weighted layers)")
     axis.set_ylabel("rate (1 / 1,000 iterations), logarithmic")
     axis.set_title("-d ln(training loss) / d iteration")
-    handles, labels = axis.get_legend_handles_labels()
-    each_once = dict(zip(labels, handles, strict=True))
-    axis.legend(each_once.values(), each_once, loc="best", fontsize=8)
+    handles = labelled([axis])
+    axis.legend(handles.values(), handles, loc="best", fontsize=8)
