@@ -4,17 +4,25 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
+from plainres.records.files import (
+    CONFIG_FILE,
+    CURVES_TABLE,
+    RUNS_TABLE,
+    read_json,
+    write_table,
+)
+from plainres.records.identity import row_hash
 from plainres.records.schema import FINISHED, CurvePoint, Record
 
 
 def made_up_record(**changes) -> Record:
     """A complete record of residual-20-seed0, with the given fields changed."""
+    plain = changes.get("arm") == "plain"
     values = {
         "arm": "residual",
         "depth": 20,
         "seed": 0,
-        "shortcut": "zero_pad",
+        "shortcut": "none" if plain else "zero_pad",
         "num_parameters": 269722,
         "protocol": "quick",
         "data_label": "digits",
@@ -65,6 +73,12 @@ def made_up_curve(record: Record, points: int = 20) -> list[CurvePoint]:
             point = replace(point, test_error=test + (0.9 - test) * remaining, test_loss=1.0)
         curve.append(point)
     return curve
+
+
+def hashed(folder: Path, records: list[Record]) -> list[Record]:
+    """The records with the hashes that follow from the folder's config.json."""
+    shared = read_json(folder / CONFIG_FILE)
+    return [replace(record, config_hash=row_hash(shared, record)) for record in records]
 
 
 def write_made_up(folder: Path, records: list[Record], curves: bool = False) -> None:
