@@ -3,8 +3,17 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
+from plainres.records.files import (
+    CONFIG_FILE,
+    CURVES_TABLE,
+    RUNS_TABLE,
+    read_json,
+    write_json,
+    write_table,
+)
+from plainres.records.identity import row_hash
 from plainres.records.schema import FINISHED, CurvePoint, Record
 
 
@@ -66,8 +75,14 @@ def made_up_curve(record: Record, points: int = 20) -> list[CurvePoint]:
     return curve
 
 
-def write_made_up(folder: Path, records: list[Record], curves: bool = False) -> None:
-    """The tables of a results folder."""
+def write_made_up(
+    folder: Path, records: list[Record], curves: bool = False, config: Any = None
+) -> None:
+    """The tables of a results folder, of its configuration where it has or gets one."""
+    if config:
+        write_json(folder / CONFIG_FILE, config)
+    if shared := read_json(folder / CONFIG_FILE):
+        records = [replace(record, config_hash=row_hash(shared, record)) for record in records]
     write_table(folder / RUNS_TABLE, records, Record)
     if curves:
         points = [point for record in records for point in made_up_curve(record)]
