@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiments.depth import claims, simulation
+from experiments.depth import claims, deviations, simulation
 from experiments.depth.claims import MEASURES, UNITS, DepthRuns, grid_of, table
 from experiments.reporting.question import Question, Table
 from experiments.reporting.text import percent
@@ -91,6 +91,6 @@ QUESTION = Question(
     label=claims.label_of,
     claims=lambda runs: claims.check(runs.judged, runs.margin),
     tables=tables,
-    notes=claims.notes,
+    notes=lambda runs: [*claims.notes(runs), *deviations.notes(runs.records)],
     options=("depths", "seeds", "margin"),
 )
