@@ -455,7 +455,7 @@ def _configured(protocol: str, overrides: Sequence[str]) -> tuple[dict[str, Any]
         cell.check()
     except Exception as error:  # Hydra has no common class for what it refuses
         raise ValueError(one_line(error)) from error
-    return cell.identity, cell.config.get("instruction_set") or ""
+    return cell.identity, cell.config.instruction_set
 
 
 def power(options: argparse.Namespace) -> int:

@@ -452,10 +452,10 @@ def deviations(flat: Flat) -> list[Deviation]:
     return sorted(found, key=lambda each: list(KINDS).index(each.kind))
 
 
-def of_configuration(protocol: str, config: Mapping[str, Any], instruction_set: str = "") -> Ledger:
+def of_configuration(protocol: str, config: Mapping[str, Any], instruction_set: str) -> Ledger:
     """The ledger of a `cell_config`, before anything is measured."""
-    limit = f"; vector instructions: {instruction_set}" if instruction_set else ""
-    flat = {**flatten(config), "machine": f"one processor or one GPU{limit}"}
+    machine = f"one GPU, or one processor with its {instruction_set} vector instructions"
+    flat = {**flatten(config), "machine": machine}
     return Ledger(protocol, "its configuration; nothing measured", deviations(flat))
 
 
