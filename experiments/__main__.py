@@ -77,7 +77,7 @@ FLAGS = {
     "local": "what this machine measured, instead of what is committed",
     "verbose": "intervals, p values, other measures of training",
     "json": "as JSON",
-    "strict": "status 1 if a claim is contradicted",
+    "strict": "status 1 if a test or a count speaks against a claim; a direction does not",
     "all": "every network, into results/networks",
     "thousand": "with the networks of a thousand layers",
 }
@@ -301,7 +301,7 @@ def _shown(command: Command) -> str:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Verdicts; status 2 where a table is unusable, and with --strict 1 for a contradiction."""
+    """Verdicts; status 2 where a table is unusable, and with --strict 1 for `not reproduced`."""
     from experiments.reporting.question import question, questions
 
     results = LOCAL if options.local else COMMITTED

@@ -515,8 +515,8 @@ def notes(records: Sequence[Record]) -> list[str]:
     """What the README of a results folder says of its protocol."""
     protocols, seeds = {row.protocol for row in records}, {row.seed for row in records}
     sentences = []
-    if protocols & {"cpu", "cpu16"}:
-        free = sorted(seeds - {0}) if "cpu" in protocols else []
+    if protocols & {"cpu", "cpu-bf16", "cpu16"}:
+        free = [] if "cpu16" in protocols else sorted(seeds - {0})
         numbers = f"seed{'s' * (len(free) > 1)} {', '.join(map(str, free))}"
         tail = f"; {numbers} had no part in the choice" if free else ""
         sentences.append(f"{SELECTION}{tail}.")
