@@ -3,12 +3,15 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from plainres.records.files import (
     CONFIG_FILE,
     CURVES_TABLE,
     RUNS_TABLE,
     read_json,
+    read_runs,
+    write_json,
     write_table,
 )
 from plainres.records.identity import row_hash
@@ -81,9 +84,23 @@ def hashed(folder: Path, records: list[Record]) -> list[Record]:
     return [replace(record, config_hash=row_hash(shared, record)) for record in records]
 
 
-def write_made_up(folder: Path, records: list[Record], curves: bool = False) -> None:
-    """The tables of a results folder."""
+def write_made_up(
+    folder: Path, records: list[Record], curves: bool = False, config: Any = None
+) -> None:
+    """The tables of a results folder, of its configuration where it has or gets one."""
+    if config:
+        write_json(folder / CONFIG_FILE, config)
+    if shared := read_json(folder / CONFIG_FILE):
+        records = [replace(record, config_hash=row_hash(shared, record)) for record in records]
     write_table(folder / RUNS_TABLE, records, Record)
     if curves:
         points = [point for record in records for point in made_up_curve(record)]
         write_table(folder / CURVES_TABLE, points, CurvePoint)
+
+
+def elsewhere(folder: Path, *cells: str, **changes: Any) -> None:
+    """Makes cells of a table measured on another machine, or under other conditions."""
+    changes = changes or {"processor": "another", "instruction_set": ""}
+    rows = read_runs(folder)
+    assert {row.cell for row in rows} >= set(cells)
+    write_made_up(folder, [replace(row, **changes) if row.cell in cells else row for row in rows])

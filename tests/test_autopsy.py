@@ -556,6 +556,13 @@ def test_protocols_are_parts_and_an_unmeasured_one_is_named(folder, tmp_path):
         QUESTION.read(folder, protocol="smoke")
 
 
+def test_a_remedy_belongs_to_one_protocol(folder, tmp_path):
+    untreated(tmp_path, protocol="cpu")
+    (folder / "quick-dirac").rename(folder / "cpu-bf16-dirac")
+    parts = {runs.protocol: runs for runs in QUESTION.read(folder, protocol="cpu")}
+    assert not parts["cpu"].remedies
+
+
 def test_a_local_folder_borrows_the_committed_depth_records(folder, tmp_path):
     local = tmp_path / "local" / "autopsy"
     local.mkdir(parents=True)
