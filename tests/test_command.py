@@ -45,10 +45,12 @@ def test_every_question_has_a_grid_and_a_configuration():
 @pytest.mark.parametrize("slug", grid.SLUGS)
 def test_every_command_of_a_sweep_composes_into_a_cell_of_its_question(tmp_path, slug):
     commands = grid.commands(Sweep(slug, protocol="quick"))
+    slugs = []
     for each in commands:
         if each.module == "plainres.run.train":
             words = [re.sub(r",.*", "", word) for word in each.words if word != "-m"]
-            assert compose_cell(tmp_path, *words).config.slug == slug
+            slugs.append(compose_cell(tmp_path, *words).config.slug)
+    assert set(slugs) == ({slug, "depth"} if slug == "autopsy" else {slug})
     assert commands[0].module == "plainres.run.train"
 
 
