@@ -17,7 +17,7 @@ from plainres.records.files import CONFIG_FILE, write_json
 from plainres.records.identity import row_hash
 from plainres.records.schema import DIVERGED
 
-ZEN, XEON = "AMD EPYC (family 25, model 1)", "Intel Xeon (family 6, model 207)"
+ZEN, XEON = "AMD EPYC (family 25, model 17)", "Intel Xeon (family 6, model 207)"
 
 
 def series(values: dict[int, float], **changes) -> Series:
@@ -138,6 +138,15 @@ def test_with_limited_instructions_the_processor_does_not_matter():
     own = {name: series({0: 0.5}, instruction_set="ATen AVX2 / oneDNN ALL", processor=processor)
            for name, processor in (("one", ZEN), ("other", XEON))}  # fmt: skip
     assert pairs.shared_seeds(own) == []
+
+
+def test_old_rows_of_processors_that_have_no_more_than_avx2_are_compared_with_limited_ones():
+    both = {
+        "old": series({0: 0.5}, processor="AMD EPYC (family 23, model 1)", instruction_set=""),
+        "older": series({0: 0.5}, processor="AMD EPYC (family 25, model 1)", instruction_set=""),
+        "new": series({0: 0.5}, processor=ZEN, instruction_set="ATen AVX2 / oneDNN AVX2"),
+    }
+    assert pairs.shared_seeds(both) == [0]
 
 
 def test_what_is_compared_may_differ():

@@ -20,7 +20,7 @@ from experiments.judging.pairs import (
     require_same_images,
     shared_seeds,
 )
-from experiments.reporting.markdown import label_with
+from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from experiments.reporting.text import percent
 from plainres.records.files import CONFIG_FILE, read_json
@@ -139,7 +139,7 @@ def read(folder: Path) -> list[Settings]:
 
 def label_of(part: Settings) -> str:
     iterations = max(record.iterations for record in part.records_by_folder[BASELINE])
-    return label_with(part.records, f"cpu protocol, {iterations:,} iterations")
+    return markdown.label_of(part.records, f"{iterations:,} iterations")
 
 
 def counts(settings: Sequence[Setting]) -> list[str]:
