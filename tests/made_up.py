@@ -17,6 +17,8 @@ from plainres.records.files import (
 from plainres.records.identity import row_hash
 from plainres.records.schema import FINISHED, CurvePoint, Record
 
+NO_HASH = "0123456789ab"
+
 
 def made_up_record(**changes) -> Record:
     """A complete record of residual-20-seed0, with the given fields changed."""
@@ -45,7 +47,7 @@ def made_up_record(**changes) -> Record:
         "precision": "32-true",
         "processor": "a processor, 2 GHz",
         "threads": 1,
-        "config_hash": "0123456789ab",
+        "config_hash": NO_HASH,
         "data_fingerprint": "ba9876543210",
         "commit": "c0ffee" * 6 + "c0ff",
         "clean": True,
@@ -79,9 +81,16 @@ def made_up_curve(record: Record, points: int = 20) -> list[CurvePoint]:
 
 
 def hashed(folder: Path, records: list[Record]) -> list[Record]:
-    """The records with the hashes that follow from the folder's config.json."""
-    shared = read_json(folder / CONFIG_FILE)
-    return [replace(record, config_hash=row_hash(shared, record)) for record in records]
+    """The records with the hashes that follow from the folder's config.json, where there is one.
+
+    Those that a test has given another hash keep it.
+    """
+    if not (shared := read_json(folder / CONFIG_FILE)):
+        return records
+    return [
+        replace(row, config_hash=row_hash(shared, row)) if row.config_hash == NO_HASH else row
+        for row in records
+    ]
 
 
 def write_made_up(
@@ -90,9 +99,7 @@ def write_made_up(
     """The tables of a results folder, of its configuration where it has or gets one."""
     if config:
         write_json(folder / CONFIG_FILE, config)
-    if shared := read_json(folder / CONFIG_FILE):
-        records = [replace(record, config_hash=row_hash(shared, record)) for record in records]
-    write_table(folder / RUNS_TABLE, records, Record)
+    write_table(folder / RUNS_TABLE, hashed(folder, records), Record)
     if curves:
         points = [point for record in records for point in made_up_curve(record)]
         write_table(folder / CURVES_TABLE, points, CurvePoint)
