@@ -98,6 +98,7 @@ def test_paper_is_section_4_2(tmp_path):
 COMMANDS = {
     "depth": r"(?P<protocol>.+)",
     "shortcuts": r"(?P<protocol>.+)",
+    "machines": r"(?P<protocol>[^/]+)(/(?P<vars__start>\w+))?",
     "landscape": r"(?P<protocol>.+)",
     "robustness": r"(?P<setting>.+)",
     "lineage": r"(?P<network>.+)",
@@ -145,8 +146,8 @@ def command_of(slug: str, name: str) -> list[str]:
     "path",
     [
         pytest.param(path, id=path.parent.relative_to(ROOT / "results").as_posix())
-        for pattern in ("results/*/*/config.json", "results/identity/*/*/config.json")
-        for path in sorted(ROOT.glob(pattern))
+        for pattern in ("*/*", "identity/*/*", "machines/*/*")
+        for path in sorted((ROOT / "results").glob(f"{pattern}/config.json"))
     ],
 )
 def test_committed_results_are_what_todays_configuration_measures(tmp_path, path):

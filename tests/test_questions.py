@@ -20,7 +20,11 @@ FOLDERS = {
     for question in QUESTIONS.values()
     for folder in question.folders(RESULTS)
 }
-BORROWS = {"shortcuts": ("depth",), "autopsy": ("depth", "shortcuts")}  # records of these
+BORROWS = {
+    "shortcuts": ("depth",),
+    "autopsy": ("depth", "shortcuts"),
+    "machines": ("depth",),
+}  # records of these
 each_question = pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
 each_folder = pytest.mark.parametrize(("folder", "question"), FOLDERS.items(), ids=FOLDERS)
 
