@@ -24,6 +24,8 @@ from plainres.run.cell import claim_tables
 ZEN, XEON = "AMD EPYC (family 25, model 17)", "Intel Xeon (family 6, model 207)"
 SEEDS = range(9)
 DEPTH, EXACT = "+experiment=depth", "+experiment=machines"
+ON_ZEN = {"processor": ZEN, "instruction_set": ""}
+ON_XEON = {"processor": XEON, "instruction_set": "", "finished_at": "2026-01-02T00:00:00Z"}
 PERTURBED = "+experiment=machines vars.start=perturbed"
 SIGNAL = "+experiment=signal signal=quick"
 
@@ -148,8 +150,8 @@ def shifted(errors: dict, network, by: float) -> dict:
 
 
 def on_machines(results, first: dict, second: dict) -> list[Claim]:
-    measured(results, DEPTH, rows_of(first, processor=ZEN, instruction_set=""))
-    measured(results, SIGNAL, rows_of(second, processor=XEON, instruction_set=""))
+    measured(results, DEPTH, rows_of(first, **ON_ZEN))
+    measured(results, SIGNAL, rows_of(second, **ON_XEON))
     return claims.check(part_of(results))
 
 
@@ -161,11 +163,11 @@ def with_starts(results, exact: dict, perturbed: dict, **changes) -> list[Claim]
 
 def test_rows_are_taken_from_every_question_that_measured_the_configuration(tmp_path):
     one = {("plain", 56): {0: 0.5}}
-    measured(tmp_path, DEPTH, rows_of(one, processor=ZEN, instruction_set=""))
-    measured(tmp_path, SIGNAL, rows_of({("plain", 56): {0: 0.7, 1: 0.6}}))
+    measured(tmp_path, DEPTH, rows_of(one, **ON_ZEN))
+    measured(tmp_path, SIGNAL, rows_of({("plain", 56): {0: 0.7, 1: 0.6}}, **ON_XEON))
     part = part_of(tmp_path)
     assert sorted(row.train_error for row in part.rows) == [0.5, 0.6, 0.7]
-    assert set(part.machines) == {f"{ZEN}, torch 2.9", f"{AVX2}, torch 2.9"}
+    assert set(part.machines) == {f"{ZEN}, torch 2.9", f"{XEON}, torch 2.9"}
 
 
 @pytest.mark.parametrize(
@@ -197,8 +199,8 @@ def test_rows_of_another_precision_and_repetitions_are_no_further_values_and_are
 
 def test_rows_on_other_images_are_refused(tmp_path):
     measured(tmp_path, DEPTH, rows_of({("plain", 56): {0: 0.5}}))
-    other = rows_of({("plain", 56): {0: 0.5}}, processor=XEON, data_fingerprint="1" * 12)
-    measured(tmp_path, SIGNAL, [replace(row, instruction_set="") for row in other])
+    other = rows_of({("plain", 56): {0: 0.5}}, **ON_XEON, data_fingerprint="1" * 12)
+    measured(tmp_path, SIGNAL, other)
     with pytest.raises(ValueError, match="on other images"):
         part_of(tmp_path)
 
@@ -246,8 +248,7 @@ def test_a_last_digit_that_changes_too_little_or_too_much(tmp_path, network, cha
 
 def test_exact_and_perturbed_cells_of_two_machines_are_not_compared(tmp_path):
     errors = table_of({("plain", 56): 0.05}, 10)
-    elsewhere = {"processor": XEON, "instruction_set": ""}
-    claim = with_starts(tmp_path, errors, errors, **elsewhere)[2]
+    claim = with_starts(tmp_path, errors, errors, **ON_XEON)[2]
     assert claim.verdict == INCONCLUSIVE
     assert "not comparable: seed 0, 1, 2" in claim.summary
     assert f"plain-56 perturbed: {XEON} and {AVX2}" in claim.summary
@@ -256,7 +257,7 @@ def test_exact_and_perturbed_cells_of_two_machines_are_not_compared(tmp_path):
 def test_exact_cells_of_another_question_count_where_the_machine_is_the_same(tmp_path):
     chaotic = {("plain", 56): 0.05}
     measured(tmp_path, DEPTH, rows_of(table_of(chaotic, 10)))
-    measured(tmp_path, SIGNAL, rows_of(table_of(chaotic, 30), processor=XEON, instruction_set=""))
+    measured(tmp_path, SIGNAL, rows_of(table_of(chaotic, 30), **ON_XEON))
     measured(tmp_path, PERTURBED, rows_of(table_of(chaotic, 20)))
     assert claims.check(part_of(tmp_path))[2].verdict == REPRODUCED
 

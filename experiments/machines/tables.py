@@ -73,14 +73,18 @@ def _ratio(logarithms: Sequence[float] | None) -> str:
 
 
 def _few_machines(part: Part) -> str:
-    count = len(part.machines)
-    if count < 2:
+    """How little a standard deviation over so many machines is known."""
+    networks = part.networks.values()
+    counts = sorted({len({machine_of(row) for row in rows}) for rows in networks} - {1})
+    if not counts:
         return "One machine: nothing is known about others."
-    low, high = interval_factors(count)
+    intervals = []
+    for count in counts:
+        low, high = interval_factors(count)
+        intervals.append(f"of {count} machines from {low:.1f} to {high:.1f} times the estimate")
     return (
-        f"No components where fewer than {FEWEST} seeds have several machines. {count} machines "
-        "are few: the 95 % interval of a deviation over so many goes from "
-        f"{low:.1f} to {high:.1f} times the estimate, at best."
+        f"No components where fewer than {FEWEST} seeds have several machines. Machines are few: "
+        f"at best the 95 % interval of a deviation goes, {', '.join(intervals)}."
     )
 
 
