@@ -225,6 +225,17 @@ def test_a_machine_that_changes_nothing_and_restless_residual_networks(tmp_path)
     assert (another.verdict, steady.verdict) == (NOT_REPRODUCED, NOT_REPRODUCED)
 
 
+@pytest.mark.parametrize(("over_seeds", "over_machines"), [(0.001, 0.001), (0.1, 0.02)])
+def test_a_machine_has_to_change_more_than_the_margin_and_not_little_beside_the_seeds(
+    tmp_path, over_seeds, over_machines
+):
+    first = table_of({("plain", 56): over_seeds}, 10)
+    moved = with_noise(0.0, over_machines, 40)
+    second = {s: error + moved[s] for s, error in first["plain", 56].items()}
+    another = on_machines(tmp_path, first, {**first, ("plain", 56): second})[0]
+    assert another.verdict == NOT_REPRODUCED
+
+
 def test_a_last_digit_that_is_like_another_seed(tmp_path):
     chaotic = {("plain", 56): 0.05}
     claim = with_starts(tmp_path, table_of(chaotic, 10), table_of(chaotic, 20))[2]
