@@ -24,11 +24,11 @@ FOLDERS = {
     for question in QUESTIONS.values()
     for folder in question.folders(RESULTS)
 }
-BORROWS = {
-    "shortcuts": ("depth",),
-    "autopsy": ("depth", "shortcuts"),
-    "machines": ("depth",),
-}  # records of these
+BORROWS = {  # records of these
+    "shortcuts": ("signal",),
+    "autopsy": ("depth", "signal"),
+    "machines": ("depth", "signal"),
+}
 each_question = pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
 each_folder = pytest.mark.parametrize(("folder", "question"), FOLDERS.items(), ids=FOLDERS)
 
