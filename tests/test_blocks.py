@@ -7,7 +7,7 @@ from torch import nn
 from torchvision.models import resnet
 
 from plainres.networks import blocks
-from plainres.networks.blocks import SHORTCUTS, BasicBlock, ZeroPadShortcut, initialise
+from plainres.networks.blocks import SHORTCUTS, BasicBlock, ZeroPadShortcut, initialise, perturb
 
 # in_channels, out_channels, stride, height, width
 SHAPES = [
@@ -264,3 +264,23 @@ def test_new_channels_of_dirac_layers_can_learn_and_the_first_layer_stays():
     assert torch.equal(beside, he[2].downsample[0].weight)
     dirac(torch.randn(4, 1, 9, 9)).square().sum().backward()
     assert wider.grad.flatten(1).norm(dim=1).gt(0).all()
+
+
+def test_a_perturbation_changes_the_last_digit_of_every_weight_and_no_random_number():
+    first, second, third = (BasicBlock(4, 8, 2, "none") for _ in range(3))
+    for block in (second, third):
+        block.load_state_dict(first.state_dict())
+    state = torch.get_rng_state()
+    perturb(second, 1e-7, seed=0)
+    perturb(third, 1e-7, seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    parameters = (list(block.parameters()) for block in (first, second, third))
+    for before, after, other in zip(*parameters, strict=True):
+        before, after = before.detach().double(), after.detach().double()
+        nonzero = before != 0
+        relative = ((after - before) / before)[nonzero]
+        assert relative.abs().sub(1e-7).abs().max() <= 6e-8 if nonzero.any() else True
+        assert (after[~nonzero] == 0).all()
+        if nonzero.all():
+            assert {*relative.sign().tolist()} == {-1.0, 1.0}
+            assert not torch.equal(after, other.detach().double())

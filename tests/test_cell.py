@@ -97,6 +97,11 @@ OWN_IMAGES = "data=image_folder"
         ("protocol.iterations=0", "protocol.iterations 0 is not a whole number from 1 up"),
         ("protocol.iterations=50", "warmup_iterations 100 lies outside 0 to iterations - 1 = 49"),
         ("protocol.clip_norm=0", "clip_norm 0 is not a number above 0; null: no clipping"),
+        ("protocol.perturbation=0", "perturbation 0 is not a number above 0; null: no change"),
+        (
+            "protocol.perturbation=1e-7 +child.parent=parent",
+            "protocol.perturbation changes initial weights, and a child has those of its parent",
+        ),
         ("protocol.log_every=0", "protocol.log_every 0 is not a whole number from 1 up"),
         ("protocol.evaluate_every=0", "protocol.evaluate_every 0 is not"),
         ("protocol.evaluation_images=0", "protocol.evaluation_images 0 is not"),

@@ -87,6 +87,7 @@ def test_the_jpeg_copy_never_passes_for_the_original_and_digits_are_never_mirror
 COMMANDS = {
     "depth": r"(?P<protocol>.+)",
     "shortcuts": r"(?P<protocol>.+)",
+    "machines": r"(?P<protocol>[^/]+)(/(?P<vars__start>\w+))?",
     "landscape": r"(?P<protocol>.+)",
     "robustness": r"(?P<setting>.+)",
     "lineage": r"(?P<network>.+)",
@@ -134,8 +135,8 @@ def command_of(slug: str, name: str) -> list[str]:
     "path",
     [
         pytest.param(path, id=path.parent.relative_to(ROOT / "results").as_posix())
-        for pattern in ("results/*/*/config.json", "results/identity/*/*/config.json")
-        for path in sorted(ROOT.glob(pattern))
+        for pattern in ("*/*", "identity/*/*", "machines/*/*")
+        for path in sorted((ROOT / "results").glob(f"{pattern}/config.json"))
     ],
 )
 def test_committed_results_are_what_todays_configuration_measures(tmp_path, path):

@@ -24,7 +24,11 @@ FOLDERS = {
     for question in QUESTIONS.values()
     for folder in question.folders(RESULTS)
 }
-BORROWS = {"shortcuts": ("signal",), "autopsy": ("depth", "signal")}  # records of these
+BORROWS = {  # records of these
+    "shortcuts": ("signal",),
+    "autopsy": ("depth", "signal"),
+    "machines": ("depth", "signal"),
+}
 each_question = pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
 each_folder = pytest.mark.parametrize(("folder", "question"), FOLDERS.items(), ids=FOLDERS)
 

@@ -128,6 +128,7 @@ def test_the_same_cell_gives_the_same_record(undisturbed, tmp_path):
         "model.depth=14",
         "protocol.nesterov=true",
         "protocol.clip_norm=0.1",
+        "protocol.perturbation=0.01",
         "model.initialisation=pytorch",
         "model.initialisation=dirac",
         "model=scaled",

@@ -260,6 +260,19 @@ def initialise(network: nn.Module, kind: str = "he") -> None:
 
 
 @torch.no_grad()
+def perturb(network: nn.Module, size: float, seed: int) -> None:
+    """Multiplies every parameter by 1 + `size` or 1 - `size`, in place, with random signs.
+
+    A `size` of 1e-7 changes a float32 number by one or two units in its last place. The signs have
+    a generator of their own, so that all other random numbers stay as they are.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in network.parameters():
+        signs = 2 * torch.randint(2, parameter.shape, generator=generator).double() - 1
+        parameter.copy_(parameter.double() * (1 + size * signs))
+
+
+@torch.no_grad()
 def _pass_on(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None) -> None:
     """Makes a layer copy its input channels to its first output channels; the others stay as drawn.
 

@@ -135,6 +135,11 @@ class Cell:
             )
         check_ranges(self.config)
         check_instruction_set(self.config.instruction_set)
+        if self.config.child is not None and self.config.protocol.perturbation is not None:
+            raise ValueError(
+                "protocol.perturbation changes initial weights, and a child has those of its "
+                "parent; null: no change"
+            )
         _ = self.schedule  # raises ValueError for numbers that fit no run
 
     def finished(self) -> schema.Record | None:

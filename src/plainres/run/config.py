@@ -55,6 +55,7 @@ class ProtocolConfig:
     nesterov: bool | None = None
     clip_norm: Number | None = None  # Euclidean norm of all gradients together
     weight_decay: Number = MISSING
+    perturbation: Number | None = None  # relative change of every initial weight
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     precision: str = MISSING  # auto or one of plainres.training.machine.PRECISIONS
@@ -139,9 +140,18 @@ RANGES: tuple[tuple[str, Any, Any, tuple[str, ...]], ...] = (
             "model.auxiliary_weight",
         ),
     ),
-    ("a number above 0", (int, float), lambda value: value > 0, ("protocol.clip_norm",)),
+    (
+        "a number above 0",
+        (int, float),
+        lambda value: value > 0,
+        ("protocol.clip_norm", "protocol.perturbation"),
+    ),
 )
-NULL = {"protocol.clip_norm": "no clipping", "model.auxiliary_weight": "no auxiliary heads"}
+NULL = {
+    "protocol.clip_norm": "no clipping",
+    "protocol.perturbation": "no change",
+    "model.auxiliary_weight": "no auxiliary heads",
+}
 
 
 def check_ranges(config: DictConfig) -> None:

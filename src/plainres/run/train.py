@@ -96,7 +96,7 @@ def build(cell: Cell) -> Run:
     source = cell.load_images()
 
     pl.seed_everything(config.seed, verbose=False)
-    network = _network(config.model, source)
+    network = _network(config, source)
     start = _start(cell, device)
     stream = _training_batches(cell, source, device, start)
     evaluated = dict(evaluation_parts(source))
@@ -195,18 +195,22 @@ def _num_threads(jobs: int) -> int:
     return max(1, cores // jobs) if jobs > 0 else 1
 
 
-def _network(model: DictConfig, source: "Source") -> Any:
+def _network(config: DictConfig, source: "Source") -> Any:
     """The untrained network; a ValueError of its own passes through Hydra unchanged."""
     import torch
 
+    from plainres.networks.blocks import perturb
+
     try:
         network = hydra.utils.instantiate(
-            model, num_classes=source.num_classes, in_channels=source.in_channels
+            config.model, num_classes=source.num_classes, in_channels=source.in_channels
         )
     except InstantiationException as error:
         if isinstance(error.__cause__, ValueError):
             raise error.__cause__ from None
         raise
+    if config.protocol.perturbation is not None:
+        perturb(network, config.protocol.perturbation, config.seed)
     return network.to(memory_format=torch.channels_last)
 
 
