@@ -20,9 +20,11 @@ def tables(runs: DepthRuns) -> list[Table]:
     if grid.missing and not judged.missing:
         missing = f"Missing cells: {', '.join(grid.missing)}."
         notes.append(f"{missing} The verdicts are on the complete part: {judged.extent}.")
+    if grid.incomparable:
+        notes.append(f"Not comparable with the others: {', '.join(grid.incomparable)}.")
     shown = [Table(f"Running training error in %, last {windows} iterations", table(grid), notes)]
     for measure, unit in UNITS.items():
-        rows = table(grid_of(records, grid.depths, grid.seeds, measure))
+        rows = table(grid_of(records, grid.measured, grid.seeds, measure))
         title = f"{MEASURES[measure].capitalize()} ({unit})"
         notes = []
         if measure == list(UNITS)[-1] and not judged.missing:

@@ -5,25 +5,28 @@ seed share initial weights and batches, so differences are taken within a seed.
 """
 
 import csv
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from pathlib import Path
 
 from experiments.judging import verdict
-from experiments.judging.errors import MARGIN, error_or_chance
-from experiments.judging.inference import POINTS, Criterion, page_trend
-from experiments.judging.pairs import Cell, means
+from experiments.judging.conditions import conditions_of, largest_comparable
+from experiments.judging.errors import MARGIN, chance_error, error_or_chance
+from experiments.judging.inference import POINTS, Criterion, fewest_seeds, page_trend
+from experiments.judging.pairs import Cell, cell_of, means, read_records
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting import markdown
 from experiments.reporting.text import mean_and_deviation
-from plainres.records.files import read_runs
 from plainres.records.identity import cell_name
 from plainres.records.schema import DIVERGED, Record
 
 ARMS = ("plain", "residual")
+SHALLOW = (8, 14)  # where the error of plain networks still falls
 DEPTHS = (20, 32, 44, 56, 110)
 CONTRASTS = ((20, 56), (20, 110))
+REQUIRED = (20, 56)  # without these nothing is judged
 MEASURES = {
     "train_error": "running training error",
     "train_error_eval": "training error in evaluation mode",
@@ -33,12 +36,14 @@ UNITS = {
     "train_error_eval": "%, unaugmented training images",
     "train_loss": "nats per image, running",
 }
-FLOOR = 0.001  # a tenth of a point of training error leaves no room to fall
+CEILING = 0.05  # a residual network this close to guessing has not been trained
 STATEMENTS = (
     "plain: training error rises with depth",
     "residual: training error does not rise with depth",
-    "residual: training error falls with depth",
+    "residual: training error falls from 20 to 56 layers",
+    "residual: training error goes on falling from 56 to 110 layers",
     "residual ≤ plain at every depth, and the gap widens with depth",
+    "plain: training error first falls (8 → 14 layers), then rises (20 → 56)",
 )
 PUBLISHED = Path(__file__).with_name("published.csv")
 # Published errors are of 64,000 iterations on CIFAR-10 at 32×32
@@ -48,12 +53,14 @@ COMPARABLE_PROTOCOLS = ("paper",)
 
 @dataclass(frozen=True)
 class Grid:
-    """One measure of training by arm, depth and seed."""
+    """One measure of training by arm, depth and seed, of rows that may be compared."""
 
-    errors: dict[Cell, float]  # fractions, or nats per image
-    depths: tuple[int, ...]
+    errors: dict[Cell, float]  # fractions, or nats per image; of SHALLOW too, where measured
+    depths: tuple[int, ...]  # of 20 layers and more
     seeds: tuple[int, ...]
-    missing: tuple[str, ...] = ()  # names of the cells without a record
+    chance: float = 0.9  # of guessing, in the unit of the measure
+    missing: tuple[str, ...] = ()  # names of the cells without a row that may be compared
+    incomparable: tuple[str, ...] = ()  # of them those with a row, and how it was measured
     diverged: tuple[str, ...] = ()  # names of the cells that diverged; they count as chance
     measure: str = "train_error"  # one of MEASURES
 
@@ -69,18 +76,30 @@ class Grid:
 
     @property
     def contrasts(self) -> tuple[tuple[int, int], ...]:
-        """The design's two contrasts where the depths are present, else shallowest and deepest."""
-        present = tuple(pair for pair in CONTRASTS if set(pair) <= set(self.depths))
-        return present or ((self.depths[0], self.depths[-1]),)
+        """Those of CONTRASTS whose depths are present."""
+        return tuple(pair for pair in CONTRASTS if set(pair) <= set(self.depths))
 
-    def of(self, arm: str) -> list[list[float]]:
-        """One row per seed, one column per depth."""
-        return [[self.errors[arm, depth, seed] for depth in self.depths] for seed in self.seeds]
+    @property
+    def shallow(self) -> tuple[int, ...]:
+        """Those of SHALLOW that were measured."""
+        return tuple(depth for depth in SHALLOW if any(cell[1] == depth for cell in self.errors))
 
-    def gap(self) -> list[list[float]]:
-        """plain - residual, one row per seed, one column per depth."""
-        pairs = zip(self.of("plain"), self.of("residual"), strict=True)
-        return [[p - r for p, r in zip(plain, residual, strict=True)] for plain, residual in pairs]
+    @property
+    def measured(self) -> tuple[int, ...]:
+        """All depths, the shallow ones too."""
+        return (*self.shallow, *self.depths)
+
+    def has(self, arm: str, depth: int) -> bool:
+        """Whether every seed has this network."""
+        return all((arm, depth, seed) in self.errors for seed in self.seeds)
+
+    def of(self, arm: str, depth: int) -> list[float]:
+        """One value per seed."""
+        return [self.errors[arm, depth, seed] for seed in self.seeds]
+
+    def gap(self, depth: int) -> list[float]:
+        """plain - residual, one value per seed."""
+        return [p - r for p, r in zip(*(self.of(arm, depth) for arm in ARMS), strict=True)]
 
 
 def grid_of(
@@ -92,94 +111,153 @@ def grid_of(
     """The cells that the claims are about.
 
     Args:
-        depths: None for 20, 32, 44, 56, 110, or for all depths where fewer than two of these exist.
-        seeds: None for every seed that any of the grid's cells has.
+        depths: None for 20, 32, 44, 56, 110, and for 8 and 14 where they were measured.
+        seeds: None for every seed that any cell of 20 layers or more has.
     """
-    if not depths:
-        present = sorted({row.depth for row in records if row.arm in ARMS})
-        depths = DEPTHS if len(set(present) & set(DEPTHS)) > 1 or not present else present
-    depths = tuple(sorted(depths))
-    rows = {(r.arm, r.depth, r.seed): r for r in records if r.arm in ARMS and r.depth in depths}
-    seeds = tuple(sorted({seed for _, _, seed in rows} if seeds is None else seeds))
-    cells = list(product(ARMS, depths, seeds))
-    errors = {cell: error_or_chance(rows[cell], measure) for cell in cells if cell in rows}
-    missing = tuple(cell_name(*cell) for cell in cells if cell not in rows)
-    diverged = tuple(cell_name(*cell) for cell in errors if rows[cell].status == DIVERGED)
-    return Grid(errors, depths, seeds, missing, diverged, measure)
+    asked = depths or (*SHALLOW, *DEPTHS)
+    depths = tuple(sorted(set(asked) - set(SHALLOW)))
+    rows = {
+        cell_of(row): row
+        for row in records
+        if row.arm in ARMS and row.depth in asked and (seeds is None or row.seed in seeds)
+    }
+    found = {seed for _, depth, seed in rows if depth in depths}
+    seeds = tuple(sorted(found if seeds is None else seeds))
+    kept = {cell_of(row): row for row in largest_comparable([*rows.values()])}
+    missing = [cell for cell in product(ARMS, depths, seeds) if cell not in kept]
+    unlike = [cell for cell in missing if cell in rows]
+    classes = next((row.num_classes for row in records), 10)
+    return Grid(
+        {cell: error_or_chance(row, measure) for cell, row in kept.items()},
+        depths,
+        seeds,
+        math.log(classes) if measure == "train_loss" else chance_error(classes),
+        tuple(cell_name(*cell) for cell in missing),
+        tuple(f"{cell_name(*c)} ({', '.join(conditions_of(rows[c]))})" for c in unlike),
+        tuple(cell_name(*cell) for cell, row in kept.items() if row.status == DIVERGED),
+        measure,
+    )
 
 
 def complete_part(records: Sequence[Record], grid: Grid) -> Grid:
     """The largest part of the grid, some depths of some seeds, without a missing cell.
 
-    Of two parts with as many cells it is the one of more seeds. The grid itself where no two
-    depths are complete.
+    It has the depths of REQUIRED. Of two parts with as many cells it is the one of more seeds. The
+    grid itself where there is no such part.
     """
     best, most = grid, 0
     for count in range(len(grid.seeds), 0, -1) if grid.missing else ():
         for seeds in combinations(grid.seeds, count):
             cells = {depth: set(product(ARMS, [depth], seeds)) for depth in grid.depths}
             depths = [depth for depth in grid.depths if cells[depth] <= grid.errors.keys()]
-            if len(depths) > 1 and count * len(depths) > most:
+            if set(REQUIRED) <= set(depths) and count * len(depths) > most:
                 most = count * len(depths)
-                best = grid_of(records, depths, seeds, grid.measure)
+                best = grid_of(records, [*depths, *grid.shallow], seeds, grid.measure)
     return best
 
 
 def check(grid: Grid, margin: float = MARGIN) -> list[Claim]:
-    """The four claims with their verdicts, in the order (a) to (d).
+    """The six claims with their verdicts, in the order of STATEMENTS.
+
+    The contrasts that were judged are in the statements.
 
     Args:
-        margin: a smaller difference is none, for "does not rise" and "residual ≤ plain"; in the
-            unit of the grid's measure.
+        margin: a smaller difference is none; in the unit of the grid's measure.
     """
     if missing := _what_is_missing(grid):
         return [Claim(statement, INCONCLUSIVE, missing) for statement in STATEMENTS]
-    plain, residual, gap = grid.of("plain"), grid.of("residual"), grid.gap()
-    rises = _changes(grid, plain)
-    does_not_rise = _changes(grid, residual, margin, above=False)
-    falls = _changes(grid, residual, above=False)
-    no_worse = [
-        Criterion(f"plain - residual at {depth}", gaps, -margin, unit=grid.unit)
-        for depth, gaps in zip(grid.depths, zip(*gap, strict=True), strict=True)
-    ]
-    widens = _changes(grid, gap, prefix="gap ")
-    falling = page_trend(residual, falling=True)
+    contrasts = ", ".join(f"{a} → {b}" for a, b in grid.contrasts)
+    rises, no_rise, falls, falls_on, gap, turns = STATEMENTS
+    plain = [grid.of("plain", depth) for depth in grid.depths]
     claims = [
-        verdict.judge(STATEMENTS[0], rises, means(rises), page_trend(plain)),
-        verdict.judge(STATEMENTS[1], does_not_rise, means(does_not_rise)),
-        verdict.judge(STATEMENTS[2], falls, means(falls), falling),
-        verdict.judge(STATEMENTS[3], [*no_worse, *widens], means(widens), page_trend(gap)),
+        _judge(
+            f"{rises} ({contrasts})",
+            [_change(grid, "plain", pair, margin) for pair in grid.contrasts],
+            page_trend(list(zip(*plain, strict=True))),
+        ),
+        _judge(f"{no_rise} ({contrasts})", [*_no_rise(grid, margin), _trained(grid)]),
+        _falls(grid, falls, (20, 56), margin),
+        _falls(grid, falls_on, (56, 110), margin),
+        _gap(grid, gap, margin),
+        _turns(grid, turns, margin),
     ]
-    highest = max(max(row) for row in residual)
-    if grid.measure != "train_loss" and highest <= FLOOR:
-        summary = f"on the floor: at most {highest:.2%} error at every depth leaves no room to fall"
-        claims[2] = Claim(STATEMENTS[2], INCONCLUSIVE, summary)
     return verdict.corrected(claims)
 
 
 def _what_is_missing(grid: Grid) -> str:
+    if grid.incomparable:
+        return f"not comparable: {', '.join(grid.incomparable)}"
     if grid.missing:
         return f"missing cells: {', '.join(grid.missing)}"
     if not grid.seeds:
         return "no cells"
-    return "" if len(grid.depths) > 1 else "one depth: a change needs two"
+    lacking = [str(depth) for depth in REQUIRED if depth not in grid.depths]
+    return f"missing: networks of {' and '.join(lacking)} layers" if lacking else ""
 
 
-def _changes(
-    grid: Grid,
-    rows: Sequence[Sequence[float]],
-    bound: float = 0.0,
-    above: bool = True,
-    prefix: str = "",
-) -> list[Criterion]:
-    """One criterion per contrast: the change from the shallower to the deeper network."""
-    criteria = []
-    for shallower, deeper in grid.contrasts:
-        first, last = grid.depths.index(shallower), grid.depths.index(deeper)
-        values = tuple(row[last] - row[first] for row in rows)
-        name = f"{prefix}{shallower} → {deeper}"
-        criteria.append(Criterion(name, values, bound, above, grid.unit))
-    return criteria
+def _judge(
+    statement: str, criteria: Sequence[Criterion], trend: float | None = None, beside: str = ""
+) -> Claim:
+    return verdict.judge(statement, criteria, means(criteria) + beside, trend)
+
+
+def _change(
+    grid: Grid, arm: str, pair: tuple[int, int], bound: float, above: bool = True
+) -> Criterion:
+    """The change from the shallower to the deeper network; of the gap where `arm` is "gap"."""
+    shallower, deeper = (grid.gap(d) if arm == "gap" else grid.of(arm, d) for d in pair)
+    values = tuple(b - a for a, b in zip(shallower, deeper, strict=True))
+    prefix = f"{arm} " if arm == "gap" else ""
+    return Criterion(f"{prefix}{pair[0]} → {pair[1]}", values, bound, above, grid.unit)
+
+
+def _no_rise(grid: Grid, margin: float) -> list[Criterion]:
+    return [_change(grid, "residual", pair, margin, above=False) for pair in grid.contrasts]
+
+
+def _trained(grid: Grid) -> Criterion:
+    """The deepest residual network lies below guessing: at chance nothing rises either."""
+    deepest = grid.depths[-1]
+    values = tuple(error - grid.chance for error in grid.of("residual", deepest))
+    return Criterion(f"residual-{deepest} - guessing", values, -CEILING, False, grid.unit)
+
+
+def _falls(grid: Grid, statement: str, pair: tuple[int, int], margin: float) -> Claim:
+    """The residual error falls by the margin; inconclusive where it has no room to."""
+    if not set(pair) <= set(grid.depths):
+        missing = f"networks of {' and '.join(str(d) for d in pair if d not in grid.depths)} layers"
+        return Claim(statement, INCONCLUSIVE, f"missing: {missing}")
+    highest = max(grid.of("residual", pair[0]))
+    if highest <= margin:
+        room = verdict.amount(highest, grid.unit).removeprefix("+")
+        summary = f"on the floor: residual-{pair[0]} errs by at most {room}, no room to fall"
+        return Claim(statement, INCONCLUSIVE, summary)
+    return _judge(statement, [_change(grid, "residual", pair, -margin, above=False)])
+
+
+def _gap(grid: Grid, statement: str, margin: float) -> Claim:
+    both = [d for d in grid.shallow if all(grid.has(arm, d) for arm in ARMS)]
+    depths = [*both, *grid.depths]
+    no_worse = [
+        Criterion(f"plain - residual at {d}", tuple(grid.gap(d)), -margin, unit=grid.unit)
+        for d in depths
+    ]
+    widens = [_change(grid, "gap", pair, margin) for pair in grid.contrasts]
+    where = f"{', '.join(map(str, depths))}; {', '.join(f'{a} → {b}' for a, b in grid.contrasts)}"
+    return verdict.judge(f"{statement} ({where})", [*no_worse, *widens], means(widens))
+
+
+def _turns(grid: Grid, statement: str, margin: float) -> Claim:
+    """Over the seeds whose plain networks of 8 and 14 layers were measured."""
+    seeds = [s for s in grid.seeds if all(("plain", d, s) in grid.errors for d in SHALLOW)]
+    if not seeds:
+        missing = " and ".join(f"plain-{depth}" for depth in SHALLOW)
+        return Claim(statement, INCONCLUSIVE, f"missing: {missing} (SHALLOW=1 adds them)")
+    part = replace(grid, seeds=tuple(seeds))
+    falls, rises = (_change(part, "plain", pair, 0.0) for pair in (SHALLOW, REQUIRED))
+    criteria = [replace(falls, bound=-margin, above=False), replace(rises, bound=margin)]
+    fewer = "" if len(seeds) == len(grid.seeds) else f" (seeds {', '.join(map(str, seeds))})"
+    return _judge(statement, criteria, beside=fewer)
 
 
 def disagreements(records: Sequence[Record], grid: Grid, margin: float = MARGIN) -> list[str]:
@@ -187,7 +265,7 @@ def disagreements(records: Sequence[Record], grid: Grid, margin: float = MARGIN)
     lines = []
     claims = check(grid, margin)
     for measure in UNITS:
-        others = check(grid_of(records, grid.depths, grid.seeds, measure), margin)
+        others = check(grid_of(records, grid.measured, grid.seeds, measure), margin)
         for claim, other in zip(claims, others, strict=True):
             if claim.verdict != other.verdict:
                 p = "" if other.p is None else f"; {verdict.p_text(other.p)}{other.reason}"
@@ -219,7 +297,7 @@ def read(folder: Path, depths: str = "", seeds: str = "", margin: str = "") -> l
         depths, seeds: of the grid, as typed: 20,56; "" as in `grid_of`.
         margin: a smaller difference counts as none, in percentage points; "" for MARGIN.
     """
-    records = read_runs(folder)
+    records = read_records(folder)
     if not records:
         target = f"make sweep-depth PROTOCOL={folder.name}"
         raise ValueError(f"no records in {folder}; {target} measures them")
@@ -246,10 +324,10 @@ def label_of(runs: DepthRuns) -> str:
 def table(grid: Grid) -> list[list[str]]:
     """Mean ± standard deviation over seeds by arm and depth; errors in per cent."""
     scale, digits = (1, 3) if grid.measure == "train_loss" else (100, 2)
-    rows = [["", *map(str, grid.depths)]]
+    rows = [["", *map(str, grid.measured)]]
     for arm in ARMS:
         row = [arm]
-        for depth in grid.depths:
+        for depth in grid.measured:
             cells = [(arm, depth, seed) for seed in grid.seeds]
             values = [scale * grid.errors[cell] for cell in cells if cell in grid.errors]
             row.append(mean_and_deviation(values, digits) if values else "–")
@@ -273,8 +351,12 @@ def notes(runs: DepthRuns) -> list[str]:
     ]
     if len(runs.judged.seeds) > 1:
         sentences.append(
-            "Each criterion is a one-sided Student's t test over seeds. All criteria of a claim "
-            "must hold. Holm's correction is over the four claims."
+            "Each criterion is tested over seeds, one-sided, by Student's t and by the exact "
+            "sign-flip test; the larger p counts. All criteria of a claim must hold. Holm's "
+            "correction is over both directions of the six claims. With fewer than "
+            f"{fewest_seeds(len(STATEMENTS))} seeds nothing can be significant: the verdict then "
+            "says only whether all seeds support or contradict the claim. A ± is the standard "
+            "deviation over seeds on one kind of machine."
         )
     if published_for(runs.records):
         sentences.append("Published errors in the first figure are of the original CIFAR-10.")

@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from scipy import stats
@@ -13,14 +13,15 @@ SIGNIFICANCE = 0.05
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 POINTS = "points"
+EXACT = 16  # up to so many values all assignments of signs are counted
 
 
 @dataclass(frozen=True)
 class Criterion:
     """ "The mean of `values` lies above `bound`", or below it.
 
-    Assumes that seeds are independent and their values about normal. Assumes neither equal spread
-    over depths nor independence within a seed.
+    Assumes that seeds are independent and their values scattered symmetrically. Assumes neither a
+    normal distribution, nor equal spread over depths, nor independence within a seed.
 
     Args:
         name: what the values are, for a reader.
@@ -47,20 +48,30 @@ class Criterion:
     def fails(self) -> bool:
         return self.mean < self.bound if self.above else self.mean > self.bound
 
-    @cached_property
-    def p(self) -> float:
-        """P value of Student's one-sided t test over seeds; of the sign test if all are equal."""
-        spread = statistics.stdev(self.values) / math.sqrt(len(self.values))
-        excess = (self.mean - self.bound) * (1 if self.above else -1)
-        if spread == 0:
-            by_sign = 0.5 ** len(self.values)
-            return by_sign if excess > 0 else 1 - by_sign if excess < 0 else 0.5
-        return float(stats.t.sf(excess / spread, len(self.values) - 1))
+    @property
+    def holds_in_all(self) -> bool:
+        """Whether the value of every seed lies on the right side."""
+        return all(excess > 0 for excess in self._excesses)
 
     @property
+    def fails_in_all(self) -> bool:
+        """Whether the value of every seed lies on the wrong side."""
+        return all(excess < 0 for excess in self._excesses)
+
+    @property
+    def _excesses(self) -> tuple[float, ...]:
+        """How far each seed's value lies on the right side."""
+        return tuple((value - self.bound) * (1 if self.above else -1) for value in self.values)
+
+    @cached_property
+    def p(self) -> float:
+        """P value: the larger one of Student's t test and the exact sign-flip test, one-sided."""
+        return p_value(self._excesses)
+
+    @cached_property
     def p_against(self) -> float:
-        """P value of the same test of the opposite."""
-        return 1 - self.p
+        """P value of the same tests of the opposite."""
+        return p_value([-excess for excess in self._excesses])
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -84,6 +95,46 @@ class Criterion:
         result = stats.bootstrap((self.values,), np.mean, method="percentile", **options)
         low, high = result.confidence_interval
         return float(low), float(high)
+
+
+def p_value(values: Sequence[float]) -> float:
+    """P value of "the mean lies above 0": the larger one of two one-sided tests.
+
+    Student's t test, which needs about normal values; and the sign-flip test, which counts the
+    assignments of signs to the values with no smaller sum: it is exact for every symmetric
+    distribution, and never below 1 / 2**n.
+    """
+    count = len(values)
+    spread = statistics.stdev(values) / math.sqrt(count)
+    mean = statistics.fmean(values)
+    by_t = float(stats.t.sf(mean / spread, count - 1)) if spread else float(mean <= 0)
+    return max(by_t, sign_flip(values))
+
+
+def sign_flip(values: Sequence[float]) -> float:
+    """P value of the sign-flip test that the mean lies above 0; from 17 values on by random signs."""
+    sums = _signs(len(values)) @ np.asarray(values)
+    rounding = 1e-12 * float(np.abs(values).sum())
+    return float((sums >= math.fsum(values) - rounding).mean())
+
+
+@cache
+def _signs(count: int) -> np.ndarray:
+    """Every assignment of signs (2**count, count); from 17 on the given one and random ones."""
+    if count <= EXACT:
+        return 1.0 - 2.0 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
+    random = np.random.default_rng(0).integers(0, 2, (2**EXACT, count))
+    random[0] = 0
+    return 1.0 - 2.0 * random
+
+
+def fewest_seeds(claims: int) -> int:
+    """The fewest seeds with which any of so many claims can be significant, in either direction.
+
+    Where all n seeds agree, the sign-flip test gives 1 / 2**n, and Holm's correction multiplies
+    it by both directions of all claims.
+    """
+    return next(n for n in range(1, 64) if 2 * claims / 2**n < SIGNIFICANCE)
 
 
 def page_trend(rows: Sequence[Sequence[float]], falling: bool = False) -> float | None:

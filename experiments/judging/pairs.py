@@ -1,28 +1,57 @@
 """Differences within seeds: which seeds two or more networks share, or what is missing.
 
 Networks of one seed share batches and, where shapes allow, initial weights. So a difference is
-taken between runs of one seed, and a claim is judged over the seeds that all its networks have.
+taken between runs of one seed, measured under the same conditions (experiments.judging.conditions),
+and a claim is judged over the seeds for which all its networks have such runs.
 """
 
+import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from experiments.judging import verdict
-from experiments.judging.errors import error_or_chance
+from experiments.judging.conditions import Measured, conditions_of, differences
+from experiments.judging.errors import MARGIN, error_or_chance
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
-from plainres.records.files import RUNS_TABLE, read_runs
-from plainres.records.identity import config_differences
+from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_json, read_runs
+from plainres.records.identity import config_differences, row_hash
 from plainres.records.schema import Record
 
+NO_CHANGE = "nothing"
 LOCAL = "local"  # results/local holds what this machine measured, laid out as results
 
-Series = Mapping[int, float]  # seed → value
 Cell = tuple[str, int, int]  # arm, depth, seed
 Row = TypeVar("Row")
 Key = TypeVar("Key")
+
+
+class Series(dict[int, float]):
+    """Values by seed, and the rows that each value was computed from.
+
+    Args:
+        rows: by seed, for the same seeds.
+    """
+
+    def __init__(self, values: Mapping[int, float], rows: Mapping[int, Sequence[Measured]]):
+        super().__init__(values)
+        self.rows = rows
+
+    @classmethod
+    def of(cls, rows: Iterable[Any], value: Callable[[Any], float]) -> "Series":
+        """One value per row; rows have a seed."""
+        by_seed = {row.seed: row for row in rows}
+        values = {seed: value(row) for seed, row in by_seed.items()}
+        return cls(values, {seed: [row] for seed, row in by_seed.items()})
+
+    def minus(self, other: "Series") -> "Series":
+        """The differences, over the seeds that both have."""
+        seeds = sorted(self.keys() & other.keys())
+        values = {seed: self[seed] - other[seed] for seed in seeds}
+        return Series(values, {seed: [*self.rows[seed], *other.rows[seed]] for seed in seeds})
 
 
 def grouped(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, list[Row]]:
@@ -45,35 +74,69 @@ def rows_of(record: Record, rows: Iterable[Row]) -> list[Row]:
 
 def errors_by_seed(
     records: Iterable[Record], arm: str, depth: int, measure: str = "train_error"
-) -> dict[int, float]:
-    """The errors of one network as a series; a diverged run counts as chance."""
+) -> Series:
+    """The errors of one network; a diverged run counts as chance."""
     rows = (record for record in records if (record.arm, record.depth) == (arm, depth))
-    return {record.seed: error_or_chance(record, measure) for record in rows}
+    return Series.of(rows, lambda record: error_or_chance(record, measure))
 
 
-def shared_seeds(series: Mapping[Any, Series]) -> list[int]:
-    """The seeds that all series have, ascending; none where there are no series."""
+def shared_seeds(series: Mapping[Any, Series], treatment: Collection[str] = ()) -> list[int]:
+    """The seeds that all series have under the same conditions, ascending; none without series.
+
+    Args:
+        treatment: names of conditions that are compared, and so may differ.
+    """
+    return [seed for seed in _common_seeds(series) if not _unlike(series, seed, treatment)]
+
+
+def _common_seeds(series: Mapping[Any, Series]) -> list[int]:
     return sorted(set.intersection(*map(set, series.values()))) if series else []
 
 
-def what_is_missing(series: Mapping[str, Series]) -> str:
-    """Names the empty series, or says which seeds each one has where they share none."""
+def _unlike(series: Mapping[Any, Series], seed: int, treatment: Collection[str]) -> list[str]:
+    return differences((row for each in series.values() for row in each.rows[seed]), treatment)
+
+
+def what_is_missing(series: Mapping[str, Series], treatment: Collection[str] = ()) -> str:
+    """Names the empty series, or the rows that cannot be compared, or the seeds of each one."""
     if empty := [name for name, values in series.items() if not values]:
         return f"missing: {', '.join(empty)}"
+    if line := not_comparable(series, treatment):
+        return line
     seeds = "; ".join(f"{name}: {', '.join(map(str, sorted(v)))}" for name, v in series.items())
     return f"missing: a seed that all have ({seeds})"
+
+
+def not_comparable(series: Mapping[str, Series], treatment: Collection[str] = ()) -> str:
+    """Names the rows of common seeds that were measured under unlike conditions; "" for none."""
+    texts: dict[str, list[int]] = {}
+    for seed in _common_seeds(series):
+        if unlike := _unlike(series, seed, treatment):
+            names = [line.split(":")[0] for line in unlike]
+            rows = (f"{name}: {_places(each.rows[seed], names)}" for name, each in series.items())
+            texts.setdefault("; ".join(rows), []).append(seed)
+    lines = [f"seed {', '.join(map(str, seeds))} ({text})" for text, seeds in texts.items()]
+    return f"not comparable: {'; '.join(lines)}" if lines else ""
+
+
+def _places(rows: Iterable[Measured], names: Sequence[str]) -> str:
+    """The named conditions of the rows."""
+    found = (tuple(getattr(conditions_of(row), name) for name in names) for row in rows)
+    return " and ".join(dict.fromkeys(", ".join(values) for values in found))
 
 
 def difference(
     series: Mapping[str, Series],
     larger: str,
     smaller: str,
-    bound: float = 0.0,
+    bound: float = MARGIN,
     above: bool = True,
     name: str = "",
+    treatment: Collection[str] = (),
 ) -> Criterion:
     """The criterion "`larger` - `smaller` lies above (or below) `bound`", over shared seeds."""
-    values = tuple(series[larger][s] - series[smaller][s] for s in shared_seeds(series))
+    seeds = shared_seeds(series, treatment)
+    values = tuple(series[larger][seed] - series[smaller][seed] for seed in seeds)
     return Criterion(name or f"{larger} - {smaller}", values, bound, above)
 
 
@@ -87,19 +150,38 @@ def judge(
     series: Mapping[str, Series],
     criteria: Callable[[], Sequence[Criterion]],
     summary: Callable[[], str] | None = None,
+    treatment: Collection[str] = (),
 ) -> Claim:
     """A claim over the seeds that all series share; inconclusive where they share none.
 
     Criteria and summary are made where they share some. Without a summary: each criterion's mean.
+    Seeds whose rows cannot be compared are named.
     """
-    if not shared_seeds(series):
-        return Claim(statement, INCONCLUSIVE, what_is_missing(series))
+    seeds = shared_seeds(series, treatment)
+    if not seeds:
+        return Claim(statement, INCONCLUSIVE, what_is_missing(series, treatment))
+    if line := _several_precisions(series, seeds):
+        return Claim(statement, INCONCLUSIVE, line)
     judged = criteria()
-    return verdict.judge(statement, judged, summary() if summary else means(judged))
+    text = summary() if summary else means(judged)
+    dropped = not_comparable(series, treatment)
+    return verdict.judge(statement, judged, f"{text}; {dropped}" if dropped else text)
+
+
+def _several_precisions(series: Mapping[str, Series], seeds: Sequence[int]) -> str:
+    """Names the seeds by precision, where the seeds of one series have several."""
+    for name, each in series.items():
+        by_precision: dict[str, list[int]] = {}
+        for seed in seeds:
+            by_precision.setdefault(each.rows[seed][0].precision, []).append(seed)
+        if len(by_precision) > 1:
+            texts = (f"{key}: seed {', '.join(map(str, of))}" for key, of in by_precision.items())
+            return f"not comparable: {name} has several precisions ({'; '.join(texts)})"
+    return ""
 
 
 def compare(
-    statement: str, series: Mapping[str, Series], bound: float = 0.0, measure: str = "test error"
+    statement: str, series: Mapping[str, Series], bound: float = MARGIN, measure: str = "test error"
 ) -> Claim:
     """The claim that the first of two series lies above the second, by more than `bound`."""
     larger, smaller = series
@@ -123,32 +205,77 @@ def mean_errors(series: Mapping[str, Series], measure: str) -> str:
     return f"{measure} " + ", ".join(f"{100 * mean:.2f} % ({n})" for n, mean in means.items())
 
 
+def read_records(folder: Path) -> list[Record]:
+    """The records of a results folder, checked: what they say together must make sense.
+
+    Raises:
+        ValueError: a cell has two rows, a number is not finite, images differ, or a row is not of
+            the configuration beside the table. One line that names folder and row.
+    """
+    records, shared = read_runs(folder), read_json(folder / CONFIG_FILE)
+    table = folder / RUNS_TABLE
+    for cell, rows in grouped(records, lambda record: record.cell).items():
+        if len(rows) > 1:
+            raise ValueError(f"{table} has {len(rows)} rows of {cell}; legal: one")
+    for record in records:
+        for name, value in asdict(record).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{table}, {record.cell}: {name} is {value}, not a finite number")
+        if record.data_fingerprint != records[0].data_fingerprint:
+            pair = f"{records[0].cell} and {record.cell}"
+            raise ValueError(f"{table}: {pair} were measured on different images")
+        if shared is not None and row_hash(shared, record) != record.config_hash:
+            raise ValueError(
+                f"{table}, {record.cell}: config_hash {record.config_hash} is not that of "
+                f"{CONFIG_FILE} beside it ({row_hash(shared, record)})"
+            )
+    return records
+
+
 def read_folders(folder: Path, target: str) -> dict[str, list[Record]]:
     """The records of each folder below `folder` that has a table, by the folder's name.
 
     Where there are none, the message names the Makefile's target that measures them.
     """
     tables = sorted(folder.glob(f"*/{RUNS_TABLE}"))
-    records = {path.parent.name: read_runs(path.parent) for path in tables}
+    records = {path.parent.name: read_records(path.parent) for path in tables}
     if not any(records.values()):
         raise ValueError(f"no records in {folder}; make {target} measures them")
     return records
 
 
-def borrowed_folder(folder: Path, slug: str, other: str, name: str) -> Path:
-    """The folder of question `other` from which a folder of question `slug` borrows records.
+def measured_alike(folder: Path, config: Mapping[str, Any], slug: str) -> list[Record]:
+    """All rows of one configuration, wherever they were measured; its folder's name may differ.
 
-    In results/local that is what was measured on this machine, or else the committed folder.
+    Below results/local, folders of the committed results count too.
 
     Args:
-        folder: `<results>/<slug>` or a folder below it.
-        name: of the other question's folder, as a protocol's.
+        folder: `<results>/<slug>` or a folder below it; all of `<results>` is searched.
+        config: a `shared_config`.
     """
     results = next(path for path in [folder, *folder.parents] if path.name == slug).parent
-    beside = results / other / name
-    if results.name == LOCAL and not (beside / RUNS_TABLE).exists():
-        return results.parent / other / name
-    return beside
+    local = results.name == LOCAL
+    records = []
+    for root in (results, results.parent) if local else (results,):
+        tables = [*root.glob(f"*/*/{RUNS_TABLE}"), *root.glob(f"*/*/*/{RUNS_TABLE}")]
+        for table in sorted(tables):
+            if not local and table.relative_to(root).parts[0] == LOCAL:
+                continue
+            if change_of(config, read_json(table.with_name(CONFIG_FILE)) or {}, {}) == NO_CHANGE:
+                records += read_records(table.parent)
+    return list({(row.cell, row.finished_at): row for row in records}.values())
+
+
+def counterparts(candidates: Iterable[Record], rows: Iterable[Measured]) -> list[Record]:
+    """One row per cell: the first one measured under the conditions of rows of its seed.
+
+    Where a cell has none, its first candidate, which no rule takes for comparable.
+    """
+    wanted = {(row.seed, conditions_of(row)) for row in rows}
+    first: dict[Cell, Record] = {}
+    for row in sorted(candidates, key=lambda row: (row.seed, conditions_of(row)) not in wanted):
+        first.setdefault(cell_of(row), row)
+    return list(first.values())
 
 
 def change_of(
@@ -161,7 +288,7 @@ def change_of(
     """
     lines = {line.split(":")[0]: line for line in config_differences(old, new)}
     ignored = {"protocol.name", *(name for choice in lines for name in brings.get(choice, ()))}
-    return "; ".join(line for name, line in lines.items() if name not in ignored) or "nothing"
+    return "; ".join(line for name, line in lines.items() if name not in ignored) or NO_CHANGE
 
 
 def require_same_images(records: Mapping[str, Sequence[Record]]) -> None:

@@ -1,20 +1,27 @@
 """Claims and their verdicts. Nothing here knows arms or records.
 
-A claim is reproduced when all its criteria hold, and contradicted when the opposite of one of them
-holds, each at 5 % after Holm's correction over the claims that are judged together
-(experiments.judging.inference). One seed has no spread to test with: then the verdict is a
-direction, and the text says so.
+A claim is reproduced when all its criteria hold, and not reproduced when the opposite of one of
+them holds, each at 5 % after Holm's correction over both directions of the claims that are judged
+together (experiments.judging.inference). With few seeds no test can be significant: then the
+verdict is a direction, `supports` or `contradicts` where all seeds agree, and the text says so.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from string import ascii_lowercase
 
-from experiments.judging.inference import POINTS, SIGNIFICANCE, Criterion, all_of, any_of, holm
+from experiments.judging.inference import (
+    POINTS,
+    SIGNIFICANCE,
+    Criterion,
+    all_of,
+    any_of,
+    fewest_seeds,
+    holm,
+)
 
 VERDICTS = REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
 DIRECTIONS = {REPRODUCED: "supports", NOT_REPRODUCED: "contradicts", INCONCLUSIVE: "undecided"}
-ONE_SEED = "1 seed, no test"
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,8 @@ class Claim:
     Args:
         trend: p value of Page's test, which must be significant too; None where the claim asks for
             no trend or there are too few seeds.
-        p: after Holm's correction; None with one seed or nothing to judge.
+        p: after Holm's correction; None where nothing is tested.
+        seeds_needed: for a test; more than there are where the verdict is a direction.
     """
 
     statement: str
@@ -35,6 +43,7 @@ class Claim:
     p: float | None = None
     p_against: float | None = None  # of the opposite
     reason: str = ""  # why an uncertain verdict is not a clear one
+    seeds_needed: int = 0
 
     @property
     def num_seeds(self) -> int:
@@ -42,9 +51,19 @@ class Claim:
         return min((len(criterion.values) for criterion in self.criteria), default=0)
 
     @property
+    def is_direction(self) -> bool:
+        """Whether there are criteria, but too few seeds for a test."""
+        return bool(self.criteria) and self.p is None
+
+    @property
     def words(self) -> str:
-        """The verdict for a reader: a direction where it rests on one seed."""
-        return DIRECTIONS[self.verdict] if self.num_seeds == 1 else self.verdict
+        """The verdict for a reader."""
+        return DIRECTIONS[self.verdict] if self.is_direction else self.verdict
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether a test, or a count, speaks against the claim; a direction does not."""
+        return self.verdict == NOT_REPRODUCED and not self.is_direction
 
     @property
     def weakest(self) -> Criterion | None:
@@ -63,46 +82,56 @@ class Claim:
             return ""
         name = f"{weakest.name}: " if len(self.criteria) > 1 else ""
         effect = f"{name}{amount(weakest.mean, weakest.unit)}"
-        if weakest.interval is None:
-            return f"{effect}, {ONE_SEED}"
-        low, high = (amount(end, weakest.unit).split()[0] for end in weakest.interval)
-        p = "not tested" if self.p is None else p_text(self.p)
-        if self.verdict == NOT_REPRODUCED:
+        if weakest.interval is not None:
+            low, high = (amount(end, weakest.unit).split()[0] for end in weakest.interval)
+            effect += f" [{low}, {high}]"
+        if self.p is None:
+            p = f"no test below {self.seeds_needed} seeds"
+        elif self.verdict == NOT_REPRODUCED:
             p = f"opposite: {p_text(self.p_against or 0.0)}"
-        return f"{effect} [{low}, {high}], n = {self.num_seeds}, {p}{self.reason}"
+        else:
+            p = p_text(self.p)
+        return f"{effect}, n = {self.num_seeds}, {p}{self.reason}"
 
 
 def judge(
     statement: str, criteria: Sequence[Criterion], summary: str, trend: float | None = None
 ) -> Claim:
-    """The claim alone: its direction with one seed; with several its p values, not yet corrected.
+    """The claim alone: the direction in which all seeds agree, and p values, not yet corrected.
 
     Args:
         criteria: one or more, over the same seeds.
         trend: p value of Page's test, where the claim asks for a trend.
     """
     criteria = tuple(criteria)
-    if len(criteria[0].values) == 1:
-        fails = any(criterion.fails for criterion in criteria)
-        verdict = NOT_REPRODUCED if fails else INCONCLUSIVE
-        if all(criterion.holds for criterion in criteria):
-            verdict = REPRODUCED
-        return Claim(statement, verdict, summary, criteria)
+    direction = INCONCLUSIVE
+    if all(criterion.holds_in_all for criterion in criteria):
+        direction = REPRODUCED
+    elif any(criterion.fails_in_all for criterion in criteria):
+        direction = NOT_REPRODUCED
+    claim = Claim(statement, direction, summary, criteria, trend)
+    if claim.num_seeds == 1:
+        return claim
     p = all_of([criterion.p for criterion in criteria] + ([] if trend is None else [trend]))
-    p_against = any_of([criterion.p_against for criterion in criteria])
-    return Claim(statement, INCONCLUSIVE, summary, criteria, trend, p, p_against)
+    return replace(claim, p=p, p_against=any_of([criterion.p_against for criterion in criteria]))
 
 
 def corrected(claims: Sequence[Claim]) -> list[Claim]:
     """Claims that are judged together: p values after Holm's correction over all of them.
 
-    Claims without a p value stay as they are, and count in the correction.
+    One family for both directions, so that at most 5 % of such families have any wrong verdict.
+    Claims without a p value count in the correction. A claim of fewer seeds than a test needs
+    keeps its direction.
     """
-    adjusted = holm([1.0 if claim.p is None else claim.p for claim in claims])
-    against = holm([1.0 if claim.p_against is None else claim.p_against for claim in claims])
+    p_values = [p for claim in claims for p in (claim.p, claim.p_against)]
+    adjusted = iter(holm([1.0 if p is None else p for p in p_values]))
+    needed = fewest_seeds(len(claims))
     results = []
-    for claim, p, p_against in zip(claims, adjusted, against, strict=True):
-        if claim.p is not None:
+    for claim in claims:
+        p, p_against = next(adjusted), next(adjusted)
+        if claim.num_seeds < needed:
+            claim = replace(claim, p=None, p_against=None, seeds_needed=needed)
+        elif claim.p is not None:
             result, reason = INCONCLUSIVE, ""
             if p < SIGNIFICANCE:
                 result = REPRODUCED
@@ -112,6 +141,8 @@ def corrected(claims: Sequence[Claim]) -> list[Claim]:
                 reason = f", not significant after Holm's correction over {len(claims)} claims"
             elif claim.trend is not None and claim.trend >= SIGNIFICANCE:
                 reason = f", no significant trend ({p_text(claim.trend)})"
+            elif claim.verdict == NOT_REPRODUCED:
+                reason = ", all seeds speak against it"
             claim = replace(claim, verdict=result, p=p, p_against=p_against, reason=reason)
         results.append(claim)
     return results

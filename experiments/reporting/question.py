@@ -14,7 +14,7 @@ from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from experiments.judging import verdict
-from experiments.judging.verdict import NOT_REPRODUCED, Claim
+from experiments.judging.verdict import Claim
 from experiments.reporting.markdown import markdown, measured_on, paragraph, verdict_table
 from experiments.reporting.text import columns
 
@@ -164,7 +164,7 @@ def _score(claim: Claim) -> dict[str, Any]:
     return {
         "statement": claim.statement,
         "verdict": claim.words,
-        "contradicted": claim.verdict == NOT_REPRODUCED,
+        "contradicted": claim.contradicted,
         "headline": claim.headline,
         "summary": claim.summary,
         "criterion": weakest and weakest.name,

@@ -1,0 +1,77 @@
+"""Under which conditions a row was measured, and which rows may be compared.
+
+The rounding of sums depends on the vector instructions, the precision, PyTorch and the kernels. In
+deep plain networks training amplifies it to tens of points. So a difference is taken between rows
+of the same conditions only.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+
+class Measured(Protocol):
+    """What a row must have: a plainres.records.schema.Record, or another table's row."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def processor(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def torch(self) -> str: ...
+    @property
+    def kernels(self) -> str: ...
+    @property
+    def instruction_set(self) -> str: ...
+
+
+class Conditions(NamedTuple):
+    """What two rows must share to be compared; older rows without kernels had PyTorch's."""
+
+    machine: str  # the instruction set where it is limited, else the processor
+    precision: str
+    torch: str  # major and minor version
+    kernels: str
+
+
+Row = TypeVar("Row", bound=Measured)
+
+
+def conditions_of(row: Measured) -> Conditions:
+    """The conditions under which a row was measured."""
+    limited = row.instruction_set and not row.instruction_set.endswith(" ALL")
+    return Conditions(
+        row.instruction_set if limited else row.processor,
+        row.precision,
+        ".".join(row.torch.split(".")[:2]),
+        row.kernels or "library",
+    )
+
+
+def differences(rows: Iterable[Measured], but: Collection[str] = ()) -> list[str]:
+    """What the rows' conditions differ in, each as `name: value, value`; none where they agree.
+
+    Args:
+        but: names of conditions that may differ, because they are what is compared.
+    """
+    found = list(dict.fromkeys(map(conditions_of, rows)))
+    lines = []
+    for name, values in zip(Conditions._fields, zip(*found, strict=True), strict=False):
+        if name not in but and len(distinct := sorted(set(values))) > 1:
+            lines.append(f"{name}: {', '.join(distinct)}")
+    return lines
+
+
+def largest_comparable(rows: Sequence[Row]) -> list[Row]:
+    """The rows that may be judged together, where possible most of them.
+
+    They are of one precision, and those of one seed were measured under the same conditions.
+    """
+    precisions = Counter(row.precision for row in rows).most_common(1)
+    chosen = {}
+    for seed in {row.seed for row in rows}:
+        kept = (r for r in rows if r.seed == seed and r.precision == precisions[0][0])
+        chosen[seed] = Counter(map(conditions_of, kept)).most_common(1)
+    return [row for row in rows if conditions_of(row) in dict(chosen[row.seed])]
