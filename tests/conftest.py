@@ -10,7 +10,9 @@ from made_up import made_up_record
 
 from plainres.records.schema import CurvePoint
 from plainres.training import machine
+from plainres.training.instructions import limit_instructions
 
+limit_instructions("AVX2")  # before a test computes anything
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 torch.set_num_threads(1)
 

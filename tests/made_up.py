@@ -45,6 +45,7 @@ def made_up_record(**changes) -> Record:
         "num_multiply_adds": 2_567_168,
         "kernels": "library",
         "instruction_set": "ATen AVX2 / oneDNN AVX2",
+        "parent": "",
     }
     assert not changes.keys() - values.keys()
     return Record(**(values | changes))

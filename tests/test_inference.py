@@ -2,30 +2,74 @@
 
 import math
 
+import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.judging.inference import Criterion, all_of, any_of, holm, page_trend
+from experiments.judging.inference import (
+    Criterion,
+    all_of,
+    any_of,
+    fewest_seeds,
+    holm,
+    page_trend,
+    sign_flip,
+)
+
+VALUES = (0.021, 0.034, 0.015, 0.040, 0.008, -0.002, 0.027, 0.019)
 
 
-def test_a_criterion_is_students_one_sided_test_over_seeds():
-    values = (0.019, 0.020, 0.021)
-    criterion = Criterion("x", values, bound=0.018)
-    t = 0.002 / (0.001 / math.sqrt(3))
-    assert criterion.mean == pytest.approx(0.02)
-    assert criterion.p == pytest.approx(1 - stats.t.cdf(t, 2))
-    assert Criterion("x", values, bound=0.018, above=False).p == pytest.approx(stats.t.cdf(t, 2))
-    assert criterion.p_against == pytest.approx(stats.t.cdf(t, 2))
+def test_a_criterion_is_the_larger_p_of_students_t_and_the_sign_flip_test():
+    shifted = np.array(VALUES) - 0.018
+    t = stats.ttest_1samp(shifted, 0, alternative="greater").pvalue
+    flip = stats.permutation_test(
+        (shifted,), np.sum, permutation_type="samples", alternative="greater"
+    ).pvalue
+    assert t != pytest.approx(flip, rel=1e-3)
+    criterion = Criterion("x", VALUES, bound=0.018)
+    assert criterion.p == pytest.approx(max(t, flip))
+    reverse = Criterion("x", tuple(-value for value in VALUES), bound=-0.018, above=False)
+    assert reverse.p == pytest.approx(criterion.p)
+    assert reverse.p_against == pytest.approx(criterion.p_against)
+    assert criterion.p_against > 1 - criterion.p - 1e-9
+
+
+def test_the_interval_is_students():
+    criterion = Criterion("x", (0.019, 0.020, 0.021))
     half_width = 4.302653 * 0.001 / math.sqrt(3)
     assert criterion.interval == pytest.approx((0.02 - half_width, 0.02 + half_width), rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("bound", "above", "p"),
-    [(0.125, True, 1 / 8), (0.5, True, 7 / 8), (0.25, True, 0.5), (0.5, False, 1 / 8)],
-)
-def test_seeds_that_agree_exactly_show_no_more_than_their_signs(bound, above, p):
-    assert Criterion("x", (0.25, 0.25, 0.25), bound, above).p == p
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_seeds_that_all_agree_have_one_assignment_of_signs_in_two_to_the_n(count):
+    values = tuple(0.4 + 0.01 * number for number in range(count))
+    assert sign_flip(values) == 2**-count
+    assert sign_flip([-value for value in values]) == 1.0
+
+
+def test_one_seed_that_disagrees_costs_what_counting_says():
+    # 256 assignments; as large a sum: the given one, and the one with the small value positive
+    assert sign_flip((5, 6, 7, 8, 9, 10, 11, -1)) == 2 / 256
+
+
+def test_many_seeds_are_tested_by_random_signs():
+    values = np.random.default_rng(1).normal(0.4, 1, 20)
+    exact = stats.permutation_test(
+        (values,), np.sum, permutation_type="samples", alternative="greater",
+        n_resamples=2**20,
+    ).pvalue  # fmt: skip
+    assert sign_flip(values) == pytest.approx(exact, abs=0.004)
+
+
+@pytest.mark.parametrize(("bound", "p"), [(0.125, 1 / 8), (0.5, 1.0), (0.25, 1.0)])
+def test_seeds_that_agree_exactly_show_no_more_than_their_signs(bound, p):
+    assert Criterion("x", (0.25, 0.25, 0.25), bound).p == p
+
+
+@pytest.mark.parametrize(("claims", "seeds"), [(1, 6), (3, 7), (6, 8), (9, 9)])
+def test_with_fewer_seeds_nothing_can_be_significant(claims, seeds):
+    assert fewest_seeds(claims) == seeds
+    assert 2 * claims / 2**seeds < 0.05 <= 2 * claims / 2 ** (seeds - 1)
 
 
 def test_direction_of_one_seed():

@@ -4,9 +4,30 @@ import pytest
 from made_up import made_up_record, write_made_up
 
 from experiments.judging import pairs
-from experiments.judging.pairs import borrowed_folder, read_folders, require_same_images
+from experiments.judging.pairs import (
+    Series,
+    counterparts,
+    measured_alike,
+    read_folders,
+    read_records,
+    require_same_images,
+)
 from experiments.judging.verdict import INCONCLUSIVE, REPRODUCED
+from plainres.records.files import CONFIG_FILE, write_json
+from plainres.records.identity import row_hash
 from plainres.records.schema import DIVERGED
+
+ZEN, XEON = "AMD EPYC (family 25, model 17)", "Intel Xeon (family 6, model 207)"
+
+
+def series(values: dict[int, float], **changes) -> Series:
+    """Values of made-up rows; `changes` of each row, or of seed n as `seed_n`."""
+    rows = {}
+    for seed in values:
+        own = changes.get(f"seed_{seed}", {})
+        shared = {name: value for name, value in changes.items() if not name.startswith("seed_")}
+        rows[seed] = [made_up_record(seed=seed, **(shared | own))]
+    return Series(values, rows)
 
 
 def measured(folder, **images) -> None:
@@ -36,10 +57,13 @@ def test_errors_on_different_images_are_not_compared(tmp_path):
 
 
 def test_differences_are_taken_over_the_seeds_that_all_have():
-    series = {"plain": {0: 0.5, 1: 0.7, 2: 0.6}, "residual": {1: 0.3, 2: 0.1, 3: 0.2}}
-    criterion = pairs.difference(series, "plain", "residual")
+    both = {
+        "plain": series({0: 0.5, 1: 0.7, 2: 0.6}),
+        "residual": series({1: 0.3, 2: 0.1, 3: 0.2}),
+    }
+    criterion = pairs.difference(both, "plain", "residual")
     assert criterion.values == pytest.approx((0.4, 0.5))
-    claim = pairs.judge("x", {"plain": {1: 0.5}, "residual": {1: 0.3}}, lambda: [criterion])
+    claim = pairs.judge("x", {"plain": series({1: 0.5})}, lambda: [criterion])
     assert claim.summary == "plain - residual: +45.00 points"
 
 
@@ -51,15 +75,104 @@ def test_differences_are_taken_over_the_seeds_that_all_have():
     ],
 )
 def test_without_a_shared_seed_a_claim_says_what_is_missing(residual, summary):
-    series = {"plain": {1: 0.5, 0: 0.4}, "residual": residual}
-    claim = pairs.judge("x", series, lambda: pytest.fail("nothing to judge"))
+    both = {"plain": series({1: 0.5, 0: 0.4}), "residual": series(residual)}
+    claim = pairs.judge("x", both, lambda: pytest.fail("nothing to judge"))
     assert (claim.verdict, claim.summary) == (INCONCLUSIVE, summary)
 
 
 def test_one_shared_seed_gives_a_direction():
-    series = {"plain": {0: 0.5}, "residual": {0: 0.1, 1: 0.2}}
-    claim = pairs.judge("x", series, lambda: [pairs.difference(series, "plain", "residual")])
+    both = {"plain": series({0: 0.5}), "residual": series({0: 0.1, 1: 0.2})}
+    claim = pairs.judge("x", both, lambda: [pairs.difference(both, "plain", "residual")])
     assert (claim.verdict, claim.num_seeds) == (REPRODUCED, 1)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "what"),
+    [
+        ({"processor": ZEN}, {"processor": XEON}, f"treated: {ZEN}; untreated: {XEON}"),
+        (
+            {"instruction_set": "ATen AVX2 / oneDNN AVX2"},
+            {"instruction_set": "ATen AVX512 / oneDNN AVX512_CORE"},
+            "treated: ATen AVX2 / oneDNN AVX2; untreated: ATen AVX512 / oneDNN AVX512_CORE",
+        ),
+        (
+            {"precision": "32-true"},
+            {"precision": "bf16-mixed"},
+            "treated: 32-true; untreated: bf16-mixed",
+        ),
+        ({"torch": "2.14.1+cpu"}, {"torch": "2.15.0"}, "treated: 2.14; untreated: 2.15"),
+        ({"kernels": "library"}, {"kernels": "fused"}, "treated: library; untreated: fused"),
+    ],
+)
+def test_rows_under_unlike_conditions_are_not_compared_and_named(one, other, what):
+    free = {} if "instruction_set" in one else {"instruction_set": ""}
+    both = {
+        "treated": series({0: 0.5, 1: 0.6}, **(free | one)),
+        "untreated": series({0: 0.7, 1: 0.8}, **(free | other)),
+    }
+    claim = pairs.compare("x", both)
+    assert (claim.verdict, claim.criteria) == (INCONCLUSIVE, ())
+    assert claim.summary == f"not comparable: seed 0, 1 ({what})"
+
+
+def test_a_seed_that_cannot_be_compared_is_dropped_and_named():
+    both = {
+        "treated": series({0: 0.5, 1: 0.6}, instruction_set="", processor=ZEN),
+        "untreated": series(
+            {0: 0.7, 1: 0.8}, instruction_set="", processor=ZEN, seed_1={"processor": XEON}
+        ),
+    }
+    assert pairs.shared_seeds(both) == [0]
+    assert f"not comparable: seed 1 (treated: {ZEN}; untreated: {XEON})" in (
+        pairs.compare("x", both).summary
+    )
+
+
+def test_with_limited_instructions_the_processor_does_not_matter():
+    limited = {"instruction_set": "ATen AVX2 / oneDNN AVX2"}
+    both = {
+        "one": series({0: 0.5}, processor=ZEN, torch="2.14.1", **limited),
+        "other": series({0: 0.5}, processor=XEON, torch="2.14.2+cpu", kernels="", **limited),
+    }
+    assert pairs.shared_seeds(both) == [0]
+    own = {name: series({0: 0.5}, instruction_set="ATen AVX2 / oneDNN ALL", processor=processor)
+           for name, processor in (("one", ZEN), ("other", XEON))}  # fmt: skip
+    assert pairs.shared_seeds(own) == []
+
+
+def test_old_rows_of_processors_that_have_no_more_than_avx2_are_compared_with_limited_ones():
+    both = {
+        "old": series({0: 0.5}, processor="AMD EPYC (family 23, model 1)", instruction_set=""),
+        "older": series({0: 0.5}, processor="AMD EPYC (family 25, model 1)", instruction_set=""),
+        "new": series({0: 0.5}, processor=ZEN, instruction_set="ATen AVX2 / oneDNN AVX2"),
+    }
+    assert pairs.shared_seeds(both) == [0]
+
+
+def test_what_is_compared_may_differ():
+    both = {
+        "float32": series({0: 0.5}, precision="32-true"),
+        "bf16": series({0: 0.6}, precision="bf16-mixed"),
+    }
+    assert pairs.shared_seeds(both) == []
+    assert pairs.shared_seeds(both, treatment=("precision",)) == [0]
+
+
+def test_seeds_of_several_precisions_are_not_judged_together():
+    mixed = {"seed_1": {"precision": "bf16-mixed"}}
+    both = {name: series({0: 0.5, 1: 0.4}, **mixed) for name in ("plain", "residual")}
+    claim = pairs.compare("x", both)
+    assert claim.summary == (
+        "not comparable: plain has several precisions (32-true: seed 0; bf16-mixed: seed 1)"
+    )
+
+
+def test_a_difference_of_series_keeps_the_rows_of_both():
+    child = series({0: 0.5, 1: 0.4}, instruction_set="", processor=ZEN)
+    parent = series({1: 0.3}, instruction_set="", processor=XEON)
+    excess = child.minus(parent)
+    assert excess == pytest.approx({1: 0.1})
+    assert pairs.shared_seeds({"excess": excess}) == []
 
 
 def test_errors_by_seed_are_of_one_network_and_a_diverged_run_counts_as_chance():
@@ -72,11 +185,64 @@ def test_errors_by_seed_are_of_one_network_and_a_diverged_run_counts_as_chance()
     assert pairs.errors_by_seed(records, "residual", 20) == pytest.approx({0: 0.2, 1: 0.9})
 
 
-def test_records_are_borrowed_from_this_machine_first(tmp_path):
+CONFIG = {"data": {"name": "digits"}, "model": {"width": 4}, "protocol": {"name": "quick"}}
+
+
+def configured(folder, rows, **protocol) -> None:
+    """A results folder with its configuration; the rows' hashes are those of it."""
+    config = {**CONFIG, "protocol": {"name": folder.name, **protocol}}
+    for row in rows:
+        object.__setattr__(row, "config_hash", row_hash(config, row))
+    write_made_up(folder, rows)
+    write_json(folder / CONFIG_FILE, config)
+
+
+def test_rows_of_one_configuration_are_found_wherever_they_were_measured(tmp_path):
     results, local = tmp_path / "results", tmp_path / "results" / "local"
-    committed = borrowed_folder(results / "shortcuts" / "quick", "shortcuts", "depth", "quick")
-    assert committed == results / "depth" / "quick"
-    own = local / "shortcuts" / "quick"
-    assert borrowed_folder(own, "shortcuts", "depth", "quick") == results / "depth" / "quick"
-    measured(local / "depth", quick="1")
-    assert borrowed_folder(own, "shortcuts", "depth", "quick") == local / "depth" / "quick"
+    configured(results / "depth" / "quick", [made_up_record(seed=0)])
+    configured(results / "identity" / "quick" / "parent", [made_up_record(seed=1, processor=XEON)])
+    configured(results / "depth" / "slow", [made_up_record(seed=2)], iterations=9)
+    configured(local / "depth" / "quick", [made_up_record(seed=3)])
+
+    def seeds(folder):
+        config = {**CONFIG, "protocol": {"name": "any"}}
+        return [row.seed for row in measured_alike(folder, config, "autopsy")]
+
+    assert seeds(results / "autopsy") == [0, 1]
+    assert seeds(local / "autopsy" / "quick-batch") == [3, 0, 1]
+
+
+def test_the_counterpart_of_a_row_was_measured_under_its_conditions():
+    zen, xeon = (
+        {seed: made_up_record(seed=seed, processor=name, instruction_set="") for seed in (0, 1)}
+        for name in (ZEN, XEON)
+    )
+    treated = [made_up_record(arm="plain", seed=0, processor=XEON, instruction_set="")]
+    candidates = [*zen.values(), xeon[0]]
+    assert counterparts(candidates, treated) == [xeon[0], zen[1]]
+
+
+def test_a_sound_table_is_read(tmp_path):
+    rows = [made_up_record(seed=seed) for seed in (0, 1)]
+    configured(tmp_path / "quick", rows)
+    assert read_records(tmp_path / "quick") == rows
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 0}, "has 2 rows of residual-20-seed0; legal: one"),
+        ({"train_error": float("nan")}, "residual-20-seed1: train_error is nan, not a finite"),
+        ({"test_loss": float("inf")}, "residual-20-seed1: test_loss is inf, not a finite number"),
+        ({"data_fingerprint": "0" * 12}, "residual-20-seed0 and residual-20-seed1 were measured"),
+        ({"config_hash": "f" * 12}, "residual-20-seed1: config_hash ffffffffffff is not that of"),
+    ],
+)
+def test_a_table_that_makes_no_sense_is_one_line(tmp_path, change, message):
+    rows = [made_up_record(seed=0), made_up_record(**({"seed": 1} | change))]
+    hashed = rows[:1] if "config_hash" in change else rows
+    configured(tmp_path / "quick", hashed)
+    write_made_up(tmp_path / "quick", rows)
+    with pytest.raises(ValueError, match=message) as error:
+        read_records(tmp_path / "quick")
+    assert "\n" not in str(error.value)

@@ -12,7 +12,7 @@ from experiments.grid import SLUGS
 from plainres.records.files import RUNS_TABLE, read_runs
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TABLES = re.findall(r"<!-- table:(\w+) -->\n(.*?)\n<!-- end -->", README, re.DOTALL)
+TABLES = re.findall(r"<!-- table:([\w-]+) -->\n(.*?)\n<!-- end -->", README, re.DOTALL)
 
 
 @pytest.mark.parametrize(("protocol", "shown"), TABLES, ids=[protocol for protocol, _ in TABLES])
@@ -24,7 +24,8 @@ def test_tables_are_those_of_the_committed_records(tmp_path, protocol, shown):
 
 
 def test_links_and_figures_exist():
-    targets = [target for target in re.findall(r"\]\(([^)]+)\)", README) if "://" not in target]
+    targets = re.findall(r"\]\(([^)]+)\)", README) + re.findall(r"^\[.*\]: (.*)", README, re.M)
+    targets = [target for target in targets if "://" not in target]
     assert TABLES
     assert len(targets) > 2
     for target in targets:

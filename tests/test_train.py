@@ -27,6 +27,7 @@ from plainres.records.files import CHECKPOINT_FILE
 from plainres.records.identity import config_hash
 from plainres.run import train
 from plainres.training import machine
+from plainres.training.instructions import ONEDNN
 from plainres.training.module import Classifier
 from plainres.training.runlog import RunLog, Start
 from plainres.training.update import updates_per_step
@@ -348,7 +349,7 @@ def test_an_orphaned_worker_ends_itself(tmp_path, monkeypatch):
     ended = []
     monkeypatch.setattr("os._exit", lambda status: ended.append(status))
     monkeypatch.setattr("plainres.training.runlog.PARENT", 4711)
-    start = Start(None, 0, 1, "32-true")
+    start = Start(None, 0, 1, "32-true", "")
     runlog = RunLog(("plain", 8, 0), tmp_path, start, 1, 1, 1.0, 9, 2, stop_with_parent=True)
     monkeypatch.setattr("os.getppid", lambda: 1)
     runlog.on_train_start(SimpleNamespace(logger=None), SimpleNamespace(iteration=0))
@@ -385,6 +386,7 @@ def test_precision_auto_is_bf16_only_where_the_processor_has_it(
     monkeypatch, capabilities, precision
 ):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    monkeypatch.delenv(ONEDNN, raising=False)
     assert machine.pick_precision("auto", torch.device("cpu")) == precision
     assert machine.pick_precision("32-true", torch.device("cpu")) == "32-true"
     with pytest.raises(ValueError, match="legal: auto, 32-true, bf16-mixed"):

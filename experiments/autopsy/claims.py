@@ -33,7 +33,7 @@ from experiments.reporting.question import Table
 from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_curves, read_json, read_runs
 from plainres.records.schema import CurvePoint, Record
 
-PROTOCOLS = ("quick", "cpu", "cpu16", "cpu32", "paper")
+PROTOCOLS = ("quick", "cpu", "cpu-bf16", "cpu16", "cpu32", "paper")
 DEPTH, SHALLOW = 110, 20
 UNTREATED = "untreated"
 # Folder → what is done, in the order in which tables have it

@@ -105,7 +105,8 @@ def losses(process: Process, overrides: list[str], iterations: int, tf32: bool) 
 
 def _compose(process: Process, *overrides: str) -> Cell:
     folder = process.folder / f"results-{os.getpid()}"
-    return compose_cell(folder, *overrides, f"threads={process.threads}")
+    options = ("instruction_set=native", f"threads={process.threads}")  # as the loops beside it
+    return compose_cell(folder, *options, *overrides)
 
 
 def _timed(process: Process, cell: Cell, seconds: float) -> dict[str, float]:

@@ -10,6 +10,13 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 
+AVX2 = "ATen AVX2 / oneDNN AVX2"
+# Processors without wider instructions than AVX2, in rows that do not record the instruction set.
+# Their committed curves replay in all digits on a newer processor (family 26) that is limited to
+# AVX2: plain-56 of depth/quick (family 25), plain-110 of autopsy/quick-clipping (family 23), seed 0
+AVX2_PROCESSORS = ("AMD EPYC (family 25, model 1)", "AMD EPYC (family 23, model 1)")
+
+
 class Measured(Protocol):
     """What a row must have: a plainres.records.schema.Record, or another table's row."""
 
@@ -41,9 +48,13 @@ Row = TypeVar("Row", bound=Measured)
 
 def conditions_of(row: Measured) -> Conditions:
     """The conditions under which a row was measured."""
-    limited = row.instruction_set and not row.instruction_set.endswith(" ALL")
+    machine = row.processor
+    if row.instruction_set and not row.instruction_set.endswith(" ALL"):
+        machine = row.instruction_set
+    elif machine in AVX2_PROCESSORS:
+        machine = AVX2
     return Conditions(
-        row.instruction_set if limited else row.processor,
+        machine,
         row.precision,
         ".".join(row.torch.split(".")[:2]),
         row.kernels or "library",

@@ -40,6 +40,7 @@ from plainres.records.identity import cell_name, config_differences, config_hash
 from plainres.run.cell import Cell
 from plainres.run.config import CONF, Number, RunConfig
 from plainres.training import machine
+from plainres.training.instructions import limit_instructions
 
 STATISTICS = ("running", "batch")
 _IMAGES_SEED = 2015  # one sample of images for all networks and directions
@@ -256,6 +257,7 @@ def measure(cell: Cell) -> str:
     """
     config = cell.config
     cell.check()
+    limit_instructions(config.instruction_set)
     at = coordinates(config.points, config.radius)
     _check_statistics(config.statistics)
     record = _trained(cell)
@@ -271,7 +273,11 @@ def measure(cell: Cell) -> str:
     path = cell.results_folder / f"{surface.name}.csv"
     if _measured(path, surface, config.force):
         return f"skipped, finished: {path}"
-    settings = {**_settings(surface), "weights": surface.weights}
+    settings = {
+        **_settings(surface),
+        "weights": surface.weights,
+        "instruction_set": surface.instruction_set,
+    }
     rows = cell.folder / "surfaces" / config_hash(settings)
     seconds, points = _measure_rows(plane, at, rows, config.jobs, surface.name)
     surface = replace(surface, seconds=round(seconds, 3), finished_at=machine.timestamp())

@@ -41,7 +41,7 @@ def cell_config(config: Mapping[str, Any], arm: str) -> dict[str, Any]:
         "arm": arm,
         **{key: config[key] for key in ("seed", "model", "data")},
         # The name of the results folder, because committed rows were recorded with it
-        "protocol": {**config["protocol"], "name": config["folder"]},
+        "protocol": {**config["protocol"], "name": config.get("recorded_name") or config["folder"]},
         "child": config.get("child"),
     }
 

@@ -27,6 +27,7 @@ from plainres.records.identity import (
     shared_config,
 )
 from plainres.run.config import CONF, check_ranges
+from plainres.training.instructions import check_instruction_set
 from plainres.training.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class Cell:
                 f"{min(missing)} is not set; data={self.config.data.name} needs {min(missing)}=…"
             )
         check_ranges(self.config)
+        check_instruction_set(self.config.instruction_set)
         _ = self.schedule  # raises ValueError for numbers that fit no run
 
     def finished(self) -> schema.Record | None:

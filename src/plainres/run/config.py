@@ -92,12 +92,14 @@ class RunConfig:
     seed: int = MISSING
     slug: str = MISSING
     folder: str = MISSING
+    recorded_name: str | None = None
     results_dir: str = MISSING
     committed_dir: str = MISSING
     force: bool = MISSING
     missing: bool = MISSING
     jobs: int = MISSING
     threads: int | None = None
+    instruction_set: str = MISSING  # one of plainres.training.instructions.INSTRUCTION_SETS
     accelerator: str = MISSING
     updates_per_step: int | None = None
     kernels: str = MISSING

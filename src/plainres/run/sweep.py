@@ -22,6 +22,7 @@ from plainres.records.errors import give_up
 from plainres.records.schema import describe
 from plainres.run.cell import Cell, claim_tables
 from plainres.run.watch import FAILED, Display, Watch
+from plainres.training.instructions import limit_instructions
 
 
 def cells_of(config: DictConfig) -> list[Cell]:
@@ -125,6 +126,7 @@ class Sweep(Callback):
             else:
                 unfinished.append(cell)
         if unfinished:
+            self._limit_instructions()
             # an error of the data shows here, once, and the workers find the decoded images
             unfinished[0].load_images()
         for folder in self._results_folders:
@@ -133,6 +135,13 @@ class Sweep(Callback):
                 self._print(line)
         self._gather()  # a damaged table shows here, and not after hours
         return unfinished
+
+    def _limit_instructions(self) -> None:
+        """Before torch is loaded here; the workers inherit the environment."""
+        configs = [cell.config for cell in self.cells]
+        if len({config.instruction_set for config in configs}) > 1:
+            raise ValueError("cells of one sweep have one instruction_set; a sweep for each")
+        limit_instructions(configs[0].instruction_set, configs[0].accelerator)
 
     @property
     def _results_folders(self) -> list[Path]:

@@ -20,6 +20,7 @@ from plainres.records.errors import give_up, one_line, run_command
 from plainres.records.identity import config_hash
 from plainres.run.cell import Cell, claim_tables
 from plainres.run.config import CONF
+from plainres.training.instructions import limit_instructions
 
 # torch is imported inside functions: a sweep with nothing left to do ends in seconds
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def train_cell(cell: Cell) -> schema.Record:
 
 def build(cell: Cell) -> Run:
     """Makes the objects of a run from the configuration of its cell."""
+    limit_instructions(cell.config.instruction_set, cell.config.accelerator)
     import pytorch_lightning as pl
 
     from plainres.data.batches import EvaluationBatches
@@ -209,7 +211,11 @@ def _network(model: DictConfig, source: "Source") -> Any:
 
 
 def _start(cell: Cell, device: "torch.device") -> "Start":
-    """The checkpoint to continue from, or iteration 0; a damaged checkpoint is set aside."""
+    """The checkpoint to continue from, or iteration 0; a damaged checkpoint is set aside.
+
+    A checkpoint of other vector instructions is refused: a record has one instruction set, and the
+    same command with the former setting continues without loss. `force` starts the cell again.
+    """
     from plainres.training import machine
     from plainres.training.runlog import Start, read_checkpoint
     from plainres.training.update import updates_per_step
@@ -217,7 +223,9 @@ def _start(cell: Cell, device: "torch.device") -> "Start":
     protocol, every = cell.config.protocol, _evaluate_every(cell)
     limit = cell.config.updates_per_step or (GPU_UPDATES_PER_STEP if device.type == "cuda" else 1)
     updates = updates_per_step(limit, protocol.log_every, every)
-    fresh = Start(None, 0, updates, machine.pick_precision(protocol.precision, device))
+    instructions = machine.instruction_set(device)
+    precision = machine.pick_precision(protocol.precision, device)
+    fresh = Start(None, 0, updates, precision, instructions)
     path = cell.folder / files.CHECKPOINT_FILE
     if not path.exists():
         return fresh
@@ -230,6 +238,18 @@ def _start(cell: Cell, device: "torch.device") -> "Start":
         LOG.warning(line)
         if not _in_sweep():
             print(line, file=sys.stderr)
+        return fresh
+    if start.instruction_set not in (None, instructions):
+        line = (
+            f"{path} was written with {start.instruction_set or 'a GPU'}, and this process uses "
+            f"{instructions or 'a GPU'}"
+        )
+        if not cell.config.force:
+            raise ValueError(
+                f"{line}; continue with the instruction_set and processor that it began with, or "
+                "FORCE=1 (force=true) starts the cell again"
+            )
+        LOG.warning("%s: the cell starts again", line)
         return fresh
     updates = start.updates_per_step
     if updates_per_step(updates, protocol.log_every, every) != updates:

@@ -16,6 +16,7 @@ from torch.utils._triton import has_triton
 
 from plainres.networks import blocks
 from plainres.records import files
+from plainres.training.instructions import LIMITS, ONEDNN
 
 Precision = Literal["32-true", "bf16-mixed"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -74,6 +75,8 @@ def pick_device(accelerator: str) -> tuple[str, torch.device]:
 def pick_precision(requested: str, device: torch.device) -> Precision:
     """Lightning's precision; `auto` is bf16 where the processor multiplies bf16, else float32.
 
+    With instructions limited to AVX2 a CPU would only emulate bf16.
+
     Raises:
         ValueError: unknown precision; names the legal ones.
     """
@@ -90,6 +93,8 @@ def pick_precision(requested: str, device: torch.device) -> Precision:
 def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if os.environ.get(ONEDNN) == LIMITS[ONEDNN]:
+        return False
     if hasattr(torch.cpu, "get_capabilities"):
         capabilities = torch.cpu.get_capabilities()
         return bool(
@@ -179,12 +184,11 @@ def processor_name(device: torch.device) -> str:
 def instruction_set(device: torch.device) -> str:
     """Vector instructions in use on a CPU: ATen's, and oneDNN's limit; "" on a GPU.
 
-    Rounding depends on them: another processor with the same ones gives the same numbers. The
-    environment variable ONEDNN_MAX_CPU_ISA sets oneDNN's limit.
+    Rounding depends on them (training.instructions).
     """
     if device.type == "cuda":
         return ""
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL")
+    limit = os.environ.get(ONEDNN, "ALL")
     return f"ATen {torch.backends.cpu.get_cpu_capability()} / oneDNN {limit}"
 
 

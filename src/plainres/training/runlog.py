@@ -27,20 +27,28 @@ class Start:
     """Where a run starts: at a checkpoint, or at iteration 0 where `path` is None.
 
     A run that continues keeps `updates_per_step`, because Lightning counts training steps, and
-    `precision`, whatever machine it is on.
+    `precision`, whatever machine it is on. `instruction_set` is that of
+    training.machine.instruction_set, None in a checkpoint from before it was saved.
     """
 
     path: Path | None
     iteration: int
     updates_per_step: int
     precision: Precision
+    instruction_set: str | None
 
 
 def read_checkpoint(path: Path) -> Start:
     """Reads what `RunLog` saved; a damaged file raises any exception."""
     saved = torch.load(path, map_location="cpu", weights_only=True)
     state = saved["callbacks"][RunLog.__qualname__]
-    return Start(path, saved["iteration"], state["updates_per_step"], state["precision"])
+    return Start(
+        path,
+        saved["iteration"],
+        state["updates_per_step"],
+        state["precision"],
+        state.get("instruction_set"),
+    )
 
 
 class RunLog(pl.Callback):
@@ -53,7 +61,7 @@ class RunLog(pl.Callback):
     Args:
         cell: arm, depth and seed.
         folder: of the cell's files.
-        start: its updates_per_step and precision are saved in the checkpoint.
+        start: all but its path and iteration is saved in the checkpoint.
         log_every, evaluate_every: iterations between two.
         checkpoint_seconds: seconds between two checkpoints, at least.
         iterations: length of the whole run.
@@ -109,6 +117,7 @@ class RunLog(pl.Callback):
             "generators": generator_states(),
             "updates_per_step": self.start.updates_per_step,
             "precision": self.start.precision,
+            "instruction_set": self.start.instruction_set,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
