@@ -7,8 +7,8 @@ PLAINRES = $(BIN)/python -m experiments
 VARIABLES = $(MAKEOVERRIDES)
 
 .DEFAULT_GOAL := help
-.PHONY: install test lint check figures tensorboard inspect own-images publish power bench clean \
-  help
+.PHONY: install test lint check figures deviations tensorboard inspect own-images publish power \
+  bench clean help
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z%<>-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ power: $(STAMP) ## how often the verdicts of the depth experiment are right (PRO
 
 bench: $(STAMP) ## what training costs, about 45 minutes (PARTS=columns,startup)
 	@$(PLAINRES) bench $(VARIABLES)
+
+deviations: $(STAMP) ## in what each protocol differs from the paper (PROTOCOL=paper: one in full)
+	@$(PLAINRES) deviations $(VARIABLES)
 
 tensorboard: $(STAMP) ## curves of every run on this machine, at http://localhost:6006
 	$(BIN)/tensorboard --logdir results/local

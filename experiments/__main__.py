@@ -16,7 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,6 +28,7 @@ from experiments.grid import Command, Sweep
 COMMITTED = Path("results")
 LOCAL = COMMITTED / "local"
 BENCH = "bench"  # measures speed: figures, no claims
+NOT_OF_DEPTH = ("dry", "finetune", "smoke")  # protocols whose errors say nothing about depth
 VARIABLE = re.compile(r"([A-Z]+)=(.*)", re.DOTALL)
 OVERRIDE = re.compile(r"(\+\+?|~)?[A-Za-z_][\w./@-]*=|~\w")
 
@@ -109,6 +110,9 @@ def verbs() -> dict[str, Verb]:
         "check": Verb(check, "print verdicts: all, or one question in detail", "?", judged),
         "figures": Verb(figures, "draw figures and write results READMEs again", "*", "local"),
         "publish": Verb(publish, "move your cells into the committed tables", "0", "results"),
+        "deviations": Verb(
+            deviations, "in what each protocol differs from the paper", "0", "protocol json"
+        ),
         "power": Verb(
             power, "how often depth's verdicts are right, simulated", "0", "protocol local"
         ),
@@ -148,7 +152,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     root = parser()
     argcomplete.autocomplete(root)
     options = root.parse_args(words)
-    if overrides and options.verb not in ("sweep", "inspect", "own-images"):
+    if overrides and options.verb not in ("sweep", "inspect", "own-images", "deviations"):
         give_up(f"{options.verb} takes no {overrides[0]}", 2)
     slugs = getattr(options, "question", None)
     for slug in [slugs] if isinstance(slugs, str) else slugs or []:
@@ -416,6 +420,44 @@ def publish(options: argparse.Namespace) -> int:
     return 0
 
 
+def deviations(options: argparse.Namespace) -> int:
+    """One protocol in full, or a table of all; overrides ask for what was not measured."""
+    from experiments.depth import deviations as ledger
+    from plainres.run.config import CONF
+
+    names = sorted(path.stem for path in (CONF / "protocol").glob("*.yaml"))
+    if options.protocol and options.protocol not in names:
+        raise ValueError(f"no protocol {options.protocol!r}; choose {', '.join(names)}")
+    asked = [options.protocol] if options.protocol else [n for n in names if n not in NOT_OF_DEPTH]
+    ledgers = [
+        (None if options.overrides else ledger.of_folder(COMMITTED / "depth" / name))
+        or ledger.of_configuration(name, *_configured(name, options.overrides))
+        for name in asked
+    ]
+    if options.json:
+        print(json.dumps([asdict(each) for each in ledgers], indent=1, ensure_ascii=False))
+    else:
+        print(ledger.text(ledgers[0]) if options.protocol else ledger.overview(ledgers))
+    return 0
+
+
+def _configured(protocol: str, overrides: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """Identity and vector instructions of a cell of this protocol.
+
+    Raises:
+        ValueError: no run can have this configuration; one line.
+    """
+    from plainres.records.errors import one_line
+    from plainres.run.cell import compose_cell
+
+    try:
+        cell = compose_cell(LOCAL, f"protocol={protocol}", *overrides)
+        cell.check()
+    except Exception as error:  # Hydra has no common class for what it refuses
+        raise ValueError(one_line(error)) from error
+    return cell.identity, cell.config.get("instruction_set") or ""
+
+
 def power(options: argparse.Namespace) -> int:
     """Simulated sweeps; leaves power.csv beside the records."""
     from experiments.depth import simulation
@@ -435,13 +477,16 @@ def inspect(options: argparse.Namespace) -> int:
     return run(Command("plainres.instruments.inspect", [*words, *options.overrides]))
 
 
+PICTURED = (
+    *("lenet5", "alexnet", "vgg", "googlenet", "inception_v3", "residual", "se"),
+    *("plain_imagenet", "residual_imagenet", "se_imagenet", "lenet5 model.era=1998"),
+)
+
+
 def _inspect_all() -> int:
     folder = COMMITTED / "networks"
     folder.mkdir(parents=True, exist_ok=True)
-    for model in (
-        *("lenet5", "alexnet", "vgg", "googlenet", "inception_v3", "residual", "se"),
-        *("plain_imagenet", "residual_imagenet", "se_imagenet", "lenet5 model.era=1998"),
-    ):
+    for model in PICTURED:
         name = re.sub(r" .*=", "_", model)
         picture = folder / f"{name}.png"
         words = ["-m", "plainres.instruments.inspect", *f"model={model}".split()]

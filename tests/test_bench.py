@@ -6,6 +6,7 @@ Nothing is timed.
 import importlib
 import inspect
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,8 @@ from dataclasses import replace
 import pytest
 import torch
 from composing import ROOT
+from drawn import cut_off
+from matplotlib import pyplot as plt
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -20,6 +23,7 @@ from experiments.bench import cells, figures, loops, parts, run, textbook
 from experiments.bench.parts import DIGITS, PARTS, SETTINGS, THOUSAND, Job, Options, Shape
 from experiments.bench.tables import Measurement, against_target, by_round, number, ratio, shown
 from experiments.bench.window import Process, Window
+from experiments.reporting.style import STYLE
 from plainres.data.batches import Augmentation, Batch, Normaliser
 from plainres.data.images import Images
 from plainres.networks.resnet import CifarNetwork
@@ -257,6 +261,15 @@ def test_the_same_tables_give_the_same_bytes(tables, made, tmp_path):
         assert old.read_bytes() == new.read_bytes()
     with Image.open(tables / "figures" / "scaling.png") as image:
         assert len(image.convert("RGB").getcolors(1 << 20)) > 100, "an empty picture"
+
+
+def test_figures_say_images_and_rounds_and_no_text_is_cut_off():
+    committed = ROOT / "results" / "bench"
+    for part, draw in (("columns", figures.columns_figure), ("scaling", figures.scaling_figure)):
+        with plt.rc_context(STYLE):
+            figure = draw(read(committed, part))
+            assert re.search(r"random pixels.* · \d rounds? · ", figure.get_suptitle())
+            assert not cut_off(figure)
 
 
 def test_the_readme_shows_numbers_targets_and_machines(tables, made):

@@ -187,6 +187,7 @@ def test_a_sweep_ends_with_figures_and_verdicts_of_its_own_cells(results, monkey
         ("own-images", ["ROOT=/a b", "LABEL=mine"]),
         ("bench", ["PARTS=startup"]),
         ("power", ["PROTOCOL=cpu"]),
+        ("deviations", ["PROTOCOL=paper"]),
         ("publish", ["RESULTS=depth/quick"]),
     ],
 )

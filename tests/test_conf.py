@@ -83,17 +83,6 @@ def test_the_jpeg_copy_never_passes_for_the_original_and_digits_are_never_mirror
     assert (original.mirror, digits.mirror) == (True, False)
 
 
-def test_paper_is_section_4_2(tmp_path):
-    """Its learning rates: test_schedule."""
-    cell = compose_cell(tmp_path, "protocol=paper")
-    protocol, data = cell.config.protocol, cell.config.data
-    assert (protocol.iterations, protocol.batch_size) == (64_000, 128)
-    assert (protocol.momentum, protocol.weight_decay) == (0.9, 1e-4)
-    assert (data.name, data.image_size, data.normalisation) == ("cifar10", 32, "pixel_mean")
-    assert (protocol.augmentation.padding, protocol.augmentation.mirror) == (4, True)
-    assert cell.config.model.width == 16
-
-
 # Slug → what the name of a results folder says to the command that measures it
 COMMANDS = {
     "depth": r"(?P<protocol>.+)",

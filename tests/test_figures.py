@@ -1,12 +1,17 @@
 """Figures and generated READMEs from tables alone."""
 
+from hashlib import sha256
+
 import pytest
+from composing import ROOT
+from drawn import cut_off
 from made_up import made_up_curve, made_up_record
 from matplotlib import pyplot as plt
 from PIL import Image
 
 from experiments.depth import QUESTION, figures
 from experiments.depth.claims import published_for, summary
+from experiments.reporting import style
 from experiments.reporting.markdown import label_of
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, read_curves, read_runs, write_table
 from plainres.records.schema import DIVERGED, CurvePoint, Record
@@ -106,6 +111,62 @@ def test_points_are_seeds_and_the_line_is_their_mean(made):
     assert list(points.get_ydata()) == pytest.approx([48.0, 48.1])
     assert list(mean.get_ydata()) == pytest.approx([3.05, 48.05])
     plt.close(figure)
+
+
+def mixed_figure():
+    """Three seeds at 20 and 56 layers, one at 32."""
+    seeds = {20: 3, 32: 1, 56: 3}
+    cells = [(arm, d, seed) for arm in ("plain", "residual") for d in seeds for seed in range(3)]
+    rows = [
+        made_up_record(arm=arm, depth=d, seed=seed, train_error=d / 100)
+        for arm, d, seed in cells
+        if seed < seeds[d]
+    ]
+    return figures.depth_figure(rows, [])
+
+
+def test_where_a_line_joins_fewer_seeds_the_marker_is_open_and_the_legend_says_so():
+    figure = mixed_figure()
+    axis = figure.axes[0]
+    lines = axis.get_lines()
+    opened = [
+        line for line in lines if line.get_markerfacecolor() == "white" and len(line.get_xdata())
+    ]
+    assert [list(line.get_xdata()) for line in opened] == [[32], [32]]
+    assert [list(line.get_ydata()) for line in opened] == [[pytest.approx(32)]] * 2
+    legend = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    assert legend == ["plain", "open: 1 of 3 seeds", "residual"]
+    plt.close(figure)
+
+
+def test_markers_are_filled_where_all_points_have_as_many_seeds(made):
+    figure = figures.depth_figure(read_runs(made[0]), [])
+    assert not [
+        line for line in figure.axes[0].get_lines() if line.get_markerfacecolor() == "white"
+    ]
+    assert len(figure.axes[1].get_legend().get_texts()) == 2
+    plt.close(figure)
+
+
+def test_a_long_label_is_wrapped_and_not_cut_off():
+    label = "photographs of the flowers of one garden, taken every morning of a summer, by colour"
+    rows = [made_up_record(depth=depth, data_label=label, protocol=label) for depth in (20, 56)]
+    with plt.rc_context(style.STYLE):
+        assert not cut_off(figures.depth_figure(rows, []))
+        narrow = style.titled(plt.figure(figsize=(4, 3), layout="constrained"), label, label)
+        assert not cut_off(narrow)
+
+
+def test_no_two_committed_figures_are_the_same_picture():
+    names: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "results").rglob("*.png")):
+        name = path.relative_to(ROOT).as_posix()
+        if not name.startswith("results/local/"):
+            with Image.open(path) as image:
+                pixels = sha256(image.convert("RGB").tobytes()).hexdigest()
+            names.setdefault(pixels, []).append(name)
+    assert len(names) > 50
+    assert not [same for same in names.values() if len(same) > 1]
 
 
 @pytest.mark.parametrize(

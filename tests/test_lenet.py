@@ -57,4 +57,6 @@ def test_what_is_missing_is_named(tmp_path):
 
 def test_the_report_says_what_all_cells_share(tmp_path):
     measured(tmp_path, digits_in_1998=0.02)
-    assert QUESTION.text(tmp_path).startswith("digits · 32×32, 2,000 iterations · 1 seed\n")
+    assert QUESTION.text(tmp_path).startswith(
+        "digits · protocol quick, 32×32, 2,000 iterations · 1 seed\n"
+    )

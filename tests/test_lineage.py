@@ -148,7 +148,9 @@ def test_a_network_of_ones_own_joins_the_table(tmp_path):
     measured(tmp_path, {**ERRORS, "mine": 0.1})
     (table,) = QUESTION.tables(read(tmp_path))
     assert table.rows[-1][:2] == ["mine", "–"]
-    assert QUESTION.text(tmp_path).startswith("digits · one protocol, 2,000 iterations · 1 seed\n")
+    assert QUESTION.text(tmp_path).startswith(
+        "digits · protocol quick, 2,000 iterations · 1 seed\n"
+    )
 
 
 def test_labels_keep_their_order_and_their_distance():

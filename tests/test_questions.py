@@ -3,15 +3,19 @@
 On the committed tables, so that no question can forget a case that was measured.
 """
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from composing import CONF, ROOT, python
+from drawn import cut_off
+from matplotlib import pyplot as plt
 
 from experiments.judging.verdict import DIRECTIONS, VERDICTS
 from experiments.reporting.question import EXPERIMENTS, Question, questions
+from experiments.reporting.style import STYLE
 
 RESULTS = ROOT / "results"
 QUESTIONS = questions()
@@ -64,6 +68,19 @@ def test_text_and_scores_agree_and_verdicts_are_words_that_are_known(folder, que
 @each_folder
 def test_committed_readmes_are_what_the_committed_tables_give(folder, question):
     assert (RESULTS / folder / "README.md").read_text("utf-8") == question.readme(RESULTS / folder)
+
+
+@each_folder
+def test_every_figure_says_what_it_rests_on_and_no_text_is_cut_off(folder, question):
+    for part in question.read(RESULTS / folder):
+        data = {record.data_label for record in question.records(part)}
+        for drawing in question.drawings(part):
+            with plt.rc_context(STYLE):
+                figure = drawing.draw()
+                title = figure.get_suptitle()
+                assert any(label in title for label in data), drawing.name
+                assert re.search(r" · protocol \w+.* · \d.* seeds?\b", title), drawing.name
+                assert not cut_off(figure), drawing.name
 
 
 @each_question

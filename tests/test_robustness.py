@@ -124,7 +124,7 @@ def test_the_figure_shows_both_ends_of_every_rise(folder):
     for setting in part.settings:
         for error in setting.errors.values():
             assert low < 100 * error < high
-    assert "digits · cpu protocol" in figure.axes[0].get_title()
+    assert "digits · protocol " in figure.get_suptitle()
     plt.close(figure)
 
 

@@ -323,8 +323,8 @@ def test_each_scale_is_a_part_with_its_own_label_and_figures(tmp_path):
     measured(tmp_path, "start", depths=(20, 56), seeds=2)
     signals = QUESTION.read(tmp_path)
     start, quick = map(QUESTION.label, signals)
-    assert start == "start: digits · protocol start-batch, start-none · 2 seeds"
-    assert quick == "quick: digits · protocol quick-batch, quick-none · 1 seed"
+    assert start == "digits · protocol quick, scale start · 2 seeds"
+    assert quick == "digits · protocol quick, scale quick · 1 seed"
     drawn = [[each.name for each in QUESTION.drawings(signal)] for signal in signals]
     both = ["responses", "gradients", "by_depth"]
     assert drawn[0] == [f"start-{name}" for name in both]

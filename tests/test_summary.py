@@ -5,8 +5,10 @@ import sys
 import pytest
 import torch
 from composing import python
+from drawn import texts_cut_off
 from torch import nn
 
+from experiments.__main__ import PICTURED
 from plainres.instruments import inspect
 from plainres.networks.blocks import SqueezeExcitationBlock
 from plainres.networks.classics import AlexNet, LeNet5, googlenet, inception_v3, vgg
@@ -125,13 +127,23 @@ def test_layers_come_in_the_order_of_the_pass_and_leave_the_network_as_it_was():
         (se_20, "3×32 16×32 32×16 64×8"),
     ],
 )
-def test_block_shapes_are_of_layers_and_whole_blocks(make, sizes):
+def test_stages_are_of_layers_and_whole_blocks(make, sizes):
     channels_and_sides = [map(int, size.split("×")) for size in sizes.split()]
     shapes = [(channels, side, side) for channels, side in channels_and_sides]
     with torch.device("meta"):
         network = make()
-    assert inspect.block_shapes(network, shapes[0])[: len(shapes)] == shapes
+    stages = inspect.stages_of(network, shapes[0])
+    assert [stage.shape for stage in stages[: len(shapes)]] == shapes
     assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_stages_show_what_differs_where_shapes_do_not():
+    kinds = {
+        era: [stage.kinds for stage in inspect.stages_of(LeNet5(era=era), (1, 32, 32))]
+        for era in ("modern", "1998")
+    }
+    assert kinds["modern"] == [["image"], *2 * [["Conv2d", "ReLU"], ["MaxPool2d"]]]
+    assert kinds["1998"] == [["image"], *2 * [["Conv2d", "Tanh"], ["AvgPool2d"]]]
 
 
 def test_missing_shapes_are_named():
@@ -167,6 +179,14 @@ def test_the_command_prints_the_layers_and_draws_their_shapes(tmp_path):
     assert "12 of 12 known shapes in their order" in shown.stdout
     assert "62,378,344 parameters (as known)" in shown.stdout
     assert (tmp_path / "alexnet.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("network", PICTURED)
+def test_every_text_of_a_picture_lies_inside_it(run, tmp_path, network):
+    with texts_cut_off() as texts:
+        status, _, err = run(*f"model={network}".split(), f"picture={tmp_path / 'picture.png'}")
+    assert status == 0, err
+    assert not texts
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from experiments.autopsy.run_status import runs_of
 from experiments.judging.errors import chance_error, error_or_chance
 from experiments.reporting import markdown
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import ARM_STYLES, depth_colour
+from experiments.reporting.style import ARM_STYLES, depth_colour, labelled, titled
 
 # Okabe and Ito's palette; untreated is black
 COLOURS = dict(
@@ -56,9 +56,8 @@ def curves_figure(runs: ProtocolRuns) -> Figure:
     axis.set_ylabel("running training error (%)")
     axis.set_ylim(0, 100)
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
-    title = f"plain-{DEPTH}, one remedy at a time\n{label_of(runs)} · dotted: guessing"
-    axis.set_title(title, fontsize=11)
-    return figure
+    label = f"{label_of(runs)} · dotted: guessing"
+    return titled(figure, f"plain-{DEPTH}, one remedy at a time", label)
 
 
 def errors_figure(runs: ProtocolRuns) -> Figure:
@@ -81,8 +80,7 @@ def errors_figure(runs: ProtocolRuns) -> Figure:
     axis.set_xlim(0, 100)
     axis.set_xlabel("error (%): running training error filled, test error open")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
-    axis.set_title(f"What remedies bring plain-{DEPTH}\n{label_of(runs)}", fontsize=11)
-    return figure
+    return titled(figure, f"What remedies bring plain-{DEPTH}", label_of(runs))
 
 
 def _chance(runs: ProtocolRuns) -> float:
@@ -109,10 +107,8 @@ def convergence_figure(runs: ProtocolRuns) -> Figure:
     left.legend(handles=handles.values(), loc="best", fontsize=8)
     if runs.rated:
         _draw_rates(axes[0, 1], runs)
-    title = "Convergence" if runs.rated else "Training loss"
-    label = markdown.label_of(runs.depth_records)
-    figure.suptitle(f"{title} by depth\n{label}", fontsize=11)
-    return figure
+    what = "Convergence" if runs.rated else "Training loss"
+    return titled(figure, f"{what} by depth", markdown.label_of(runs.depth_records))
 
 
 def _draw_rates(axis: Axes, runs: ProtocolRuns) -> None:
@@ -140,6 +136,5 @@ def _draw_rates(axis: Axes, runs: ProtocolRuns) -> None:
     axis.set_xlabel("depth (weighted layers)")
     axis.set_ylabel("rate (1 / 1,000 iterations), logarithmic")
     axis.set_title("-d ln(training loss) / d iteration")
-    handles, labels = axis.get_legend_handles_labels()
-    each_once = dict(zip(labels, handles, strict=True))
-    axis.legend(each_once.values(), each_once, loc="best", fontsize=8)
+    handles = labelled([axis])
+    axis.legend(handles.values(), handles, loc="best", fontsize=8)

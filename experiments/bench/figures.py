@@ -21,7 +21,7 @@ from experiments.bench import floor, parts, tables
 from experiments.bench.parts import BARE_LOOP, EAGER, PARTS, PLAINRES, SIDE_BY_SIDE, TEXTBOOK
 from experiments.bench.tables import Measurement, against_target, by_round, number, ratio, shown
 from experiments.reporting.markdown import markdown, paragraph
-from experiments.reporting.style import depth_axis, publish
+from experiments.reporting.style import depth_axis, publish, titled
 from plainres.records.files import read_table
 
 Rows = Sequence[Measurement]
@@ -243,9 +243,9 @@ def columns_figure(rows: Rows) -> Figure:
     axis.set_ylabel("images/s, textbook = 1")
     patches = [Patch(color=COLOURS[way], label=label) for way, label in LABELS.items()]
     axis.legend(handles=patches, frameon=True, fontsize=9)
-    title = "Training speed relative to a textbook loop"
-    figure.suptitle(f"{title}\n{_machine(rows)}", fontsize=11)
-    return figure
+    protocols = ", ".join(one.overrides[0].partition("=")[2] for one in parts.SETTINGS)
+    label = _label(rows, f"digits, random pixels · protocols {protocols}")
+    return titled(figure, "Training speed relative to a textbook loop", label)
 
 
 def scaling_figure(rows: Rows) -> Figure:
@@ -275,9 +275,8 @@ def scaling_figure(rows: Rows) -> Figure:
         above.legend(frameon=True, fontsize=7, loc="best")
     axes[0, 0].set_ylabel("seconds per iteration")
     axes[1, 0].set_ylabel("peak memory (MiB)")
-    title = "Time and memory of one iteration of the bare loop"
-    figure.suptitle(f"{title}\n{_machine(rows)}", fontsize=11)
-    return figure
+    label = _label(rows, "random pixels, no protocol")
+    return titled(figure, "Time and memory of one iteration of the bare loop", label)
 
 
 def readme(measured: Mapping[str, Rows]) -> str:
@@ -340,6 +339,15 @@ def _precision(rows: Rows, case: str) -> str:
     return ", bf16" if any(by_round(rows, case, BARE_LOOP, "bf16").values()) else ""
 
 
+def _label(rows: Rows, what: str) -> str:
+    """What a figure says below its title: images and protocols, rounds, machine."""
+    return f"{what} · {_rounds(rows)} · {_machine(rows)}"
+
+
+def _rounds(rows: Rows) -> str:
+    return _counted(max(row.round for row in rows), "round")
+
+
 def _machine(rows: Rows) -> str:
     names = (f"{row.processor}, {_counted(row.cores, 'core')}, torch {row.torch}" for row in rows)
     return "; ".join(tables.distinct(names))
@@ -352,8 +360,7 @@ def _counted(count: int, name: str) -> str:
 def _provenance(rows: Rows, part: str) -> list[str]:
     commits = (row.commit[:12] + ("" if row.clean else " (tree not clean)") for row in rows)
     times = sorted(row.measured_at for row in rows)
-    rounds = _counted(max(row.round for row in rows), "round")
     return paragraph(
-        f"`make bench PARTS={part}`: {rounds}, {times[0]} to {times[-1]}, "
+        f"`make bench PARTS={part}`: {_rounds(rows)}, {times[0]} to {times[-1]}, "
         f"commit {', '.join(tables.distinct(commits))}, on {_machine(rows)}."
     )

@@ -198,7 +198,7 @@ PARTS = {
     "startup": Part("how long does one wait before something happens?", 3, startup),
     "scaling": Part("how do time and memory grow with depth, width, image and batch?", 1, scaling),
     "agreement": Part("do CPU and GPU compute the same?", 1, agreement, on_gpu=True),
-    "gpu": Part("what does the paper's protocol cost on a GPU?", 1, gpu, on_gpu=True),
+    "gpu": Part("what does the protocol `paper` cost on a GPU?", 1, gpu, on_gpu=True),
 }
 
 

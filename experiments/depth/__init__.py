@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiments.depth import claims
+from experiments.depth import claims, deviations
 from experiments.depth.claims import MEASURES, UNITS, DepthRuns, grid_of, table
 from experiments.depth.simulation import power_table, read_power
 from experiments.reporting.question import Question, Table
@@ -65,6 +65,6 @@ QUESTION = Question(
     label=claims.label_of,
     claims=lambda runs: claims.check(runs.judged, runs.margin),
     tables=tables,
-    notes=claims.notes,
+    notes=lambda runs: [*claims.notes(runs), *deviations.notes(runs.records)],
     options=("depths", "seeds", "margin"),
 )

@@ -55,8 +55,7 @@ def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Fi
     handles.append(style.key_line("training (running)", color="grey", linestyle="--"))
     handles.append(style.key_line("test", color="grey"))
     axes[1].legend(handles=handles, loc="best", frameon=True, fontsize=9)
-    figure.suptitle(f"Error against iteration\n{label_of(records)}", fontsize=11)
-    return figure
+    return style.titled(figure, "Error against iteration", label_of(records))
 
 
 def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]]) -> Figure:
@@ -91,16 +90,12 @@ def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]])
         axis.set_title(title)
         style.depth_axis(axis, sorted(ticks))
     style.logarithmic_percent(axes[0], lowest)
+    handles = style.labelled(axes)
     if published:
-        handles: dict[Any, Any] = {}
-        for axis in axes:
-            lines, labels = axis.get_legend_handles_labels()
-            handles |= dict(zip(labels, lines, strict=True))
         below: Any = {"loc": "outside lower center", "ncols": 4, "fontsize": 9}
-        figure.legend(handles.values(), handles.keys(), **below)
+        figure.legend(handles.values(), handles, **below)
     else:
-        axes[1].legend(loc="center right", frameon=True, fontsize=9)
+        axes[1].legend(handles.values(), handles, loc="center right", frameon=True, fontsize=9)
     diverged = any(row.status == DIVERGED for row in records)
     note = " · diverged runs count as guessing" if diverged else ""
-    figure.suptitle(f"Error against depth\n{label_of(records)}{note}", fontsize=11)
-    return figure
+    return style.titled(figure, "Error against depth", f"{label_of(records)}{note}")

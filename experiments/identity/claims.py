@@ -19,7 +19,7 @@ from experiments.judging import pairs, verdict
 from experiments.judging.errors import MARGIN, error_or_chance
 from experiments.judging.inference import Criterion, page_trend
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
-from experiments.reporting.markdown import label_with
+from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from plainres.records.files import CONFIG_FILE, read_json, read_table
 from plainres.records.schema import Record
@@ -179,7 +179,7 @@ def _read_children(folder: Path, records: Sequence[Record]) -> list[Child]:
 
 def label_of(runs: IdentityRuns, records: Sequence[Record] = ()) -> str:
     """Data label, protocol and number of seeds; of `records` where only these are shown."""
-    return label_with(records or runs.records, f"protocol {runs.protocol}")
+    return markdown.label_of(records or runs.records)
 
 
 def complete_seeds(runs: IdentityRuns, arm: str) -> tuple[list[Insertion], Excess]:

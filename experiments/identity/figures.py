@@ -11,7 +11,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from experiments.identity.claims import Child, IdentityRuns, label_of
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import ARM_STYLES, draw_seeds, key_line
+from experiments.reporting.style import ARM_STYLES, draw_seeds, key_line, labelled, titled
 
 LINES: dict[str, Any] = {"middle": "-", "end": "--"}
 DECAY_COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")  # Okabe and Ito
@@ -60,10 +60,10 @@ def children_figure(runs: IdentityRuns) -> Figure:
     handles = [key_line(arm, color=colour, marker=marker) for arm, (colour, marker, _) in styles]
     for position, line in LINES.items():
         handles.append(key_line(f"{position} of the stage", color="grey", linestyle=line))
+    handles += labelled(axes.flat).values()
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
     label = label_of(runs, [child.record for child in runs.children])
-    figure.suptitle(f"Near-identity blocks inserted into trained networks\n{label}", fontsize=11)
-    return figure
+    return titled(figure, "Near-identity blocks inserted into trained networks", label)
 
 
 def _points(
@@ -107,5 +107,4 @@ def branches_figure(runs: IdentityRuns) -> Figure:
     handles.append(key_line("blocks of the parent", color="grey", linestyle=":"))
     axes[0, 0].legend(handles=handles, loc="best", fontsize=8)
     label = label_of(runs, [child.record for child in children])
-    figure.suptitle(f"Residual branches during training\n{label}", fontsize=11)
-    return figure
+    return titled(figure, "Residual branches during training", label)

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
-
 AVX2 = "ATen AVX2 / oneDNN AVX2"
 # Processors without wider instructions than AVX2, in rows that do not record the instruction set.
 # Their committed curves replay in all digits on a newer processor (family 26) that is limited to

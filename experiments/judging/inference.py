@@ -112,7 +112,7 @@ def p_value(values: Sequence[float]) -> float:
 
 
 def sign_flip(values: Sequence[float]) -> float:
-    """P value of the sign-flip test that the mean lies above 0; from 17 values on by random signs."""
+    """P value of the sign-flip test: the mean lies above 0; from 17 values on by random signs."""
     sums = _signs(len(values)) @ np.asarray(values)
     rounding = 1e-12 * float(np.abs(values).sum())
     return float((sums >= math.fsum(values) - rounding).mean())

@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from experiments.landscape.claims import CEILING, Plane, Planes, label_of, statistics_of
 from experiments.reporting.question import Drawing
+from experiments.reporting.style import titled
 
 NUM_LEVELS = 21
 COLOURS = "viridis"
@@ -22,9 +23,11 @@ Draw = tuple[int, int]  # training seed, direction seed
 
 def drawings(planes: Planes) -> list[Drawing]:
     kind = planes[0].surface.statistics
-    contour, relief = f"contours of the loss, {kind}", f"the loss as a height, {kind}"
-    first = Drawing(f"contour_{kind}", contour, partial(contour_figure, planes))
-    return [first, Drawing(f"relief_{kind}", relief, partial(relief_figure, planes))]
+    relief = "the loss of the first seed as a height"
+    return [
+        Drawing(f"contour_{kind}", "contours of the loss", partial(contour_figure, planes)),
+        Drawing(f"relief_{kind}", relief, partial(relief_figure, planes)),
+    ]
 
 
 def selected(planes: Planes) -> dict[tuple[Draw, tuple[str, int]], Plane]:
@@ -121,6 +124,5 @@ def relief_figure(planes: Planes) -> Figure:
 
 def _titled(figure: Figure, drawn: Planes) -> Figure:
     """With a title that says what is drawn, which may be less than was measured."""
-    title = f"Loss around the trained network\n{label_of(drawn)}\n{statistics_of(drawn)}"
-    figure.suptitle(title, fontsize=11)
-    return figure
+    title = "Loss around the trained network"
+    return titled(figure, title, label_of(drawn), statistics_of(drawn))

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.large.claims import Runs, label_of
 from experiments.reporting.question import Drawing
+from experiments.reporting.style import titled
 
 
 def drawings(runs: Runs) -> list[Drawing]:
@@ -29,5 +30,4 @@ def losses_figure(runs: Runs) -> Figure:
     axis.set_xlabel("iteration")
     axis.set_ylabel("training loss (nats per image)")
     axis.legend(loc="upper right", fontsize=8, ncols=2)
-    axis.set_title(f"Large networks at their own size\n{label_of(runs)}", fontsize=11)
-    return figure
+    return titled(figure, "Large networks at their own size", label_of(runs))

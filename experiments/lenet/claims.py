@@ -12,7 +12,7 @@ from experiments.judging.errors import error_or_chance
 from experiments.judging.inference import Criterion
 from experiments.judging.pairs import compare, judge, mean_errors, read_folders
 from experiments.judging.verdict import Claim
-from experiments.reporting.markdown import label_with
+from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from plainres.records.files import read_curves
 from plainres.records.schema import CurvePoint, Record
@@ -53,7 +53,8 @@ def records_of(runs: Runs) -> list[Record]:
 
 def label_of(runs: Runs) -> str:
     records = records_of(runs)
-    return label_with(records, f"32×32, {max(r.iterations for r in records):,} iterations")
+    iterations = max(record.iterations for record in records)
+    return markdown.label_of(records, f"32×32, {iterations:,} iterations")
 
 
 def check(runs: Runs) -> list[Claim]:

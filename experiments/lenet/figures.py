@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from experiments.lenet.claims import DIGITS, FASHION, MODERN, OLD, Runs, label_of
 from experiments.reporting.question import Drawing
+from experiments.reporting.style import titled
 
 NAMES = {FASHION: "Fashion-MNIST", DIGITS: "digits"}
 VARIANTS = {  # colours: Okabe and Ito
@@ -44,5 +45,4 @@ def curves_figure(runs: Runs) -> Figure:
         axis.set_ylim(0, 30)
     axes[0].set_ylabel("error (%): training dashed, test solid")
     axes[0].legend(loc="upper right", fontsize=9)
-    figure.suptitle(f"LeNet-5\n{label_of(runs)}", fontsize=11)
-    return figure
+    return titled(figure, "LeNet-5", label_of(runs))

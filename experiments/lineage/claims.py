@@ -12,7 +12,7 @@ from pathlib import Path
 from experiments.judging import pairs, verdict
 from experiments.judging.errors import MARGIN, error_or_chance, error_removed
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, Claim
-from experiments.reporting.markdown import label_with
+from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from plainres.records.files import CONFIG_FILE, read_json
 from plainres.records.identity import config_differences
@@ -96,7 +96,7 @@ def read(folder: Path) -> list[Lineage]:
 
 def label_of(lineage: Lineage) -> str:
     records = [*chain(*lineage.values())]
-    return label_with(records, f"one protocol, {max(r.iterations for r in records):,} iterations")
+    return markdown.label_of(records, f"{max(r.iterations for r in records):,} iterations")
 
 
 def name_of(network: str) -> str:

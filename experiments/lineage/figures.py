@@ -9,9 +9,10 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from experiments.judging.errors import error_or_chance
 from experiments.lineage.claims import VGG, Lineage, label_of, mean_error, name_of
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import key_line
+from experiments.reporting.style import SEEDS, draw_seeds, key_line, labelled, titled
 
 # Okabe and Ito's palette by family; the markers repeat what the colours say
 STYLES = {
@@ -68,8 +69,7 @@ def error_figure(lineage: Lineage) -> Figure:
     training = "training (running: augmented, dropout on)"
     handles = [key_line("test", **grey), key_line(training, fillstyle="none", **grey)]
     axes[0].legend(handles=handles, loc="best", fontsize=8)
-    figure.suptitle(f"Error against size and work\n{label_of(lineage)}", fontsize=11)
-    return figure
+    return titled(figure, "Error against size and work", label_of(lineage))
 
 
 def style_of(network: str) -> tuple[str, str]:
@@ -89,18 +89,23 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
 
 
 def vgg_figure(lineage: Lineage) -> Figure:
-    """Training and test error of VGG without normalisation against depth; means over seeds."""
+    """Training and test error of VGG without normalisation against depth.
+
+    Seeds as points, means as lines.
+    """
     networks = {network: lineage[network] for network in VGG if lineage.get(network)}
-    depths = [records[0].depth for records in networks.values()]
-    colour, marker = STYLES["vgg"]
+    by_depth = {records[0].depth: records for records in networks.values()}
     figure, axis = plt.subplots(figsize=(5.6, 4.2), layout="constrained")
-    lines = (("test_error", "test", "full"), ("train_error", "training (running)", "none"))
-    for measure, label, fill in lines:
-        errors = [mean_error(records, measure) for records in networks.values()]
-        style: Any = {"color": colour, "marker": marker, "markersize": 8}
-        axis.plot(depths, errors, label=label, fillstyle=fill, **style)
-    axis.set(xticks=depths, xlabel="depth (weighted layers in the paper's count)")
+    for measure, label, line in (
+        ("test_error", "test", "-"),
+        ("train_error", "training (running)", "--"),
+    ):
+        errors = {d: [100 * error_or_chance(r, measure) for r in by_depth[d]] for d in by_depth}
+        colour, marker = STYLES["vgg"]
+        means = {"linestyle": line, "markersize": 4, "label": label}
+        draw_seeds(axis, errors, SEEDS, means, color=colour, marker=marker)
+    axis.set(xticks=list(by_depth), xlabel="depth (weighted layers in the paper's count)")
     axis.set(ylabel="error (%)")
-    axis.legend(loc="best", fontsize=9)
-    axis.set_title(f"VGG at half width\n{label_of(networks)}", fontsize=11)
-    return figure
+    handles = labelled([axis])
+    axis.legend(handles.values(), handles, loc="best", fontsize=9)
+    return titled(figure, "VGG at half width", label_of(networks))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.judging.pairs import read_folders, require_same_images, rows_of
-from experiments.reporting.markdown import label_with
+from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from plainres.records.files import read_curves
 from plainres.records.schema import CurvePoint, Record
@@ -63,7 +63,7 @@ def _order(pace: Pace) -> tuple[int, float, float]:
 
 def label_of(paces: Sequence[Pace]) -> str:
     records = [pace.record for pace in paces]
-    return label_with(records, "cpu protocol by width, batch and learning rate")
+    return markdown.label_of(records, "by width, batch and learning rate")
 
 
 def fastest(paces: Sequence[Pace]) -> Table:

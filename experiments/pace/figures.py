@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from experiments.pace.claims import TARGETS, Pace, label_of
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import key_line
+from experiments.reporting.style import key_line, titled
 
 # Okabe and Ito's palette
 COLOURS = (
@@ -60,5 +60,4 @@ def curves_figure(paces: Sequence[Pace]) -> Figure:
     if len(machines) > 1:
         handles += [key_line(each, color="grey", linestyle=strokes[each]) for each in machines]
     axes[0][-1].legend(handles=handles, loc="best", fontsize=8)
-    figure.suptitle(f"Training error against time\n{label_of(paces)}", fontsize=11)
-    return figure
+    return titled(figure, "Training error against time", label_of(paces))

@@ -36,15 +36,16 @@ def verdict_table(claims: Sequence[Claim]) -> list[str]:
     return lines
 
 
-def label_of(records: Sequence[Record]) -> str:
-    """Data label, protocol and number of seeds: what every figure says."""
-    return label_with(records, f"protocol {', '.join(sorted({row.protocol for row in records}))}")
+def label_of(records: Sequence[Record], variant: str = "") -> str:
+    """Data label, protocol and number of seeds: what every figure says.
 
-
-def label_with(records: Sequence[Record], shared: str) -> str:
-    """Data label, what all records share in the words of their question, and number of seeds."""
+    Args:
+        variant: how all records differ from the protocol that they are based on.
+    """
     labels = ", ".join(sorted({record.data_label for record in records}))
-    return f"{labels} · {shared} · {seeds_of(records)}"
+    protocols = ", ".join(sorted({record.protocol for record in records}))
+    variant = f", {variant}" if variant else ""
+    return f"{labels} · protocol {protocols}{variant} · {seeds_of(records)}"
 
 
 def measured_on(records: Sequence[Any]) -> str:

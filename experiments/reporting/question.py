@@ -41,7 +41,7 @@ class Drawing:
     """A figure of a results folder: figures/<name>.png and .svg."""
 
     name: str
-    alt: str  # what the figure shows, for a reader who cannot see it
+    alt: str  # what the figure shows, for a reader who cannot see it; the label follows
     draw: Callable[[], "Figure"]
 
 
@@ -141,7 +141,7 @@ class Question(Generic[Part]):
         if claims := self.claims(part):
             lines += ["", *verdict_table(claims)]
         for drawing in self.drawings(part):
-            lines += ["", f"![{drawing.alt}](figures/{drawing.name}.png)"]
+            lines += ["", f"![{drawing.alt} · {self.label(part)}](figures/{drawing.name}.png)"]
         for table in self.tables(part):
             lines += ["", f"**{table.title}**"] if table.title else []
             lines += ["", *markdown(table.rows)]

@@ -92,7 +92,7 @@ def draw_seeds(
     line: Mapping[str, Any],
     **style: Any,
 ) -> None:
-    """Seeds as points, and the line of their means.
+    """Seeds as points, and the line of their means: open where there are fewer than elsewhere.
 
     Args:
         values: x → one value per seed.
@@ -100,8 +100,31 @@ def draw_seeds(
     """
     for x, seeds in values.items():
         axis.plot([x] * len(seeds), seeds, linestyle="none", **points, **style)
-    means = [statistics.fmean(seeds) for seeds in values.values()]
-    axis.plot(list(values), means, **line, **style)
+    means = {x: statistics.fmean(seeds) for x, seeds in values.items()}
+    axis.plot(list(means), list(means.values()), **line, **style)
+    most = max(map(len, values.values()), default=0)
+    if few := {x: means[x] for x, seeds in values.items() if len(seeds) < most}:
+        counts = sorted({len(values[x]) for x in few})
+        numbers = " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
+        marks: Any = {"linestyle": "none", "markersize": 7, "markerfacecolor": "white"}
+        axis.plot(list(few), list(few.values()), **{**style, **marks})
+        key: Any = {"marker": "o", "color": "grey", "label": f"open: {numbers} of {most} seeds"}
+        axis.plot([], [], **{**marks, **key})
+
+
+def labelled(axes: Iterable[Axes]) -> dict[str, Any]:
+    """Label → what a legend shows for it, each once, over several axes."""
+    return {
+        label: handle
+        for axis in axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+
+
+def titled(figure: Figure, *lines: str) -> Figure:
+    """The figure with a title; lines that are wider than the figure are wrapped."""
+    figure.suptitle("\n".join(lines), fontsize=11, wrap=True)
+    return figure
 
 
 def depth_colour(depth: int) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from experiments.judging.errors import MARGIN, error_or_chance
 from experiments.judging.pairs import change_of, grouped, read_folders, require_same_images
-from experiments.reporting.markdown import label_with
+from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from experiments.reporting.text import percent
 from plainres.records.files import CONFIG_FILE, read_json
@@ -105,7 +105,7 @@ def _mean_errors(records: Sequence[Record]) -> dict[tuple[str, int], float]:
 
 def label_of(part: Settings) -> str:
     iterations = max(record.iterations for record in part.records_by_folder[BASELINE])
-    return label_with(part.records, f"cpu protocol, {iterations:,} iterations")
+    return markdown.label_of(part.records, f"{iterations:,} iterations")
 
 
 def counts(settings: Sequence[Setting]) -> list[str]:

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import ARM_STYLES, key_line
+from experiments.reporting.style import ARM_STYLES, key_line, titled
 from experiments.robustness.claims import DEEP, SHALLOW, Settings, label_of
 
 
@@ -37,5 +37,4 @@ def rises_figure(part: Settings) -> Figure:
     styles = zip(("plain", "with shortcuts"), ARM_STYLES.values(), strict=True)
     handles = [key_line(name, color=colour, marker=marker) for name, (colour, marker, _) in styles]
     axis.legend(handles=handles, loc="best", fontsize=9)
-    axis.set_title(f"One choice changed at a time\n{label_of(part)}", fontsize=11)
-    return figure
+    return titled(figure, "One choice changed at a time", label_of(part))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -55,9 +56,10 @@ def depth_figure(records: Sequence[Record]) -> Figure:
         style.depth_axis(axis, sorted({record.depth for record in records}))
     style.logarithmic_percent(axes[0], lowest)
     axes[0].yaxis.set_minor_locator(NullLocator())
-    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
-    figure.suptitle(f"Error against depth by shortcut\n{label_of(records)}", fontsize=11)
-    return figure
+    handles = style.labelled(axes)
+    beside: Any = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "fontsize": 8}
+    axes[1].legend(handles.values(), handles, **beside)
+    return style.titled(figure, "Error against depth by shortcut", label_of(records))
 
 
 def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Figure:
@@ -73,5 +75,4 @@ def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Fi
             axis.plot(*style.mean_curve(points), color=colour, linewidth=1.3, label=label)
     axis.set(xlabel="iteration", ylabel="running training error (%)", ylim=(0, 100))
     axis.legend(loc="best", fontsize=8)
-    axis.set_title(f"Training with {DEEPEST} layers\n{label_of(shown)}", fontsize=11)
-    return figure
+    return style.titled(figure, f"Training with {DEEPEST} layers", label_of(shown))

@@ -18,7 +18,7 @@ from experiments.judging import verdict
 from experiments.judging.inference import Criterion
 from experiments.judging.pairs import cell_of, grouped, read_folders, shared_seeds
 from experiments.judging.verdict import INCONCLUSIVE, Claim
-from experiments.reporting.markdown import label_with
+from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from plainres.records.files import read_table
 from plainres.records.schema import FINISHED, Record
@@ -268,8 +268,7 @@ def read(folder: Path) -> list[Signal]:
 
 
 def label_of(signal: Signal) -> str:
-    folders = ", ".join(f"{signal.scale}-{norm}" for norm in signal.records)
-    return label_with(signal.all_records, f"protocol {folders}")
+    return markdown.label_of(signal.all_records, f"scale {signal.scale}")
 
 
 def check(signal: Signal) -> list[Claim]:

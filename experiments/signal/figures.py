@@ -12,7 +12,14 @@ from matplotlib.figure import Figure
 
 from experiments.judging.pairs import grouped
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import ARM_STYLES, depth_colour, draw_seeds, key_line
+from experiments.reporting.style import (
+    ARM_STYLES,
+    depth_colour,
+    draw_seeds,
+    key_line,
+    labelled,
+    titled,
+)
 from experiments.signal import claims
 
 NORM_NAMES = {"batch": "with batch normalisation", "none": "without"}
@@ -122,11 +129,10 @@ def depth_figure(signal: claims.Signal) -> Figure:
                 means = {"linestyle": line, "markersize": 4, "label": label}
                 draw_seeds(axis, scaled, seeds, means, color=colour, marker=marker)
         axis.set(xlabel="depth (weighted layers)", ylabel=name)
-    handles = axes[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=8)
-    title = f"Shattering and dead ReLUs by depth, at the start\n{claims.label_of(signal)}"
-    figure.suptitle(title, fontsize=11)
-    return figure
+    handles = labelled(axes)
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, fontsize=8)
+    title = "Shattering and dead ReLUs by depth, at the start"
+    return titled(figure, title, claims.label_of(signal))
 
 
 def _networks(signal: claims.Signal, norm: str) -> list[tuple[str, int]]:
@@ -173,5 +179,4 @@ def _finished(figure: Figure, axis: Axes, signal: claims.Signal, title: str) -> 
     handles = [key_line(f"{depth} layers", color=depth_colour(depth)) for depth in depths]
     handles += [key_line(arm, color="grey", linestyle=line) for arm, line in ARM_LINES.items()]
     axis.legend(handles=handles, loc="best", fontsize=8)
-    figure.suptitle(f"{title}\n{claims.label_of(signal)}", fontsize=11)
-    return figure
+    return titled(figure, title, claims.label_of(signal))

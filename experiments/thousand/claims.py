@@ -14,7 +14,7 @@ from experiments.judging.errors import MARGIN
 from experiments.judging.inference import Criterion
 from experiments.judging.pairs import compare, errors_by_seed, read_folders
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
-from experiments.reporting.markdown import label_with
+from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from experiments.reporting.text import percent
 from plainres.records.files import read_curves
@@ -77,9 +77,9 @@ def read(folder: Path) -> list[Part]:
 
 
 def label_of(part: Part) -> str:
-    name = f"{RECOMPUTED}, {STORED}" if isinstance(part, MemoryRuns) else part.name
+    name = f"{RECOMPUTED} and {STORED}" if isinstance(part, MemoryRuns) else part.name
     iterations = max(record.iterations for record in part.records)
-    return label_with(part.records, f"protocol {name}, {iterations:,} iterations")
+    return markdown.label_of(part.records, f"variant {name}, {iterations:,} iterations")
 
 
 def heading(part: Part) -> str:

@@ -6,7 +6,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import mean_curve
+from experiments.reporting.style import mean_curve, titled
 from experiments.thousand.claims import MEMORY, DeepRuns, MemoryRuns, Part, label_of
 
 # Okabe and Ito's palette; the styles of the lines repeat what the colours say
@@ -37,9 +37,7 @@ def curves_figure(runs: DeepRuns) -> Figure:
         axis.plot(*means, color=colour, linestyle=line, linewidth=1.6, label=label)
     axis.set(xlabel="iteration", ylabel="running training error (%)")
     axis.legend(loc="best", fontsize=9)
-    title = "A thousand layers: training error against iteration"
-    axis.set_title(f"{title}\n{label_of(runs)}", fontsize=11)
-    return figure
+    return titled(figure, "A thousand layers: training error against iteration", label_of(runs))
 
 
 def memory_figure(runs: MemoryRuns) -> Figure:
@@ -55,5 +53,4 @@ def memory_figure(runs: MemoryRuns) -> Figure:
     axis.set(xlabel="depth (weighted layers)", ylabel="peak of the process's memory (GiB)")
     axis.set_ylim(bottom=0)
     axis.legend(loc="best", fontsize=9)
-    axis.set_title(f"Memory against depth\n{label_of(runs)}", fontsize=11)
-    return figure
+    return titled(figure, "Memory against depth", label_of(runs))

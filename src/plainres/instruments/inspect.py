@@ -6,7 +6,7 @@ draws how height and width shrink.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hydra
 import torch
@@ -96,8 +96,15 @@ def report(model: str, layers: Sequence[Layer], known_parameters: int | None = N
     return "\n".join(text)
 
 
-def block_shapes(network: nn.Module, image_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """The shapes of an image on its way: its own, then one for each layer or block that changes it.
+class Stage(NamedTuple):
+    """A shape that an image has on its way, C×H×W, and the kinds of layers and blocks there."""
+
+    shape: tuple[int, ...]
+    kinds: list[str]  # each once, in their order: the first one changes the shape
+
+
+def stages_of(network: nn.Module, image_shape: tuple[int, ...]) -> list[Stage]:
+    """The image's own shape, then one stage for each layer or block that changes it.
 
     A block is a module that is no nn.Sequential, as GoogLeNet's inception modules.
     """
@@ -109,43 +116,46 @@ def block_shapes(network: nn.Module, image_shape: tuple[int, ...]) -> list[tuple
             for block in (blocks(child) if isinstance(child, nn.Sequential) else [child])
         ]
 
-    shapes = [image_shape]
+    stages = [Stage(image_shape, ["image"])]
 
-    def add_shape(module: nn.Module, inputs: Any, output: Any) -> None:
-        shape = tuple(output.shape[1:])
-        if len(shape) == 3 and shape != shapes[-1]:
-            shapes.append(shape)
+    def add(module: nn.Module, inputs: Any, output: Any) -> None:
+        shape, kind = tuple(output.shape[1:]), type(module).__name__
+        if len(shape) == 3 and shape != stages[-1].shape:
+            stages.append(Stage(shape, []))
+        if len(shape) == 3 and kind not in stages[-1].kinds:
+            stages[-1].kinds.append(kind)
 
-    handles = [block.register_forward_hook(add_shape) for block in blocks(network)]
+    handles = [block.register_forward_hook(add) for block in blocks(network)]
     summarise(network, image_shape)  # the forward pass
     for handle in handles:
         handle.remove()
-    return shapes
+    return stages
 
 
-def draw_shapes(title: str, shapes: Sequence[tuple[int, ...]], path: Path) -> None:
-    """Draws how height and width shrink while channels grow, one bar for each shape; PNG."""
+def draw_stages(title: str, stages: Sequence[Stage], path: Path) -> None:
+    """Draws how height and width shrink while channels grow, one bar for each stage; PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    size = (max(6.0, 0.45 * len(shapes)), 5)
+    size = (max(6.0, 0.45 * len(stages)), 5.5)
     figure, axes = plt.subplots(2, 1, figsize=size, sharex=True, layout="constrained")
     for axis, place, name, colour in (
         (axes[0], 1, "height and width\n(pixels, logarithmic)", "#0072B2"),
         (axes[1], 0, "channels\n(logarithmic)", "#D55E00"),
     ):
-        axis.bar(range(len(shapes)), [shape[place] for shape in shapes], color=colour)
+        axis.bar(range(len(stages)), [stage.shape[place] for stage in stages], color=colour)
         axis.set_yscale("log", base=2)
         axis.yaxis.set_major_formatter("{x:g}")
         axis.set_ylim(bottom=0.5)  # the same in every picture, and a bar of 1 can be seen
         axis.set_ylabel(name)
         axis.spines[["right", "top"]].set_visible(False)
-    labels = [_shape_text(shape) for shape in shapes]
-    axes[1].set_xticks(range(len(shapes)), labels, rotation=90, fontsize=7)
-    axes[1].set_xlabel("output after each layer or block that changes it, C×H×W")
-    axes[0].set_title(f"{title}: height and width shrink, channels grow")
+    labels = ["\n".join([_shape_text(stage.shape), *stage.kinds]) for stage in stages]
+    upright: Any = {"rotation": 90, "fontsize": 7, "multialignment": "right"}
+    axes[1].set_xticks(range(len(stages)), labels, **upright)
+    axes[1].set_xlabel("output C×H×W after each layer or block that changes it")
+    figure.suptitle(f"{title}\nheight and width shrink, channels grow", wrap=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, metadata={"Software": None})
     plt.close(figure)
@@ -175,9 +185,19 @@ def _inspect(config: DictConfig) -> None:
         network = hydra.utils.instantiate(config.model, num_classes=classes, in_channels=shape[0])
     print(report(model, summarise(network, shape), _known_parameters(model, config)))
     if config.picture:
-        title = f"{model}, {config.model.depth} layers"
-        draw_shapes(title, block_shapes(network, shape), Path(config.picture))
+        title, stages = _title(model, config.model), stages_of(network, shape)
+        draw_stages(title, stages, Path(config.picture))
         print(f"\n{config.picture}")
+
+
+def _title(model: str, config: DictConfig) -> str:
+    """The network's name, depth, and the choices of its configuration that are a word or number."""
+    words = [
+        f"{name!s} {value}"
+        for name, value in config.items()
+        if isinstance(value, str | int) and name not in ("_target_", "depth")
+    ]
+    return ", ".join([f"{model}: {config.depth} layers", *words])
 
 
 def _known_parameters(model: str, config: DictConfig) -> int | None:

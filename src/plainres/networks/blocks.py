@@ -234,9 +234,10 @@ def initialise(network: nn.Module, kind: str = "he") -> None:
     Linear layers keep PyTorch's default.
 
     Args:
-        kind: `he` (arXiv:1502.01852, normal, fan-out, ReLU gain) as in the paper, `pytorch`
-            (uniform within ±1/√fan-in), or `dirac` (`he`, and then every layer except the first as
-            near to the identity as possible: see `_pass_on`).
+        kind: `he` (arXiv:1502.01852, normal, ReLU gain, as in the paper; fan-out, one of its two
+            forms: the paper does not say which), `pytorch` (uniform within ±1/√fan-in), or `dirac`
+            (`he`, and then every layer except the first as near to the identity as possible: see
+            `_pass_on`).
 
     Raises:
         ValueError: unknown kind; names the legal ones.

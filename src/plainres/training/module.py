@@ -26,7 +26,7 @@ class Classifier(pl.LightningModule):
         make_batch: random draws of one iteration → its batch.
         learning_rate: iteration, from 0 → learning rate of that update.
         momentum: 0.9 in the paper.
-        weight_decay: on every parameter, as in the paper; 1e-4 there.
+        weight_decay: on every parameter; 1e-4 in the paper, which does not say on which ones.
         window: iterations over which the running training error and loss are taken.
         evaluated: names of the evaluated sets, in the order of the validation loaders.
         nesterov: Nesterov momentum; the paper has none.

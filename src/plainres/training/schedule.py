@@ -21,7 +21,8 @@ class Schedule:
             paper).
         factor: 0.1 in the paper.
         warmup: `linear` starts at learning_rate / warmup_iterations and rises; `constant` is
-            `warmup_learning_rate` (in the paper 0.01 for about 400 iterations of ResNet-110).
+            `warmup_learning_rate` (in the paper 0.01 until ResNet-110's training error is below
+            80 %, about 400 iterations).
         warmup_iterations: 0: no warm-up.
         warmup_learning_rate: used by `constant` only.
         warmup_min_depth: networks with fewer layers have no warm-up.
