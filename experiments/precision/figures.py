@@ -19,6 +19,7 @@ from experiments.reporting.style import (
     draw_seeds,
     errors_by_depth,
     key_line,
+    titled,
 )
 
 ARM_LINES: Any = {"plain": "--", "residual": "-"}
@@ -86,8 +87,7 @@ def errors_figure(scale: Scale) -> Figure:
         axis.set(title=f"{arm} networks", ylabel="running training error (%)")
         axis.set_ylim(bottom=0)
         axis.legend(fontsize=9)
-    figure.suptitle(f"Training error by precision\n{label_of(scale)}", fontsize=11)
-    return figure
+    return titled(figure, "Training error by precision", label_of(scale))
 
 
 def _rows(scale: Scale, precision: str, arm: str, depth: int) -> list[GradientCosine]:
@@ -112,5 +112,4 @@ def _finished(figure: Figure, scale: Scale, title: str) -> Figure:
     handles = [key_line(f"{depth} layers", color=depth_colour(depth)) for depth in depths]
     handles += [key_line(arm, color="grey", linestyle=line) for arm, line in ARM_LINES.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
-    figure.suptitle(f"{title}\n{label_of(scale)}", fontsize=11)
-    return figure
+    return titled(figure, title, label_of(scale))
