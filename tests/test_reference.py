@@ -57,6 +57,14 @@ def test_all_cells_inside_are_one_line(local, committed):
     assert lines == ["3 of 3 cells inside the reference (digits, protocol quick, 3 seeds)"]
 
 
+def test_cells_with_the_committed_numbers_are_counted(local, committed):
+    folder_of(local, {20: (0.1, 0.11, 0.13, 0.12)})
+    assert compare(local, committed) == [
+        "2 of 3 cells equal to the committed ones in all digits",
+        "4 of 4 cells inside the reference (digits, protocol quick, 3 seeds)",
+    ]
+
+
 def test_a_cell_outside_is_named_with_its_error_and_the_range(local, committed):
     folder_of(local, {20: (0.105, 0.2)})
     count, outside = compare(local, committed)
@@ -73,7 +81,7 @@ def test_a_diverged_cell_counts_as_chance(local, committed):
 
 def test_fewer_than_two_seeds_give_no_range(local, tmp_path):
     committed = folder_of(tmp_path / "depth" / "cpu", {20: (0.1,), 56: (0.3, 0.31)})
-    folder_of(local, {20: (0.1,), 44: (0.2,), 56: (0.3,)})
+    folder_of(local, {20: (0.11,), 44: (0.2,), 56: (0.305,)})
     assert compare(local, committed) == [
         "1 of 1 cells inside the reference (digits, protocol quick, 2 seeds)",
         "no range (0 seeds): residual-44-seed0",

@@ -1,4 +1,6 @@
-"""Whether what this machine measured lies inside the range of the committed results.
+"""Whether what this machine measured is, or lies in the range of, the committed results.
+
+A cell under the conditions of the committed one gives its numbers digit by digit.
 
 The range of a network is the 95 % prediction interval for one more run, from Student's t over the
 committed seeds: mean ± t·s·√(1 + 1/n), joined with the smallest and largest committed error. So it
@@ -19,6 +21,7 @@ from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_json, read_runs
 from plainres.records.identity import config_differences
 from plainres.records.schema import Record
 
+NUMBERS = ("train_error", "train_loss", "test_error", "test_loss")
 MOST_NAMES = 10  # more cells than these are counted, not named
 
 
@@ -33,18 +36,19 @@ def reference_range(errors: Sequence[float]) -> tuple[float, float]:
 
 
 def compare(local: Path, committed: Path) -> list[str]:
-    """How many of the local cells lie inside the range of the committed ones, and which do not.
+    """How many of the local cells are, or lie in the range of, the committed ones, and which not.
 
     Args:
         local: a folder below results/local; the tables in it and below it are compared.
         committed: the folder of the same name below results.
 
     Returns:
-        One line with the count; one per cell outside; one per number of seeds for the networks
+        One line with each count; one per cell outside; one per number of seeds for the networks
         without a range; one per folder that cannot be compared, with the reason.
     """
     outside, without, reasons = [], dict[int, list[str]](), []
     compared: list[Record] = []
+    equal = both = 0
     unpublished: list[Path] = []
     seeds = set()
     for table in sorted(local.rglob(RUNS_TABLE)):
@@ -56,6 +60,9 @@ def compare(local: Path, committed: Path) -> list[str]:
             reasons.append(f"{folder} cannot be compared with {reference}: {difference}")
         else:
             prefix = "" if folder == local else f"{folder.relative_to(local).as_posix()}/"
+            twins = {reference.cell: _numbers(reference) for reference in references}
+            both += sum(record.cell in twins for record in records)
+            equal += sum(twins.get(record.cell) == _numbers(record) for record in records)
             for record in records:
                 errors = list(errors_by_seed(references, record.arm, record.depth).values())
                 if len(errors) < 2:
@@ -69,7 +76,7 @@ def compare(local: Path, committed: Path) -> list[str]:
                         f"outside the reference: {prefix}{record.cell}, training error "
                         f"{100 * error:.2f} %, {100 * low:.2f} to {100 * high:.2f} % expected"
                     )
-    lines = []
+    lines = [f"{equal} of {both} cells equal to the committed ones in all digits"] if equal else []
     if compared:
         count = f"{len(compared) - len(outside)} of {len(compared)} cells inside the reference"
         lines.append(f"{count} ({_label(compared, sorted(seeds))})")
@@ -81,6 +88,10 @@ def compare(local: Path, committed: Path) -> list[str]:
         place = unpublished[0] if len(unpublished) == 1 else f"{len(unpublished)} tables in {local}"
         lines.append(f"no reference for {place}: no records of it are committed")
     return lines + reasons
+
+
+def _numbers(record: Record) -> list[float | None]:
+    return [getattr(record, name) for name in NUMBERS]
 
 
 def _difference(
