@@ -26,7 +26,7 @@ from experiments.judging.pairs import (
     shared_seeds,
 )
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
-from experiments.reporting.markdown import label_with
+from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from experiments.reporting.text import mean_and_deviation
 from plainres.records.files import read_table
@@ -95,14 +95,11 @@ class Scale:
     """What was measured at one scale.
 
     Args:
-        folders: their names.
-        records: of all folders; those that differ in the precision of training alone lie in
-            folders of their own.
+        records: of all its folders; those of another precision of training have their own.
         rows: by the precision of training and by cell, in the order of iterations and layers.
     """
 
     name: str
-    folders: Sequence[str]
     records: Sequence[Record]
     rows: Mapping[tuple[str, Cell], Sequence[GradientCosine]]
 
@@ -174,7 +171,7 @@ def read(folder: Path) -> list[Scale]:
             for record in records[name]:
                 rows[trained_in(record), cell_of(record)] = by_cell.get(cell_of(record), [])
         measured = [record for name in by_scale[scale] for record in records[name]]
-        scales.append(Scale(scale, by_scale[scale], measured, rows))
+        scales.append(Scale(scale, measured, rows))
     return scales
 
 
@@ -189,7 +186,7 @@ def _rows(path: Path) -> list[GradientCosine]:
 
 
 def label_of(scale: Scale) -> str:
-    return label_with(scale.records, f"protocol {', '.join(scale.folders)}")
+    return markdown.label_of(scale.records, f"scale {scale.name}")
 
 
 def check(scale: Scale) -> list[Claim]:
@@ -199,11 +196,9 @@ def check(scale: Scale) -> list[Claim]:
 
 def _start(scale: Scale) -> list[Claim]:
     bf16 = {f"{arm}-{DEEP}": scale.cosines(BF16, arm, DEEP) for arm in ("residual", "plain")}
-    shallow, deep, deepest = (f"plain-{depth}" for depth in (SHALLOW, DEEP, DEEPEST))
-    plain = {
-        f"plain-{depth}": scale.cosines(FLOAT32, "plain", depth)
-        for depth in (SHALLOW, DEEP, DEEPEST)
-    }
+    depths = (SHALLOW, DEEP, DEEPEST)
+    plain = {f"plain-{depth}": scale.cosines(FLOAT32, "plain", depth) for depth in depths}
+    shallow, deep, deepest = plain
     one, ends = {deep: plain[deep]}, {name: plain[name] for name in (shallow, deepest)}
 
     def exact() -> list[Criterion]:
@@ -267,12 +262,12 @@ def answer(scale: Scale) -> list[str]:
     margin = f"{100 * MARGIN:g} points"
     texts = {
         REPRODUCED: "Training in bf16 makes degradation worse",
-        NOT_REPRODUCED: f"Training in bf16 does not make degradation worse by {margin}",
+        NOT_REPRODUCED: f"Training in bf16 makes degradation worse by less than {margin} or not",
         INCONCLUSIVE: "Whether training in bf16 makes degradation worse is undecided",
     }
     beside = {
         REPRODUCED: "degradation is there in float32 alone",
-        NOT_REPRODUCED: f"in float32 alone there is none of {margin}",
+        NOT_REPRODUCED: f"in float32 alone it is below {margin}",
         INCONCLUSIVE: "whether it is there in float32 alone is undecided",
     }
     few = " (too few seeds for a test)" if worse.is_direction else ""
@@ -289,7 +284,7 @@ def _start_table(scale: Scale) -> Table:
     for arm, depth in scale.networks(FLOAT32):
         columns = [list(scale.cosines(each, arm, depth).values()) for each in MEASURED]
         rows.append([f"{arm}-{depth}", str(len(columns[0])), *map(_text, columns)])
-    return Table("Cosine with the exact gradient", rows)
+    return Table("Cosine with the exact gradient", rows, [cost(scale)])
 
 
 def _training_table(scale: Scale) -> Table:
@@ -310,7 +305,16 @@ def _training_table(scale: Scale) -> Table:
                     cosines = scale.cosines(measured, *network, precision, at_end)
                     row.append(_text(list(cosines.values())))
             rows.append(row)
-    return Table("Errors in %, and cosines with the exact gradient", rows, answer(scale))
+    return Table(
+        "Errors in %, and cosines with the exact gradient", rows, [*answer(scale), cost(scale)]
+    )
+
+
+def cost(scale: Scale) -> str:
+    """What the snapshots took of the time of training and evaluation, as one sentence."""
+    seconds = sum(row.seconds or 0.0 for rows in scale.rows.values() for row in rows)
+    total = sum(record.seconds for record in scale.records)
+    return f"Snapshots took {seconds:,.0f} of {total:,.0f} seconds."
 
 
 def _text(cosines: Sequence[float]) -> str:
