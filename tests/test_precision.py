@@ -215,8 +215,8 @@ def test_training_can_contradict(tmp_path, bf16, float32, expected):
             (0.05, 0.4),
             (0.05, 0.4),
             SEEDS,
-            "Training in bf16 makes degradation worse by less than 0.5 points or not; degradation is "
-            "there in float32 alone.",
+            "Training in bf16 makes degradation worse by less than 0.5 points or not; degradation "
+            "is there in float32 alone.",
         ),
         (
             (0.05, 0.4),

@@ -24,7 +24,7 @@ FOLDERS = {
     for question in QUESTIONS.values()
     for folder in question.folders(RESULTS)
 }
-BORROWS = {"shortcuts": ("depth",), "autopsy": ("depth", "shortcuts")}  # records of these
+BORROWS = {"shortcuts": ("signal",), "autopsy": ("depth", "signal")}  # records of these
 each_question = pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
 MEASURED = {question.slug: question for question in FOLDERS.values()}
 each_measured_question = pytest.mark.parametrize("question", MEASURED.values(), ids=MEASURED)

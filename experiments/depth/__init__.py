@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from experiments.depth import claims, deviations
+from experiments.depth import claims, deviations, simulation
 from experiments.depth.claims import MEASURES, UNITS, DepthRuns, grid_of, table
-from experiments.depth.simulation import power_table, read_power
 from experiments.reporting.question import Question, Table
 from experiments.reporting.text import percent
 from plainres.records.schema import Record
@@ -33,15 +32,42 @@ def tables(runs: DepthRuns) -> list[Table]:
             margin = f"{100 * runs.margin:g} points ({runs.margin:g} nats)"
             notes.append(f"A difference below {margin} counts as none.")
         shown.append(Table(title, rows, notes, terminal=False))
-    if power := read_power(runs.folder):
-        title = f"How often a verdict is given, in {power[0].simulations:,} simulated sweeps each"
-        note = "`reproduced` in front, `not reproduced` in brackets. `make power` simulates."
-        shown.append(Table(title, power_table(power), [note], terminal=False))
+    shown += _simulated(runs)
     note = (
         "Errors in %. Evaluation mode: on unaugmented training images. Test error: of the final "
         "weights; it selects nothing."
     )
     return [*shown, Table("Every cell", _cells(records), [note], terminal=False)]
+
+
+def _simulated(runs: DepthRuns) -> list[Table]:
+    """How often the verdicts are wrong and right; nothing where `make power` did not simulate."""
+    rates = simulation.read_power(runs.folder)
+    if not rates:
+        return []
+    errors = [
+        "In per cent, `reproduced` / `not reproduced`: the largest shares over all claims, of "
+        f"{rates[0].simulations:,} simulated sweeps each. Both verdicts are wrong here, because "
+        "the claim is just false: criteria lie at their bounds. Where there is no test: all seeds "
+        "support / contradict it. In the last columns stands the largest share of the row, with "
+        "its 95 % interval; they leave the median out.",
+        "Rules, scatter and medians: [docs/method.md](../../../docs/method.md#power-simulation). "
+        "Networks scatter as in the records, independently of each other; in the records the mean "
+        f"correlation of two networks is {simulation.mean_correlation(runs.judged):+.2f}.",
+    ]
+    power = (
+        "In per cent, `reproduced` / `not reproduced`, with normal scatter. Effects are as "
+        "measured, or reversed: each error is mirrored at the middle between the largest and the "
+        "smallest mean. `make power` simulates."
+    )
+    return [
+        Table(title, rows, notes, terminal=False)
+        for title, rows, notes in (
+            ("How often a wrong verdict is given", simulation.error_table(rates), errors),
+            ("The same by claim, for the rule in use", simulation.worst_table(rates), []),
+            ("How often each claim gets a verdict", simulation.power_table(rates), [power]),
+        )
+    ]
 
 
 def _cells(records: Sequence[Record]) -> list[list[str]]:
