@@ -185,6 +185,20 @@ def test_other_images_are_every_second_one_between():
     assert row.cosine_images < 0.9
 
 
+def test_images_lie_in_memory_as_in_training():
+    layouts = []
+
+    def note(module, inputs):
+        layouts.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 10))
+    net.register_forward_pre_hook(note)
+    pixels = torch.randint(0, 256, (8, 3, 8, 8), dtype=torch.uint8)
+    stream = stream_of(pixels, torch.arange(8))
+    assert cosines.GradientCosines(4).snapshot(("plain", 8, 0, 0), net, stream)
+    assert layouts == [True] * 4
+
+
 def test_dropout_drops_the_same_units_in_each_precision():
     layers = nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, 10)
     row = snapshot(nn.Sequential(*layers))[0]

@@ -15,6 +15,6 @@ QUESTION = Question(
     introduction=[
         "*Cosine*: of the angle between a computed gradient and the exact one (float64) of the "
         "same weights and images, all parameters together; 1: the same direction, 0: at a right "
-        "angle. *Other images*: between the exact gradients of two disjoint sets of images."
+        "angle. *Exact, other images*: between the exact gradients of two disjoint sets of images."
     ],
 )

@@ -5,7 +5,7 @@
 
 The gradient of the loss is computed four times, each time with a copy of the network: in float64,
 which counts as exact, in float32, under bf16 autocast, and in float64 with other images. One
-snapshot costs as much as about ten updates with as many images, most of it for float64.
+snapshot costs as much as up to ten updates with as many images, most of it for float64.
 """
 
 import copy
