@@ -40,7 +40,7 @@ sweep-%: $(STAMP) ## sweep-<question>: train what is not yet trained, then figur
 check-%: $(STAMP) ## check-<question>: verdicts in detail (VERBOSE=1, LOCAL=1: your cells)
 	@$(PLAINRES) check $* $(VARIABLES)
 
-check: $(STAMP) ## all verdicts, one line each (STRICT=1: status 1 if one contradicts)
+check: $(STAMP) ## all verdicts, one line each (STRICT=1: status 1 if one is not reproduced)
 	@$(PLAINRES) check $(VARIABLES)
 
 figures: $(STAMP) ## all figures and results READMEs again, from the committed tables

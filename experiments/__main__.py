@@ -77,7 +77,7 @@ FLAGS = {
     "local": "what this machine measured, instead of what is committed",
     "verbose": "intervals, p values, other measures of training",
     "json": "as JSON",
-    "strict": "status 1 if a claim is contradicted",
+    "strict": "status 1 if a test or a count speaks against a claim; a direction does not",
     "all": "every network, into results/networks",
     "thousand": "with the networks of a thousand layers",
 }
@@ -301,7 +301,7 @@ def _shown(command: Command) -> str:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Verdicts; status 2 where a table is unusable, and with --strict 1 for a contradiction."""
+    """Verdicts; status 2 where a table is unusable, and with --strict 1 for `not reproduced`."""
     from experiments.reporting.question import question, questions
 
     results = LOCAL if options.local else COMMITTED
@@ -398,9 +398,47 @@ def figures(options: argparse.Namespace) -> int:
             paths = [path for folder in asked.folders(results) for path in asked.write(folder)]
         written += len(paths)
         print("\n".join(map(str, paths)), end="\n" if paths else "")
+    if not options.local:
+        fill_pages()
     if not written:
         raise ValueError(f"no tables in {results}; plainres --help lists what measures them")
     return 0
+
+
+def fill_pages() -> None:
+    """Verdicts and tables in the pages that are written by hand."""
+    from experiments.reporting import pages
+
+    for page in (Path("README.md"), *Path("experiments").glob("*/README.md")):
+        if page.exists():
+            pages.fill(page, BLOCKS)
+
+
+def _verdicts(slug: str, page: Path) -> str:
+    from experiments.reporting.question import question
+
+    return question(slug).verdicts(COMMITTED, page)
+
+
+def _depth_table(protocol: str, page: Path) -> str:
+    from experiments.depth.claims import summary
+    from plainres.records.files import read_runs
+
+    return summary(read_runs(COMMITTED / "depth" / protocol))
+
+
+def _figure(name: str, page: Path) -> str:
+    """The figure `<folder>/<name>`, with what the results README says it shows."""
+    folder, _, figure = f"{COMMITTED}/{name}".rpartition("/")
+    text = Path(folder, "README.md").read_text(encoding="utf-8")
+    shown = re.search(rf"!\[(.*)\]\((figures/{figure}\.png)\)", text)
+    if shown is None:
+        raise ValueError(f"{page} shows {name}, which {folder}/README.md does not have")
+    path = os.path.relpath(Path(folder, shown[2]), page.parent)
+    return f"![{shown[1]}]({Path(path).as_posix()})"
+
+
+BLOCKS = {"verdicts": _verdicts, "table": _depth_table, "figure": _figure}
 
 
 def publish(options: argparse.Namespace) -> int:
@@ -417,6 +455,7 @@ def publish(options: argparse.Namespace) -> int:
     for folder in asked.folders(COMMITTED):
         if folder == COMMITTED / slug or (COMMITTED / slug / name).is_relative_to(folder):
             asked.write(folder)
+    fill_pages()
     return 0
 
 
@@ -455,7 +494,7 @@ def _configured(protocol: str, overrides: Sequence[str]) -> tuple[dict[str, Any]
         cell.check()
     except Exception as error:  # Hydra has no common class for what it refuses
         raise ValueError(one_line(error)) from error
-    return cell.identity, cell.config.get("instruction_set") or ""
+    return cell.identity, cell.config.instruction_set
 
 
 def power(options: argparse.Namespace) -> int:

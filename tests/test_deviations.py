@@ -34,7 +34,7 @@ def configuration(*overrides: str) -> dict:
 
 
 def entries(config: dict) -> list[ledger.Deviation]:
-    return ledger.of_configuration("made up", config).deviations
+    return ledger.of_configuration("made up", config, "AVX2").deviations
 
 
 def another(value):
@@ -154,6 +154,12 @@ def test_rows_say_what_was_really_used(results, capsys):
     assert overridden["precision"]["here"].startswith("bf16 where")
 
 
+@pytest.mark.parametrize("instructions", ["AVX2", "native"])
+def test_vector_instructions_are_told_before_anything_is_measured(results, capsys, instructions):
+    asked = of_protocol(capsys, "PROTOCOL=cpu", f"instruction_set={instructions}")
+    assert f" {instructions} " in asked["machine"]["here"]
+
+
 def test_rows_without_their_configuration_are_refused(results, capsys):
     write_made_up(results / "depth" / "cpu", [made_up_record()])
     assert "no config.json in results/depth/cpu" in refused(capsys, "PROTOCOL=cpu")
@@ -201,7 +207,7 @@ def test_the_json_is_that_of_the_ledger_and_always_the_same(results, capsys):
     assert first == shown(capsys, "PROTOCOL=quick", "--json")
     (one,) = json.loads(first)
     assert one.keys() == {"protocol", "source", "deviations"}
-    found = ledger.of_configuration("quick", configuration("protocol=quick")).deviations
+    found = entries(configuration("protocol=quick"))
     fields = {"name", "paper", "place", "here", "kind", "keys", "code"}
     for each, expected in zip(one["deviations"], found, strict=True):
         assert each.keys() == fields == asdict(expected).keys()
@@ -220,7 +226,8 @@ def test_the_command_needs_no_torch():
 
 def test_the_page_has_the_ledger_of_the_paper_protocol():
     page = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
-    found = ledger.of_configuration("paper", configuration("protocol=paper", "data=cifar10_jpeg"))
+    cell = compose_cell(ROOT / "nowhere", "protocol=paper", "data=cifar10_jpeg")
+    found = ledger.of_configuration("paper", cell.identity, cell.config.instruction_set)
     assert "\n".join(markdown(ledger.table(found))) in page
 
 

@@ -135,7 +135,7 @@ def test_where_a_line_joins_fewer_seeds_the_marker_is_open_and_the_legend_says_s
     assert [list(line.get_xdata()) for line in opened] == [[32], [32]]
     assert [list(line.get_ydata()) for line in opened] == [[pytest.approx(32)]] * 2
     legend = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
-    assert legend == ["plain", "open: 1 of 3 seeds", "residual"]
+    assert legend == ["plain", "residual", "open: 1 of 3 seeds"]
     plt.close(figure)
 
 

@@ -4,10 +4,9 @@ import math
 import statistics
 
 import pytest
-from made_up import made_up_record, write_made_up
+from made_up import elsewhere, made_up_record, write_made_up
 
 from experiments.reporting.reference import compare, reference_range
-from plainres.records.files import CONFIG_FILE, write_json
 from plainres.records.schema import DIVERGED
 
 CONFIG = {"model": {"width": 8}, "protocol": {"iterations": 2000}}
@@ -20,9 +19,7 @@ def folder_of(folder, errors, config=CONFIG, **changes):
         for depth, values in errors.items()
         for seed, error in enumerate(values)
     ]
-    write_made_up(folder, rows)
-    if config:
-        write_json(folder / CONFIG_FILE, config)
+    write_made_up(folder, rows, config=config)
     return folder
 
 
@@ -72,6 +69,27 @@ def test_a_cell_outside_is_named_with_its_error_and_the_range(local, committed):
     low, high = (f"{100 * end:.2f}" for end in reference_range((0.1, 0.11, 0.12)))
     expected = f"training error 20.00 %, {low} to {high} % expected"
     assert outside == f"outside the reference: residual-20-seed1, {expected}"
+
+
+def test_cells_of_another_machine_are_not_comparable(local, committed):
+    folder_of(local, {20: (0.105, 0.5), 56: (0.33,)})
+    elsewhere(local, "residual-20-seed1")
+    elsewhere(local, "residual-56-seed0", precision="bf16-mixed", torch="2.10.1")
+    assert compare(local, committed) == [
+        "1 of 1 cells inside the reference (digits, protocol quick, 3 seeds)",
+        "not comparable (here another, the reference ATen AVX2 / oneDNN AVX2): residual-20-seed1",
+        "not comparable (here bf16-mixed, 2.10, the reference 32-true, 2.9): residual-56-seed0",
+    ]
+
+
+def test_the_range_is_that_of_the_seeds_on_the_same_machine(local, committed):
+    folder_of(committed, {20: (0.1, 0.11, 0.12, 0.5, 0.52)})
+    elsewhere(committed, "residual-20-seed3", "residual-20-seed4")
+    folder_of(local, {20: (0.51, 0.51)})
+    elsewhere(local, "residual-20-seed1")
+    count, outside = compare(local, committed)
+    assert count == "1 of 2 cells inside the reference (digits, protocol quick, 2 to 3 seeds)"
+    assert outside.startswith("outside the reference: residual-20-seed0, training error 51.00 %")
 
 
 def test_a_diverged_cell_counts_as_chance(local, committed):

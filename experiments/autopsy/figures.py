@@ -23,7 +23,6 @@ COLOURS = dict(
     zip(REMEDIES, ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00"), strict=True)
 )
 OTHER_COLOUR = "#999999"
-DASHED = "dashed: no untreated run under the same conditions"
 
 
 def drawings(runs: ProtocolRuns) -> list[Drawing]:
@@ -63,11 +62,12 @@ def curves_figure(runs: ProtocolRuns) -> Figure:
     axis.set_ylim(0, 100)
     axis.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
     heading = f"plain-{DEPTH}, one remedy at a time"
-    return titled(figure, heading, label_of(runs), f"{DASHED} · dotted: guessing")
+    dashed = "dashed: no untreated run under the same conditions · " if _incomparable(runs) else ""
+    return titled(figure, heading, label_of(runs), f"{dashed}dotted: guessing")
 
 
 def errors_figure(runs: ProtocolRuns) -> Figure:
-    """Final errors of plain-110 by remedy, one marker per seed, and those of the references.
+    """Final errors of plain-110 by remedy, one row per seed, and those of the references.
 
     A line leads to the untreated network of the seed under the same conditions; grey where there is
     none.
@@ -76,18 +76,19 @@ def errors_figure(runs: ProtocolRuns) -> Figure:
     figure, axis = plt.subplots(figsize=(9.5, 1.6 + 0.45 * len(rows)), layout="constrained")
     for place, remedy in enumerate(rows):
         untreated = remedy.errors[UNTREATED]
-        for record in remedy.records:
+        for number, record in enumerate(remedy.records):
+            y = -place + 0.16 * ((len(remedy.records) - 1) / 2 - number)
             compared = record.seed in remedy.compared
             colour = "#D55E00" if compared or remedy is runs.untreated else OTHER_COLOUR
-            style: dict[str, Any] = {"color": colour, "markersize": 7}
+            style: dict[str, Any] = {"color": colour, "markersize": 6}
             error = 100 * error_or_chance(record)
-            axis.plot(error, -place, "o", **style)
+            axis.plot(error, y, "o", **style)
             test = 100 * error_or_chance(record, "test_error")
-            axis.plot(test, -place, "o", fillstyle="none", **style)
+            axis.plot(test, y, "o", fillstyle="none", **style)
             if compared:
                 before = 100 * untreated[record.seed]
-                axis.plot([before, error], [-place] * 2, color=colour, linewidth=1)
-                axis.plot(before, -place, "|", color="#000000", markersize=12)
+                axis.plot([before, error], [y, y], color=colour, linewidth=1)
+                axis.plot(before, y, "|", color="#000000", markersize=8)
     for (name, records), line in zip(runs.references.items(), ("--", "-"), strict=True):
         if records:
             mean = 100 * statistics.fmean(error_or_chance(record) for record in records)
@@ -100,13 +101,21 @@ def errors_figure(runs: ProtocolRuns) -> Figure:
         key_line("running training error", **keys),
         key_line("test error", **(keys | {"fillstyle": "none"})),
         key_line("untreated, same conditions", **(keys | {"color": "#000000", "marker": "|"})),
-        key_line("without such an untreated run", **(keys | {"color": OTHER_COLOUR})),
     ]
+    if _incomparable(runs):
+        handles.append(
+            key_line("without such an untreated run", **(keys | {"color": OTHER_COLOUR}))
+        )
     axis.set_yticks([-place for place in range(len(rows))], [remedy.title for remedy in rows])
     axis.set_xlim(0, 100)
     axis.set_xlabel("error (%)")
     axis.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     return titled(figure, f"What remedies bring plain-{DEPTH}", label_of(runs))
+
+
+def _incomparable(runs: ProtocolRuns) -> bool:
+    """Whether a treated run has no untreated one under the same conditions."""
+    return any(len(remedy.comparable) < len(remedy.records) for remedy in runs.remedies.values())
 
 
 def _chance(runs: ProtocolRuns) -> float:

@@ -58,8 +58,8 @@ def columns(rows: Rows) -> list[str]:
                 target = PLAINRES_TO_BARE_LOOP_ON_DIGITS
             measured = ratio(speed[way], speed[base])
             ratios[-1] += [shown(measured), against_target(measured, target)]
-    figure = "![images per second, relative to the textbook loop](figures/columns.png)"
-    return [figure, "", *markdown(speeds), "", *markdown(ratios)]
+    alt = f"images per second, relative to the textbook loop · {_columns_label(rows)}"
+    return [f"![{alt}](figures/columns.png)", "", *markdown(speeds), "", *markdown(ratios)]
 
 
 def sweep(rows: Rows) -> list[str]:
@@ -131,7 +131,8 @@ def scaling(rows: Rows) -> list[str]:
     return [
         "The bare loop in float32 on all cores. Fits are least squares.",
         "",
-        "![time and memory by depth, width, image size and batch size](figures/scaling.png)",
+        f"![time and memory by depth, width, image size and batch size · {_loop_label(rows)}]"
+        "(figures/scaling.png)",
         "",
         *markdown(fits),
         "",
@@ -243,9 +244,7 @@ def columns_figure(rows: Rows) -> Figure:
     axis.set_ylabel("images/s, textbook = 1")
     patches = [Patch(color=COLOURS[way], label=label) for way, label in LABELS.items()]
     axis.legend(handles=patches, frameon=True, fontsize=9)
-    protocols = ", ".join(one.overrides[0].partition("=")[2] for one in parts.SETTINGS)
-    label = _label(rows, f"digits, random pixels · protocols {protocols}")
-    return titled(figure, "Training speed relative to a textbook loop", label)
+    return titled(figure, "Training speed relative to a textbook loop", _columns_label(rows))
 
 
 def scaling_figure(rows: Rows) -> Figure:
@@ -275,8 +274,7 @@ def scaling_figure(rows: Rows) -> Figure:
         above.legend(frameon=True, fontsize=7, loc="best")
     axes[0, 0].set_ylabel("seconds per iteration")
     axes[1, 0].set_ylabel("peak memory (MiB)")
-    label = _label(rows, "random pixels, no protocol")
-    return titled(figure, "Time and memory of one iteration of the bare loop", label)
+    return titled(figure, "Time and memory of one iteration of the bare loop", _loop_label(rows))
 
 
 def readme(measured: Mapping[str, Rows]) -> str:
@@ -342,6 +340,15 @@ def _precision(rows: Rows, case: str) -> str:
 def _label(rows: Rows, what: str) -> str:
     """What a figure says below its title: images and protocols, rounds, machine."""
     return f"{what} · {_rounds(rows)} · {_machine(rows)}"
+
+
+def _columns_label(rows: Rows) -> str:
+    protocols = ", ".join(one.overrides[0].partition("=")[2] for one in parts.SETTINGS)
+    return _label(rows, f"digits, random pixels · protocols {protocols}")
+
+
+def _loop_label(rows: Rows) -> str:
+    return _label(rows, "random pixels, no protocol")
 
 
 def _rounds(rows: Rows) -> str:

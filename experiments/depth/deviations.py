@@ -452,10 +452,10 @@ def deviations(flat: Flat) -> list[Deviation]:
     return sorted(found, key=lambda each: list(KINDS).index(each.kind))
 
 
-def of_configuration(protocol: str, config: Mapping[str, Any], instruction_set: str = "") -> Ledger:
+def of_configuration(protocol: str, config: Mapping[str, Any], instruction_set: str) -> Ledger:
     """The ledger of a `cell_config`, before anything is measured."""
-    limit = f"; vector instructions: {instruction_set}" if instruction_set else ""
-    flat = {**flatten(config), "machine": f"one processor or one GPU{limit}"}
+    machine = f"one GPU, or one processor with its {instruction_set} vector instructions"
+    flat = {**flatten(config), "machine": machine}
     return Ledger(protocol, "its configuration; nothing measured", deviations(flat))
 
 
@@ -515,8 +515,8 @@ def notes(records: Sequence[Record]) -> list[str]:
     """What the README of a results folder says of its protocol."""
     protocols, seeds = {row.protocol for row in records}, {row.seed for row in records}
     sentences = []
-    if protocols & {"cpu", "cpu16"}:
-        free = sorted(seeds - {0}) if "cpu" in protocols else []
+    if protocols & {"cpu", "cpu-bf16", "cpu16"}:
+        free = [] if "cpu16" in protocols else sorted(seeds - {0})
         numbers = f"seed{'s' * (len(free) > 1)} {', '.join(map(str, free))}"
         tail = f"; {numbers} had no part in the choice" if free else ""
         sentences.append(f"{SELECTION}{tail}.")

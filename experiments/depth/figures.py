@@ -95,7 +95,7 @@ def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]])
         below: Any = {"loc": "outside lower center", "ncols": 4, "fontsize": 9}
         figure.legend(handles.values(), handles, **below)
     else:
-        axes[1].legend(handles.values(), handles, loc="center right", frameon=True, fontsize=9)
+        axes[1].legend(handles.values(), handles, loc="best", frameon=True, fontsize=9)
     diverged = any(row.status == DIVERGED for row in records)
     note = " · diverged runs count as guessing" if diverged else ""
     return style.titled(figure, "Error against depth", f"{label_of(records)}{note}")

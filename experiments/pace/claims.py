@@ -121,8 +121,8 @@ def _depth_pays(paces: Sequence[Pace]) -> list[str]:
         return [nowhere, *unlike]
     better = [setting for setting, difference in differences.items() if difference < -MARGIN]
     settings = f"{', '.join(better) or 'none'} (of {', '.join(differences)})"
-    below = f"residual-{DEEPER} ends more than {100 * MARGIN:g} points below residual-{SHALLOWER}"
-    return [f"{below} in: {settings}.", *unlike]
+    below = f"residual-{DEEPER} ended more than {100 * MARGIN:g} points below residual-{SHALLOWER}"
+    return [f"Not tested: {below} in {settings}.", *unlike]
 
 
 def table(paces: Sequence[Pace]) -> Table:

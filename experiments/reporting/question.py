@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -121,6 +122,33 @@ class Question(Generic[Part]):
             for letter, claim in zip(ascii_lowercase, self.claims(part), strict=False)
         ]
 
+    def verdicts(self, results: Path, page: Path) -> str:
+        """The claims as a Markdown table: a row for each, a column for each part of each folder.
+
+        Where there is one part: with effect, interval, n and p.
+
+        Args:
+            page: that shows it, for its links to the folders' READMEs.
+        """
+        heads, columns = [], []
+        for folder in self.folders(results):
+            link = Path(os.path.relpath(folder / "README.md", page.parent)).as_posix()
+            for part in self.read(folder):
+                if claims := self.claims(part):
+                    heads.append(f"[{self.label(part)}]({link})")
+                    columns.append({_core(claim): claim for claim in claims})
+        if len(columns) == 1:
+            heads.append("effect [95 % interval], n, p")
+            rows = [[c.statement, c.words, c.headline] for c in columns[0].values()]
+            return "\n".join(markdown([["claim", *heads], *rows]))
+        rows = []
+        for core in dict.fromkeys(chain(*columns)):
+            row = [column.get(core) for column in columns]
+            statements = {claim.statement for claim in row if claim}
+            shared = statements.pop() if len(statements) == 1 else core
+            rows.append([shared, *(_word(claim, shared) for claim in row)])
+        return "\n".join(markdown([["claim", *heads], *rows]))
+
     def readme(self, folder: Path) -> str:
         """The generated README.md of a results folder."""
         card = os.path.relpath(EXPERIMENTS / self.slug / "README.md", folder)
@@ -157,6 +185,21 @@ class Question(Generic[Part]):
 
         drawings = [drawing for part in self.read(folder) for drawing in self.drawings(part)]
         return publish(folder, {each.name: each.draw for each in drawings}, self.readme(folder))
+
+
+def _core(claim: Claim) -> str:
+    """The statement without what it is judged on, which may differ from folder to folder."""
+    return claim.statement.partition(" (")[0]
+
+
+def _word(claim: Claim | None, shared: str) -> str:
+    """The verdict, its number of seeds, and what of the statement is not in the `shared` part."""
+    if claim is None:
+        return "–"
+    number = [f"n = {claim.num_seeds}"] if claim.num_seeds else []
+    own = claim.statement.removeprefix(shared).strip(" ()")
+    about = "; ".join([*number, *([own] if own else [])])
+    return f"{claim.words} ({about})" if about else claim.words
 
 
 def _score(claim: Claim) -> dict[str, Any]:

@@ -4,7 +4,8 @@ A cell under the conditions of the committed one gives its numbers digit by digi
 
 The range of a network is the 95 % prediction interval for one more run, from Student's t over the
 committed seeds: mean ± t·s·√(1 + 1/n), joined with the smallest and largest committed error. So it
-says whether a run is one of the same kind; it tests no claim.
+says whether a run is one of the same kind; it tests no claim. Only seeds that were measured under
+the conditions of the run count: seeds on one machine say nothing about the range on another one.
 """
 
 import math
@@ -14,10 +15,11 @@ from pathlib import Path
 
 from scipy import stats
 
+from experiments.judging.conditions import conditions_of, differences
 from experiments.judging.errors import error_or_chance
 from experiments.judging.inference import CONFIDENCE
-from experiments.judging.pairs import errors_by_seed
-from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_json, read_runs
+from experiments.judging.pairs import read_records
+from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_json
 from plainres.records.identity import config_differences
 from plainres.records.schema import Record
 
@@ -43,17 +45,19 @@ def compare(local: Path, committed: Path) -> list[str]:
         committed: the folder of the same name below results.
 
     Returns:
-        One line with each count; one per cell outside; one per number of seeds for the networks
-        without a range; one per folder that cannot be compared, with the reason.
+        One line with each count; one per cell outside; one for the cells that were measured under
+        other conditions; one per number of seeds for the networks without a range; one per folder
+        that cannot be compared, with the reason.
     """
     outside, without, reasons = [], dict[int, list[str]](), []
+    unlike: dict[str, list[str]] = {}
     compared: list[Record] = []
     equal = both = 0
     unpublished: list[Path] = []
     seeds = set()
     for table in sorted(local.rglob(RUNS_TABLE)):
         folder, reference = table.parent, committed / table.parent.relative_to(local)
-        records, references = read_runs(folder), read_runs(reference)
+        records, references = read_records(folder), read_records(reference)
         if not references:
             unpublished.append(folder)
         elif difference := _difference(folder, records, reference, references):
@@ -64,13 +68,21 @@ def compare(local: Path, committed: Path) -> list[str]:
             both += sum(record.cell in twins for record in records)
             equal += sum(twins.get(record.cell) == _numbers(record) for record in records)
             for record in records:
-                errors = list(errors_by_seed(references, record.arm, record.depth).values())
-                if len(errors) < 2:
-                    without.setdefault(len(errors), []).append(prefix + record.cell)
+                network = (record.arm, record.depth)
+                rows = [row for row in references if (row.arm, row.depth) == network]
+                alike = [row for row in rows if not differences((row, record))]
+                if len(rows) < 2:
+                    without.setdefault(len(rows), []).append(prefix + record.cell)
+                    continue
+                if len(alike) < 2:
+                    unlike.setdefault(_unlike(record, rows), []).append(prefix + record.cell)
                     continue
                 compared.append(record)
-                seeds.add(len(errors))
-                (low, high), error = reference_range(errors), error_or_chance(record)
+                seeds.add(len(alike))
+                (low, high), error = (
+                    reference_range([*map(error_or_chance, alike)]),
+                    error_or_chance(record),
+                )
                 if not low <= error <= high:
                     outside.append(
                         f"outside the reference: {prefix}{record.cell}, training error "
@@ -81,9 +93,11 @@ def compare(local: Path, committed: Path) -> list[str]:
         count = f"{len(compared) - len(outside)} of {len(compared)} cells inside the reference"
         lines.append(f"{count} ({_label(compared, sorted(seeds))})")
     lines += outside
+    lines += [
+        f"not comparable ({conditions}): {_names(cells)}" for conditions, cells in unlike.items()
+    ]
     for number, cells in sorted(without.items()):
-        names = ", ".join(cells) if len(cells) <= MOST_NAMES else f"{len(cells)} cells"
-        lines.append(f"no range ({number} seed{'s' * (number != 1)}): {names}")
+        lines.append(f"no range ({number} seed{'s' * (number != 1)}): {_names(cells)}")
     if unpublished:
         place = unpublished[0] if len(unpublished) == 1 else f"{len(unpublished)} tables in {local}"
         lines.append(f"no reference for {place}: no records of it are committed")
@@ -92,6 +106,20 @@ def compare(local: Path, committed: Path) -> list[str]:
 
 def _numbers(record: Record) -> list[float | None]:
     return [getattr(record, name) for name in NUMBERS]
+
+
+def _names(cells: Sequence[str]) -> str:
+    return ", ".join(cells) if len(cells) <= MOST_NAMES else f"{len(cells)} cells"
+
+
+def _unlike(record: Record, references: Sequence[Record]) -> str:
+    """In which conditions a record differs from the committed ones."""
+    names = [line.split(":")[0] for line in differences([record, *references])]
+    here, *there = (
+        ", ".join(getattr(conditions_of(row), name) for name in names)
+        for row in (record, *references)
+    )
+    return f"here {here}, the reference {' and '.join(dict.fromkeys(there))}"
 
 
 def _difference(

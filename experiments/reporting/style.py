@@ -45,6 +45,7 @@ ARM_STYLES = {"plain": ("#D55E00", "o", "-"), "residual": ("#0072B2", "s", "-")}
 # Without what changes from day to day
 METADATA: Any = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
 SEEDS = {"alpha": 0.35, "markersize": 6}
+OPEN = "open: "  # a marker that stands for fewer seeds than the others
 PERCENT_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
@@ -108,17 +109,18 @@ def draw_seeds(
         numbers = " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
         marks: Any = {"linestyle": "none", "markersize": 7, "markerfacecolor": "white"}
         axis.plot(list(few), list(few.values()), **{**style, **marks})
-        key: Any = {"marker": "o", "color": "grey", "label": f"open: {numbers} of {most} seeds"}
+        key: Any = {"marker": "o", "color": "grey", "label": f"{OPEN}{numbers} of {most} seeds"}
         axis.plot([], [], **{**marks, **key})
 
 
 def labelled(axes: Iterable[Axes]) -> dict[str, Any]:
-    """Label → what a legend shows for it, each once, over several axes."""
-    return {
+    """Label → what a legend shows for it, each once, over several axes; open markers last."""
+    handles = {
         label: handle
         for axis in axes
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
+    return {label: handles[label] for label in sorted(handles, key=lambda each: OPEN in each)}
 
 
 def titled(figure: Figure, *lines: str) -> Figure:

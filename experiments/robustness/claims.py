@@ -144,7 +144,7 @@ def label_of(part: Settings) -> str:
 
 def counts(settings: Sequence[Setting]) -> list[str]:
     """In how many settings each part of the finding holds, and where it does not."""
-    sentences = []
+    sentences = ["Settings are counted, not tested."]
     for name, text in PARTS.items():
         holds = {setting.name: setting.judged[name] for setting in settings}
         judged = [setting for setting, value in holds.items() if value is not None]

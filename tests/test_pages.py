@@ -1,0 +1,78 @@
+"""Pages that are written by hand: their verdicts, tables and figures are computed."""
+
+import re
+
+import pytest
+from composing import ROOT
+
+from experiments.__main__ import BLOCKS
+from experiments.judging import verdict
+from experiments.judging.inference import Criterion
+from experiments.judging.verdict import DIRECTIONS, INCONCLUSIVE, VERDICTS, Claim
+from experiments.reporting import pages
+from experiments.reporting.question import Question, questions
+
+PAGES = ["README.md", *(f"experiments/{slug}/README.md" for slug in [*questions(), "bench"])]
+# Words of a verdict and p values; the main README says in `Words` what the former mean
+JUDGED = re.compile(rf"\b({'|'.join([*VERDICTS, *DIRECTIONS.values()])})\b|\bp [=<] ")
+WORDS = re.compile(r"^## Words\n.*?(?=^## )", re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks_are_what_the_committed_tables_give(monkeypatch, page):
+    monkeypatch.chdir(ROOT)
+    path = ROOT.joinpath(page).relative_to(ROOT)
+    assert pages.filled(path, BLOCKS) == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_verdict_is_written_by_hand_and_no_figure_without_its_label(page):
+    text = WORDS.sub("", pages.by_hand(ROOT / page))
+    without_code = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    assert not JUDGED.search(without_code), JUDGED.search(without_code)
+    assert "![" not in text
+
+
+@pytest.mark.parametrize("slug", questions())
+def test_a_question_with_claims_shows_its_verdicts(slug):
+    page = (ROOT / "experiments" / slug / "README.md").read_text(encoding="utf-8")
+    asked = questions()[slug]
+    folder = asked.folders(ROOT / "results")[0]
+    assert (f"<!-- verdicts:{slug} -->" in page) == bool(asked.scores(folder))
+
+
+def test_verdicts_are_a_column_for_each_folder_and_say_what_they_are_judged_on(tmp_path):
+    criterion = Criterion("a - b", (0.1,))
+    claims = {
+        "large": [verdict.judge(s, [criterion], "") for s in ("it rises (20 → 110)", "it (b) is")],
+        "small": [verdict.judge(s, [criterion], "") for s in ("it rises (20 → 56)", "it (b) is")],
+        "smaller": [Claim("it rises (20 → 56)", INCONCLUSIVE, "missing: plain-20")],
+    }
+    for name in claims:
+        tmp_path.joinpath("results", "made", name).mkdir(parents=True)
+        tmp_path.joinpath("results", "made", name, "runs.csv").touch()
+    asked = Question(
+        slug="made",
+        title="",
+        read=lambda folder: [folder.name],
+        label=lambda name: f"{name} seeds",
+        claims=claims.get,
+    )
+    page = tmp_path / "experiments" / "made" / "README.md"
+    links = [f"[{name} seeds](../../results/made/{name}/README.md)" for name in claims]
+    head, _, rises, other = asked.verdicts(tmp_path / "results", page).splitlines()
+    assert head == f"| claim | {' | '.join(links)} |"
+    long, short = "supports (n = 1; 20 → 110)", "supports (n = 1; 20 → 56)"
+    assert rises == f"| it rises | {long} | {short} | inconclusive (20 → 56) |"
+    assert other == "| it (b) is | supports (n = 1) | supports (n = 1) | – |"
+
+
+def test_blocks_are_made_anew_and_the_rest_stays(tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text("before\n<!-- kind:a/b-c -->\nold\nlines\n<!-- end -->\nafter\n")
+    pages.fill(page, {"kind": lambda name, path: f"new {name} for {path.name}"})
+    begin, end = "<!-- kind:a/b-c -->", "<!-- end -->"
+    assert page.read_text() == f"before\n{begin}\nnew a/b-c for README.md\n{end}\nafter\n"
+    assert pages.by_hand(page) == "before\n\nafter\n"
+    with pytest.raises(ValueError, match="no block 'kind'; choose other"):
+        pages.fill(page, {"other": lambda name, path: ""})
