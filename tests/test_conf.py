@@ -95,6 +95,7 @@ COMMANDS = {
     "thousand": r"(?P<thousand>.+)",
     "lenet": r"(?P<data>.+)-(?P<model__era>.+)",
     "signal": r"(?P<signal>.+)-(?P<model__norm>.+)",
+    "precision": r"(?P<precision>\w+)(-(?P<protocol__precision>.+))?",
     "autopsy": r"(?P<protocol>[^-]+)-(?P<rescue>.+)",
     "pace": (
         r"width(?P<protocol__width>.+)-batch(?P<protocol__batch_size>.+)"

@@ -11,6 +11,7 @@ from torch.nn import functional
 from trained import SHORT, SMOKE, curve, interrupt, numbers
 
 from plainres.instruments import probes
+from plainres.instruments.snapshots import powers_of_ten
 from plainres.networks.blocks import BasicBlock
 from plainres.networks.classics import googlenet
 from plainres.networks.resnet import CifarNetwork
@@ -278,11 +279,11 @@ def test_a_network_whose_loss_is_not_finite_has_no_signals():
 
 
 def test_probes_are_taken_at_powers_of_ten_and_the_end():
-    assert probes.powers_of_ten(1) == [0, 1]
-    assert probes.powers_of_ten(2) == [0, 1, 2]
-    assert probes.powers_of_ten(24) == [0, 1, 10, 24]
-    assert probes.powers_of_ten(100) == [0, 1, 10, 100]
-    assert probes.powers_of_ten(101) == [0, 1, 10, 100, 101]
+    assert powers_of_ten(1) == [0, 1]
+    assert powers_of_ten(2) == [0, 1, 2]
+    assert powers_of_ten(24) == [0, 1, 10, 24]
+    assert powers_of_ten(100) == [0, 1, 10, 100]
+    assert powers_of_ten(101) == [0, 1, 10, 100, 101]
 
 
 @pytest.mark.parametrize("options", [{"images": 1}, {"at": []}, {"at": [-1, 3]}])

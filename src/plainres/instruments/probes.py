@@ -8,13 +8,10 @@ nothing of the run; experiments/signal checks that they take less than 2 % of it
 
 import copy
 import math
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
@@ -22,9 +19,8 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
-from plainres.data.batches import evenly_spaced
-from plainres.records import files
-from plainres.training.runlog import RunLog
+from plainres.data.batches import TrainingBatches
+from plainres.instruments.snapshots import Snapshots, finite, fixed_images
 from plainres.training.update import heads
 
 # Distance to a neighbouring input, as a fraction of the way to the next image: so small that
@@ -90,12 +86,6 @@ class Signals:
     image_response: float
     image_gradient: float
     correlation: float
-
-
-def powers_of_ten(iterations: int) -> list[int]:
-    """0, 1, 10, 100, … below `iterations`, and `iterations`: dense where most changes."""
-    exponents = range(len(str(iterations - 1)))
-    return [0, *(10**e for e in exponents if 10**e < iterations), iterations]
 
 
 def mean_correlation(first: Tensor, second: Tensor) -> Tensor:
@@ -243,92 +233,36 @@ def _main_path(network: nn.Module) -> list[nn.Module]:
     ]
 
 
-class Probes(pl.Callback):
+class Probes(Snapshots):
     """Probes the network during training; writes probes.csv into the cell's folder at the end.
 
-    The images are the same for every probe and every network: training images, spread evenly over
-    the set, without augmentation. Where a training step has several updates (on a GPU), a probe
-    comes after the step; its row names the iteration at which it was taken.
-
     Args:
-        images: their number.
-        at: numbers of updates after which to probe; None: `powers_of_ten`.
+        images, at: see Snapshots.
         double: probe in float64, which takes several times as long.
-
-    Raises:
-        ValueError: fewer than two images, or a negative number of updates.
     """
 
+    table = "probes.csv"
+    row_type = ProbePoint
+
     def __init__(self, images: int = 64, at: Sequence[int] | None = None, double: bool = False):
-        if images < 2:
-            raise ValueError(f"images {images} is below 2: an image needs a next one")
-        if at is not None and min(at, default=-1) < 0:
-            raise ValueError(f"at {list(at)} is not a list of numbers of updates, from 0")
-        self.images = images
-        self.at = at
+        super().__init__(images, at)
         self.double = double
-        self.points: list[ProbePoint] = []
-        self._last_iteration = -1  # up to which probes are taken
 
-    def state_dict(self) -> dict[str, Any]:
-        points = [asdict(point) for point in self.points]
-        return {"points": points, "last_iteration": self._last_iteration}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.points = [ProbePoint(**point) for point in state_dict["points"]]
-        self._last_iteration = state_dict["last_iteration"]
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        # Also after a checkpoint, which may have been taken just before a probe
-        self._probe_if_due(trainer, pl_module)
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self._probe_if_due(trainer, pl_module)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        files.write_table(Path(trainer.default_root_dir) / "probes.csv", self.points, ProbePoint)
-
-    def _probe_if_due(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        runlog, iteration = RunLog.of(trainer), pl_module.iteration
-        due = any(
-            self._last_iteration < number <= iteration
-            for number in self.at or powers_of_ten(runlog.iterations)
-        )
-        self._last_iteration = iteration
-        if due:
-            stream: Any = trainer.train_dataloader
-            self._probe(runlog.cell, iteration, pl_module.network, stream)
-
-    def _probe(
-        self, cell: tuple[str, int, int], iteration: int, network: nn.Module, stream: Any
-    ) -> None:
-        if stream.images.is_cuda:
-            torch.cuda.synchronize()  # the device's earlier work does not count as the probe's
-        start = time.perf_counter()
-        places = evenly_spaced(len(stream.images), self.images)
-        images = stream.normaliser(stream.images[places].float() / 255)
-        images = images.contiguous(memory_format=torch.channels_last)
-        signals = probe(network, images, stream.labels[places], self.double)
+    def snapshot(
+        self, place: tuple[str, int, int, int], network: nn.Module, stream: TrainingBatches
+    ) -> list[ProbePoint]:
+        signals = probe(network, *fixed_images(stream, self.images), self.double)
         if signals is None:
-            return
-        seconds = time.perf_counter() - start
+            return []
         image = ProbePoint(
-            *cell,
-            iteration,
+            *place,
             layer=0,
-            response=_finite(signals.image_response),
-            response_gradient=_finite(signals.image_gradient),
-            correlation=_finite(signals.correlation),
-            seconds=seconds,
+            response=finite(signals.image_response),
+            response_gradient=finite(signals.image_gradient),
+            correlation=finite(signals.correlation),
         )
         layers = [
-            ProbePoint(*cell, iteration, number, *map(_finite, layer))
+            ProbePoint(*place, number, *map(finite, layer))
             for number, layer in enumerate(signals.layers, 1)
         ]
-        self.points += [image, *layers]
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+        return [image, *layers]

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torchmetrics import MeanMetric, MetricCollection
 
 from plainres.data.batches import Batch, StepDraws
-from plainres.training.update import UpdateRunner, heads
+from plainres.training.update import UpdateRunner, logits_of_heads
 
 
 class Classifier(pl.LightningModule):
@@ -88,12 +88,7 @@ class Classifier(pl.LightningModule):
 
     def logits_of_heads(self, images: Tensor) -> tuple[Tensor, ...]:
         """Logits (N, classes) of each head, the main one first; others in training mode only."""
-        # Without autocast's cache: weights change within a step, and each is used once per update
-        with torch.autocast(
-            images.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False
-        ):
-            # The loss is taken in float32
-            return tuple(logits.float() for logits in heads(self.network(images)))
+        return logits_of_heads(self.network, images, self.bf16)
 
     def training_step(self, step: StepDraws, batch_idx: int) -> None:
         assert step.iteration == self.iteration, (

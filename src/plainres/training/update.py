@@ -163,6 +163,21 @@ def updates_per_step(limit: int, log_every: int, evaluate_every: int) -> int:
     )
 
 
+def logits_of_heads(
+    network: Callable[[Tensor], Tensor | tuple[Tensor, ...]], images: Tensor, bf16: bool
+) -> tuple[Tensor, ...]:
+    """Logits (N, classes) of each head in float32, the main one first.
+
+    Args:
+        images: normalised float32 (N, C, H, W).
+        bf16: multiply in bfloat16 (autocast).
+    """
+    # Without autocast's cache: weights change within a step, and each is used once per update
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
+        # The loss is taken in float32
+        return tuple(logits.float() for logits in heads(network(images)))
+
+
 def heads(output: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """The logits of each head, the main one first; a network without auxiliary heads has one."""
     return output if isinstance(output, tuple) else (output,)

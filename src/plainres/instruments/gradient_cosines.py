@@ -1,0 +1,162 @@
+"""How far a gradient in low precision points into the exact direction: a Lightning callback.
+
+    python -m plainres.run.train \
+        '+callbacks.cosines._target_=plainres.instruments.gradient_cosines.GradientCosines'
+
+The gradient of the loss is computed four times, each time with a copy of the network: in float64,
+which counts as exact, in float32, under bf16 autocast, and in float64 with other images. One
+snapshot costs as much as up to ten updates with as many images, most of it for float64.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from plainres.data.batches import Batch, TrainingBatches
+from plainres.instruments.snapshots import Snapshots, finite, fixed_images
+from plainres.training.update import heads, logits_of_heads
+
+PRECISIONS = ("float64", "float32", "bf16")
+
+
+@dataclass(frozen=True)
+class GradientCosine:
+    """One row of gradient_cosines.csv: the weights of one layer after `iteration` updates.
+
+    A cosine is that of the angle between a gradient and the exact one of the same weights and
+    images: 1 into the exact direction, 0 at a right angle to it. An error is the norm of the
+    difference of the two, divided by the norm of the exact one. Values that are not finite are left
+    out, as those of a gradient that is 0.
+
+    Args:
+        layer: convolutions in the order of the network, from 1; 0: all parameters together.
+        cosine_images: between the exact gradients of the images and of as many other ones, which
+            says how much two batches agree.
+        seconds: in layer 0: duration of the snapshot.
+    """
+
+    arm: str
+    depth: int
+    seed: int
+    iteration: int
+    layer: int
+    cosine_float32: float | None
+    error_float32: float | None
+    cosine_bf16: float | None
+    error_bf16: float | None
+    cosine_images: float | None
+    seconds: float | None = None
+
+
+class Comparison(NamedTuple):
+    """A gradient beside the exact one; see GradientCosine."""
+
+    cosine: float
+    error: float
+
+
+def loss_gradients(network: nn.Module, batch: Batch, precision: str) -> list[Tensor]:
+    """The gradient of the loss by each parameter of a network in training mode, in float64.
+
+    The loss is the mean cross-entropy of the main head. The network, its gradients and running
+    statistics, and the random generators stay as they are. Dropout, if there is any, drops the same
+    units in each precision.
+
+    Args:
+        precision: how it is computed: `float64`, or as training does it, `float32` or `bf16`.
+    """
+    assert network.training, "evaluation mode normalises with other statistics"
+    assert precision in PRECISIONS
+    images, labels = batch
+    network = copy.deepcopy(network)
+    with torch.random.fork_rng([images.device] if images.is_cuda else []):
+        if precision == "float64":
+            logits = heads(network.double()(images.double()))[0]
+        else:
+            logits = logits_of_heads(network, images, bf16=precision == "bf16")[0]
+        loss = functional.cross_entropy(logits, labels)
+        # Auxiliary heads have no part in this loss
+        gradients = torch.autograd.grad(loss, list(network.parameters()), materialize_grads=True)
+    return [gradient.double() for gradient in gradients]
+
+
+def compare(gradient: Tensor, exact: Tensor) -> Comparison:
+    """Cosine and relative error of a gradient; NaN or infinite where one of both is 0.
+
+    Args:
+        gradient, exact: float64, of one shape.
+    """
+    product = (gradient * exact).sum() / (gradient.norm() * exact.norm())
+    return Comparison(float(product), float((gradient - exact).norm() / exact.norm()))
+
+
+def uses_library_kernels(network: nn.Module) -> bool:
+    """Whether no part of a network is compiled or has fused kernels (training.machine.KERNELS)."""
+    return not any(
+        module._compiled_call_impl or type(module).__module__ == "plainres.training.fused"
+        for module in network.modules()
+    )
+
+
+class GradientCosines(Snapshots):
+    """Writes gradient_cosines.csv: gradients in float32 and bf16 beside the exact ones.
+
+    Both precisions are measured whatever the run trains in.
+
+    Args:
+        images, at: see Snapshots.
+
+    Raises:
+        ValueError: at the start of training, where kernels are compiled or fused: they round
+            differently.
+    """
+
+    table = "gradient_cosines.csv"
+    row_type = GradientCosine
+
+    def snapshot(
+        self, place: tuple[str, int, int, int], network: nn.Module, stream: TrainingBatches
+    ) -> list[GradientCosine]:
+        if not uses_library_kernels(network):
+            raise ValueError(
+                f"{self.table} is for library kernels, and these are compiled or fused; set "
+                "kernels=library cuda_graph=false"
+            )
+        twice = fixed_images(stream, 2 * self.images)
+        batch, others = (_every_second(twice, first) for first in (0, 1))
+        exact = _layers(network, batch, "float64")
+        if not exact[0].isfinite().all():
+            return []
+        columns = [
+            [compare(*pair) for pair in zip(gradients, exact, strict=True)]
+            for gradients in (
+                _layers(network, batch, "float32"),
+                _layers(network, batch, "bf16"),
+                _layers(network, others, "float64"),
+            )
+        ]
+        return [
+            GradientCosine(*place, layer, *map(finite, (*float32, *bf16, other.cosine)))
+            for layer, (float32, bf16, other) in enumerate(zip(*columns, strict=True))
+        ]
+
+
+def _every_second(batch: Batch, first: int) -> Batch:
+    images = batch.images[first::2].contiguous(memory_format=torch.channels_last)
+    return Batch(images, batch.labels[first::2])
+
+
+def _layers(network: nn.Module, batch: Batch, precision: str) -> list[Tensor]:
+    """Gradients of all parameters together, then of each convolution's weights; flat."""
+    gradients = [each.flatten() for each in loss_gradients(network, batch, precision)]
+    weights = {id(module.weight) for module in network.modules() if isinstance(module, nn.Conv2d)}
+    convolutions = [
+        gradient
+        for gradient, parameter in zip(gradients, network.parameters(), strict=True)
+        if id(parameter) in weights
+    ]
+    return [torch.cat(gradients), *convolutions]
