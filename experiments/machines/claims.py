@@ -160,9 +160,14 @@ def by_start(changes: Series) -> dict[Place, float]:
     return {(seed, start): percent_of(row) for seed in pairs for start, row in pairs[seed]}
 
 
-def over_machines(rows: Iterable[Record]) -> Series:
-    """By seed, the mean difference of one network's errors between two machines."""
-    return _distances(rows)
+def distances(rows: Iterable[Record]) -> Series:
+    """By seed, the mean difference of two rows of one network, a fraction; of seeds with several.
+
+    Rows of one seed are of different machines, or starts.
+    """
+    several = {s: each for s, each in grouped(rows, lambda row: row.seed).items() if len(each) > 1}
+    pairs = {seed: combinations(map(error_or_chance, each), 2) for seed, each in several.items()}
+    return Series({s: statistics.fmean(abs(x - y) for x, y in pairs[s]) for s in pairs}, several)
 
 
 def over_starts(exact: Sequence[Record], perturbed: Sequence[Record]) -> Series:
@@ -170,14 +175,7 @@ def over_starts(exact: Sequence[Record], perturbed: Sequence[Record]) -> Series:
 
     Of rows of one machine, where there are any.
     """
-    return _distances([*counterparts(perturbed, exact), *counterparts(exact, perturbed)])
-
-
-def _distances(rows: Iterable[Record]) -> Series:
-    """By seed, the mean difference of two of its rows, a fraction; of seeds with several."""
-    several = {s: each for s, each in grouped(rows, lambda row: row.seed).items() if len(each) > 1}
-    pairs = {seed: combinations(map(error_or_chance, each), 2) for seed, each in several.items()}
-    return Series({s: statistics.fmean(abs(x - y) for x, y in pairs[s]) for s in pairs}, several)
+    return distances([*counterparts(perturbed, exact), *counterparts(exact, perturbed)])
 
 
 def check(part: Part) -> list[Claim]:
@@ -194,7 +192,7 @@ def _another_machine(part: Part) -> Claim:
     if line := _no_room(part, [CHAOTIC]):
         return Claim(statement, INCONCLUSIVE, line)
     rows = part.networks[CHAOTIC]
-    series = {f"{name} on another machine": over_machines(rows)}
+    series = {f"{name} on another machine": distances(rows)}
     return _judge(statement, series, by_machine(rows), "another machine", TREATMENT)
 
 
@@ -206,7 +204,7 @@ def _residual(part: Part) -> Claim:
     if line := _no_room(part, RESIDUAL):
         return Claim(statement, INCONCLUSIVE, line)
     names = [f"{name_of(network)} on another machine" for network in RESIDUAL]
-    changes = [over_machines(part.networks[network]) for network in RESIDUAL]
+    changes = [distances(part.networks[network]) for network in RESIDUAL]
     series = dict(zip(names, changes, strict=True))
     seeds = shared_seeds(series, TREATMENT)
     return judge(statement, series, lambda: _small(series, seeds), treatment=TREATMENT)

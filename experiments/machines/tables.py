@@ -11,10 +11,10 @@ from experiments.machines.claims import (
     Part,
     by_machine,
     by_start,
+    distances,
     machine_of,
     name_of,
     network_of,
-    over_machines,
     over_starts,
     percent_of,
 )
@@ -38,7 +38,7 @@ def _scatter(part: Part) -> Table:
     heads = ["network", "seeds", "machines", "all rows", "over machines", "over seeds"]
     table = [[*heads, RATIO, *COMPONENTS]]
     for network, rows in part.networks.items():
-        several = over_machines(rows)
+        several = distances(rows)
         found = components(by_machine(rows))
         estimates = ["–"] * len(COMPONENTS)
         if len(several) >= FEWEST and found.variances is not None:
