@@ -78,12 +78,6 @@ def made_up_curve(record: Record, points: int = 20) -> list[CurvePoint]:
     return curve
 
 
-def hashed(folder: Path, records: list[Record]) -> list[Record]:
-    """The records with the hashes that follow from the folder's config.json."""
-    shared = read_json(folder / CONFIG_FILE)
-    return [replace(record, config_hash=row_hash(shared, record)) for record in records]
-
-
 def write_made_up(
     folder: Path, records: list[Record], curves: bool = False, config: Any = None
 ) -> None:

@@ -13,9 +13,9 @@ from experiments.judging.pairs import (
     require_same_images,
 )
 from experiments.judging.verdict import INCONCLUSIVE, REPRODUCED
-from plainres.records.files import CONFIG_FILE, write_json
+from plainres.records.files import CONFIG_FILE, RUNS_TABLE, write_json, write_table
 from plainres.records.identity import row_hash
-from plainres.records.schema import DIVERGED
+from plainres.records.schema import DIVERGED, Record
 
 ZEN, XEON = "AMD EPYC (family 25, model 17)", "Intel Xeon (family 6, model 207)"
 
@@ -242,7 +242,7 @@ def test_a_table_that_makes_no_sense_is_one_line(tmp_path, change, message):
     rows = [made_up_record(seed=0), made_up_record(**({"seed": 1} | change))]
     hashed = rows[:1] if "config_hash" in change else rows
     configured(tmp_path / "quick", hashed)
-    write_made_up(tmp_path / "quick", rows)
+    write_table(tmp_path / "quick" / RUNS_TABLE, rows, Record)
     with pytest.raises(ValueError, match=message) as error:
         read_records(tmp_path / "quick")
     assert "\n" not in str(error.value)
