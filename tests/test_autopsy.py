@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from composing import CONF, compose_cell, variants
-from made_up import hashed, made_up_record
+from made_up import made_up_record, write_made_up
 from matplotlib import pyplot as plt
 from omegaconf import OmegaConf
 
@@ -294,7 +294,7 @@ def elsewhere(tmp_path, folder: str, *changed: str, **changes) -> None:
 
 
 def write(folder, rows, curves) -> None:
-    write_table(folder / RUNS_TABLE, hashed(folder, rows), Record)
+    write_made_up(folder, rows)
     write_table(folder / CURVES_TABLE, curves, CurvePoint)
 
 
@@ -507,7 +507,7 @@ def test_lines_are_drawn_over_the_depths_that_were_fitted(folder):
     runs, points = read_runs(path), read_curves(path)
     for rows in (runs, points):
         rows += [replace(r, depth=8) for r in rows if (r.arm, r.depth) == ("plain", 20)]
-    write_table(path / RUNS_TABLE, hashed(path, runs), Record)
+    write_made_up(path, runs)
     at_chance = [
         replace(point, train_error=0.89) if (point.arm, point.depth) == ("plain", 110) else point
         for point in points

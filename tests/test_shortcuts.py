@@ -5,14 +5,14 @@ import json
 
 import pytest
 from composing import CONF, committed, compose_cell
-from made_up import hashed, made_up_curve, made_up_record
+from made_up import made_up_record, write_made_up
 from omegaconf import OmegaConf
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.shortcuts import QUESTION, claims
-from plainres.records.files import CONFIG_FILE, CURVES_TABLE, RUNS_TABLE, read_json, write_table
+from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_json, write_table
 from plainres.records.identity import config_hash
-from plainres.records.schema import DIVERGED, CurvePoint, Record
+from plainres.records.schema import DIVERGED, Record
 from plainres.run.cell import claim_tables
 
 # Training error at 20, 56 and 110 layers
@@ -44,12 +44,7 @@ def measured(folder, errors=ERRORS, seeds=1, **changes) -> list[Record]:
         for seed in range(seeds)
         if error is not None
     ]
-    if (folder / CONFIG_FILE).exists():
-        rows = hashed(folder, rows)
-    write_table(folder / RUNS_TABLE, rows, Record)
-    write_table(
-        folder / CURVES_TABLE, [point for row in rows for point in made_up_curve(row)], CurvePoint
-    )
+    write_made_up(folder, rows, curves=True)
     return rows
 
 
