@@ -17,8 +17,6 @@ from plainres.records.files import (
 from plainres.records.identity import row_hash
 from plainres.records.schema import FINISHED, CurvePoint, Record
 
-NO_HASH = "0123456789ab"
-
 
 def made_up_record(**changes) -> Record:
     """A complete record of residual-20-seed0, with the given fields changed."""
@@ -47,7 +45,7 @@ def made_up_record(**changes) -> Record:
         "precision": "32-true",
         "processor": "a processor, 2 GHz",
         "threads": 1,
-        "config_hash": NO_HASH,
+        "config_hash": "0123456789ab",
         "data_fingerprint": "ba9876543210",
         "commit": "c0ffee" * 6 + "c0ff",
         "clean": True,
@@ -80,26 +78,15 @@ def made_up_curve(record: Record, points: int = 20) -> list[CurvePoint]:
     return curve
 
 
-def hashed(folder: Path, records: list[Record]) -> list[Record]:
-    """The records with the hashes that follow from the folder's config.json, where there is one.
-
-    Those that a test has given another hash keep it.
-    """
-    if not (shared := read_json(folder / CONFIG_FILE)):
-        return records
-    return [
-        replace(row, config_hash=row_hash(shared, row)) if row.config_hash == NO_HASH else row
-        for row in records
-    ]
-
-
 def write_made_up(
     folder: Path, records: list[Record], curves: bool = False, config: Any = None
 ) -> None:
     """The tables of a results folder, of its configuration where it has or gets one."""
     if config:
         write_json(folder / CONFIG_FILE, config)
-    write_table(folder / RUNS_TABLE, hashed(folder, records), Record)
+    if shared := read_json(folder / CONFIG_FILE):
+        records = [replace(record, config_hash=row_hash(shared, record)) for record in records]
+    write_table(folder / RUNS_TABLE, records, Record)
     if curves:
         points = [point for record in records for point in made_up_curve(record)]
         write_table(folder / CURVES_TABLE, points, CurvePoint)
