@@ -3,18 +3,29 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from plainres.records.files import CURVES_TABLE, RUNS_TABLE, write_table
+from plainres.records.files import (
+    CONFIG_FILE,
+    CURVES_TABLE,
+    RUNS_TABLE,
+    read_json,
+    read_runs,
+    write_json,
+    write_table,
+)
+from plainres.records.identity import row_hash
 from plainres.records.schema import FINISHED, CurvePoint, Record
 
 
 def made_up_record(**changes) -> Record:
     """A complete record of residual-20-seed0, with the given fields changed."""
+    plain = changes.get("arm") == "plain"
     values = {
         "arm": "residual",
         "depth": 20,
         "seed": 0,
-        "shortcut": "zero_pad",
+        "shortcut": "none" if plain else "zero_pad",
         "num_parameters": 269722,
         "protocol": "quick",
         "data_label": "digits",
@@ -67,9 +78,29 @@ def made_up_curve(record: Record, points: int = 20) -> list[CurvePoint]:
     return curve
 
 
-def write_made_up(folder: Path, records: list[Record], curves: bool = False) -> None:
-    """The tables of a results folder."""
+def hashed(folder: Path, records: list[Record]) -> list[Record]:
+    """The records with the hashes that follow from the folder's config.json."""
+    shared = read_json(folder / CONFIG_FILE)
+    return [replace(record, config_hash=row_hash(shared, record)) for record in records]
+
+
+def write_made_up(
+    folder: Path, records: list[Record], curves: bool = False, config: Any = None
+) -> None:
+    """The tables of a results folder, of its configuration where it has or gets one."""
+    if config:
+        write_json(folder / CONFIG_FILE, config)
+    if shared := read_json(folder / CONFIG_FILE):
+        records = [replace(record, config_hash=row_hash(shared, record)) for record in records]
     write_table(folder / RUNS_TABLE, records, Record)
     if curves:
         points = [point for record in records for point in made_up_curve(record)]
         write_table(folder / CURVES_TABLE, points, CurvePoint)
+
+
+def elsewhere(folder: Path, *cells: str, **changes: Any) -> None:
+    """Makes cells of a table measured on another machine, or under other conditions."""
+    changes = changes or {"processor": "another", "instruction_set": ""}
+    rows = read_runs(folder)
+    assert {row.cell for row in rows} >= set(cells)
+    write_made_up(folder, [replace(row, **changes) if row.cell in cells else row for row in rows])

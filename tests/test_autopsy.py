@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 from composing import CONF, compose_cell, variants
-from made_up import made_up_record
+from made_up import hashed, made_up_record
 from matplotlib import pyplot as plt
 from omegaconf import OmegaConf
 
-from experiments.autopsy import QUESTION, claims, convergence, figures, run_status
+from experiments.autopsy import QUESTION, claims, convergence, figures, grid, run_status
+from experiments.grid import Sweep
 from experiments.judging.pairs import change_of
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, read_curves, read_runs, write_table
@@ -20,6 +21,7 @@ RESCUES = variants("rescue")
 REMEDIED = ("quick", "cpu")  # protocols for which conf says what a remedy is
 DEPTHS = (20, 32, 44, 56, 110)
 UNTREATED = {0: 0.83, 1: 0.85, 2: 0.84}
+ZEN, XEON = "AMD EPYC (family 25, model 17)", "Intel Xeon (family 6, model 207)"
 
 
 def curve(*errors: float, arm="plain", depth=110, seed=0, every=100) -> list[CurvePoint]:
@@ -188,7 +190,7 @@ def test_a_network_at_chance_changes_no_verdict_and_its_effect_is_reported():
     assert all(left_out in claim.summary for claim in one)
     assert one[0].summary != other[0].summary
     assert one[0].verdict == INCONCLUSIVE, "four depths are too few without the deepest"
-    assert "n = 2, not tested" in one[0].headline
+    assert "n = 2, no test below 7 seeds" in one[0].headline
     fits = convergence.fits_of(settling(1e-6), "plain", without=(110,))
     assert [list(lines.rates) for lines in fits.values()] == [[20, 32, 44, 56]] * 2, (
         "the seed that learned too"
@@ -245,32 +247,55 @@ def test_the_sweep_runs_every_remedy_of_the_claims():
     assert sorted(params.rescue.split(",")) == RESCUES == sorted(claims.REMEDIES)
 
 
-def untreated(tmp_path, protocol="quick") -> None:
+def untreated(tmp_path, protocol="quick", errors=UNTREATED, **changes) -> None:
+    """The depth experiment's tables; all its cells were measured alike."""
     cell = compose_cell(tmp_path, "+experiment=depth", f"protocol={protocol}", "data=digits")
     claim_tables([cell])
-    rows, curves = [], curves_by(lambda depth: 0.005 * math.exp(-0.05 * depth), seeds=3)
-    curves = [point for point in curves if (point.arm, point.depth) != ("plain", 110)]
-    for seed, error in UNTREATED.items():
-        deep = {"arm": "plain", "depth": 110, "train_error": error}
-        for network in (deep, {"arm": "plain", "depth": 20}, {"arm": "residual", "depth": 110}):
-            rows.append(made_up_record(seed=seed, protocol=protocol, **network))
-        for point in falling(0.005 * math.exp(-0.05 * 110), depth=110, seed=seed):
-            curves.append(replace(point, train_error=error if point.iteration > 500 else 0.9))
-    write_table(cell.results_folder / RUNS_TABLE, rows, Record)
-    write_table(cell.results_folder / CURVES_TABLE, curves, CurvePoint)
+    shared = {"protocol": protocol, "processor": ZEN, "instruction_set": "", **changes}
+    rows = [
+        made_up_record(arm=arm, depth=depth, seed=seed, **shared)
+        for arm in ("plain", "residual")
+        for depth in DEPTHS
+        for seed in errors
+    ]
+    rows = [
+        replace(row, train_error=errors[row.seed]) if row.cell.startswith("plain-110") else row
+        for row in rows
+    ]
+    curves = curves_by(lambda depth: 0.005 * math.exp(-0.05 * depth), seeds=len(errors))
+    curves = [
+        replace(point, train_error=errors[point.seed] if point.iteration > 500 else 0.9)
+        if (point.arm, point.depth) == ("plain", 110)
+        else point
+        for point in curves
+    ]
+    write(cell.results_folder, rows, curves)
 
 
 def treated(tmp_path, rescue: str, error: float = 0.2, seeds=(0,), **changes) -> None:
     cell = compose_cell(tmp_path, "+experiment=autopsy", f"rescue={rescue}")
     claim_tables([cell])
-    run = {"arm": "plain", "depth": 110, "protocol": cell.config.folder}
+    run = {"arm": "plain", "depth": 110, "processor": ZEN, "instruction_set": ""}
     run |= {"iterations": cell.config.protocol.iterations, **changes}
     rows, curves = [], []
     for seed in seeds:
         rows.append(made_up_record(seed=seed, **({"train_error": error + 0.001 * seed} | run)))
         curves += curve(0.9, 0.5, 0.3, error, seed=seed)
-    write_table(cell.results_folder / RUNS_TABLE, rows, Record)
-    write_table(cell.results_folder / CURVES_TABLE, curves, CurvePoint)
+    write(cell.results_folder, rows, curves)
+
+
+def elsewhere(tmp_path, folder: str, *changed: str, **changes) -> None:
+    """plain-110 of the untreated configuration in another folder, measured another time."""
+    rows = [row for row in read_runs(tmp_path / "depth" / "quick") if row.cell == "plain-110-seed0"]
+    cell = compose_cell(tmp_path, "protocol=quick", f"folder={folder}", "slug=signal", *changed)
+    claim_tables([cell])
+    again = {"finished_at": "2026-02-02T00:00:00Z", **changes}
+    write(cell.results_folder, [replace(row, **again) for row in rows], curve(0.9, 0.9, 0.8, 0.7))
+
+
+def write(folder, rows, curves) -> None:
+    write_table(folder / RUNS_TABLE, hashed(folder, rows), Record)
+    write_table(folder / CURVES_TABLE, curves, CurvePoint)
 
 
 def read(folder, protocol: str = "quick") -> claims.ProtocolRuns:
@@ -280,6 +305,10 @@ def read(folder, protocol: str = "quick") -> claims.ProtocolRuns:
 
 def judged(folder) -> list[Claim]:
     return claims.check_remedies(read(folder))
+
+
+def claim_on(folder, rescue: str) -> Claim:
+    return judged(folder)[1 + list(claims.REMEDIES).index(rescue)]
 
 
 def remedy_rows(runs: claims.ProtocolRuns) -> dict[str, list[str]]:
@@ -298,9 +327,8 @@ def test_what_helps_and_what_does_not(folder, tmp_path):
     treated(tmp_path, "clipping", error=0.80)
     treated(tmp_path, "longer", error=0.001)
     first, *others = judged(folder)
-    assert first.verdict == REPRODUCED
-    assert first.p is not None, "three seeds"
-    assert first.summary == "training error 84.00 %; run status: plateau"
+    assert (first.verdict, first.words) == (REPRODUCED, "supports")
+    assert first.summary == "training error 84.00 % (plain-110); run status: plateau"
     names = [*claims.REMEDIES, "no cure", "no remedy"]
     verdicts = dict(zip(names, (claim.verdict for claim in others), strict=True))
     against = [name for name, verdict in verdicts.items() if verdict == NOT_REPRODUCED]
@@ -310,9 +338,90 @@ def test_what_helps_and_what_does_not(folder, tmp_path):
 
 def test_seeds_are_compared_with_the_same_seed_untreated(folder, tmp_path):
     treated(tmp_path, "dirac", seeds=(1, 2, 5))
-    claim = judged(folder)[1 + list(claims.REMEDIES).index("dirac")]
+    claim = claim_on(folder, "dirac")
     assert claim.criteria[0].values == pytest.approx((0.85 - 0.201, 0.84 - 0.202))
     assert claim.verdict == REPRODUCED
+
+
+def test_nine_seeds_are_tested(tmp_path):
+    untreated(tmp_path, errors={seed: 0.83 + 0.001 * seed for seed in range(9)})
+    treated(tmp_path, "dirac", seeds=range(9))
+    claim = claim_on(tmp_path / "autopsy", "dirac")
+    assert (claim.words, claim.num_seeds) == (REPRODUCED, 9)
+    assert claim.p < 0.05
+
+
+def test_a_remedy_is_not_compared_with_an_untreated_network_of_another_machine(folder, tmp_path):
+    treated(tmp_path, "dirac", processor=XEON)
+    claim = claim_on(folder, "dirac")
+    assert (claim.verdict, claim.criteria) == (INCONCLUSIVE, ())
+    where = f"not comparable: seed 0 (untreated: {ZEN}; Dirac initialisation: {XEON})"
+    assert claim.summary == where
+    row = remedy_rows(read(folder))["Dirac initialisation"]
+    assert row[2:5] == ["20.00", "–", "not comparable"]
+    *_, longer, every = judged(folder)
+    assert longer.verdict == REPRODUCED, "its plain-20 is of the same machine"
+    assert every.summary.startswith("not comparable: seed 0 (learning_rate: ")
+    assert f"dirac: {XEON}; " in every.summary
+
+
+@pytest.mark.parametrize("changed", [(), ("model.norm=batch",)])
+def test_an_untreated_network_of_its_machine_is_found_in_any_table(folder, tmp_path, changed):
+    """`norm: batch` is what null means; so signal's cells are untreated networks too."""
+    treated(tmp_path, "dirac", processor=XEON)
+    elsewhere(tmp_path, "quick-batch", *changed, processor=XEON, train_error=0.7)
+    claim = claim_on(folder, "dirac")
+    assert claim.criteria[0].values == pytest.approx((0.7 - 0.2,))
+    assert "not comparable" not in claim.summary
+    row = remedy_rows(read(folder))["Dirac initialisation"]
+    assert row[2:5] == ["20.00", "70.00", "+50.00"]
+    assert claim_on(folder, "clipping").criteria[0].values == pytest.approx((0.83 - 0.2,))
+
+
+@pytest.mark.parametrize(
+    "unlike",
+    [
+        {"changed": ("protocol.weight_decay=0",), "processor": XEON},
+        {"changed": (), "processor": XEON, "data_fingerprint": "0" * 12},
+        {"changed": (), "processor": XEON, "shortcut": "projection"},
+    ],
+    ids=["configuration", "images", "shortcut"],
+)
+def test_a_network_of_its_machine_that_differs_in_more_is_no_counterpart(folder, tmp_path, unlike):
+    treated(tmp_path, "dirac", processor=XEON)
+    elsewhere(tmp_path, "other", *unlike.pop("changed"), train_error=0.7, **unlike)
+    assert claim_on(folder, "dirac").summary.startswith("not comparable: seed 0")
+
+
+def test_a_seed_without_a_counterpart_is_left_out_and_named(folder, tmp_path):
+    treated(tmp_path, "dirac", seeds=(0, 1))
+    runs = read_runs(folder / "quick-dirac")
+    moved = [replace(row, processor=XEON) if row.seed == 1 else row for row in runs]
+    write_table(folder / "quick-dirac" / RUNS_TABLE, moved, Record)
+    claim = claim_on(folder, "dirac")
+    assert claim.criteria[0].values == pytest.approx((0.83 - 0.2,))
+    place = f"not comparable: seed 1 (untreated: {ZEN}; Dirac initialisation: {XEON})"
+    assert claim.summary.endswith(place)
+    row = remedy_rows(read(folder))["Dirac initialisation"]
+    assert (row[2:5], row[-1]) == (["20.00", "83.00", "+63.00"], "1")
+
+
+def test_rates_are_not_compared_across_machines(tmp_path):
+    untreated(tmp_path)
+    depth = tmp_path / "depth" / "quick"
+    rows = [
+        replace(row, processor=XEON) if row.cell == "plain-56-seed1" else row
+        for row in read_runs(depth)
+    ]
+    write_table(depth / RUNS_TABLE, rows, Record)
+    runs = read(tmp_path / "autopsy")
+    assert 56 not in runs.rates["plain", 1]
+    assert 56 in runs.rates["plain", 0]
+    law, shortcuts = QUESTION.claims(runs)[1:]
+    for claim in (law, shortcuts):
+        assert f"not comparable: plain-56-seed1 ({XEON}, 32-true, 2.9, library)" in claim.summary
+        assert claim.num_seeds == 2
+    assert f"left out: plain-56-seed1 ({XEON}" in QUESTION.text(tmp_path / "autopsy")
 
 
 def test_missing_remedies_are_named_and_the_rest_is_judged(tmp_path):
@@ -328,11 +437,11 @@ def test_missing_remedies_are_named_and_the_rest_is_judged(tmp_path):
 def test_the_table_says_what_a_remedy_changes_brings_and_costs(folder, tmp_path):
     treated(tmp_path, "batch", seconds=83.0, images_per_second=2000 * 128 / 83.0)
     rows = remedy_rows(read(folder))
-    assert rows["untreated"][:3] == ["–", "3× plateau", "84.00"]
+    assert rows["untreated"][:5] == ["–", "plateau", "83.00", "–", "–"]
     assert rows["a smaller batch"][0] == "protocol.batch_size: 128 → 32"
-    assert rows["a smaller batch"][1:3] == ["learning", "20.00"]
-    assert rows["a smaller batch"][4:7] == ["300", "8,000", "× 1"]
-    assert rows["a smaller batch"][7:9] == ["0.010 (× 0.5)", "83 (× 2)"]
+    assert rows["a smaller batch"][1:5] == ["learning", "20.00", "83.00", "+63.00"]
+    assert rows["a smaller batch"][6:9] == ["300", "8,000", "× 1"]
+    assert rows["a smaller batch"][9:12] == ["0.010 (× 0.5)", "83 (× 2)", "1"]
     assert rows["three times the iterations"][0] == "protocol.iterations: 2000 → 6000"
     assert rows["residual-110, untreated"][2] == "2.00"
 
@@ -341,25 +450,20 @@ def test_seconds_of_another_processor_or_precision_are_not_compared(folder, tmp_
     treated(tmp_path, "batch", processor="a slower one", seconds=830.0)
     treated(tmp_path, "dirac", precision="bf16-mixed", seconds=830.0)
     runs = read(folder)
-    rows = {name: row[7:9] for name, row in remedy_rows(runs).items()}
+    rows = {name: row[9:11] for name, row in remedy_rows(runs).items()}
     assert rows["a smaller batch"] == rows["Dirac initialisation"] == ["–", "–"]
     assert rows["untreated"] == ["0.021 (× 1)", "42 (× 1)"]
     assert "a slower one, 32-true: a smaller batch" in claims.machines_note(runs)
-    assert "a processor, 2 GHz, bf16-mixed: Dirac initialisation" in claims.machines_note(runs)
+    assert f"{ZEN}, bf16-mixed: Dirac initialisation" in claims.machines_note(runs)
 
 
-@pytest.mark.parametrize(("same_cell", "seconds"), [(True, "90 (× 3)"), (False, "–")])
-def test_an_untreated_network_of_the_experiment_on_shortcuts_serves_for_the_ratio(
-    folder, tmp_path, same_cell, seconds
-):
-    treated(tmp_path, "batch", processor="another one", seconds=90.0)
-    ours = read(folder).untreated.records[0]
-    config_hash = ours.config_hash if same_cell else "of another configuration"
-    again = replace(ours, processor="another one", seconds=30.0, config_hash=config_hash)
-    write_table(tmp_path / "shortcuts" / "quick" / RUNS_TABLE, [again], Record)
-    runs = read(folder)
-    assert remedy_rows(runs)["a smaller batch"][8] == seconds
-    assert len(runs.untreated.records) == len(UNTREATED), "its error is not judged"
+@pytest.mark.parametrize(
+    ("changed", "seconds"), [((), "90 (× 3)"), (("protocol.weight_decay=0",), "–")]
+)
+def test_an_untreated_network_of_any_table_serves_for_the_ratio(folder, tmp_path, changed, seconds):
+    treated(tmp_path, "batch", processor=XEON, seconds=90.0)
+    elsewhere(tmp_path, "again", *changed, processor=XEON, seconds=30.0)
+    assert remedy_rows(read(folder))["a smaller batch"][10] == seconds
 
 
 def test_seconds_are_compared_with_rows_of_the_same_machine_alone():
@@ -378,7 +482,8 @@ def test_seconds_are_compared_with_rows_of_the_same_machine_alone():
 def test_a_diverged_remedy_counts_as_chance(folder, tmp_path):
     treated(tmp_path, "warmup", status=DIVERGED, train_error=None)
     write_table(folder / "quick-warmup" / CURVES_TABLE, [], CurvePoint)
-    assert read(folder).remedies["warmup"].statuses == [DIVERGED]
+    warmup = read(folder).remedies["warmup"]
+    assert warmup.statuses(warmup.records) == [DIVERGED]
     assert judged(folder)[3].verdict == NOT_REPRODUCED
 
 
@@ -390,7 +495,8 @@ def test_other_images_are_refused(folder, tmp_path):
 
 def test_the_report_says_what_it_shows(folder):
     text = QUESTION.readme(folder)
-    assert "digits · protocol quick · 3 seeds untreated, 1 treated" in text
+    assert "digits · protocol quick · 1 seed untreated, 1 treated" in text
+    assert "They are from depth/quick." in " ".join(text.split())
     assert "plateau (7.8)" in text
     names = {drawing.name for drawing in QUESTION.drawings(read(folder))}
     assert names == {"quick_errors", "quick_curves", "quick_convergence"}
@@ -401,7 +507,7 @@ def test_lines_are_drawn_over_the_depths_that_were_fitted(folder):
     runs, points = read_runs(path), read_curves(path)
     for rows in (runs, points):
         rows += [replace(r, depth=8) for r in rows if (r.arm, r.depth) == ("plain", 20)]
-    write_table(path / RUNS_TABLE, runs, Record)
+    write_table(path / RUNS_TABLE, hashed(path, runs), Record)
     at_chance = [
         replace(point, train_error=0.89) if (point.arm, point.depth) == ("plain", 110) else point
         for point in points
@@ -450,6 +556,13 @@ def test_protocols_are_parts_and_an_unmeasured_one_is_named(folder, tmp_path):
         QUESTION.read(folder, protocol="smoke")
 
 
+def test_a_remedy_belongs_to_one_protocol(folder, tmp_path):
+    untreated(tmp_path, protocol="cpu")
+    (folder / "quick-dirac").rename(folder / "cpu-bf16-dirac")
+    parts = {runs.protocol: runs for runs in QUESTION.read(folder, protocol="cpu")}
+    assert not parts["cpu"].remedies
+
+
 def test_a_local_folder_borrows_the_committed_depth_records(folder, tmp_path):
     local = tmp_path / "local" / "autopsy"
     local.mkdir(parents=True)
@@ -457,4 +570,26 @@ def test_a_local_folder_borrows_the_committed_depth_records(folder, tmp_path):
     untreated(tmp_path, protocol="cpu")
     (runs,) = QUESTION.read(local)
     assert list(runs.remedies) == ["dirac"]
-    assert len(runs.untreated.records) == len(UNTREATED)
+    assert [row.cell for row in runs.untreated.records] == ["plain-110-seed0"]
+
+
+def test_a_sweep_measures_the_untreated_networks_as_cells_of_the_depth_experiment(tmp_path):
+    """So they are measured once, on the machine of the remedies, with the same configuration."""
+    options = ["jobs=2", "data=digits", f"results_dir={tmp_path}"]
+    asked = Sweep("autopsy", protocol="cpu", seeds="0,1", overrides=options)
+    *untreated, remedies = grid.commands(asked)
+    cells = set()
+    for command in untreated:
+        words = dict(word.split("=") for word in command.words if "=" in word)
+        assert words["+experiment"] == "depth"
+        assert words["seed"] == "0,1"
+        for arm in words["model"].split(","):
+            composed = (f"model={arm}", f"model.depth={words['model.depth']}")
+            cell = compose_cell(tmp_path, "+experiment=depth", "protocol=cpu", *options, *composed)
+            assert cell.results_folder == tmp_path / "depth" / "cpu"
+            cells.add(cell.name)
+    assert cells == {"plain-110-seed0", "residual-110-seed0", "plain-20-seed0"}
+    assert "+experiment=autopsy" in remedies.words
+    assert {"protocol=cpu", "seed=0,1", *options} <= set(remedies.words)
+    (one,) = grid.commands(replace(asked, variants="clipping"))[-1:]
+    assert "rescue=clipping" in one.words

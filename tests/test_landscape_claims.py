@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.landscape import QUESTION, figures
-from experiments.landscape.claims import Plane, SurfacePoint, hessian_eigenvalues
+from experiments.landscape.claims import CLAIMS, Plane, SurfacePoint, hessian_eigenvalues
 from plainres.records.files import write_json, write_table
 
 
@@ -145,15 +145,74 @@ def test_bowl_against_chaos_is_reproduced_and_the_opposite_contradicted(folder, 
 def test_one_trained_network_gives_a_direction_however_many_pairs_of_directions(folder):
     claims = checked(folder)
     assert all(claim.words == "supports" and claim.p is None for claim in claims)
-    assert claims[0].headline.endswith("1 seed, no test")
+    assert claims[0].headline.endswith("n = 1, no test below 7 seeds")
 
 
 def test_with_several_training_seeds_they_are_the_unit(folder):
-    made_up_surface(folder, "residual", seed=1)
-    made_up_surface(folder, "plain", chaotic, seed=1)
+    for seed in range(1, 7):
+        made_up_surface(folder, "residual", seed=seed)
+        made_up_surface(folder, "plain", chaotic, seed=seed)
     claims = checked(folder)
-    assert [claim.num_seeds for claim in claims] == [2, 2, 2]
-    assert "as claimed in 4 of 4 pairs" in claims[0].summary
+    assert [claim.num_seeds for claim in claims] == [7, 7, 7]
+    assert [claim.words for claim in claims] == [REPRODUCED] * 3
+    assert "as claimed in 9 of 9 pairs" in claims[0].summary
+
+
+def test_surfaces_of_one_seed_on_two_machines_are_not_comparable(tmp_path):
+    for seed in (0, 1):
+        made_up_surface(tmp_path, "residual", seed=seed)
+        made_up_surface(tmp_path, "plain", chaotic, seed=seed, processor="old" * (seed == 0))
+    claims = checked(tmp_path)
+    named = "not comparable: seed 0 (plain-56: old; residual-56: a processor, 2 GHz)"
+    assert [claim.num_seeds for claim in claims] == [0, 0, 0]
+    assert claims[0].summary.startswith(named)
+    for arm, function in (("plain", chaotic), ("residual", bowl)):
+        made_up_surface(tmp_path, arm, function, seed=1)
+    claims = checked(tmp_path)
+    assert [claim.num_seeds for claim in claims] == [1, 1, 1]
+    assert claims[0].summary.endswith(f"as claimed in 1 of 1 pairs; {named}")
+
+
+def test_the_limit_of_the_vector_instructions_makes_processors_alike(tmp_path):
+    limit = {"instruction_set": "ATen AVX2 / oneDNN AVX2"}
+    made_up_surface(tmp_path, "residual", **limit)
+    made_up_surface(tmp_path, "plain", chaotic, processor="another", **limit)
+    assert [claim.words for claim in checked(tmp_path)] == ["supports"] * 3
+
+
+def test_around_a_network_that_has_not_learned_all_is_smooth_and_that_decides_nothing(folder):
+    for number in range(3):
+        made_up_surface(
+            folder, "residual", lambda x, y: 2.69 + 0.01 * (x * x), direction_seed=number
+        )
+    claims = checked(folder)
+    assert [claim.verdict for claim in claims] == [INCONCLUSIVE] * 3
+    assert "residual-56, seed 0, directions 0" in claims[0].summary
+    assert "no better than guessing" in claims[0].summary
+
+
+@pytest.mark.parametrize(
+    ("measure", "larger", "margin"),
+    [
+        ("negative_curvature", "plain", 0.05),
+        ("roughness", "plain", 0.02),
+        ("basin", "residual", 0.05),
+    ],
+)
+def test_less_than_the_margin_is_no_difference(folder, monkeypatch, measure, larger, margin):
+    number = list(CLAIMS).index(measure)
+    for gap, words in ((margin - 0.001, "contradicts"), (margin + 0.001, "supports")):
+        value = property(lambda plane, gap=gap: 0.1 + gap * (plane.surface.arm == larger))
+        monkeypatch.setattr(Plane, measure, value)
+        assert checked(folder)[number].words == words
+
+
+def test_a_surface_without_a_counterpart_is_named(folder):
+    made_up_surface(folder, "plain", chaotic, direction_seed=3)
+    (summary, *_) = (claim.summary for claim in checked(folder))
+    assert summary.endswith(
+        "in 3 of 3 pairs; without a counterpart: plain-56, seed 0, directions 3"
+    )
 
 
 def test_a_missing_arm_and_a_surface_without_finite_losses_decide_nothing(tmp_path):

@@ -4,7 +4,7 @@ import hydra
 import pytest
 import torch
 from composing import compose_cell
-from made_up import made_up_record, write_made_up
+from made_up import elsewhere, made_up_record, write_made_up
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.lenet import QUESTION
@@ -42,8 +42,22 @@ def test_claims_follow_the_errors(tmp_path):
     assert verdicts(tmp_path) == [REPRODUCED, REPRODUCED]
     measured(tmp_path, fashion_mnist_in_modern=0.12)
     assert verdicts(tmp_path) == [NOT_REPRODUCED, NOT_REPRODUCED]
-    measured(tmp_path, seeds=3, fashion_mnist_in_modern=0.09, fashion_mnist_in_1998=0.11)
+    measured(tmp_path, seeds=7, fashion_mnist_in_modern=0.09, fashion_mnist_in_1998=0.11)
     assert verdicts(tmp_path) == [REPRODUCED, REPRODUCED]
+    measured(tmp_path, seeds=7, fashion_mnist_in_modern=0.09, fashion_mnist_in_1998=0.094)
+    assert verdicts(tmp_path) == [REPRODUCED, NOT_REPRODUCED], "less than half a point"
+
+
+def test_one_seed_on_two_machines_is_not_comparable(tmp_path):
+    measured(tmp_path, seeds=2, fashion_mnist_in_modern=0.09, fashion_mnist_in_1998=0.11)
+    elsewhere(tmp_path / "fashion_mnist-modern", "lenet5-5-seed1")
+    (runs,) = QUESTION.read(tmp_path)
+    claims = QUESTION.claims(runs)
+    assert [claim.num_seeds for claim in claims] == [2, 1]
+    assert claims[1].summary.endswith(
+        "not comparable: seed 1 (fashion_mnist-1998: ATen AVX2 / oneDNN AVX2; "
+        "fashion_mnist-modern: another)"
+    )
 
 
 def test_what_is_missing_is_named(tmp_path):

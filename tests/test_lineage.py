@@ -6,12 +6,11 @@ import hydra
 import pytest
 import torch
 from composing import compose_cell, variants
-from made_up import made_up_record, write_made_up
+from made_up import elsewhere, made_up_record, write_made_up
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.lineage import QUESTION, figures
 from experiments.lineage.claims import NETWORKS, STEPS, Lineage, name_of
-from plainres.records.files import CONFIG_FILE, write_json
 from plainres.records.schema import DIVERGED
 
 SHIPPED = variants("network")
@@ -84,10 +83,22 @@ def test_the_order_of_history_is_reproduced(tmp_path):
 
 
 def test_several_seeds_are_tested_together(tmp_path):
-    measured(tmp_path, seeds=3)
+    measured(tmp_path, seeds=9)
     claims = QUESTION.claims(read(tmp_path))
     assert [claim.verdict for claim in claims] == [REPRODUCED] * len(STEPS)
     assert all(claim.p is not None for claim in claims)
+
+
+def test_one_seed_on_two_machines_is_not_comparable(tmp_path):
+    measured(tmp_path, seeds=2)
+    elsewhere(tmp_path / "vgg16", "residual-20-seed0")
+    claims = QUESTION.claims(read(tmp_path))
+    with_vgg16 = ["vgg16" in (step.better, step.worse) for step in STEPS]
+    assert [claim.num_seeds for claim in claims] == [2 - moved for moved in with_vgg16]
+    assert claims[1].summary.endswith(
+        "; not comparable: seed 0 (AlexNet, half width: ATen AVX2 / oneDNN AVX2; VGG-16, half "
+        "width: another)"
+    )
 
 
 def test_a_step_backwards_is_contradicted(tmp_path):
@@ -138,7 +149,7 @@ def test_networks_that_were_trained_otherwise_are_not_compared(tmp_path):
     for network, iterations in (("lenet5", 3000), ("alexnet", 20)):
         protocol = {"name": network, "iterations": iterations}
         config = {"model": {"_target_": network}, "protocol": protocol}
-        write_json(tmp_path / network / CONFIG_FILE, config)
+        write_made_up(tmp_path / network, [made_up_record()], config=config)
     message = r"alexnet and lenet5 were not trained alike \(protocol.iterations: 20 → 3000\)"
     with pytest.raises(ValueError, match=message):
         read(tmp_path)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from composing import compose_cell
-from made_up import made_up_record
+from made_up import elsewhere, made_up_record, write_made_up
 
 from experiments.pace import QUESTION
 from experiments.pace.claims import Pace, fastest, table
@@ -59,7 +59,40 @@ def test_the_fastest_setting_is_named_and_whether_depth_pays(folder):
         ["110", "25 %", "none reaches it", "–"],
     ]
     below = "batch128-rate0.1 (of batch128-rate0.1, batch128-rate0.2)"
-    assert shown.notes == [f"residual-110 ends below residual-20 in: {below}."]
+    assert shown.notes == [
+        f"residual-110 ends more than 0.5 points below residual-20 in: {below}.",
+        "Without one of the two depths: batch128-rate0.05.",
+    ]
+
+
+def test_less_than_half_a_point_is_not_below(folder):
+    (paces,) = QUESTION.read(folder)
+    few = [
+        replace(p, record=replace(p.record, train_error=0.2355)) if p.record.depth == 110 else p
+        for p in paces
+    ]
+    assert "in: none (of batch128-rate0.1, batch128-rate0.2)." in fastest(few).notes[0]
+
+
+def test_final_errors_of_two_machines_are_not_comparable(folder):
+    elsewhere(folder / "batch128-rate0.1", "residual-110-seed0")
+    elsewhere(folder / "batch128-rate0.2", "residual-110-seed0", precision="bf16-mixed")
+    (paces,) = QUESTION.read(folder)
+    assert fastest(paces).notes == [
+        "No setting has residual-110 and residual-20 that can be compared.",
+        "batch128-rate0.1, not comparable: seed 0 (residual-110: another; residual-20: ATen AVX2 "
+        "/ oneDNN AVX2).",
+        "batch128-rate0.2, not comparable: seed 0 (residual-110: bf16-mixed; residual-20: "
+        "32-true).",
+        "Without one of the two depths: batch128-rate0.05.",
+    ]
+
+
+def test_depth_is_compared_within_seeds(folder):
+    rows = [made_up_record(depth=20, seed=seed, train_error=0.3 + 0.3 * seed) for seed in (0, 1)]
+    write_made_up(folder / "batch128-rate0.1", [*rows, made_up_record(depth=110, train_error=0.4)])
+    (paces,) = QUESTION.read(folder)
+    assert "residual-20 in: none (of" in fastest(paces).notes[0]
 
 
 def test_seconds_compare_on_one_processor_only(folder):
@@ -70,13 +103,14 @@ def test_seconds_compare_on_one_processor_only(folder):
     moved = replace(first, record=replace(first.record, processor="another"))
     assert [row[1:] for row in fastest([moved, second]).rows[2::2]] == [
         [second.machine, "25 %", "batch128-rate0.1", "100"],
-        ["another, 32-true", "25 %", "batch128-rate0.2", "50"],
+        [second.machine.replace("a processor, 2 GHz", "another"), "25 %", "batch128-rate0.2", "50"],
     ]
 
 
 def test_without_110_layers_it_says_so(folder):
     paces = [pace for pace in QUESTION.read(folder)[0] if pace.record.depth == 20]
-    assert fastest(paces).notes == ["No setting has both residual-110 and residual-20."]
+    none = "No setting has residual-110 and residual-20 that can be compared."
+    assert fastest(paces).notes[0] == none
 
 
 def test_a_diverged_cell_is_named():

@@ -24,7 +24,7 @@ FOLDERS = {
     for question in QUESTIONS.values()
     for folder in question.folders(RESULTS)
 }
-BORROWS = {"shortcuts": ("depth",), "autopsy": ("depth", "shortcuts")}  # records of these
+BORROWS = {"shortcuts": ("signal",), "autopsy": ("depth", "signal")}  # records of these
 each_question = pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
 each_folder = pytest.mark.parametrize(("folder", "question"), FOLDERS.items(), ids=FOLDERS)
 

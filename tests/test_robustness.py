@@ -2,7 +2,7 @@
 
 import pytest
 from composing import CONF, compose_cell, variants
-from made_up import made_up_record, write_made_up
+from made_up import elsewhere, made_up_record, write_made_up
 from matplotlib import pyplot as plt
 from omegaconf import OmegaConf
 
@@ -84,7 +84,7 @@ def test_rows_say_what_differs_and_what_holds(folder):
 def test_settings_are_counted_and_exceptions_named(folder):
     text = QUESTION.text(folder)
     assert "above plain-20 in 2 of 3 settings, not in learning_rate_low." in text
-    assert "the deep network better in 3 of 3 settings." in text
+    assert "the deep network better, by more than 0.5 points in 3 of 3 settings." in text
     assert "more than 0.5 points in 2 of 3 settings, not in batch_32." in text
 
 
@@ -112,9 +112,44 @@ def test_missing_and_diverged_cells_are_said(folder):
     ]
     write_made_up(folder / "batch_32", rows)
     row = QUESTION.read(folder)[0].settings[1]
-    assert row.rise("plain") == pytest.approx(0.6)
+    assert row.difference("plain-56", "plain-20") == pytest.approx(0.6)
     assert row.judged == {"degrades": True, "smaller": None, "gone": None}
     assert "Missing cells: batch_32/residual-20." in QUESTION.text(folder)
+
+
+def test_networks_of_one_setting_on_two_machines_are_not_comparable(folder):
+    elsewhere(folder / "batch_32", "plain-56-seed0")
+    row = QUESTION.read(folder)[0].settings[1]
+    assert row.judged == {"degrades": None, "smaller": None, "gone": False}
+    text = QUESTION.text(folder)
+    assert "above plain-20 in 1 of 2 settings, not in learning_rate_low." in text
+    assert (
+        "batch_32, not comparable: seed 0 (plain-20: ATen AVX2 / oneDNN AVX2; plain-56: another; "
+        "residual-20: ATen AVX2 / oneDNN AVX2; residual-56: ATen AVX2 / oneDNN AVX2)."
+    ) in text
+
+
+def test_differences_are_taken_within_seeds(folder):
+    errors = {20: (0.2, 0.5), 56: (0.3,)}  # a rise in seed 0, and a fall of the means
+    rows = [
+        made_up_record(arm="plain", depth=depth, seed=seed, train_error=error)
+        for depth, values in errors.items()
+        for seed, error in enumerate(values)
+    ]
+    write_made_up(folder / "batch_32", rows)
+    row = QUESTION.read(folder)[0].settings[1]
+    assert row.difference("plain-56", "plain-20") == pytest.approx(0.1)
+
+
+def test_a_rise_that_is_smaller_by_less_than_half_a_point_is_not_smaller(folder):
+    measured(folder, "batch_32", plain=(0.3, 0.4), residual=(0.25, 0.346))
+    assert not QUESTION.read(folder)[0].settings[1].judged["smaller"]
+
+
+def test_residual_networks_at_chance_do_not_show_that_the_rise_is_gone(folder):
+    measured(folder, "batch_32", residual=(0.9, 0.9))
+    assert QUESTION.read(folder)[0].settings[1].judged["gone"] is None
+    assert "batch_32: residual-20 is at chance" in QUESTION.text(folder)
 
 
 def test_the_figure_shows_both_ends_of_every_rise(folder):

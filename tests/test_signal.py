@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 from composing import compose_cell
-from made_up import made_up_record
+from made_up import elsewhere, made_up_record
 from matplotlib import pyplot as plt
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
@@ -24,8 +24,9 @@ FACTORS = {
     ("batch", "residual"): 1.0,
     ("none", "residual"): 1.01,
 }
-CORRELATIONS = {"plain": {20: 0.3, 56: 0.12, 110: 0.1}, "residual": {20: 0.4, 56: 0.35, 110: 0.3}}
-RESPONSES = {"plain": {20: 1.0, 56: 1.0, 110: 1.0}, "residual": {20: 0.9, 56: 0.7, 110: 0.5}}
+CORRELATIONS = {"plain": {20: 0.3, 56: 0.12, 110: 0.1}, "residual": {20: 0.5, 56: 0.4, 110: 0.3}}
+RESPONSES = {"plain": {20: 1.0, 56: 1.0, 110: 1.0}, "residual": {20: 0.8, 56: 0.7, 110: 0.5}}
+SEVERAL = 11  # seeds: with them one of seven criteria can be significant, in either direction
 
 
 def cell_points(
@@ -94,7 +95,7 @@ def verdicts(folder) -> list[str]:
     return [claim.verdict for claim in checked(folder)]
 
 
-@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("seeds", [1, SEVERAL])
 def test_what_papers_and_textbooks_say_is_reproduced(tmp_path, seeds):
     measured(tmp_path, seeds=seeds)
     assert verdicts(tmp_path) == [REPRODUCED] * 7
@@ -107,19 +108,54 @@ def test_what_papers_and_textbooks_say_is_reproduced(tmp_path, seeds):
         ({"factors": {**FACTORS, ("batch", "plain"): 0.9}}, [0]),
         ({"factors": {**FACTORS, ("batch", "plain"): 1.1}}, [1]),
         ({"factors": {**FACTORS, ("none", "plain"): 1.0}}, [2]),
-        ({"correlations": {**CORRELATIONS, "residual": {20: 0.4, 56: 0.35, 110: 0.05}}}, [3]),
+        ({"correlations": {**CORRELATIONS, "residual": {20: 0.5, 56: 0.4, 110: 0.15}}}, [3]),
         ({"correlations": {**CORRELATIONS, "plain": {20: 0.1, 56: 0.1, 110: 0.2}}}, [3]),
-        ({"responses": {**RESPONSES, "residual": {20: 1.3, 56: 0.7, 110: 0.5}}}, [4]),
-        ({"responses": {**RESPONSES, "residual": {20: 0.5, 56: 0.7, 110: 0.6}}}, [5]),
+        ({"correlations": {**CORRELATIONS, "plain": {20: 0.15, 56: 0.1, 110: 0.1}}}, [3]),
+        ({"responses": {**RESPONSES, "residual": {20: 0.95, 56: 0.7, 110: 0.5}}}, [4]),
+        ({"responses": {**RESPONSES, "residual": {20: 0.65, 56: 0.7, 110: 0.6}}}, [5]),
         ({"seconds": 20.0}, [6]),  # of which three snapshots take 0.6
     ],
 )
-@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("seeds", [1, SEVERAL])
 def test_each_claim_can_be_contradicted_alone(tmp_path, changes, contradicted, seeds):
     measured(tmp_path, seeds=seeds, **changes)
     assert verdicts(tmp_path) == [
         NOT_REPRODUCED if number in contradicted else REPRODUCED for number in range(7)
     ]
+
+
+@pytest.mark.parametrize(("share", "words"), [(0.6, "contradicts"), (0.4, "supports")])
+def test_gradients_vanish_with_depth_by_a_factor_of_two_or_more(tmp_path, share, words):
+    measured(tmp_path, "start")
+    for depth, gradient in ((20, 0.05), (110, 0.05 * share)):
+        changed(
+            tmp_path / "start-none",
+            lambda p, d=depth: (p.arm, p.depth, p.layer) == ("plain", d, 2),
+            response_gradient=gradient,
+        )
+    assert checked(tmp_path)[2].words == words
+
+
+def test_one_seed_on_two_machines_is_not_comparable(tmp_path):
+    measured(tmp_path, seeds=2)
+    elsewhere(tmp_path / "quick-batch", "plain-110-seed0")
+    elsewhere(tmp_path / "quick-none", "plain-20-seed0")
+    claims = checked(tmp_path)
+    assert [claim.num_seeds for claim in claims] == [1, 1, 1, 1, 1, 2, 2]
+    named = "not comparable: seed 0 (plain-20: another; plain-110: ATen AVX2 / oneDNN AVX2)"
+    assert claims[2].summary.endswith(named)
+    assert "seed 0 (plain-20: ATen AVX2 / oneDNN AVX2; plain-56: " in claims[0].summary
+    assert claims[0].summary.endswith("; plain-110: another)")
+    elsewhere(tmp_path / "quick-batch", "plain-110-seed1")
+    assert verdicts(tmp_path)[:2] == [INCONCLUSIVE] * 2
+
+
+def test_probes_of_a_cell_without_a_record_are_refused(tmp_path):
+    measured(tmp_path, "start", depths=(20, 56))
+    rows = read_table(tmp_path / "start-none" / RUNS_TABLE, Record)
+    write_table(tmp_path / "start-none" / RUNS_TABLE, rows[1:], Record)
+    with pytest.raises(ValueError, match=r"start-none/probes.csv has plain-20-seed0, runs.csv"):
+        QUESTION.read(tmp_path)
 
 
 def test_gradients_that_vanish_in_training_alone_count(tmp_path):
@@ -132,19 +168,17 @@ def test_gradients_that_vanish_in_training_alone_count(tmp_path):
     assert verdicts(tmp_path)[:2] == [NOT_REPRODUCED, REPRODUCED]
 
 
-@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("seeds", [1, SEVERAL])
 @pytest.mark.parametrize(("factor", "contradicted"), [(1e-3, 0), (1e3, 1)])
 def test_weights_gradients_that_change_with_depth_count_even_where_those_of_outputs_do_not(
     tmp_path, seeds, factor, contradicted
 ):
     measured(tmp_path, seeds=seeds)
-    for seed in range(seeds):
-        place = ("plain", 110, seed, 2)
-        changed(
-            tmp_path / "quick-batch",
-            lambda p, place=place: (p.arm, p.depth, p.seed, p.layer) == place,
-            weight_gradient=factor * (1 + 0.02 * seed),
-        )
+    changed(
+        tmp_path / "quick-batch",
+        lambda p: (p.arm, p.depth, p.layer) == ("plain", 110, 2),
+        weight_gradient=factor,
+    )
     expected = [NOT_REPRODUCED if number == contradicted else REPRODUCED for number in range(7)]
     assert verdicts(tmp_path) == expected
 
@@ -176,7 +210,7 @@ def test_residual_networks_stand_beside_the_plain_ones_that_explode_and_decide_n
     assert "no residual networks to compare with" in checked(tmp_path)[1].summary
 
 
-@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("seeds", [1, SEVERAL])
 @pytest.mark.parametrize(("norm", "lacking"), [("none", [2]), ("batch", [0, 1])])
 def test_a_gradient_of_exactly_zero_in_one_seed_leaves_its_claims_undecided_and_is_named(
     tmp_path, seeds, norm, lacking

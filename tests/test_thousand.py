@@ -4,12 +4,12 @@ import hydra
 import pytest
 import torch
 from composing import compose_cell, variants
-from made_up import made_up_record, write_made_up
+from made_up import elsewhere, made_up_record, write_made_up
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.thousand import QUESTION
 from experiments.thousand.claims import SAME_NUMBERS, Part
-from plainres.records.files import RUNS_TABLE
+from plainres.records.files import RUNS_TABLE, read_runs
 from plainres.records.identity import config_differences
 from plainres.records.schema import DIVERGED
 from plainres.run.cell import claim_tables
@@ -32,7 +32,9 @@ def trained(folder, errors=ERRORS, seeds=1, name="quick") -> None:
     for (arm, depth), error in errors.items():
         for seed in range(seeds):
             own = {"arm": arm, "depth": depth, "seed": seed, "iterations": 500}
-            rows.append(made_up_record(**own, train_error=error + 0.001 * seed * depth / 1202))
+            rows.append(
+                made_up_record(**own, train_error=error + 0.001 * (seed % 4) * depth / 1202)
+            )
     write_made_up(folder / name, rows, curves=True)
 
 
@@ -118,9 +120,57 @@ def test_checkpointing_changes_no_number_of_a_run(tmp_path):
 def test_deep_networks_below_plain_56_are_reproduced(tmp_path):
     trained(tmp_path)
     assert verdicts(tmp_path) == [REPRODUCED] * 4
-    trained(tmp_path, seeds=3)
+    trained(tmp_path, seeds=8)
     assert verdicts(tmp_path) == [REPRODUCED] * 4
     assert all(claim.p is not None for claim in judged(tmp_path))
+
+
+def test_less_than_half_a_point_below_plain_56_is_not_below(tmp_path):
+    trained(tmp_path, {**ERRORS, ("residual", 302): 0.696})
+    assert [claim.words for claim in judged(tmp_path)] == ["contradicts", *["supports"] * 3]
+
+
+def test_one_seed_on_two_machines_is_not_comparable(tmp_path):
+    trained(tmp_path, seeds=2)
+    elsewhere(tmp_path / "quick", "residual-1202-seed1")
+    claims = judged(tmp_path)
+    assert [claim.num_seeds for claim in claims] == [2, 2, 1, 1]
+    named = "seed 1 (plain-56: ATen AVX2 / oneDNN AVX2; residual-1202: another)"
+    assert claims[2].summary.endswith(f"not comparable: {named}")
+
+
+def test_memory_and_numbers_on_two_machines_are_not_comparable(tmp_path):
+    measured(tmp_path, train_loss=0.06)
+    for depth in MEMORY:
+        elsewhere(tmp_path / "recomputed", f"residual-{depth}-seed0")
+    claims = judged(tmp_path, "memory")
+    assert [claim.verdict for claim in claims] == [INCONCLUSIVE] * 2
+    assert claims[0].summary.startswith("not comparable: seed 0 (residual-1202 stored: ATen")
+    unlike = "residual-110-seed0 (machine: ATen AVX2 / oneDNN AVX2, another), residual-302"
+    assert claims[1].summary.startswith(f"not comparable: {unlike}")
+    assert len(QUESTION.tables(part_of(tmp_path, "memory"))[0].rows) == 1, "no ratio is shown"
+
+
+def test_the_numbers_of_two_networks_that_diverged_are_not_the_same_numbers(tmp_path):
+    measured(tmp_path)
+    for name in ("stored", "recomputed"):
+        lost = {"status": DIVERGED, "train_error": None, "train_loss": None, "test_error": None}
+        write_made_up(tmp_path / name, [made_up_record(depth=110, **lost)])
+    claim = judged(tmp_path, "memory")[1]
+    assert (claim.verdict, claim.summary) == (INCONCLUSIVE, "diverged: residual-110-seed0")
+
+
+def test_two_networks_at_chance_do_not_show_that_the_deeper_one_is_no_worse(tmp_path):
+    trained(tmp_path, {**ERRORS, ("residual", 110): 0.9, ("residual", 1202): 0.9})
+    assert verdicts(tmp_path)[-1] == INCONCLUSIVE
+
+
+def test_a_seed_that_is_not_judged_decides_nothing_about_the_others(tmp_path):
+    trained(tmp_path)
+    rows = read_runs(tmp_path / "quick")
+    rows.append(made_up_record(depth=110, seed=1, train_error=0.5, iterations=500))
+    write_made_up(tmp_path / "quick", rows)
+    assert verdicts(tmp_path) == [REPRODUCED] * 4
 
 
 @pytest.mark.parametrize(("error", "verdict"), [(0.054, REPRODUCED), (0.056, NOT_REPRODUCED)])
@@ -180,5 +230,6 @@ def test_cells_that_only_one_side_has_are_named(tmp_path):
     measured(tmp_path)
     (tmp_path / "recomputed" / RUNS_TABLE).unlink()
     claims = judged(tmp_path, "memory")
-    assert claims[0].summary == "missing: residual-1202 in stored and recomputed"
+    assert claims[0].summary == "missing: residual-1202 recomputed"
+    assert claims[1].summary == "missing: cells that stored and recomputed share"
     assert [claim.verdict for claim in claims] == [INCONCLUSIVE] * 2

@@ -1,13 +1,15 @@
 """Why does plain-110 fail, and which remedy helps, at what cost?
 
 Each folder results/autopsy/<protocol>-<remedy> is plain-110 under a protocol with one choice
-changed. The untreated network, plain-20 and residual-110 are those of the depth experiment.
+changed. It is compared with untreated networks of its seed that were measured under the same
+conditions, wherever they were measured.
 """
 
 import math
+import os
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,17 +18,24 @@ from typing import Any
 from experiments.autopsy import convergence
 from experiments.autopsy.run_status import HALF, STATUSES, Run, status_rows, statuses_of
 from experiments.judging import verdict
+from experiments.judging.conditions import conditions_of, largest_comparable
 from experiments.judging.errors import MARGIN, chance_error, error_or_chance
 from experiments.judging.inference import Criterion
 from experiments.judging.pairs import (
+    LOCAL,
     Series,
-    borrowed_folder,
+    cell_of,
     change_of,
+    counterparts,
+    curves_of,
     difference,
     errors_by_seed,
     judge,
     mean_errors,
+    read_records,
     require_same_images,
+    shared_seeds,
+    where_measured,
 )
 from experiments.judging.verdict import Claim
 from experiments.reporting.question import Table
@@ -62,6 +71,7 @@ class RemedyRuns:
     change: str  # what differs from the untreated network's configuration
     records: Sequence[Record]
     curves: Sequence[CurvePoint]
+    untreated: Sequence[Record] = ()  # where there are such, under the conditions of `records`
 
     @property
     def title(self) -> str:
@@ -69,14 +79,24 @@ class RemedyRuns:
         return REMEDIES.get(self.name, self.name)
 
     @property
-    def errors(self) -> dict[int, float]:
-        """Running training error, a fraction, by seed."""
-        return errors_by_seed(self.records, "plain", DEPTH)
+    def errors(self) -> dict[str, Series]:
+        """Running training error, a fraction, by seed: untreated and treated."""
+        named = ((UNTREATED, self.untreated), (self.title, self.records))
+        return {name: errors_by_seed(rows, "plain", DEPTH) for name, rows in named}
 
     @property
-    def statuses(self) -> list[str]:
-        """The status of each run."""
-        return list(statuses_of(self.records, self.curves).values())
+    def compared(self) -> list[int]:
+        """The seeds with an untreated network under the same conditions."""
+        return shared_seeds(self.errors) if self.untreated else []
+
+    @property
+    def comparable(self) -> list[Record]:
+        """The records of these seeds."""
+        return [row for row in self.records if row.seed in self.compared]
+
+    def statuses(self, records: Sequence[Record]) -> list[str]:
+        """The status of each of these runs."""
+        return list(statuses_of(records, self.curves).values())
 
 
 @dataclass(frozen=True)
@@ -84,12 +104,14 @@ class ProtocolRuns:
     """What was measured of plain-110 under one protocol, and the depth experiment's networks."""
 
     protocol: str
-    untreated: RemedyRuns
+    untreated: RemedyRuns  # under the conditions of the remedies, else of the depth experiment
     remedies: dict[str, RemedyRuns]
-    references: dict[str, list[Record]]  # of plain-20 and residual-110, by name
-    timed: list[Record]  # untreated plain-110 wherever measured: seconds are compared with it
-    depth_records: list[Record]  # of all networks of the depth experiment
+    references: dict[str, list[Record]]  # of plain-20 and residual-110, by name, likewise
+    alike: list[Record]  # untreated networks wherever they were measured
+    depth_records: list[Record]  # of all networks of the depth experiment that may be compared
     depth_curves: list[CurvePoint]
+    incomparable: list[str]  # the others, and how they were measured
+    sources: list[str]  # the tables of the untreated networks and the references
 
     @cached_property
     def statuses(self) -> dict[Run, str]:
@@ -137,55 +159,82 @@ def read(folder: Path, protocol: str = "") -> list[ProtocolRuns]:
 
 def _is_measured(folder: Path, protocol: str) -> bool:
     depth_records = read_runs(folder.parent / "depth" / protocol)
-    return bool(_plain(depth_records)) or any(folder.glob(f"{protocol}-*/{RUNS_TABLE}"))
+    return bool(_plain(depth_records)) or bool(_remedy_folders(folder, protocol))
+
+
+def _remedy_folders(folder: Path, protocol: str) -> list[Path]:
+    """Those of this protocol, and not of a longer name as cpu-bf16."""
+    longer = tuple(f"{name}-" for name in PROTOCOLS if name.startswith(f"{protocol}-"))
+    places = (path.parent for path in sorted(folder.glob(f"{protocol}-*/{RUNS_TABLE}")))
+    return [place for place in places if not place.name.startswith(longer)]
 
 
 def _read_protocol(folder: Path, protocol: str) -> ProtocolRuns:
-    depth, shortcuts = (
-        borrowed_folder(folder, "autopsy", slug, protocol) for slug in ("depth", "shortcuts")
-    )
-    records, curves = read_runs(depth), read_curves(depth)
-    untreated = RemedyRuns(UNTREATED, "–", _plain(records), _plain(curves))
-    if not untreated.records:
+    depth = folder.parent / "depth" / protocol
+    if folder.parent.name == LOCAL and not _plain(read_runs(depth)):
+        depth = folder.parents[1] / "depth" / protocol
+    every = read_records(depth)
+    if not _plain(every):
         raise ValueError(
             f"no plain-{DEPTH} in {depth}; "
             f"make sweep-depth PROTOCOL={protocol} DEPTHS={DEPTH} ARMS=plain measures it"
         )
+    config = read_json(depth / CONFIG_FILE) or {}
+    places = where_measured(folder, config, "autopsy") or dict.fromkeys(every, depth)
+    alike = [row for row in places if row.data_fingerprint == every[0].data_fingerprint]
     remedies = {}
-    for place in (path.parent for path in sorted(folder.glob(f"{protocol}-*/{RUNS_TABLE}"))):
+    for place in _remedy_folders(folder, protocol):
         name = place.name.removeprefix(f"{protocol}-")
-        before, after = (read_json(each / CONFIG_FILE) or {} for each in (depth, place))
-        change = change_of(before, after, FOLLOWS)
-        rows, points = _plain(read_runs(place)), _plain(read_curves(place))
-        remedies[name] = RemedyRuns(name, change, rows, points)
-        require_same_images({f"depth/{protocol}": untreated.records, place.name: rows})
+        change = change_of(config, read_json(place / CONFIG_FILE) or {}, FOLLOWS)
+        rows, points = _plain(read_records(place)), _plain(read_curves(place))
+        beside = counterparts(_plain(alike), rows)
+        remedies[name] = RemedyRuns(name, change, rows, points, beside)
+        require_same_images({f"depth/{protocol}": every, place.name: rows})
     order = [*REMEDIES, *remedies]
-    # The experiment on shortcuts measured the same cells itself, perhaps on another processor
-    hashes = {record.config_hash for record in untreated.records}
-    again = [record for record in read_runs(shortcuts) if record.config_hash in hashes]
+    treated = [row for remedy in remedies.values() for row in remedy.records]
+    records = largest_comparable(every)
+    cells = set(map(cell_of, records))
+
+    def beside_them(arm: str, layers: int) -> list[Record]:
+        """Under the conditions of the treated networks; where there are none, of depth."""
+        wanted = {(row.seed, conditions_of(row)) for row in treated}
+        found = counterparts(_network(alike, arm, layers), treated)
+        alike_them = [row for row in found if (row.seed, conditions_of(row)) in wanted]
+        return alike_them or _network(every, arm, layers)
+
+    untreated = beside_them("plain", DEPTH)
+    references = {
+        f"{arm}-{layers}": beside_them(arm, layers)
+        for arm, layers in (("plain", SHALLOW), ("residual", DEPTH))
+    }
+    shown = [*untreated, *(row for rows in references.values() for row in rows)]
     return ProtocolRuns(
         protocol,
-        untreated,
+        RemedyRuns(UNTREATED, "–", untreated, curves_of(untreated, places)),
         {name: remedies[name] for name in sorted(remedies, key=order.index)},
-        {
-            f"{arm}-{depth}": [row for row in records if (row.arm, row.depth) == (arm, depth)]
-            for arm, depth in (("plain", SHALLOW), ("residual", DEPTH))
-        },
-        [*untreated.records, *again],
+        references,
+        alike,
         records,
-        curves,
+        [point for point in read_curves(depth) if cell_of(point) in cells],
+        [f"{r.cell} ({', '.join(conditions_of(r))})" for r in every if r not in set(records)],
+        sorted({os.path.relpath(places[row], folder.parent) for row in shown}),
     )
 
 
-def _plain(rows: Sequence[Any]) -> list[Any]:
+def _network(rows: Iterable[Any], arm: str, depth: int) -> list[Any]:
+    return [row for row in rows if (row.arm, row.depth) == (arm, depth)]
+
+
+def _plain(rows: Iterable[Any]) -> list[Any]:
     """The rows of plain-110."""
-    return [row for row in rows if (row.arm, row.depth) == ("plain", DEPTH)]
+    return _network(rows, "plain", DEPTH)
 
 
 def records_of(runs: ProtocolRuns) -> list[Record]:
-    """The depth experiment's records and those of the remedies."""
-    treated = (record for remedy in runs.remedies.values() for record in remedy.records)
-    return [*runs.depth_records, *treated]
+    """The depth experiment's records, those of the remedies, and what these are compared with."""
+    beside = (row for rows in runs.references.values() for row in rows)
+    remedies = (row for remedy in runs.all_runs for row in remedy.records)
+    return [*runs.depth_records, *beside, *remedies]
 
 
 def label_of(runs: ProtocolRuns) -> str:
@@ -202,63 +251,74 @@ def label_of(runs: ProtocolRuns) -> str:
 
 def check(runs: ProtocolRuns) -> list[Claim]:
     """The claims about remedies, and those about rates where rates compare."""
-    rates = convergence.check(runs.rates, runs.unmeasured) if runs.rated else []
+    rates = convergence.check(runs.rates, runs.unmeasured, runs.incomparable) if runs.rated else []
     return [*check_remedies(runs), *rates]
 
 
 def check_remedies(runs: ProtocolRuns) -> list[Claim]:
     """The untreated network fails; what each remedy does; what none does. Corrected together.
 
-    Where no remedy was tried, only the first.
+    Where no remedy was tried, only the first. It is about the depth experiment's network, the
+    others are about differences under the same conditions.
     """
-    errors = tuple(runs.untreated.errors.values())
-    criterion = Criterion("training error", errors, PAPERS_ERROR)
-    fails = f"plain-{DEPTH} ends above {100 * PAPERS_ERROR:g} % training error"
-    summary = f"training error {100 * criterion.mean:.2f} %{_statuses(runs.untreated)}"
     shallow, residual = runs.references
     no_cure = f"three times the iterations do not cure it: it stays above {shallow} of one time"
     no_remedy = f"no remedy brings it down to {residual}"
     claims = verdict.corrected(
         [
-            verdict.judge(fails, [criterion], summary),
+            _fails(runs),
             *(_helps(runs, name) for name in REMEDIES),
-            _stays_above(runs, no_cure, ["longer"], shallow),
-            _stays_above(runs, no_remedy, list(REMEDIES), residual),
+            _stays_above(runs, no_cure, ["longer"], ("plain", SHALLOW)),
+            _stays_above(runs, no_remedy, list(REMEDIES), ("residual", DEPTH)),
         ]
     )
     return claims if runs.remedies else claims[:1]
 
 
-def _statuses(runs: RemedyRuns) -> str:
-    return f"; run status: {', '.join(dict.fromkeys(runs.statuses))}"
+def _fails(runs: ProtocolRuns) -> Claim:
+    series = {f"plain-{DEPTH}": errors_by_seed(runs.depth_records, "plain", DEPTH)}
+    (errors,) = series.values()
+    found = [status for run, status in runs.statuses.items() if run[:2] == ("plain", DEPTH)]
+    return judge(
+        f"plain-{DEPTH} ends above {100 * PAPERS_ERROR:g} % training error",
+        series,
+        lambda: [Criterion("training error", tuple(errors.values()), PAPERS_ERROR)],
+        lambda: mean_errors(series, "training error") + _listed(found),
+    )
+
+
+def _listed(statuses: Iterable[str]) -> str:
+    return f"; run status: {', '.join(dict.fromkeys(statuses))}"
 
 
 def _helps(runs: ProtocolRuns, name: str) -> Claim:
     """With the remedy the error is at least ten points lower."""
-    title, remedy = REMEDIES[name], runs.remedies.get(name)
-    series: dict[str, Series] = {
-        UNTREATED: runs.untreated.errors,
-        title: remedy.errors if remedy else {},
-    }
+    remedy = runs.remedies.get(name) or RemedyRuns(name, "", (), (), runs.untreated.records)
+    title, series = remedy.title, remedy.errors
     return judge(
         f"with {title} plain-{DEPTH} learns: at least {100 * RESCUED:g} points less training error",
         series,
         lambda: [difference(series, UNTREATED, title, RESCUED)],
-        lambda: mean_errors(series, "training error") + (_statuses(remedy) if remedy else ""),
+        lambda: mean_errors(series, "training error") + _listed(remedy.statuses(remedy.comparable)),
     )
 
 
-def _stays_above(runs: ProtocolRuns, statement: str, names: Sequence[str], reference: str) -> Claim:
+def _stays_above(
+    runs: ProtocolRuns, statement: str, names: Sequence[str], reference: tuple[str, int]
+) -> Claim:
     """With each of the remedies the error is higher than the reference's, by the margin."""
-    series: dict[str, Series] = {
-        name: runs.remedies[name].errors if name in runs.remedies else {} for name in names
-    }
-    series[reference] = {row.seed: error_or_chance(row) for row in runs.references[reference]}
+    treated = {name: runs.remedies[name].records if name in runs.remedies else () for name in names}
+    series = {name: errors_by_seed(rows, "plain", DEPTH) for name, rows in treated.items()}
+    rows = [row for rows in treated.values() for row in rows]
+    arm, depth = reference
+    name_of_it = f"{arm}-{depth}"
+    beside = counterparts(_network(runs.alike, arm, depth), rows)
+    series[name_of_it] = errors_by_seed(beside, arm, depth)
     return judge(
         statement,
         series,
         lambda: sorted(  # the lowest first: the verdict hangs on it
-            (difference(series, name, reference, MARGIN) for name in names),
+            (difference(series, name, name_of_it, MARGIN) for name in names),
             key=lambda criterion: criterion.mean,
         ),
         lambda: mean_errors(series, "training error"),
@@ -269,36 +329,62 @@ def remedies_table(runs: ProtocolRuns) -> Table:
     """One line per remedy: what it brings and what it costs; errors in per cent, means over seeds.
 
     Seconds are shown where processor and precision are those of an untreated network, and compared
-    with it; one that the experiment on shortcuts measured serves too.
+    with it.
     """
-    heads = ["training error", "test error", "learned after", "iterations", "images"]
-    rows = [["", "change", "run status", *heads, "seconds/iteration", "seconds", "seeds"]]
-
-    def add(what: list[str], records: Sequence[Record], learned: str = "–", images: str = "–"):
-        iterations = f"{max(record.iterations for record in records):,}"
-        cost = [learned, iterations, images, *seconds_of(records, runs.timed), str(len(records))]
-        rows.append([*what, *_errors(records), *cost])
-
-    images = _images(runs.untreated.records[0])
+    heads = ["training error", "untreated", "difference", "test error", "learned after"]
+    cost = ["iterations", "images", "seconds/iteration", "seconds", "seeds"]
+    rows = [["", "change", "run status", *heads, *cost]]
+    timed, images = _plain(runs.alike), _images(runs.untreated.records[0])
     for remedy in runs.all_runs:
         if remedy.records:
-            what = [remedy.title, remedy.change, _counted_statuses(remedy.statuses)]
-            more = f"× {_images(remedy.records[0]) / images:.2g}"
-            add(what, remedy.records, _learned_after(remedy), more)
+            records = remedy.comparable or remedy.records
+            train, test = _errors(records)
+            statuses = _counted_statuses(remedy.statuses(records))
+            errors = [train, *_beside(remedy), test, _learned_after(records, remedy.curves)]
+            more = f"× {_images(records[0]) / images:.2g}"
+            cost = [_iterations(records), more, *seconds_of(records, timed), str(len(records))]
+            rows.append([remedy.title, remedy.change, statuses, *errors, *cost])
     for name, records in runs.references.items():
         if records:
-            add([f"{name}, untreated", "–", "–"], records)
+            train, test = _errors(records)
+            cost = [_iterations(records), "–", *seconds_of(records, timed), str(len(records))]
+            rows.append([f"{name}, untreated", "–", "–", train, "–", "–", test, "–", *cost])
     notes = [
         "Errors in %, means over seeds; training error: running. Learned after: iterations until "
         "training had removed half of the error at chance.",
         machines_note(runs),
     ]
-    if not runs.remedies:
+    if runs.remedies:
+        notes.insert(
+            0,
+            "A remedy's line has the seeds of which an untreated network was measured under the "
+            "same conditions: processor or limited instruction set, precision, PyTorch, kernels. "
+            "Difference: untreated - treated, in points. Where there is no such seed, the line has "
+            "all seeds and no difference. The untreated networks in this table are those under "
+            "the conditions of the remedies; where there are none, the depth experiment's. They "
+            f"are from {' and '.join(runs.sources)}.",
+        )
+    else:
         notes.append(
             "No remedy was tried under this protocol; claim (a) is corrected over all nine claims "
             "about remedies all the same."
         )
     return Table(f"plain-{DEPTH} by remedy", rows, notes)
+
+
+def _beside(remedy: RemedyRuns) -> list[str]:
+    """Mean error untreated, and minus treated, over the seeds that can be compared."""
+    if not remedy.compared:
+        return ["–", "not comparable" if remedy.untreated else "–"]
+    untreated, treated = (
+        100 * statistics.fmean(values[seed] for seed in remedy.compared)
+        for values in remedy.errors.values()
+    )
+    return [f"{untreated:.2f}", f"{untreated - treated:+.2f}"]
+
+
+def _iterations(records: Iterable[Record]) -> str:
+    return f"{max(record.iterations for record in records):,}"
 
 
 def _images(record: Record) -> float:
@@ -318,12 +404,12 @@ def _counted_statuses(statuses: Sequence[str]) -> str:
     return ", ".join(f"{counts[status]}× {status}" for status in STATUSES if counts[status])
 
 
-def _learned_after(remedy: RemedyRuns) -> str:
+def _learned_after(records: Sequence[Record], curves: Sequence[CurvePoint]) -> str:
     """Iterations until half of the error at chance was removed, by seed."""
-    target = (1 - HALF) * chance_error(remedy.records[0].num_classes)
+    target = (1 - HALF) * chance_error(records[0].num_classes)
     texts = []
-    for record in remedy.records:
-        points = [point for point in remedy.curves if point.seed == record.seed]
+    for record in records:
+        points = [point for point in curves if point.seed == record.seed]
         texts.append(convergence.first_iteration(points, lambda point: point.train_error <= target))
     return " / ".join(texts) if len(set(texts)) > 1 else texts[0]
 
@@ -350,7 +436,7 @@ def seconds_of(rows: Sequence[Record], untreated: Sequence[Record]) -> list[str]
 def machines_note(runs: ProtocolRuns) -> str:
     """On which machines seconds were measured, and why some are missing."""
     named = {remedy.title: remedy.records for remedy in runs.all_runs} | runs.references
-    shared = {name: _shared_machine(rows, runs.timed) for name, rows in named.items()}
+    shared = {name: _shared_machine(rows, _plain(runs.alike)) for name, rows in named.items()}
     machines = dict.fromkeys(machine for machine in shared.values() if machine)
     text = (
         f"Seconds, and in brackets their ratio to untreated plain-{DEPTH} on the same machine, "
@@ -384,8 +470,11 @@ def tables(runs: ProtocolRuns) -> list[Table]:
         "In brackets: the largest share of the error at chance that training removed at any time, "
         "in %. Below 5 % a run is at chance."
     )
-    status = status_rows(runs.depth_records, runs.depth_curves)
-    shown = [remedies_table(runs), Table("Run status of untreated networks", status, [brackets])]
+    status, unlike = status_rows(runs.depth_records, runs.depth_curves), []
+    if runs.incomparable:
+        unlike = [f"Not comparable with the others, and left out: {', '.join(runs.incomparable)}."]
+    title = "Run status of the depth experiment's networks"
+    shown = [remedies_table(runs), Table(title, status, [brackets, *unlike])]
     notes = ["Rate: minus the slope of ln(running training loss) after the warm-up."]
     if runs.unmeasured:
         notes.append(

@@ -11,18 +11,19 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from experiments.autopsy import convergence
-from experiments.autopsy.claims import DEPTH, REMEDIES, ProtocolRuns, label_of
+from experiments.autopsy.claims import DEPTH, REMEDIES, UNTREATED, ProtocolRuns, label_of
 from experiments.autopsy.run_status import runs_of
 from experiments.judging.errors import chance_error, error_or_chance
 from experiments.reporting import markdown
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import ARM_STYLES, depth_colour, labelled, titled
+from experiments.reporting.style import ARM_STYLES, depth_colour, key_line, labelled, titled
 
 # Okabe and Ito's palette; untreated is black
 COLOURS = dict(
     zip(REMEDIES, ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00"), strict=True)
 )
 OTHER_COLOUR = "#999999"
+DASHED = "dashed: no untreated run under the same conditions"
 
 
 def drawings(runs: ProtocolRuns) -> list[Drawing]:
@@ -39,47 +40,72 @@ def drawings(runs: ProtocolRuns) -> list[Drawing]:
 
 
 def curves_figure(runs: ProtocolRuns) -> Figure:
-    """Running training error of plain-110 against images seen, by remedy; one line per seed."""
+    """Running training error of plain-110 against images seen, by remedy; one line per seed.
+
+    Dashed where no untreated network was measured under the same conditions.
+    """
     figure, axis = plt.subplots(figsize=(8.5, 4.6), layout="constrained")
+    handles = []
     for remedy in runs.all_runs:
         untreated = remedy is runs.untreated
         colour = "#000000" if untreated else COLOURS.get(remedy.name, OTHER_COLOUR)
-        for number, record in enumerate(remedy.records):
+        handles.append(key_line(remedy.title, color=colour))
+        for record in remedy.records:
             batch = record.images_per_second * record.seconds / record.iterations
             points = [point for point in remedy.curves if point.seed == record.seed]
             images = [batch * point.iteration / 1000 for point in points]
             errors = [100 * point.train_error for point in points]
-            label = remedy.title if number == 0 else None
-            axis.plot(images, errors, color=colour, linewidth=1.3, label=label)
+            dashes = "-" if untreated or record.seed in remedy.compared else "--"
+            axis.plot(images, errors, color=colour, linewidth=1.3, linestyle=dashes)
     axis.axhline(_chance(runs), color="grey", linewidth=0.8, linestyle=":")
     axis.set_xlabel("thousands of images seen")
     axis.set_ylabel("running training error (%)")
     axis.set_ylim(0, 100)
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
-    label = f"{label_of(runs)} · dotted: guessing"
-    return titled(figure, f"plain-{DEPTH}, one remedy at a time", label)
+    axis.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
+    heading = f"plain-{DEPTH}, one remedy at a time"
+    return titled(figure, heading, label_of(runs), f"{DASHED} · dotted: guessing")
 
 
 def errors_figure(runs: ProtocolRuns) -> Figure:
-    """Final errors of plain-110 by remedy, one marker per seed, and those of the references."""
+    """Final errors of plain-110 by remedy, one marker per seed, and those of the references.
+
+    A line leads to the untreated network of the seed under the same conditions; grey where there is
+    none.
+    """
     rows = runs.all_runs
-    figure, axis = plt.subplots(figsize=(9.5, 1.4 + 0.45 * len(rows)), layout="constrained")
-    style: dict[str, Any] = {"color": "#D55E00", "markersize": 7}
+    figure, axis = plt.subplots(figsize=(9.5, 1.6 + 0.45 * len(rows)), layout="constrained")
     for place, remedy in enumerate(rows):
+        untreated = remedy.errors[UNTREATED]
         for record in remedy.records:
-            axis.plot(100 * error_or_chance(record), -place, "o", **style)
+            compared = record.seed in remedy.compared
+            colour = "#D55E00" if compared or remedy is runs.untreated else OTHER_COLOUR
+            style: dict[str, Any] = {"color": colour, "markersize": 7}
+            error = 100 * error_or_chance(record)
+            axis.plot(error, -place, "o", **style)
             test = 100 * error_or_chance(record, "test_error")
             axis.plot(test, -place, "o", fillstyle="none", **style)
+            if compared:
+                before = 100 * untreated[record.seed]
+                axis.plot([before, error], [-place] * 2, color=colour, linewidth=1)
+                axis.plot(before, -place, "|", color="#000000", markersize=12)
     for (name, records), line in zip(runs.references.items(), ("--", "-"), strict=True):
         if records:
             mean = 100 * statistics.fmean(error_or_chance(record) for record in records)
             colour, label = ARM_STYLES[records[0].arm][0], f"{name}, untreated, training"
             axis.axvline(mean, color=colour, linestyle=line, linewidth=1.2, label=label)
     axis.axvline(_chance(runs), color="grey", linewidth=0.8, linestyle=":", label="guessing")
+    handles, _ = axis.get_legend_handles_labels()
+    keys = {"linestyle": "none", "color": "#D55E00", "marker": "o"}
+    handles += [
+        key_line("running training error", **keys),
+        key_line("test error", **(keys | {"fillstyle": "none"})),
+        key_line("untreated, same conditions", **(keys | {"color": "#000000", "marker": "|"})),
+        key_line("without such an untreated run", **(keys | {"color": OTHER_COLOUR})),
+    ]
     axis.set_yticks([-place for place in range(len(rows))], [remedy.title for remedy in rows])
     axis.set_xlim(0, 100)
-    axis.set_xlabel("error (%): running training error filled, test error open")
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    axis.set_xlabel("error (%)")
+    axis.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     return titled(figure, f"What remedies bring plain-{DEPTH}", label_of(runs))
 
 

@@ -9,15 +9,17 @@ counts as chance.
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 
 from experiments.judging import pairs, verdict
-from experiments.judging.errors import MARGIN, error_or_chance
+from experiments.judging.conditions import differences
+from experiments.judging.errors import MARGIN, error_or_chance, error_removed
 from experiments.judging.inference import Criterion, page_trend
+from experiments.judging.pairs import Series
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting import markdown
 from experiments.reporting.question import Table
@@ -28,6 +30,9 @@ INSERTIONS_TABLE, BRANCHES_TABLE = "insertions.csv", "branches.csv"
 PARENT, TRAINED_ON, DECAY = "parent", "trained_on", "decay_"
 CHANGED = 0.01  # of the logits' size: rounding never reaches it
 SMALL = 0.1  # ‖F(x)‖ / ‖x‖ of a block that is nearly the identity
+RATIO_MARGIN = 0.05  # half of SMALL: a smaller change of ‖F(x)‖ / ‖x‖ is none
+LOG_MARGIN = math.log(1.1)  # inserted blocks shrink by a tenth more than the others
+LEARNED = 0.05  # of the error at chance removed: what removed less has nothing to lose
 STATEMENTS = (
     "residual: no insertion changes a logit, in evaluation mode or in training mode",
     "plain: every insertion changes logits in training mode, although the blocks are as close to "
@@ -38,6 +43,11 @@ STATEMENTS = (
     "residual: weight decay drives branches that nothing needs towards zero, and so their blocks "
     "to the identity",
 )
+
+Place = tuple[str, int, str, int]  # arm, depth, position and number of blocks
+Excess = Mapping[Place, tuple[float, ...]]  # child - parent at each place of an arm, one per seed
+# What a claim about the excess rests on: criteria, summary, p value of a trend
+Basis = tuple[Sequence[Criterion], str, float | None]
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,7 @@ class Insertion:
         return self.error_batch - self.parent_error_batch
 
     @property
-    def place(self) -> tuple[str, int, str, int]:
+    def place(self) -> Place:
         """The network, and where how many blocks were inserted."""
         return self.arm, self.depth, self.position, self.blocks
 
@@ -88,6 +98,11 @@ class Child:
     insertion: Insertion
     weight_decay: float
     branches: tuple[BranchNorm, ...] = ()  # of residual children
+
+    @property
+    def parent_learned(self) -> bool:
+        """Whether the parent was better than guessing when blocks were inserted."""
+        return _learned(self.insertion.parent_error_eval, self.record)
 
     @property
     def iterations(self) -> list[int]:
@@ -121,19 +136,28 @@ class IdentityRuns:
         cells = (*self.trained_further, *self.children, *self.decays)
         return [*self.parents, *(child.record for child in cells)]
 
+    def children_of(self, arm: str) -> list[Child]:
+        return [child for child in self.children if child.record.arm == arm]
+
     @cached_property
-    def parent_errors(self) -> dict[pairs.Cell, float]:
-        """Running training error of each parent after further training."""
-        records = (child.record for child in self.trained_further)
-        return {pairs.cell_of(record): error_or_chance(record) for record in records}
+    def parents_further(self) -> dict[pairs.Cell, Record]:
+        """The parents after further training."""
+        return {pairs.cell_of(child.record): child.record for child in self.trained_further}
 
     def excess(self, child: Child) -> float | None:
         """Running training error of a child minus its parent's after further training.
 
-        None where the latter is missing.
+        None where the latter is missing or was measured under other conditions.
         """
-        parent = self.parent_errors.get(pairs.cell_of(child.record))
-        return None if parent is None else error_or_chance(child.record) - parent
+        rows = self.rows(child)
+        return excess_of(rows) if rows and not differences(rows) else None
+
+    def rows(self, child: Child) -> list[Record]:
+        """The child, its parent after further training and before it; none without the second."""
+        cell = pairs.cell_of(child.record)
+        before = [record for record in self.parents if pairs.cell_of(record) == cell]
+        further = self.parents_further.get(cell)
+        return [] if further is None else [child.record, further, *before]
 
     @property
     def measured_decays(self) -> list[Child]:
@@ -141,8 +165,10 @@ class IdentityRuns:
         return [child for child in self.decays if child.branches]
 
 
-# (depth, blocks, position) → `IdentityRuns.excess` of one arm, one value per complete seed
-Excess = Mapping[tuple[int, int, str], tuple[float, ...]]
+def excess_of(rows: Sequence[Record]) -> float:
+    """Of `IdentityRuns.rows`: the child's error minus its parent's after further training."""
+    child, further, *_ = rows
+    return error_or_chance(child) - error_or_chance(further)
 
 
 def read(folder: Path) -> list[IdentityRuns]:
@@ -182,94 +208,160 @@ def label_of(runs: IdentityRuns, records: Sequence[Record] = ()) -> str:
     return markdown.label_of(records or runs.records)
 
 
-def complete_seeds(runs: IdentityRuns, arm: str) -> tuple[list[Insertion], Excess]:
-    """The insertions of an arm in its complete seeds, and what its children's errors exceed.
+def _learned(error: float, record: Record) -> bool:
+    return error_removed(error, record.num_classes) >= LEARNED
 
-    A seed is complete when it has every number of blocks at every position and depth that any seed
-    has, and the parents trained further. No insertions where there is no such seed.
-    """
-    children = [child for child in runs.children if child.record.arm == arm]
-    depths = sorted({child.record.depth for child in children})
-    blocks = sorted({child.insertion.blocks for child in children})
-    positions = sorted({child.insertion.position for child in children})
-    places = product(depths, blocks, positions)
-    series: dict[tuple[int, int, str], dict[int, float]] = {place: {} for place in places}
+
+def places_of(children: Sequence[Child]) -> list[Place]:
+    """Every number of blocks at every position and depth that any child of the arm has."""
+    places = [child.insertion.place for child in children]
+    return [*product(*(sorted(set(values)) for values in zip(*places, strict=True)))]
+
+
+def excess_by_place(runs: IdentityRuns, arm: str) -> dict[Place, Series]:
+    """`excess_of` by seed at each of the arm's places, with the rows, alike or not."""
+    children = runs.children_of(arm)
+    rows: dict[Place, dict[int, list[Record]]] = {place: {} for place in places_of(children)}
     for child in children:
-        if (excess := runs.excess(child)) is not None:
-            row = child.insertion
-            series[row.depth, row.blocks, row.position][row.seed] = excess
-    seeds = pairs.shared_seeds(series)
-    insertions = [child.insertion for child in children if child.record.seed in seeds]
-    return insertions, {key: tuple(values[s] for s in seeds) for key, values in series.items()}
+        if found := runs.rows(child):
+            rows[child.insertion.place][child.record.seed] = found
+    return {
+        place: Series({seed: excess_of(found) for seed, found in by_seed.items()}, by_seed)
+        for place, by_seed in rows.items()
+    }
+
+
+def by_network(excess: Mapping[Place, Series]) -> dict[str, Series]:
+    """The mean excess of each network over its places, by the seeds that have all of them."""
+    networks = {}
+    for (arm, depth), places in pairs.grouped(excess, lambda place: place[:2]).items():
+        series = [excess[place] for place in places]
+        seeds = sorted(set.intersection(*map(set, series)))
+        values = {seed: statistics.fmean(each[seed] for each in series) for seed in seeds}
+        rows = {seed: [row for each in series for row in each.rows[seed]] for seed in seeds}
+        networks[f"{arm}-{depth}"] = Series(values, rows)
+    return networks
 
 
 def check(runs: IdentityRuns) -> list[Claim]:
-    """The five claims with their verdicts, corrected together where there are several seeds."""
-    residual, residual_excess = complete_seeds(runs, "residual")
-    plain, plain_excess = complete_seeds(runs, "plain")
+    """The five claims with their verdicts, corrected together."""
     claims = [
-        _unchanged(residual) if residual else _missing(STATEMENTS[0], "residual"),
-        _changed(plain) if plain else _missing(STATEMENTS[1], "plain"),
-        _no_worse(residual_excess) if residual else _missing(STATEMENTS[2], "residual"),
-        _worse(plain_excess) if plain else _missing(STATEMENTS[3], "plain"),
+        _unchanged(runs),
+        _changed(runs),
+        _judged(runs, "residual", STATEMENTS[2], _no_worse),
+        _judged(runs, "plain", STATEMENTS[3], _worse, numbers=2),
         _shrinks(runs),
     ]
     return verdict.corrected(claims)
 
 
-def _missing(statement: str, arm: str) -> Claim:
-    missing = f"a seed with every insertion of the {arm} arm and its parents trained further"
-    return Claim(statement, INCONCLUSIVE, f"missing: {missing}")
+def _unchanged(runs: IdentityRuns) -> Claim:
+    children = runs.children_of("residual")
+    rows = [child.insertion for child in children]
+    changed = sum(max(row.logit_difference_eval, row.logit_difference_batch) != 0 for row in rows)
+    summary = f"{changed} of {len(rows)} insertions change a logit"
+    chance = sorted({child.record.cell for child in children if not child.parent_learned})
+    if chance and not changed:
+        summary = f"{summary}, but at chance before: {', '.join(chance)}"
+        return Claim(STATEMENTS[0], INCONCLUSIVE, summary)
+    return _counted(STATEMENTS[0], "residual", children, changed, summary)
 
 
-def _unchanged(insertions: Sequence[Insertion]) -> Claim:
-    differences = [(row.logit_difference_eval, row.logit_difference_batch) for row in insertions]
-    changed = sum(max(pair) != 0 for pair in differences)
-    summary = f"{changed} of {len(insertions)} insertions change a logit; counted, not tested"
-    return Claim(STATEMENTS[0], NOT_REPRODUCED if changed else REPRODUCED, summary)
-
-
-def _changed(insertions: Sequence[Insertion]) -> Claim:
-    batch = [row.logit_difference_batch / row.logit_size for row in insertions]
+def _changed(runs: IdentityRuns) -> Claim:
+    children = runs.children_of("plain")
+    rows = [child.insertion for child in children]
+    batch = [row.logit_difference_batch / row.logit_size for row in rows]
     unchanged = sum(change <= CHANGED for change in batch)
-    largest_eval = max(row.logit_difference_eval / row.logit_size for row in insertions)
+    largest_eval = max((row.logit_difference_eval / row.logit_size for row in rows), default=0)
     summary = (
-        f"{unchanged} of {len(insertions)} insertions stay within rounding in training mode; "
-        f"largest change of a logit over the mean size of logits: {min(batch):.2g} to "
-        f"{max(batch):.2g} in training mode, at most {largest_eval:.1g} in evaluation mode; "
-        "counted, not tested"
+        f"{unchanged} of {len(rows)} insertions stay within rounding in training mode; largest "
+        f"change of a logit over the mean size of logits: {min(batch, default=0):.2g} to "
+        f"{max(batch, default=0):.2g} in training mode, at most {largest_eval:.1g} in evaluation "
+        "mode"
     )
-    return Claim(STATEMENTS[1], NOT_REPRODUCED if unchanged else REPRODUCED, summary)
+    return _counted(STATEMENTS[1], "plain", children, unchanged, summary)
 
 
-def _no_worse(excess: Excess) -> Claim:
+def _counted(
+    statement: str, arm: str, children: Sequence[Child], against: int, summary: str
+) -> Claim:
+    """A claim about every insertion: one against it is enough, for it a seed must have all."""
+    places = places_of(children)
+    seeds = pairs.grouped(children, lambda child: child.record.seed).values()
+    complete = any({child.insertion.place for child in own} == set(places) for own in seeds)
+    if not (against or complete):
+        missing = f"missing: a seed with every insertion of the {arm} arm"
+        return Claim(statement, INCONCLUSIVE, missing)
+    result = NOT_REPRODUCED if against else REPRODUCED
+    return Claim(_extended(statement, places), result, f"{summary}; counted, not tested")
+
+
+def _extended(statement: str, places: Iterable[Place]) -> str:
+    """The statement with what was judged: depths, positions and numbers of blocks."""
+    _, *judged = (", ".join(map(str, dict.fromkeys(each))) for each in zip(*places, strict=True))
+    return "{} ({} layers; {}; {} blocks)".format(statement, *judged)
+
+
+def _judged(
+    runs: IdentityRuns, arm: str, statement: str, rule: Callable[[Excess], Basis], numbers: int = 1
+) -> Claim:
+    """A claim about the excess of an arm's children, over the seeds that have all of them.
+
+    Args:
+        numbers: of blocks that there must be.
+    """
+    series = excess_by_place(runs, arm)
+    networks = by_network(series)
+    complete = set.intersection(*map(set, networks.values())) if networks else set()
+    if not complete:
+        missing = f"a seed with every insertion of the {arm} arm and its parents trained further"
+        return Claim(statement, INCONCLUSIVE, f"missing: {missing}")
+    statement, seeds = _extended(statement, series), pairs.shared_seeds(networks)
+    if not seeds:
+        return Claim(statement, INCONCLUSIVE, pairs.what_is_missing(networks))
+    if len({blocks for *_, blocks in series}) < numbers:
+        return Claim(statement, INCONCLUSIVE, f"missing: {numbers} numbers of blocks")
+    parents = [runs.parents_further[arm, depth, s] for _, depth, *_ in series for s in seeds]
+    if chance := {row.cell for row in parents if not _learned(error_or_chance(row), row)}:
+        reason = f"at chance, where nothing harms: {', '.join(sorted(chance))}"
+        return Claim(statement, INCONCLUSIVE, reason)
+    excess = {place: tuple(each[seed] for seed in seeds) for place, each in series.items()}
+    criteria, summary, trend = rule(excess)
+    if lacking := sorted({child.record.seed for child in runs.children_of(arm)} - complete):
+        summary += f"; cells are missing of seed {', '.join(map(str, lacking))}"
+    claim = pairs.judge(statement, networks, lambda: criteria, lambda: summary)
+    if not claim.criteria:
+        return claim
+    return verdict.judge(statement, criteria, claim.summary, trend)
+
+
+def _no_worse(excess: Excess) -> Basis:
     criteria = [
-        Criterion(f"residual-{depth}, {_blocks(blocks)}, {position}", values, MARGIN, above=False)
-        for (depth, blocks, position), values in excess.items()
+        Criterion(f"{arm}-{depth}, {_blocks(blocks)}, {position}", values, MARGIN, above=False)
+        for (arm, depth, position, blocks), values in excess.items()
     ]
     worst = max(criteria, key=lambda criterion: criterion.mean)
-    summary = f"child - parent at most {verdict.points(worst.mean)} ({worst.name})"
-    return verdict.judge(STATEMENTS[2], criteria, summary)
+    return criteria, f"child - parent at most {verdict.points(worst.mean)} ({worst.name})", None
 
 
-def _worse(excess: Excess) -> Claim:
-    depths = sorted({depth for depth, _, _ in excess})
-    blocks = sorted({number for _, number, _ in excess})
+def _worse(excess: Excess) -> Basis:
+    depths = sorted({depth for _, depth, _, _ in excess})
+    blocks = sorted({number for *_, number in excess})
     few, many = blocks[0], blocks[-1]
     # (depth, blocks) → mean over positions, one value per seed
-    places = pairs.grouped(excess, lambda place: place[:2])
+    places = pairs.grouped(excess, lambda place: place[1::2])
     means = {pair: pairs.mean_over(excess[place] for place in places[pair]) for pair in places}
     criteria, texts = [], []
     for depth in depths:
         name = f"plain-{depth}, {_blocks(many)}"
         rise = _differences(means[depth, many], means[depth, few])
         criteria.append(Criterion(name, means[depth, many], MARGIN))
-        criteria.append(Criterion(f"{name} - {_blocks(few)}", rise))
+        criteria.append(Criterion(f"{name} - {_blocks(few)}", rise, MARGIN))
         points = (f"{n}: {verdict.points(statistics.fmean(means[depth, n]))}" for n in blocks)
         texts.append(f"plain-{depth} child - parent by blocks {', '.join(points)}")
     by_blocks = [pairs.mean_over([means[depth, number] for depth in depths]) for number in blocks]
     trend = page_trend(list(zip(*by_blocks, strict=True)))
-    return verdict.judge(STATEMENTS[3], criteria, "; ".join(texts), trend)
+    return criteria, "; ".join(texts), trend
 
 
 def _blocks(number: int) -> str:
@@ -281,15 +373,19 @@ def _shrinks(runs: IdentityRuns) -> Claim:
     children = {(c.record.depth, c.weight_decay, c.record.seed): c for c in usable}
     depths = sorted({child.record.depth for child in usable})
     decays = sorted({child.weight_decay for child in usable})
-    cells = list(product(depths, decays))
-    seeds = sorted({child.record.seed for child in usable})
-    seeds = [seed for seed in seeds if all((*pair, seed) in children for pair in cells)]
-    if len(decays) < 2 or not seeds:
-        return Claim(STATEMENTS[4], INCONCLUSIVE, "missing: a seed with two weight decays or more")
+    if len(decays) < 2:
+        return Claim(STATEMENTS[4], INCONCLUSIVE, "missing: children with two weight decays")
+    series = {
+        f"residual-{depth}, decay {decay:g}": _ends(
+            [c for c in usable if (c.record.depth, c.weight_decay) == (depth, decay)]
+        )
+        for depth, decay in product(depths, decays)
+    }
+    seeds = pairs.shared_seeds(series)
     none, most = decays[0], decays[-1]
     criteria, texts = [], []
     below = partial(Criterion, above=False, unit="")
-    for depth in depths:
+    for depth in depths if seeds else ():
         by_decay = {d: [children[depth, d, seed] for seed in seeds] for d in decays}
         starts = [child.ratio(0) for child in by_decay[most]]
         ends = {d: [child.last_ratio() for child in by_decay[d]] for d in decays}
@@ -298,10 +394,11 @@ def _shrinks(runs: IdentityRuns) -> Claim:
         logs = {d: [math.log(one / other) for one, other in ratios[d]] for d in ratios}
         name, change = f"residual-{depth}", f"end, {most:g} - {none:g}"
         log_change = _differences(logs[most], logs[none])
+        from_start = _differences(ends[most], starts)
         criteria += [
-            below(f"{name}: {change}", _differences(ends[most], ends[none])),
-            below(f"{name}, {most:g}: end - start", _differences(ends[most], starts)),
-            below(f"{name}: log(inserted / others), {change}", log_change),
+            below(f"{name}: {change}", _differences(ends[most], ends[none]), -RATIO_MARGIN),
+            below(f"{name}, {most:g}: end - start", from_start, -RATIO_MARGIN),
+            below(f"{name}: log(inserted / others), {change}", log_change, -LOG_MARGIN),
             below(f"{name}, {most:g}: end", tuple(ends[most]), SMALL),
         ]
         values = ", ".join(f"{decay:g}: {statistics.fmean(ends[decay]):.3f}" for decay in decays)
@@ -310,7 +407,15 @@ def _shrinks(runs: IdentityRuns) -> Claim:
             f"at the end by weight decay {values} (of the other blocks "
             f"{statistics.fmean(others[none]):.3f} and {statistics.fmean(others[most]):.3f})"
         )
-    return verdict.judge(STATEMENTS[4], criteria, "; ".join(texts))
+    if lost := [c.record.cell for c in runs.measured_decays if c.record.train_error is None]:
+        texts.append(f"diverged: {', '.join(lost)}")
+    return pairs.judge(STATEMENTS[4], series, lambda: criteria, lambda: "; ".join(texts))
+
+
+def _ends(children: Sequence[Child]) -> Series:
+    """`Child.last_ratio` by seed."""
+    values = {child.record.seed: child.last_ratio() for child in children}
+    return Series(values, {child.record.seed: [child.record] for child in children})
 
 
 def _differences(ones: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
@@ -323,7 +428,11 @@ def parent_table(runs: IdentityRuns) -> Table:
     networks = pairs.grouped(runs.parents, lambda record: (record.arm, record.depth))
     for (arm, depth), parents in sorted(networks.items()):
         cells = map(pairs.cell_of, parents)
-        further = [runs.parent_errors[cell] for cell in cells if cell in runs.parent_errors]
+        further = [
+            error_or_chance(runs.parents_further[cell])
+            for cell in cells
+            if cell in runs.parents_further
+        ]
         errors = [_percent(map(error_or_chance, parents)), _percent(further) if further else "–"]
         rows.append([f"{arm}-{depth}", *errors, str(len(parents))])
     return Table("Running training error of the parents, in %", rows)

@@ -17,12 +17,15 @@ from experiments.judging.conditions import Measured, conditions_of, differences
 from experiments.judging.errors import MARGIN, error_or_chance
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
-from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_json, read_runs
+from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_curves, read_json, read_runs
 from plainres.records.identity import config_differences, row_hash
-from plainres.records.schema import Record
+from plainres.records.schema import CurvePoint, Record
 
 NO_CHANGE = "nothing"
 LOCAL = "local"  # results/local holds what this machine measured, laid out as results
+SHORTCUTS = {"plain": "none", "residual": "zero_pad"}  # of conf/model; a row says its own
+# Network, by its name in config.json → option → what null means
+NULL_MEANS = {"plainres.network.CifarNetwork": {"norm": "batch"}}
 
 Cell = tuple[str, int, int]  # arm, depth, seed
 Row = TypeVar("Row")
@@ -244,10 +247,11 @@ def read_folders(folder: Path, target: str) -> dict[str, list[Record]]:
     return records
 
 
-def measured_alike(folder: Path, config: Mapping[str, Any], slug: str) -> list[Record]:
-    """All rows of one configuration, wherever they were measured; its folder's name may differ.
+def where_measured(folder: Path, config: Mapping[str, Any], slug: str) -> dict[Record, Path]:
+    """All rows of one configuration, wherever they were measured, each with its results folder.
 
-    Below results/local, folders of the committed results count too.
+    Larger tables come first. Below results/local, folders of the committed results count too, after
+    the local ones. The name of a row's folder may differ; its shortcut is the one that its arm has.
 
     Args:
         folder: `<results>/<slug>` or a folder below it; all of `<results>` is searched.
@@ -255,15 +259,49 @@ def measured_alike(folder: Path, config: Mapping[str, Any], slug: str) -> list[R
     """
     results = next(path for path in [folder, *folder.parents] if path.name == slug).parent
     local = results.name == LOCAL
-    records = []
+    found: dict[tuple[str, str], tuple[Record, Path]] = {}
     for root in (results, results.parent) if local else (results,):
         tables = [*root.glob(f"*/*/{RUNS_TABLE}"), *root.glob(f"*/*/*/{RUNS_TABLE}")]
-        for table in sorted(tables):
-            if not local and table.relative_to(root).parts[0] == LOCAL:
-                continue
-            if change_of(config, read_json(table.with_name(CONFIG_FILE)) or {}, {}) == NO_CHANGE:
-                records += read_records(table.parent)
-    return list({(row.cell, row.finished_at): row for row in records}.values())
+        places = (path.parent for path in sorted(tables))
+        alike = [
+            (read_records(place), place)
+            for place in places
+            if (local or place.relative_to(root).parts[0] != LOCAL)
+            and _configured_as(config, read_json(place / CONFIG_FILE))
+        ]
+        for rows, place in sorted(alike, key=lambda each: -len(each[0])):
+            for row in rows:
+                if row.shortcut == SHORTCUTS.get(row.arm, row.shortcut):
+                    found.setdefault((row.cell, row.finished_at), (row, place))
+    return dict(found.values())
+
+
+def _configured_as(config: Mapping[str, Any], other: Mapping[str, Any] | None) -> bool:
+    """Whether nothing but the folder's name differs; not for a folder without configuration."""
+    if other is None:
+        return False
+    return change_of(_without_defaults(config), _without_defaults(other), {}) == NO_CHANGE
+
+
+def _without_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without options of the network that say what null means too."""
+    model = config.get("model", {})
+    nulls = NULL_MEANS.get(model.get("_target_", ""), {}).items()
+    return {**config, "model": dict(item for item in model.items() if item not in nulls)}
+
+
+def measured_alike(folder: Path, config: Mapping[str, Any], slug: str) -> list[Record]:
+    """The rows of `where_measured`."""
+    return list(where_measured(folder, config, slug))
+
+
+def curves_of(rows: Iterable[Record], places: Mapping[Record, Path]) -> list[CurvePoint]:
+    """The curves of rows, each from its results folder; cells differ."""
+    points = []
+    for place, found in grouped(rows, lambda row: places[row]).items():
+        cells = set(map(cell_of, found))
+        points += [point for point in read_curves(place) if cell_of(point) in cells]
+    return points
 
 
 def counterparts(candidates: Iterable[Record], rows: Iterable[Measured]) -> list[Record]:

@@ -86,7 +86,8 @@ class Claim:
             low, high = (amount(end, weakest.unit).split()[0] for end in weakest.interval)
             effect += f" [{low}, {high}]"
         if self.p is None:
-            p = f"no test below {self.seeds_needed} seeds"
+            few = self.num_seeds < self.seeds_needed
+            p = f"no test below {self.seeds_needed} seeds" if few else "not tested"
         elif self.verdict == NOT_REPRODUCED:
             p = f"opposite: {p_text(self.p_against or 0.0)}"
         else:

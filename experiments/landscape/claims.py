@@ -8,15 +8,15 @@ network say how sure a measure of that network is, and nothing about other netwo
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 
-from experiments.judging import verdict
+from experiments.judging import pairs, verdict
+from experiments.judging.errors import error_removed
 from experiments.judging.inference import Criterion
-from experiments.judging.pairs import grouped
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting.question import Table
 from plainres.records.files import read_json, read_table
@@ -30,16 +30,21 @@ NOISE = 1e-4
 BASIN = 0.5  # of what training has gained over guessing
 SHARED = ("protocol", "data_label", "points", "radius", "images")  # by all surfaces of a folder
 CEILING = 100  # times the loss of guessing: figures draw larger losses (up to 1e7) as this one
-# Measure → the claim about it, and whether residual-56 must have the larger value
+LEARNED = 0.05  # of the error at chance removed: around a network that removed less all is flat
+SHARE_MARGIN = 0.05  # of the plane: 26 of the 529 inner points, which a contour figure shows
+ROUGHNESS_MARGIN = 0.02  # of the spread of all points: white noise has a roughness of 1.12
+# Measure → the claim about it, whether residual-56 must have the larger value, and the margin
 CLAIMS = {
     "negative_curvature": (
         "around residual-56 fewer points have negative curvature than around plain-56",
         False,
+        SHARE_MARGIN,
     ),
-    "roughness": ("residual-56's surface is smoother than plain-56's", False),
+    "roughness": ("residual-56's surface is smoother than plain-56's", False, ROUGHNESS_MARGIN),
     "basin": (
         "more of residual-56's surface keeps half of what training has gained over guessing",
         True,
+        SHARE_MARGIN,
     ),
 }
 
@@ -66,6 +71,7 @@ class Surface:
     commit: str
     clean: bool | None
     torch: str
+    instruction_set: str = ""  # older files lack it
 
     kernels = "library"  # surfaces are measured without kernels of our own
 
@@ -117,6 +123,11 @@ class Plane:
         """Loss and error of the trained network itself."""
         middle = self.surface.points // 2
         return float(self.losses[middle, middle]), float(self.errors[middle, middle])
+
+    @property
+    def learned(self) -> bool:
+        """Whether the network itself is better than guessing."""
+        return error_removed(self.centre[1], self.surface.num_classes) >= LEARNED
 
     @property
     def negative_curvature(self) -> float:
@@ -205,9 +216,11 @@ def read(folder: Path) -> list[Planes]:
 
 def _read_plane(path: Path) -> Plane:
     """The surface that `path` describes, with its points from the CSV file beside it."""
-    values, names = read_json(path) or {}, [field.name for field in fields(Surface)]
-    if missing := sorted(set(names) - set(values)):
+    values = read_json(path) or {}
+    required = {field.name for field in fields(Surface) if field.default is MISSING}
+    if missing := sorted(required - set(values)):
         raise ValueError(f"{path} lacks {', '.join(missing)}")
+    names = [field.name for field in fields(Surface) if field.name in values]
     surface = Surface(**{name: values[name] for name in names})
     table = path.with_suffix(".csv")
     points = read_table(table, SurfacePoint)
@@ -237,34 +250,52 @@ def check(planes: Planes) -> list[Claim]:
 
 
 def _compared(planes: Planes, measure: str) -> Claim:
-    statement, residual_larger = CLAIMS[measure]
-    values: list[dict[tuple[int, int], float]] = [
-        {plane.draw: getattr(plane, measure) for plane in planes if plane.surface.network == name}
-        for name in NETWORKS
-    ]
-    pairs = sorted(values[0].keys() & values[1].keys())
-    if not pairs:
-        empty = [name for name, series in zip(NETWORKS, values, strict=True) if not series]
+    statement, residual_larger, margin = CLAIMS[measure]
+    of_arm = [{p.draw: p for p in planes if p.surface.network == name} for name in NETWORKS]
+    shared = of_arm[0].keys() & of_arm[1].keys()
+    if not shared:
+        empty = [name for name, own in zip(NETWORKS, of_arm, strict=True) if not own]
         missing = ", ".join(empty) or "a pair of directions that both have"
         return Claim(statement, INCONCLUSIVE, f"missing: {missing}")
-    if any(math.isnan(series[pair]) for series in values for pair in pairs):
+    drawn = [[surfaces[draw] for draw in sorted(shared)] for surfaces in of_arm]
+    series = {n: _by_seed(own, measure) for n, own in zip(NETWORKS, drawn, strict=True)}
+    seeds = pairs.shared_seeds(series)
+    plain, residual = ([plane for plane in own if plane.surface.seed in seeds] for own in drawn)
+    if any(math.isnan(getattr(plane, measure)) for plane in [*plain, *residual]):
         reason = "a surface has no finite part, or a network is no better than guessing"
         return Claim(statement, INCONCLUSIVE, reason)
-    by_seed = grouped(pairs, lambda pair: pair[0]).values()
-    plain, residual = (
-        [statistics.fmean(series[pair] for pair in draws) for draws in by_seed] for series in values
-    )
-    agreeing = sum((values[1][pair] > values[0][pair]) == residual_larger for pair in pairs)
-    order, larger, smaller = "plain - residual", plain, residual
-    if residual_larger:
-        order, larger, smaller = "residual - plain", residual, plain
+    if flat := [plane.surface.name for plane in residual if not plane.learned]:
+        reason = f"{'; '.join(flat)}: no better than guessing, and so on a plateau"
+        return Claim(statement, INCONCLUSIVE, reason)
     name = measure.replace("_", " ")
-    differences = tuple(one - other for one, other in zip(larger, smaller, strict=True))
-    summary = (
-        f"{name}: plain {statistics.fmean(plain):.3f}, residual {statistics.fmean(residual):.3f}; "
-        f"as claimed in {agreeing} of {len(pairs)} pairs"
-    )
-    return verdict.judge(statement, [Criterion(f"{order}, {name}", differences, unit="")], summary)
+    order, sign = (NETWORKS[::-1], 1) if residual_larger else (NETWORKS, -1)
+
+    def summary() -> str:
+        means = {n: statistics.fmean(series[n][seed] for seed in seeds) for n in NETWORKS}
+        both = [[getattr(plane, measure) for plane in own] for own in (plain, residual)]
+        agreeing = sum(sign * (b - a) > margin for a, b in zip(*both, strict=True))
+        count = f"as claimed in {agreeing} of {len(plain)} pairs{_alone(planes, shared)}"
+        return f"{name}: {', '.join(f'{n} {mean:.3f}' for n, mean in means.items())}; {count}"
+
+    def criterion() -> Criterion:
+        text = f"{' - '.join(order)}, {name}"
+        return replace(pairs.difference(series, *order, margin, name=text), unit="")
+
+    return pairs.judge(statement, series, lambda: [criterion()], summary)
+
+
+def _by_seed(planes: Planes, measure: str) -> pairs.Series:
+    """The mean over the pairs of directions through each trained network."""
+    seeds = pairs.grouped(planes, lambda plane: plane.surface.seed)
+    values = {s: statistics.fmean(getattr(p, measure) for p in own) for s, own in seeds.items()}
+    return pairs.Series(values, {s: [plane.surface for plane in own] for s, own in seeds.items()})
+
+
+def _alone(planes: Planes, shared: Collection[tuple[int, int]]) -> str:
+    """Names the surfaces of the judged networks that have no counterpart in the other arm."""
+    judged = (plane for plane in planes if plane.surface.network in NETWORKS)
+    names = [plane.surface.name for plane in judged if plane.draw not in shared]
+    return f"; without a counterpart: {'; '.join(names)}" if names else ""
 
 
 def table(planes: Planes) -> Table:

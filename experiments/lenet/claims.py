@@ -10,7 +10,7 @@ from pathlib import Path
 from experiments.judging import verdict
 from experiments.judging.errors import error_or_chance
 from experiments.judging.inference import Criterion
-from experiments.judging.pairs import compare, judge, mean_errors, read_folders
+from experiments.judging.pairs import Series, compare, judge, mean_errors, read_folders
 from experiments.judging.verdict import Claim
 from experiments.reporting import markdown
 from experiments.reporting.question import Table
@@ -61,7 +61,7 @@ def check(runs: Runs) -> list[Claim]:
     """The claims in the order of STATEMENTS, on test error; corrected together."""
     old, modern = f"{FASHION}-{OLD}", f"{FASHION}-{MODERN}"
     both = {
-        name: {r.seed: error_or_chance(r, "test_error") for r in runs.records.get(name, ())}
+        name: Series.of(runs.records.get(name, ()), lambda r: error_or_chance(r, "test_error"))
         for name in (old, modern)
     }
     alone = {modern: both[modern]}

@@ -117,7 +117,10 @@ def check(lineage: Lineage) -> list[Claim]:
 def _judged(lineage: Lineage, step: Step) -> Claim:
     worse, better = name_of(step.worse), name_of(step.better)
     rows = {worse: lineage.get(step.worse, ()), better: lineage.get(step.better, ())}
-    series = {name: {r.seed: error_or_chance(r, step.measure) for r in rows[name]} for name in rows}
+    series = {
+        name: pairs.Series.of(own, lambda row: error_or_chance(row, step.measure))
+        for name, own in rows.items()
+    }
     claim = pairs.compare(step.statement, series, step.bound, MEASURES[step.measure])
     if not claim.criteria:
         return claim

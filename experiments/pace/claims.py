@@ -2,15 +2,27 @@
 
 Each folder below results/pace is one width, batch size and learning rate; all see as many images.
 Seconds are those of the record, spread evenly over its iterations. They compare on one kind of
-processor only. The error is the running one, which looks back one epoch.
+processor and under the same conditions only, final errors under the same conditions. The error is
+the running one, which looks back one epoch.
 """
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.judging.pairs import read_folders, require_same_images, rows_of
+from experiments.judging.conditions import conditions_of
+from experiments.judging.errors import MARGIN
+from experiments.judging.pairs import (
+    errors_by_seed,
+    grouped,
+    not_comparable,
+    read_folders,
+    require_same_images,
+    rows_of,
+    shared_seeds,
+)
 from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from plainres.records.files import read_curves
@@ -30,8 +42,11 @@ class Pace:
 
     @property
     def machine(self) -> str:
-        """What its seconds were measured on: processor and precision."""
-        return f"{self.record.processor}, {self.record.precision}"
+        """What its seconds were measured on: the processor, and the conditions."""
+        limit, precision, torch, kernels = conditions_of(self.record)
+        machine = dict.fromkeys([self.record.processor, limit])  # the same, unless there is a limit
+        own = [] if kernels == "library" else [f"{kernels} kernels"]
+        return ", ".join([*machine, precision, f"torch {torch}", *own])
 
     @property
     def seconds_to(self) -> list[float | None]:
@@ -77,20 +92,37 @@ def fastest(paces: Sequence[Pace]) -> Table:
             seconds, setting = min(reached, default=(math.nan, "none reaches it"))
             texts = [setting, f"{seconds:.0f}" if reached else "–"]
             rows.append([str(depth), machine, f"{100 * target:g} %", *texts])
-    return Table("The fastest setting to a running training error", rows, [_depth_pays(paces)])
+    return Table("The fastest setting to a running training error", rows, _depth_pays(paces))
 
 
-def _depth_pays(paces: Sequence[Pace]) -> str:
-    errors: dict[str, dict[int, float]] = {}
-    for pace in paces:
-        if pace.record.train_error is not None:
-            errors.setdefault(pace.setting, {})[pace.record.depth] = pace.record.train_error
-    both = sorted(setting for setting in errors if {DEEPER, SHALLOWER} <= errors[setting].keys())
-    if not both:
-        return f"No setting has both residual-{DEEPER} and residual-{SHALLOWER}."
-    better = [setting for setting in both if errors[setting][DEEPER] < errors[setting][SHALLOWER]]
-    settings = f"{', '.join(better) or 'none'} (of {', '.join(both)})"
-    return f"residual-{DEEPER} ends below residual-{SHALLOWER} in: {settings}."
+def _depth_pays(paces: Sequence[Pace]) -> list[str]:
+    """In which settings the deeper network ends below the shallower one; what cannot be compared.
+
+    By more than the margin, as mean over the seeds that both have. A diverged run counts as chance.
+    """
+    differences, unlike, incomplete = {}, [], []
+    for setting, own in sorted(grouped(paces, lambda pace: pace.setting).items()):
+        records = [pace.record for pace in own]
+        series = {
+            f"residual-{depth}": errors_by_seed(records, "residual", depth)
+            for depth in (DEEPER, SHALLOWER)
+        }
+        if seeds := shared_seeds(series):
+            deeper, shallower = series.values()
+            differences[setting] = statistics.fmean(deeper[s] - shallower[s] for s in seeds)
+        if line := not_comparable(series):
+            unlike.append(f"{setting}, {line}.")
+        if not all(series.values()):
+            incomplete.append(setting)
+    if incomplete:
+        unlike.append(f"Without one of the two depths: {', '.join(incomplete)}.")
+    if not differences:
+        nowhere = f"No setting has residual-{DEEPER} and residual-{SHALLOWER} that can be compared."
+        return [nowhere, *unlike]
+    better = [setting for setting, difference in differences.items() if difference < -MARGIN]
+    settings = f"{', '.join(better) or 'none'} (of {', '.join(differences)})"
+    below = f"residual-{DEEPER} ends more than {100 * MARGIN:g} points below residual-{SHALLOWER}"
+    return [f"{below} in: {settings}.", *unlike]
 
 
 def table(paces: Sequence[Pace]) -> Table:

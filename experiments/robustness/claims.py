@@ -1,7 +1,8 @@
 """Does the finding depend on our choices?
 
 Each folder below results/robustness is the baseline with one choice changed; its config.json says
-which. Judged on running training error, means over seeds. The settings are counted, not tested.
+which. Judged on running training error, means over the seeds that the compared networks share, each
+measured under the same conditions. The settings are counted, not tested.
 """
 
 import statistics
@@ -9,8 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.judging.errors import MARGIN, error_or_chance
-from experiments.judging.pairs import change_of, grouped, read_folders, require_same_images
+from experiments.judging.errors import MARGIN, error_or_chance, error_removed
+from experiments.judging.pairs import (
+    Series,
+    change_of,
+    errors_by_seed,
+    not_comparable,
+    read_folders,
+    require_same_images,
+    shared_seeds,
+)
 from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from experiments.reporting.text import percent
@@ -21,20 +30,24 @@ BASELINE = "baseline"
 SHALLOW, DEEP = 20, 56
 PARTS = {  # of the finding
     "degrades": f"plain-{DEEP} lies more than {100 * MARGIN:g} points above plain-{SHALLOW}",
-    "smaller": "with shortcuts the rise is smaller and the deep network better",
+    "smaller": (
+        "with shortcuts the rise is smaller, and the deep network better, by more than "
+        f"{100 * MARGIN:g} points"
+    ),
     "gone": f"with shortcuts there is no rise of more than {100 * MARGIN:g} points",
 }
+LEARNED = 0.05  # of the error at chance removed: from a network that removed less nothing rises
 # What a choice brings with it
 FOLLOWS = {"protocol.batch_size": ("protocol.iterations", "protocol.schedule.warmup_iterations")}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of the experiment, with running training errors as means over seeds."""
+    """One setting of the experiment."""
 
     name: str
     change: str  # what differs from the baseline
-    errors: dict[tuple[str, int], float]  # (arm, depth) → fraction
+    records: Sequence[Record]
     shortcut_arm: str = "residual"
 
     @property
@@ -43,27 +56,54 @@ class Setting:
         return [(arm, depth) for arm in ("plain", self.shortcut_arm) for depth in (SHALLOW, DEEP)]
 
     @property
+    def series(self) -> dict[str, Series]:
+        """The running training errors of the four networks, in the order of `cells`."""
+        return {f"{arm}-{d}": errors_by_seed(self.records, arm, d) for arm, d in self.cells}
+
+    @property
+    def errors(self) -> dict[tuple[str, int], float]:
+        """Means over seeds, fractions; without the networks that have no record."""
+        means = zip(self.cells, self.series.values(), strict=True)
+        return {cell: statistics.fmean(each.values()) for cell, each in means if each}
+
+    @property
     def missing(self) -> list[str]:
         """Networks without a record."""
-        return [f"{arm}-{depth}" for arm, depth in self.cells if (arm, depth) not in self.errors]
+        return [name for name, each in self.series.items() if not each]
 
-    def rise(self, arm: str) -> float | None:
-        """Error of the deep network minus that of the shallow one; None where one is missing."""
-        shallow, deep = self.errors.get((arm, SHALLOW)), self.errors.get((arm, DEEP))
-        return None if shallow is None or deep is None else deep - shallow
+    def difference(self, *networks: str) -> float | None:
+        """The first network's error minus the second's, mean over the seeds that they share.
+
+        With four networks minus that of the second pair. None where they share no seed that was
+        measured under the same conditions.
+        """
+        series = [self.series[name] for name in networks]
+        changes = [
+            sum(sign * each[seed] for sign, each in zip((1, -1, -1, 1), series, strict=False))
+            for seed in shared_seeds(dict(enumerate(series)))
+        ]
+        return statistics.fmean(changes) if changes else None
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether a shallow network with shortcuts has not learned: above it nothing rises."""
+        rows = [row for row in self.records if (row.arm, row.depth) == (self.shortcut_arm, SHALLOW)]
+        return any(error_removed(error_or_chance(r), r.num_classes) < LEARNED for r in rows)
 
     @property
     def judged(self) -> dict[str, bool | None]:
-        """Whether each of PARTS holds; None where a network is missing."""
-        plain, residual = self.rise("plain"), self.rise(self.shortcut_arm)
-        smaller = None
-        if plain is not None and residual is not None:
-            lower = self.errors[self.shortcut_arm, DEEP] < self.errors["plain", DEEP]
-            smaller = residual < plain and lower
+        """Whether each of PARTS holds; None where networks are missing or cannot be compared."""
+        plain, plain_deep, residual, residual_deep = self.series
+        rise = self.difference(plain_deep, plain)
+        with_shortcuts = self.difference(residual_deep, residual)
+        less = self.difference(plain_deep, plain, residual_deep, residual)
+        lower = self.difference(plain_deep, residual_deep)
         return {
-            "degrades": None if plain is None else plain > MARGIN,
-            "smaller": smaller,
-            "gone": None if residual is None else residual <= MARGIN,
+            "degrades": None if rise is None else rise > MARGIN,
+            "smaller": None if less is None or lower is None else min(less, lower) > MARGIN,
+            "gone": (
+                None if with_shortcuts is None or self.at_chance else with_shortcuts <= MARGIN
+            ),
         }
 
 
@@ -86,21 +126,15 @@ def read(folder: Path) -> list[Settings]:
         raise ValueError(f"no records in {folder / BASELINE}; make sweep-robustness measures them")
     require_same_images(records)
     configs = {name: read_json(folder / name / CONFIG_FILE) or {} for name in records}
-    errors = {name: _mean_errors(rows) for name, rows in records.items()}
-    settings = [Setting(BASELINE, "–", errors[BASELINE])]
+    settings = [Setting(BASELINE, "–", records[BASELINE])]
     if any(record.arm == "projection" for record in records[BASELINE]):
         change = "shortcut: zero_pad → projection"
-        settings.append(Setting("projection", change, errors[BASELINE], "projection"))
+        settings.append(Setting("projection", change, records[BASELINE], "projection"))
     for name in records:
         if name != BASELINE:
             change = change_of(configs[BASELINE], configs[name], FOLLOWS)
-            settings.append(Setting(name, change, errors[name]))
+            settings.append(Setting(name, change, records[name]))
     return [Settings(settings, records)]
-
-
-def _mean_errors(records: Sequence[Record]) -> dict[tuple[str, int], float]:
-    networks = grouped(records, lambda record: (record.arm, record.depth))
-    return {name: statistics.fmean(map(error_or_chance, rows)) for name, rows in networks.items()}
 
 
 def label_of(part: Settings) -> str:
@@ -120,6 +154,12 @@ def counts(settings: Sequence[Setting]) -> list[str]:
         sentences.append(f"{name.capitalize()}: {text} {count}{exceptions}.")
     if missing := [f"{setting.name}/{cell}" for setting in settings for cell in setting.missing]:
         sentences.append(f"Missing cells: {', '.join(missing)}.")
+    for setting in settings:
+        if line := not_comparable({name: each for name, each in setting.series.items() if each}):
+            sentences.append(f"{setting.name}, {line}.")
+        if setting.at_chance:
+            shallow = f"{setting.shortcut_arm}-{SHALLOW}"
+            sentences.append(f"{setting.name}: {shallow} is at chance, above which nothing rises.")
     return sentences
 
 

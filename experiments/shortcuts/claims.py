@@ -1,24 +1,25 @@
 """Does it matter which shortcut?
 
 Differences are taken within seeds, which share batches and, except for the projections, initial
-weights. What the depth experiment has measured of plain networks and of option A under the very
-same configuration counts too.
+weights. Rows of other questions, under the same configuration and the same conditions, count too.
 """
 
+import os
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 from experiments.judging import pairs, verdict
-from experiments.judging.errors import MARGIN, error_or_chance
+from experiments.judging.conditions import conditions_of, largest_comparable
+from experiments.judging.errors import MARGIN, chance_error, error_or_chance
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import Claim
 from experiments.reporting.question import Table
 from experiments.reporting.text import mean_and_deviation
-from plainres.records.files import CONFIG_FILE, read_curves, read_json, read_runs
+from plainres.records.files import CONFIG_FILE, read_curves, read_json
 from plainres.records.schema import CurvePoint, Record
 
 # Arm → name, in the order in which tables have them
@@ -36,6 +37,7 @@ CONTRASTS = ((20, 56), (20, 110))
 DEEPEST = DEPTHS[-1]
 # "Not essential": the options differ by less than a tenth of what shortcuts gain
 ESSENTIAL = 0.1
+TRAINED = 0.05  # below guessing: networks at chance do not degrade either
 STATEMENTS = (
     "plain degrades with depth; with option A, B or C it does not",
     "B errs less than A on test images",
@@ -53,40 +55,42 @@ class ShortcutRuns:
     """The records of one protocol and their curves."""
 
     records: list[Record]  # sorted by arm, depth and seed
-    borrowed: list[Record]  # those of them that the depth experiment measured
+    borrowed: dict[str, list[Record]]  # those of them that other folders have, by folder
     curves: list[CurvePoint]
+
+    @property
+    def comparable(self) -> list[Record]:
+        """Those that may be shown together: of each seed, the rows of one kind of machine."""
+        return largest_comparable(self.records)
 
 
 def read(folder: Path) -> list[ShortcutRuns]:
-    """The records of one protocol, and of the depth experiment those that it lacks."""
-    own = read_runs(folder)
+    """The records of one protocol, and the cells that it lacks from wherever they were measured."""
+    own = pairs.read_records(folder)
     if not own:
         target = f"make sweep-shortcuts PROTOCOL={folder.name}"
         raise ValueError(f"no records in {folder}; {target} measures them")
-    depth_folder = pairs.borrowed_folder(folder, "shortcuts", "depth", folder.name)
-    borrowed = _borrowed_records(folder, own, depth_folder)
-    records = own + borrowed
-    order = [*ARMS, *(record.arm for record in records)]
-    records.sort(key=lambda record: (order.index(record.arm), record.depth, record.seed))
-    curves, cells = read_curves(folder), set(map(pairs.cell_of, borrowed))
-    if borrowed:
-        curves += [point for point in read_curves(depth_folder) if pairs.cell_of(point) in cells]
+    config = read_json(folder / CONFIG_FILE)
+    places = pairs.where_measured(folder, config, "shortcuts") if config else {}
+    others = _counterparts(places, own)
+    order = [*ARMS, *(record.arm for record in own)]
+    records = sorted([*own, *others], key=lambda row: (order.index(row.arm), row.depth, row.seed))
+    curves = [*read_curves(folder), *pairs.curves_of(others, places)]
+    results = folder.parents[1]
+    borrowed = pairs.grouped(others, lambda row: os.path.relpath(places[row], results))
     return [ShortcutRuns(records, borrowed, curves)]
 
 
-def _borrowed_records(folder: Path, own: Sequence[Record], depth_folder: Path) -> list[Record]:
-    """Cells that `own` lacks, of the same configuration, images and precision.
-
-    The last two are not in the configuration where it leaves them to the machine.
-    """
-    config = read_json(folder / CONFIG_FILE)
-    if config is None or config != read_json(depth_folder / CONFIG_FILE):
-        return []
-    cells = {record.cell for record in own}
-    alike = {(record.data_fingerprint, record.precision) for record in own}
-    others = (record for record in read_runs(depth_folder) if record.depth in DEPTHS)
-    others = (record for record in others if record.cell not in cells)
-    return [record for record in others if (record.data_fingerprint, record.precision) in alike]
+def _counterparts(candidates: Iterable[Record], own: Sequence[Record]) -> list[Record]:
+    """Cells that `own` lacks of its seeds, on the same images."""
+    cells, seeds = {record.cell for record in own}, {record.seed for record in own}
+    lacking = (
+        row
+        for row in candidates
+        if row.arm in ARMS and row.depth in DEPTHS and row.seed in seeds and row.cell not in cells
+    )
+    images = own[0].data_fingerprint
+    return pairs.counterparts((row for row in lacking if row.data_fingerprint == images), own)
 
 
 def check(runs: ShortcutRuns) -> list[Claim]:
@@ -116,14 +120,28 @@ def _errors(
 def _cured(records: Sequence[Record]) -> Claim:
     arms = ("plain", *OPTIONS)
     errors = _errors(records, arms)
-    criteria = [_rise(errors, arm, *pair, arm == "plain") for arm in arms for pair in CONTRASTS]
-    return pairs.judge(STATEMENTS[0], errors, lambda: criteria)
+    rises = [_rise(errors, arm, *pair, arm == "plain") for arm in arms for pair in CONTRASTS]
+    chance = chance_error(records[0].num_classes)
+    seeds = pairs.shared_seeds(errors)
+    trained = [
+        Criterion(
+            f"{arm}-{DEEPEST} - guessing",
+            tuple(errors[f"{arm}-{DEEPEST}"][seed] - chance for seed in seeds),
+            -TRAINED,
+            above=False,
+        )
+        for arm in OPTIONS
+    ]
+    return pairs.judge(
+        STATEMENTS[0], errors, lambda: [*rises, *trained], lambda: pairs.means(rises)
+    )
 
 
 def _less(records: Sequence[Record], statement: str, better: str, worse: str) -> Claim:
     errors = _errors(records, (better, worse), measure="test_error")
     by_depth = [pairs.difference(errors, f"{worse}-{d}", f"{better}-{d}").values for d in DEPTHS]
-    criterion = Criterion(f"{worse} - {better}, mean over depths", pairs.mean_over(by_depth))
+    name = f"{worse} - {better}, mean over depths"
+    criterion = Criterion(name, pairs.mean_over(by_depth), MARGIN)
     return pairs.judge(statement, errors, lambda: [criterion])
 
 
@@ -136,7 +154,7 @@ def _not_essential(records: Sequence[Record]) -> Claim:
         gains.append(plain - max(options))
     excess = tuple(spread - ESSENTIAL * gain for spread, gain in zip(spreads, gains, strict=True))
     gain = f"{ESSENTIAL:g} × what the worst of them gains on plain"
-    criterion = Criterion(f"spread of A, B, C at {DEEPEST} - {gain}", excess, above=False)
+    criterion = Criterion(f"spread of A, B, C at {DEEPEST} - {gain}", excess, -MARGIN, above=False)
 
     def summary() -> str:
         spread, gain = (100 * statistics.fmean(values) for values in (spreads, gains))
@@ -180,7 +198,7 @@ def table(runs: ShortcutRuns) -> Table:
 
     Seconds are of the machine that most lines have: those of different machines do not compare.
     """
-    groups = pairs.grouped(runs.records, lambda record: (record.arm, record.depth))
+    groups = pairs.grouped(runs.comparable, lambda record: (record.arm, record.depth))
     lines = Counter(machine for rows in groups.values() for machine in set(map(_machine, rows)))
     machine = max(lines, key=lambda candidate: (lines[candidate], candidate))
     size = ["parameters", "multiply-adds", "seconds/iteration", "seeds"]
@@ -210,9 +228,13 @@ def notes(runs: ShortcutRuns) -> list[str]:
         "line was measured on another."
     ]
     if runs.borrowed:
-        cells = ", ".join(record.cell for record in runs.borrowed)
-        sentences.append(
-            "Taken from the depth experiment, which measured them under the same configuration at "
-            f"another time: {cells}."
+        folders = "; ".join(
+            f"{', '.join(record.cell for record in rows)} ({place})"
+            for place, rows in runs.borrowed.items()
         )
+        sentences.append(f"Cells of this configuration in tables of other questions: {folders}.")
+    shown = set(runs.comparable)
+    if unlike := [row for row in runs.records if row not in shown]:
+        rows = ", ".join(f"{row.cell} ({', '.join(conditions_of(row))})" for row in unlike)
+        sentences.append(f"Not comparable with the others of their seed, and not shown: {rows}.")
     return sentences

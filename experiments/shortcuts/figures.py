@@ -28,7 +28,7 @@ OTHER_STYLE = ("#999999", "*")
 
 
 def drawings(runs: ShortcutRuns) -> list[Drawing]:
-    records, curves = runs.records, runs.curves
+    records, curves = runs.comparable, runs.curves
     by_depth = partial(depth_figure, records)
     shown = [Drawing("error_by_depth", "error against depth by shortcut", by_depth)]
     if any(record.depth == DEEPEST for record in records):

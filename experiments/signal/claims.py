@@ -10,17 +10,18 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.judging import verdict
+from experiments.judging import pairs, verdict
 from experiments.judging.inference import Criterion
-from experiments.judging.pairs import cell_of, grouped, read_folders, shared_seeds
+from experiments.judging.pairs import Series, cell_of, grouped
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting import markdown
 from experiments.reporting.question import Table
-from plainres.records.files import read_table
+from plainres.records.files import RUNS_TABLE, read_table
+from plainres.records.identity import cell_name
 from plainres.records.schema import FINISHED, Record
 
 PROBES_TABLE = "probes.csv"
@@ -29,6 +30,9 @@ NORMS = ("batch", "none")
 ARMS = ("plain", "residual")
 VANISHED = -1.0  # a tenth
 EXPLODED = 1.0  # ten times
+POWER_MARGIN = math.log10(2)  # of gradients: a smaller factor than 2 is no difference
+RESPONSE_MARGIN = 0.1  # a tenth of a response at the start, which batch normalisation makes 1
+CORRELATION_MARGIN = 0.1  # of a scale from 0 to 1
 TRAINED_ITERATIONS = 1000  # with fewer a network is near its start
 AFFORDABLE = 2.0  # per cent of training and evaluation, at the default iterations of the probes
 TWO_DEPTHS = "plain networks of two depths with batch normalisation"
@@ -174,8 +178,8 @@ class Comparison(NamedTuple):
     """A quantity, or its difference from another one, against a bound."""
 
     one: Quantity
-    other: Quantity | None = None
-    bound: float = 0.0
+    other: Quantity | None
+    bound: float
     above: bool = True
 
     @property
@@ -206,6 +210,11 @@ class Signal:
     def all_records(self) -> list[Record]:
         return [record for records in self.records.values() for record in records]
 
+    @cached_property
+    def cells(self) -> Mapping[tuple[str, str, int, int], Record]:
+        """By norm, arm, depth and seed."""
+        return {(norm, *cell_of(row)): row for norm, rows in self.records.items() for row in rows}
+
     @property
     def trained(self) -> bool:
         return any(record.iterations >= TRAINED_ITERATIONS for record in self.all_records)
@@ -230,23 +239,35 @@ class Signal:
         snapshots = self.by_seed(quantity.norm, quantity.arm, quantity.depth, quantity.at_end)
         return {seed: quantity.measure(snapshot) for seed, snapshot in snapshots.items()}
 
-    def series(self, quantity: Quantity) -> dict[int, float]:
+    def series(self, quantity: Quantity) -> Series:
         """By seed; empty where any seed has no number: the mean of the others would hide it."""
-        numbers = self.numbers(quantity)
+        numbers, network = self.numbers(quantity), (quantity.norm, quantity.arm, quantity.depth)
         present = {seed: value for seed, value in numbers.items() if value is not None}
-        return present if len(present) == len(numbers) else {}
+        if len(present) < len(numbers):
+            present = {}
+        return Series(present, {seed: [self.cells[(*network, seed)]] for seed in present})
 
-    def values(self, quantities: Sequence[Quantity]) -> Values | None:
-        """The values of each, over the seeds that have all of them; None where there is none."""
+    def networks(self, quantities: Sequence[Quantity]) -> dict[str, Series]:
+        """One series for each network, over the seeds that have all of its quantities."""
+        networks = {}
+        ordered = sorted(quantities, key=lambda quantity: (quantity.depth, quantity.arm))
+        for name, own in grouped(ordered, lambda quantity: quantity.network).items():
+            first, *others = map(self.series, own)
+            seeds = [seed for seed in first if all(seed in each for each in others)]
+            values = {seed: first[seed] for seed in seeds}
+            networks[name] = Series(values, {seed: first.rows[seed] for seed in seeds})
+        return networks
+
+    def values(self, quantities: Sequence[Quantity]) -> Values:
+        """The values of each, over the seeds that all networks have under the same conditions."""
+        seeds = pairs.shared_seeds(self.networks(quantities))
         series = {quantity: self.series(quantity) for quantity in quantities}
-        if not (seeds := shared_seeds(series)):
-            return None
-        return {quantity: tuple(series[quantity][seed] for seed in seeds) for quantity in series}
+        return {quantity: tuple(each[seed] for seed in seeds) for quantity, each in series.items()}
 
 
 def read(folder: Path) -> list[Signal]:
     """What was measured at each scale, in the order of SCALES, other scales last."""
-    tables = read_folders(folder, "sweep-signal")
+    tables = pairs.read_folders(folder, "sweep-signal")
     probed = [name for name in tables if (folder / name / PROBES_TABLE).exists()]
     scales = sorted(
         {name.rpartition("-")[0] for name in probed if name.rpartition("-")[2] in NORMS}
@@ -263,7 +284,12 @@ def read(folder: Path) -> list[Signal]:
             points.sort(key=lambda point: (point.iteration, point.layer))
             for cell, rows in grouped(points, cell_of).items():
                 snapshots[(norm, *cell)] = grouped(rows, lambda point: point.iteration)
-        signals.append(Signal(scale, {n: tables[f"{scale}-{n}"] for n in norms}, snapshots))
+        signal = Signal(scale, {n: tables[f"{scale}-{n}"] for n in norms}, snapshots)
+        if unknown := sorted(snapshots.keys() - signal.cells.keys()):
+            norm, arm, depth, seed = unknown[0]
+            table = folder / f"{scale}-{norm}" / PROBES_TABLE
+            raise ValueError(f"{table} has {cell_name(arm, depth, seed)}, {RUNS_TABLE} does not")
+        signals.append(signal)
     return signals
 
 
@@ -280,20 +306,25 @@ def check(signal: Signal) -> list[Claim]:
     both = [depth for depth in plain if depth in residual]
     correlation_of = partial(Quantity, correlation, "batch")
     ends = [correlation_of("plain", depth) for depth in _ends(both)]
-    pairs = ((correlation_of("residual", d), correlation_of("plain", d)) for d in both)
-    above_plain = [Comparison(*pair) for pair in pairs]
+    shattering = _falls(ends, CORRELATION_MARGIN) + [
+        Comparison(correlation_of("residual", d), correlation_of("plain", d), CORRELATION_MARGIN)
+        for d in (both if ends else ())
+    ]
     claims = [
         _judge(signal, "not_vanishing", _backward(signal, "plain", VANISHED, above=True)),
         _judge(signal, "not_exploding", _backward(signal, "plain", EXPLODED), _residual(signal)),
         _judge(signal, "vanishing", _vanishing(signal)),
-        _judge(signal, "shattering", [Comparison(ends[0], ends[1]), *above_plain] if ends else []),
+        _judge(signal, "shattering", shattering),
     ]
     if signal.trained:
         response_of = partial(Quantity, mean_response, "batch", at_end=True)
         ends = [response_of("residual", depth) for depth in _ends(residual)]
-        pairs = ((response_of("plain", d), response_of("residual", d)) for d in both)
-        deeper = [Comparison(ends[0], ends[1])] if ends else []
-        claims.append(_judge(signal, "smaller", [Comparison(*pair) for pair in pairs]))
+        deeper = _falls(ends, RESPONSE_MARGIN)
+        smaller = [
+            Comparison(response_of("plain", d), response_of("residual", d), RESPONSE_MARGIN)
+            for d in both
+        ]
+        claims.append(_judge(signal, "smaller", smaller))
         claims += [_judge(signal, "smaller_with_depth", deeper), _affordable(signal)]
     return verdict.corrected(claims)
 
@@ -301,19 +332,29 @@ def check(signal: Signal) -> list[Claim]:
 def _judge(signal: Signal, name: str, comparisons: Sequence[Comparison], beside: str = "") -> Claim:
     """A claim over the seeds that have all quantities; `beside` ends the summary."""
     statement, required = CLAIMS[name]
+    if not comparisons:
+        return Claim(statement, INCONCLUSIVE, f"missing: {required}")
     quantities = [quantity for each in comparisons for quantity in each.quantities]
-    if (values := signal.values(quantities)) is not None:
-        criteria = [each.criterion(values) for each in comparisons]
-        return verdict.judge(statement, criteria, _means(values) + beside)
     without = {}
     for quantity in quantities:
         numbers = signal.numbers(quantity)
         if seeds := sorted(seed for seed, number in numbers.items() if number is None):
             without[quantity.network] = f"{quantity.network} (seeds {', '.join(map(str, seeds))})"
-    missing = f"missing: {required}"
     if without:
-        missing = f"no number to judge: exactly 0 or not finite in {'; '.join(without.values())}"
-    return Claim(statement, INCONCLUSIVE, missing)
+        reason = f"no number to judge: exactly 0 or not finite in {'; '.join(without.values())}"
+        return Claim(statement, INCONCLUSIVE, reason)
+    values = signal.values(quantities)
+    return pairs.judge(
+        statement,
+        signal.networks(quantities),
+        lambda: [each.criterion(values) for each in comparisons],
+        lambda: _means(values) + beside,
+    )
+
+
+def _falls(ends: Sequence[Quantity], margin: float) -> list[Comparison]:
+    """From the shallowest to the deepest network; none where there are not two."""
+    return [Comparison(ends[0], ends[1], margin)] if ends else []
 
 
 def _ends(depths: Sequence[int]) -> list[int]:
@@ -343,7 +384,7 @@ def _residual(signal: Signal) -> str:
     """
     comparisons = _backward(signal, "residual", EXPLODED)
     values = signal.values([quantity for each in comparisons for quantity in each.quantities])
-    if values is None:
+    if not all(values.values()) or not values:
         return "; no residual networks to compare with"
     gains = [statistics.fmean(values[q]) for q in values if q.measure is gradient_gain]
     beyond = f"{sum(gain > EXPLODED for gain in gains)} of their {len(gains)} gradients"
@@ -357,7 +398,7 @@ def _vanishing(signal: Signal) -> list[Comparison]:
     weights = [Quantity(weight_gradient, "none", "plain", depth) for depth in ends]
     return [
         Comparison(deep, None, VANISHED, above=False),
-        Comparison(deep, shallow, above=False),
+        Comparison(deep, shallow, -POWER_MARGIN, above=False),
         Comparison(weights[1], weights[0], VANISHED, above=False),
     ]
 

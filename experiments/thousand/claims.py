@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.judging import verdict
+from experiments.judging import pairs, verdict
+from experiments.judging.conditions import differences
 from experiments.judging.errors import MARGIN
 from experiments.judging.inference import Criterion
-from experiments.judging.pairs import compare, errors_by_seed, read_folders
+from experiments.judging.pairs import Series, compare, errors_by_seed
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting import markdown
 from experiments.reporting.question import Table
@@ -59,7 +60,20 @@ class MemoryRuns:
 
     @property
     def pairs(self) -> list[tuple[Record, Record]]:
-        """Cells that were measured without and with checkpointing, the shallowest first."""
+        """Cells that were measured without and with checkpointing under the same conditions.
+
+        The shallowest first.
+        """
+        return [pair for pair in self._both if not differences(pair)]
+
+    @property
+    def unlike(self) -> list[str]:
+        """The cells that were measured under unlike conditions, and what differs."""
+        both = ((pair[0].cell, "; ".join(differences(pair))) for pair in self._both)
+        return [f"{cell} ({line})" for cell, line in both if line]
+
+    @property
+    def _both(self) -> list[tuple[Record, Record]]:
         recomputed = {record.cell: record for record in self.recomputed}
         stored = sorted(self.stored, key=lambda row: (row.depth, row.seed, row.arm))
         return [(row, recomputed[row.cell]) for row in stored if row.cell in recomputed]
@@ -70,7 +84,7 @@ Part = DeepRuns | MemoryRuns
 
 def read(folder: Path) -> list[Part]:
     """Each protocol that networks were trained under, and the measurement of memory if any."""
-    records = read_folders(folder, "sweep-thousand")
+    records = pairs.read_folders(folder, "sweep-thousand")
     memory = MemoryRuns(records.pop(STORED, []), records.pop(RECOMPUTED, []))
     trained = [DeepRuns(name, rows, read_curves(folder / name)) for name, rows in records.items()]
     return [*trained, *([memory] if memory.records else [])]
@@ -100,36 +114,57 @@ def check_training(runs: DeepRuns) -> list[Claim]:
     for depth in DEPTHS:
         below = "training error below that of plain-56 at the same iterations"
         series = {"plain-56": plain, f"residual-{depth}": residual[depth]}
-        claims.append(compare(f"residual-{depth}: {below}", series, 0.0, "training error"))
+        statement = f"residual-{depth}: {below}"
+        claims.append(compare(statement, series, measure="training error"))
     statement = f"residual-{DEEPEST}: training error not above that of residual-{SHALLOWER}"
     series = {f"residual-{depth}": residual[depth] for depth in (SHALLOWER, DEEPEST)}
     last = compare(statement, series, -MARGIN, "training error")
-    shallower = residual[SHALLOWER].values()
-    if last.criteria and max(shallower) > TRAINED:
+    shallower = max((residual[SHALLOWER][seed] for seed in pairs.shared_seeds(series)), default=0)
+    if last.criteria and shallower > TRAINED:
         early = "so it is too early to compare the deeper network with it"
-        untrained = f"residual-{SHALLOWER} still errs on {max(shallower):.1%}, {early}"
+        untrained = f"residual-{SHALLOWER} still errs on {shallower:.1%}, {early}"
         last = Claim(statement, INCONCLUSIVE, f"{last.summary}; {untrained}")
     return [*claims, last]
 
 
 def check_memory(runs: MemoryRuns) -> list[Claim]:
     """Checkpointing more than halves the memory of 1,202 layers, and changes no number."""
-    pairs = runs.pairs
-    both = f"{STORED} and {RECOMPUTED}"
-    halves = Claim(HALVES, INCONCLUSIVE, f"missing: residual-{DEEPEST} in {both}")
-    if deepest := [pair for pair in pairs if pair[0].depth == DEEPEST]:
-        memory = [[row.peak_memory_mib for row in pair] for pair in deepest]
-        saved = tuple(without / 2 - with_it for without, with_it in memory)
-        criterion = Criterion("half of memory without - memory with", saved, unit="MiB")
-        means = [f"{mean:,.0f}" for mean in map(statistics.fmean, zip(*memory, strict=True))]
-        halves = verdict.judge(HALVES, [criterion], f"{' → '.join(means)} MiB")
-    same = Claim(SAME, INCONCLUSIVE, f"missing: cells that {both} share")
-    if pairs:
-        equal = sum(all(getattr(a, n) == getattr(b, n) for n in SAME_NUMBERS) for a, b in pairs)
-        count = f"{equal} of {len(pairs)} pairs of cells (counted, not tested)"
-        summary = f"{', '.join(SAME_NUMBERS)} to six digits the same in {count}"
-        same = Claim(SAME, REPRODUCED if equal == len(pairs) else NOT_REPRODUCED, summary)
-    return [halves, same]
+    return [_halves(runs), _same(runs)]
+
+
+def _halves(runs: MemoryRuns) -> Claim:
+    without, with_it = (f"residual-{DEEPEST} {name}" for name in (STORED, RECOMPUTED))
+    rows = {without: runs.stored, with_it: runs.recomputed}
+    series = {
+        name: Series.of((r for r in own if r.depth == DEEPEST), lambda r: r.peak_memory_mib)
+        for name, own in rows.items()
+    }
+    seeds = pairs.shared_seeds(series)
+
+    def criterion() -> Criterion:
+        saved = tuple(series[without][seed] / 2 - series[with_it][seed] for seed in seeds)
+        return Criterion("half of memory without - memory with", saved, unit="MiB")
+
+    def summary() -> str:
+        means = (statistics.fmean(each[seed] for seed in seeds) for each in series.values())
+        return f"{' → '.join(f'{mean:,.0f}' for mean in means)} MiB"
+
+    return pairs.judge(HALVES, series, lambda: [criterion()], summary)
+
+
+def _same(runs: MemoryRuns) -> Claim:
+    lost = [a.cell for a, b in runs.pairs if a.train_error is None and b.train_error is None]
+    counted = [pair for pair in runs.pairs if pair[0].cell not in lost]
+    beside = [f"not comparable: {', '.join(runs.unlike)}"] if runs.unlike else []
+    beside += [f"diverged: {', '.join(lost)}"] if lost else []
+    if not counted:
+        missing = f"missing: cells that {STORED} and {RECOMPUTED} share"
+        return Claim(SAME, INCONCLUSIVE, "; ".join(beside) or missing)
+    equal = sum(all(getattr(a, n) == getattr(b, n) for n in SAME_NUMBERS) for a, b in counted)
+    cells = ", ".join(stored.cell for stored, _ in counted)
+    count = f"in {equal} of {len(counted)} pairs of cells ({cells}; counted, not tested)"
+    summary = "; ".join([f"{', '.join(SAME_NUMBERS)} to six digits the same {count}", *beside])
+    return Claim(SAME, REPRODUCED if equal == len(counted) else NOT_REPRODUCED, summary)
 
 
 def table(part: Part) -> Table:
