@@ -166,7 +166,8 @@ def _of_claim(excess: Array, trend: Array | None, level: float) -> dict[Rule, Ar
     they are 1, which changes no verdict.
     """
     count = excess.shape[2]
-    t = [_by_t(excess), _by_t(-excess)]
+    above = _by_t(excess)
+    t = [above, 1 - above]
     tests = {
         T: t,
         FLIP: [_by_flips(side * excess, p < level) for side, p in zip((1, -1), t, strict=True)],

@@ -37,6 +37,7 @@ POWER_TABLE = "power.csv"
 SIMULATIONS = 4000
 SEEDS = (3, 5, 8, 10, 12)
 FOR_MEDIANS = 100_000  # simulated seeds that give the median of each criterion's scatter
+MADE_TRUE = 0.1  # by so much a criterion holds that the records reverse
 RARE = 0.1  # share of seeds that end elsewhere
 TYPICAL = 0.1  # standard deviation of the other seeds, where that of all seeds is 1
 TRUTHS = MEAN, MEDIAN, MEASURED, REVERSED = (
@@ -141,7 +142,8 @@ class Sweeps:
     def just_false(self, claim: int, offsets: Array) -> Iterator[tuple[str, Array]]:
         """Means at which a claim is just false, with the names of the criteria at their bounds.
 
-        One or two criteria lie there, by the smallest change of means, and none beyond.
+        One or two criteria lie there, by the smallest change of means, and none beyond: a criterion
+        that the records reverse is made to hold.
 
         Args:
             offsets: what each criterion's excess has beside that of the means.
@@ -150,9 +152,12 @@ class Sweeps:
         excess = self.means @ criteria.weights + criteria.constants + offsets
         for count in (1, 2):
             for chosen in map(list, itertools.combinations(places, count)):
-                change = -excess[chosen] @ np.linalg.pinv(criteria.weights[:, chosen])
-                moved = excess + change @ criteria.weights
-                if (abs(moved[chosen]) < 1e-9).all() and (moved[places] > -1e-9).all():
+                wanted = np.where(excess < 0, MADE_TRUE, excess)
+                wanted[chosen] = 0
+                moved = [place for place in places if wanted[place] != excess[place]]
+                change = (wanted - excess)[moved] @ np.linalg.pinv(criteria.weights[:, moved])
+                result = excess + change @ criteria.weights
+                if (abs(result - wanted)[moved] < 1e-9).all() and (result[places] > -1e-9).all():
                     yield ", ".join(criteria.names[c] for c in chosen), self.means + change
 
 
