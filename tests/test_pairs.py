@@ -102,6 +102,7 @@ def test_one_shared_seed_gives_a_direction():
         ),
         ({"torch": "2.14.1+cpu"}, {"torch": "2.15.0"}, "treated: 2.14; untreated: 2.15"),
         ({"kernels": "library"}, {"kernels": "fused"}, "treated: library; untreated: fused"),
+        ({"threads": 1}, {"threads": 2}, "treated: 1 thread; untreated: 2 threads"),
     ],
 )
 def test_rows_under_unlike_conditions_are_not_compared_and_named(one, other, what):

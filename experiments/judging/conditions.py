@@ -1,6 +1,6 @@
 """Under which conditions a row was measured, and which rows may be compared.
 
-The rounding of sums depends on the vector instructions, the precision, PyTorch and the kernels. In
+The rounding of sums depends on vector instructions, precision, PyTorch, kernels and threads. In
 deep plain networks training amplifies it to tens of points. So a difference is taken between rows
 of the same conditions only.
 """
@@ -31,6 +31,8 @@ class Measured(Protocol):
     def kernels(self) -> str: ...
     @property
     def instruction_set(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
 
 
 class Conditions(NamedTuple):
@@ -40,6 +42,7 @@ class Conditions(NamedTuple):
     precision: str
     torch: str  # major and minor version
     kernels: str
+    threads: str
 
 
 Row = TypeVar("Row", bound=Measured)
@@ -57,6 +60,7 @@ def conditions_of(row: Measured) -> Conditions:
         row.precision,
         ".".join(row.torch.split(".")[:2]),
         row.kernels or "library",
+        f"{row.threads} thread{'s' * (row.threads != 1)}",
     )
 
 

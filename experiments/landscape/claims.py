@@ -73,7 +73,8 @@ class Surface:
     torch: str
     instruction_set: str = ""  # older files lack it
 
-    kernels = "library"  # surfaces are measured without kernels of our own
+    kernels = "library"  # surfaces are measured without kernels of our own,
+    threads = 1  # and each point by one thread
 
     @property
     def network(self) -> str:

@@ -43,7 +43,7 @@ class Pace:
     @property
     def machine(self) -> str:
         """What its seconds were measured on: the processor, and the conditions."""
-        limit, precision, torch, kernels = conditions_of(self.record)
+        limit, precision, torch, kernels, _ = conditions_of(self.record)
         machine = dict.fromkeys([self.record.processor, limit])  # the same, unless there is a limit
         own = [] if kernels == "library" else [f"{kernels} kernels"]
         return ", ".join([*machine, precision, f"torch {torch}", *own])
