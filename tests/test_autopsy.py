@@ -419,7 +419,10 @@ def test_rates_are_not_compared_across_machines(tmp_path):
     assert 56 in runs.rates["plain", 0]
     law, shortcuts = QUESTION.claims(runs)[1:]
     for claim in (law, shortcuts):
-        assert f"not comparable: plain-56-seed1 ({XEON}, 32-true, 2.9, library)" in claim.summary
+        assert (
+            f"not comparable: plain-56-seed1 ({XEON}, 32-true, 2.9, library, 1 thread)"
+            in claim.summary
+        )
         assert claim.num_seeds == 2
     assert f"left out: plain-56-seed1 ({XEON}" in QUESTION.text(tmp_path / "autopsy")
 

@@ -16,22 +16,32 @@ from experiments.judging.inference import (
     sign_flip,
 )
 
-VALUES = (0.021, 0.034, 0.015, 0.040, 0.008, -0.002, 0.027, 0.019)
+VALUES = (0.0155, 0.0015, 0.0075, 0.0015, -0.0015, 0.0135, -0.0265, 0.0705)
 
 
-def test_a_criterion_is_the_larger_p_of_students_t_and_the_sign_flip_test():
-    shifted = np.array(VALUES) - 0.018
-    t = stats.ttest_1samp(shifted, 0, alternative="greater").pvalue
-    flip = stats.permutation_test(
-        (shifted,), np.sum, permutation_type="samples", alternative="greater"
-    ).pvalue
-    assert t != pytest.approx(flip, rel=1e-3)
-    criterion = Criterion("x", VALUES, bound=0.018)
-    assert criterion.p == pytest.approx(max(t, flip))
-    reverse = Criterion("x", tuple(-value for value in VALUES), bound=-0.018, above=False)
+@pytest.mark.parametrize(
+    ("values", "test"),
+    [
+        (VALUES, "flip"),
+        ((0.30, 0.28, 0.31, 0.29, 0.30, 0.31, -0.01, 0.30), "sign"),
+        ((0.30, 0.01, 0.02, 0.01, 0.02, 0.03, 0.01, 0.02), "t"),
+    ],
+)
+def test_a_criterion_has_the_largest_p_of_three_tests(values, test):
+    shifted = np.array(values) - 0.0005
+    p_values = {
+        "t": stats.ttest_1samp(shifted, 0, alternative="greater").pvalue,
+        "flip": stats.permutation_test(
+            (shifted,), np.sum, permutation_type="samples", alternative="greater"
+        ).pvalue,
+        "sign": stats.binomtest(int((shifted > 0).sum()), 8, alternative="greater").pvalue,
+    }
+    assert max(p_values, key=p_values.get) == test
+    criterion = Criterion("x", values, bound=0.0005)
+    assert criterion.p == pytest.approx(p_values[test])
+    reverse = Criterion("x", tuple(-value for value in values), bound=-0.0005, above=False)
     assert reverse.p == pytest.approx(criterion.p)
     assert reverse.p_against == pytest.approx(criterion.p_against)
-    assert criterion.p_against > 1 - criterion.p - 1e-9
 
 
 def test_the_interval_is_students():

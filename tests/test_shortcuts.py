@@ -188,7 +188,7 @@ def test_cells_of_another_machine_are_not_compared_and_named(without_plain_and_a
     assert f"projection-110: {XEON}" in claim.summary
     assert {line[0] for line in table(folder)[1:]}.isdisjoint({"none (plain)", "A: zero padding"})
     readme = " ".join(QUESTION.readme(folder).split())
-    unlike = f"not shown: plain-20-seed0 ({ZEN}, 32-true, 2.9, library)"
+    unlike = f"not shown: plain-20-seed0 ({ZEN}, 32-true, 2.9, library, 1 thread)"
     assert unlike in readme
 
 

@@ -351,8 +351,8 @@ def notes(runs: DepthRuns) -> list[str]:
     ]
     if len(runs.judged.seeds) > 1:
         sentences.append(
-            "Each criterion is tested over seeds, one-sided, by Student's t and by the exact "
-            "sign-flip test; the larger p counts. All criteria of a claim must hold. Holm's "
+            "Each criterion is tested over seeds, one-sided, by Student's t, the sign-flip and the "
+            "sign test; the largest p counts. All criteria of a claim must hold. Holm's "
             "correction is over both directions of the six claims. With fewer than "
             f"{fewest_seeds(len(STATEMENTS))} seeds nothing can be significant: the verdict then "
             "says only whether all seeds support or contradict the claim. A ± is the standard "

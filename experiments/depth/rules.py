@@ -48,12 +48,12 @@ class Rule:
         return claims + 1 if self.both else 1
 
 
-COMMITTED = Rule("t and sign-flip (in use)", (T, FLIP))
+COMMITTED = Rule("t, sign-flip and sign test (in use)", (T, FLIP, SIGN))
 RULES = (
     Rule("t, each direction alone (before)", (T,), both=False),
     Rule("t", (T,)),
+    Rule("t and sign-flip", (T, FLIP)),
     COMMITTED,
-    Rule("t, sign-flip and sign test", (T, FLIP, SIGN)),
     Rule("t and joint sign-flip", (T, FLIP), joint=True),
 )
 
