@@ -76,10 +76,8 @@ def test_where_cells_are_missing_the_complete_part_is_judged(made):
     text = " ".join((made[0] / "README.md").read_text().split())
     assert "The verdicts are on the complete part: 20, 56 layers, seeds 0, 1." in text
     shown = summary(read_runs(made[0]))
-    assert (
-        "- plain: training error rises with depth: **inconclusive** (20, 56 layers, seeds 0, 1)"
-        in shown
-    )
+    rises = "- plain: training error rises with depth (20 → 56): **supports**"
+    assert f"{rises} (n = 2; 20, 56 layers, seeds 0, 1)" in " ".join(shown.split())
 
 
 def test_unequal_numbers_of_seeds_are_said():

@@ -367,6 +367,7 @@ def summary(records: Sequence[Record]) -> str:
     """Mean training error by arm and depth, and the verdicts, as the main README shows them."""
     grid = grid_of(records)
     judged = complete_part(records, grid)
-    extent = f" ({judged.extent})" if grid.missing and not judged.missing else ""
-    verdicts = [f"- {claim.statement}: **{claim.words}**{extent}" for claim in check(judged)]
-    return "\n".join([*markdown.markdown(table(grid)), "", *verdicts])
+    extent = judged.extent if grid.missing and not judged.missing else ""
+    verdicts = [f"- {c.statement}: {markdown.word(c, extent, mark='**')}" for c in check(judged)]
+    lines = [*markdown.markdown(table(grid)), "", *markdown.paragraph("\n".join(verdicts))]
+    return "\n".join(lines)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from experiments.judging.pairs import grouped
 from experiments.machines.claims import ARMS, Part, label_of, machine_of, percent_of
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import key_line
+from experiments.reporting.style import key_line, titled
 
 # Okabe and Ito's palette
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000", "#999999")
@@ -34,8 +34,7 @@ def errors_figure(part: Part) -> Figure:
     ]
     handles.append(key_line("one seed on several machines", color="grey", linewidth=0.8))
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
-    figure.suptitle(f"The same seeds on several machines\n{label_of(part)}", fontsize=11)
-    return figure
+    return titled(figure, "The same seeds on several machines", label_of(part))
 
 
 def _styles(part: Part) -> dict[str, tuple[str, str]]:

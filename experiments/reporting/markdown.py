@@ -36,6 +36,13 @@ def verdict_table(claims: Sequence[Claim]) -> list[str]:
     return lines
 
 
+def word(claim: Claim, about: str = "", mark: str = "") -> str:
+    """The verdict between two marks, its number of seeds, and what it is `about`."""
+    number = f"n = {claim.num_seeds}" if claim.num_seeds else ""
+    brackets = "; ".join(filter(None, (number, about)))
+    return f"{mark}{claim.words}{mark}" + (f" ({brackets})" if brackets else "")
+
+
 def label_of(records: Sequence[Record], variant: str = "") -> str:
     """Data label, protocol and number of seeds: what every figure says.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from experiments.judging import verdict
 from experiments.judging.verdict import Claim
-from experiments.reporting.markdown import markdown, measured_on, paragraph, verdict_table
+from experiments.reporting.markdown import markdown, measured_on, paragraph, verdict_table, word
 from experiments.reporting.text import columns
 
 if TYPE_CHECKING:
@@ -194,12 +194,7 @@ def _core(claim: Claim) -> str:
 
 def _word(claim: Claim | None, shared: str) -> str:
     """The verdict, its number of seeds, and what of the statement is not in the `shared` part."""
-    if claim is None:
-        return "–"
-    number = [f"n = {claim.num_seeds}"] if claim.num_seeds else []
-    own = claim.statement.removeprefix(shared).strip(" ()")
-    about = "; ".join([*number, *([own] if own else [])])
-    return f"{claim.words} ({about})" if about else claim.words
+    return word(claim, claim.statement.removeprefix(shared).strip(" ()")) if claim else "–"
 
 
 def _score(claim: Claim) -> dict[str, Any]:
