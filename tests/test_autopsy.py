@@ -146,6 +146,7 @@ def curves_by(law, seeds=1) -> list[CurvePoint]:
     [
         (lambda depth: 0.005 * math.exp(-0.05 * depth), REPRODUCED),
         (lambda depth: 0.3 * depth**-2.0, NOT_REPRODUCED),
+        (lambda depth: 0.001 * math.exp(-0.003 * depth), NOT_REPRODUCED),
         (lambda depth: 0.001 * math.exp(0.01 * depth), NOT_REPRODUCED),
     ],
 )
@@ -153,8 +154,9 @@ def curves_by(law, seeds=1) -> list[CurvePoint]:
 def test_the_conjecture_is_judged(law, verdict, seeds):
     claims = convergence.check(convergence.rates_of(curves_by(law, seeds), {}))
     assert claims[0].verdict == verdict
-    if verdict == REPRODUCED:
-        assert claims[1].verdict == REPRODUCED, "with shortcuts the rate falls by less"
+    falls = law(110) < law(20) * math.exp(-90 * convergence.SLOWER)
+    expected = REPRODUCED if falls else NOT_REPRODUCED
+    assert claims[1].verdict == expected, "with shortcuts the rate falls by less"
 
 
 def test_a_tie_of_the_laws_and_missing_depths_are_inconclusive():
@@ -383,9 +385,8 @@ def test_an_untreated_network_of_its_machine_is_found_in_any_table(folder, tmp_p
     [
         {"changed": ("protocol.weight_decay=0",), "processor": XEON},
         {"changed": (), "processor": XEON, "data_fingerprint": "0" * 12},
-        {"changed": (), "processor": XEON, "shortcut": "projection"},
     ],
-    ids=["configuration", "images", "shortcut"],
+    ids=["configuration", "images"],
 )
 def test_a_network_of_its_machine_that_differs_in_more_is_no_counterpart(folder, tmp_path, unlike):
     treated(tmp_path, "dirac", processor=XEON)

@@ -203,6 +203,8 @@ def test_rows_of_one_configuration_are_found_wherever_they_were_measured(tmp_pat
     configured(results / "depth" / "quick", [made_up_record(seed=0)])
     configured(results / "identity" / "quick" / "parent", [made_up_record(seed=1, processor=XEON)])
     configured(results / "depth" / "slow", [made_up_record(seed=2)], iterations=9)
+    option_b = made_up_record(seed=4, shortcut="projection")  # of the arm residual
+    configured(results / "depth" / "option_b", [option_b])
     configured(local / "depth" / "quick", [made_up_record(seed=3)])
 
     def seeds(folder):

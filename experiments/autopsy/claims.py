@@ -311,14 +311,14 @@ def _stays_above(
     series = {name: errors_by_seed(rows, "plain", DEPTH) for name, rows in treated.items()}
     rows = [row for rows in treated.values() for row in rows]
     arm, depth = reference
-    name_of_it = f"{arm}-{depth}"
+    below = f"{arm}-{depth}"
     beside = counterparts(_network(runs.alike, arm, depth), rows)
-    series[name_of_it] = errors_by_seed(beside, arm, depth)
+    series[below] = errors_by_seed(beside, arm, depth)
     return judge(
         statement,
         series,
         lambda: sorted(  # the lowest first: the verdict hangs on it
-            (difference(series, name, name_of_it, MARGIN) for name in names),
+            (difference(series, name, below, MARGIN) for name in names),
             key=lambda criterion: criterion.mean,
         ),
         lambda: mean_errors(series, "training error"),
