@@ -81,25 +81,25 @@ def made_up_curve(record: Record, points: int = 20) -> list[CurvePoint]:
 
 
 def hashed(folder: Path, records: list[Record]) -> list[Record]:
-    """The records with the hashes that follow from the folder's config.json, where there is one.
-
-    Those that a test has given another hash keep it.
-    """
-    if not (shared := read_json(folder / CONFIG_FILE)):
-        return records
-    return [
-        replace(row, config_hash=row_hash(shared, row)) if row.config_hash == NO_HASH else row
-        for row in records
-    ]
+    """The records with the hashes that follow from the folder's config.json."""
+    shared = read_json(folder / CONFIG_FILE)
+    return [replace(record, config_hash=row_hash(shared, record)) for record in records]
 
 
 def write_made_up(
     folder: Path, records: list[Record], curves: bool = False, config: Any = None
 ) -> None:
-    """The tables of a results folder, of its configuration where it has or gets one."""
+    """The tables of a results folder; records get the hash of its configuration if they have none.
+
+    Args:
+        config: is written beside the tables.
+    """
     if config:
         write_json(folder / CONFIG_FILE, config)
-    write_table(folder / RUNS_TABLE, hashed(folder, records), Record)
+    if read_json(folder / CONFIG_FILE):
+        both = zip(records, hashed(folder, records), strict=True)
+        records = [new if old.config_hash == NO_HASH else old for old, new in both]
+    write_table(folder / RUNS_TABLE, records, Record)
     if curves:
         points = [point for record in records for point in made_up_curve(record)]
         write_table(folder / CURVES_TABLE, points, CurvePoint)
