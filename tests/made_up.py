@@ -81,7 +81,11 @@ def made_up_curve(record: Record, points: int = 20) -> list[CurvePoint]:
 def write_made_up(
     folder: Path, records: list[Record], curves: bool = False, config: Any = None
 ) -> None:
-    """The tables of a results folder, of its configuration where it has or gets one."""
+    """The tables of a results folder; records get the hash of its configuration if they have none.
+
+    Args:
+        config: is written beside the tables.
+    """
     if config:
         write_json(folder / CONFIG_FILE, config)
     if shared := read_json(folder / CONFIG_FILE):

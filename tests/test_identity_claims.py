@@ -161,10 +161,13 @@ def test_plain_children_that_are_no_worse_do_not_reproduce_d(tmp_path, harm):
     assert verdicts(tmp_path)[3] == NOT_REPRODUCED
 
 
-def test_plain_children_that_are_worse_whatever_their_number_do_not_reproduce_d(tmp_path):
+@pytest.mark.parametrize(("one", "more"), [(0.04, 0.03), (0.03, 0.033)])
+def test_plain_children_that_are_worse_whatever_their_number_do_not_reproduce_d(
+    tmp_path, one, more
+):
     measured(tmp_path, harm=0.0, wiggle=0.0)
     for path in [*tmp_path.glob("middle_*/runs.csv"), *tmp_path.glob("end_*/runs.csv")]:
-        worse = 0.04 if path.parent.name.endswith("1") else 0.03
+        worse = one if path.parent.name.endswith("1") else more
         edited(path, Record, lambda row, w=worse: replace(row, train_error=row.train_error + w))
     assert verdicts(tmp_path)[3] == NOT_REPRODUCED
 

@@ -9,7 +9,7 @@ the running one, which looks back one epoch.
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.judging.conditions import conditions_of
@@ -43,10 +43,11 @@ class Pace:
     @property
     def machine(self) -> str:
         """What its seconds were measured on: the processor, and the conditions."""
-        limit, precision, torch, kernels, _ = conditions_of(self.record)
-        machine = dict.fromkeys([self.record.processor, limit])  # the same, unless there is a limit
+        machine, precision, torch, kernels, _ = conditions_of(self.record)
+        usual = conditions_of(replace(self.record, instruction_set="")).machine
+        limit = [] if machine == usual else [machine]
         own = [] if kernels == "library" else [f"{kernels} kernels"]
-        return ", ".join([*machine, precision, f"torch {torch}", *own])
+        return ", ".join([self.record.processor, *limit, precision, f"torch {torch}", *own])
 
     @property
     def seconds_to(self) -> list[float | None]:

@@ -79,10 +79,8 @@ def compare(local: Path, committed: Path) -> list[str]:
                     continue
                 compared.append(record)
                 seeds.add(len(alike))
-                (low, high), error = (
-                    reference_range([*map(error_or_chance, alike)]),
-                    error_or_chance(record),
-                )
+                low, high = reference_range([*map(error_or_chance, alike)])
+                error = error_or_chance(record)
                 if not low <= error <= high:
                     outside.append(
                         f"outside the reference: {prefix}{record.cell}, training error "
