@@ -17,7 +17,7 @@ from pathlib import Path
 
 from experiments.judging import pairs, verdict
 from experiments.judging.conditions import differences
-from experiments.judging.errors import MARGIN, error_or_chance, error_removed
+from experiments.judging.errors import LEARNED, MARGIN, error_or_chance, error_removed
 from experiments.judging.inference import Criterion, page_trend
 from experiments.judging.pairs import Series
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
@@ -32,7 +32,6 @@ CHANGED = 0.01  # of the logits' size: rounding never reaches it
 SMALL = 0.1  # ‖F(x)‖ / ‖x‖ of a block that is nearly the identity
 RATIO_MARGIN = 0.05  # half of SMALL: a smaller change of ‖F(x)‖ / ‖x‖ is none
 LOG_MARGIN = math.log(1.1)  # inserted blocks shrink by a tenth more than the others
-LEARNED = 0.05  # of the error at chance removed: what removed less has nothing to lose
 STATEMENTS = (
     "residual: no insertion changes a logit, in evaluation mode or in training mode",
     "plain: every insertion changes logits in training mode, although the blocks are as close to "

@@ -5,6 +5,7 @@ import math
 from plainres.records.schema import Record
 
 MARGIN = 0.005  # half a percentage point: a smaller difference is called none
+LEARNED = 0.05  # of the error at chance removed: what removed less has not learned
 
 
 def chance_error(num_classes: int) -> float:

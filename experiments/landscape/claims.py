@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.judging import pairs, verdict
-from experiments.judging.errors import error_removed
+from experiments.judging.errors import LEARNED, error_removed
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting.question import Table
@@ -30,7 +30,6 @@ NOISE = 1e-4
 BASIN = 0.5  # of what training has gained over guessing
 SHARED = ("protocol", "data_label", "points", "radius", "images")  # by all surfaces of a folder
 CEILING = 100  # times the loss of guessing: figures draw larger losses (up to 1e7) as this one
-LEARNED = 0.05  # of the error at chance removed: around a network that removed less all is flat
 SHARE_MARGIN = 0.05  # of the plane, 26 of 529 inner points: a smaller part is not seen in figures
 ROUGHNESS_MARGIN = 0.02  # as much as a smooth bowl has itself: 0.1 + x² + y² on 25×25 points, 0.017
 # Measure → the claim about it, whether residual-56 must have the larger value, and the margin

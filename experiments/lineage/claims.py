@@ -10,7 +10,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 
 from experiments.judging import pairs, verdict
-from experiments.judging.errors import MARGIN, error_or_chance, error_removed
+from experiments.judging.errors import LEARNED, MARGIN, error_or_chance, error_removed
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, Claim
 from experiments.reporting import markdown
 from experiments.reporting.question import Table
@@ -35,7 +35,6 @@ NETWORKS = {
 }
 VGG = ("vgg11", "vgg13", "vgg16", "vgg19")
 MEASURES = {"test_error": "test error", "train_error": "training error"}
-LEARNED = 0.05  # of the error at chance removed: a network that removed less has not learned
 OWN = ("model.", "protocol.name")  # what networks may differ in
 
 Lineage = Mapping[str, Sequence[Record]]  # folder → its records

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.judging.errors import MARGIN, error_or_chance, error_removed
+from experiments.judging.errors import LEARNED, MARGIN, error_or_chance, error_removed
 from experiments.judging.pairs import (
     Series,
     change_of,
@@ -36,7 +36,6 @@ PARTS = {  # of the finding
     ),
     "gone": f"with shortcuts there is no rise of more than {100 * MARGIN:g} points",
 }
-LEARNED = 0.05  # of the error at chance removed: from a network that removed less nothing rises
 # What a choice brings with it
 FOLLOWS = {"protocol.batch_size": ("protocol.iterations", "protocol.schedule.warmup_iterations")}
 
