@@ -226,6 +226,10 @@ def test_the_table_is_written_and_shown(tmp_path):
         assert words in text
     readme = "\n".join(table.title for table in claims_tables(tmp_path))
     assert "How often a wrong verdict is given" in readme
+    table = tmp_path / simulation.POWER_TABLE
+    table.write_text(table.read_text().replace(COMMITTED.name, "an older rule"))
+    with pytest.raises(ValueError, match=r"unknown rules \(an older rule\); make power PROTOCOL="):
+        simulation.read_power(tmp_path)
 
 
 def claims_tables(folder):

@@ -229,8 +229,18 @@ def _rate(
 
 
 def read_power(folder: Path) -> list[Rate]:
-    """The rates in a results folder, none where they were not simulated."""
-    return read_table(folder / POWER_TABLE, Rate)
+    """The rates in a results folder, none where they were not simulated.
+
+    Raises:
+        ValueError: the table is damaged, or of rules that the code no longer has.
+    """
+    rates, known = read_table(folder / POWER_TABLE, Rate), {rule.name for rule in RULES}
+    if unknown := sorted({rate.rule for rate in rates} - known):
+        again = f"make power PROTOCOL={folder.name} simulates again"
+        raise ValueError(
+            f"{folder / POWER_TABLE} has unknown rules ({', '.join(unknown)}); {again}"
+        )
+    return rates
 
 
 def error_table(rates: Sequence[Rate]) -> list[list[str]]:
