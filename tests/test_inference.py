@@ -42,6 +42,8 @@ def test_a_criterion_has_the_largest_p_of_three_tests(values, test):
     reverse = Criterion("x", tuple(-value for value in values), bound=-0.0005, above=False)
     assert reverse.p == pytest.approx(criterion.p)
     assert reverse.p_against == pytest.approx(criterion.p_against)
+    without = max(p for name, p in p_values.items() if name != "sign")
+    assert Criterion("x", values, bound=0.0005, median=False).p == pytest.approx(without)
 
 
 def test_the_interval_is_students():

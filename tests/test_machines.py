@@ -22,7 +22,7 @@ from plainres.records.schema import Record
 from plainres.run.cell import claim_tables
 
 ZEN, XEON = "AMD EPYC (family 25, model 17)", "Intel Xeon (family 6, model 207)"
-SEEDS = range(9)
+SEEDS = range(12)
 DEPTH, EXACT = "+experiment=depth", "+experiment=machines"
 ON_ZEN = {"processor": ZEN, "instruction_set": ""}
 ON_XEON = {"processor": XEON, "instruction_set": "", "finished_at": "2026-01-02T00:00:00Z"}
@@ -242,7 +242,7 @@ def test_a_last_digit_that_is_like_another_seed(tmp_path):
     assert claim.verdict == REPRODUCED
     (table,) = [t for t in QUESTION.tables(part_of(tmp_path)) if "changed by 1e-07" in t.title]
     assert [row[:2] for row in table.rows[1:]] == [
-        [name, "9"] for name in ("plain-20", "plain-56", "residual-20", "residual-56")
+        [name, "12"] for name in ("plain-20", "plain-56", "residual-20", "residual-56")
     ]
 
 
@@ -312,7 +312,7 @@ def test_the_figure_has_a_point_for_every_row(tmp_path):
     lines = [line for axis in figure.axes for line in axis.get_lines()]
     points = [float(y) for line in lines if line.get_marker() != "None" for y in line.get_ydata()]
     assert sorted(points) == pytest.approx(sorted(100 * row.train_error for row in part.rows))
-    assert "digits · protocol quick · 9 seeds, 2 machines" in figure.get_suptitle()
+    assert "digits · protocol quick · 12 seeds, 2 machines" in figure.get_suptitle()
     plt.close(figure)
 
 

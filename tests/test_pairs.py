@@ -249,3 +249,11 @@ def test_a_table_that_makes_no_sense_is_one_line(tmp_path, change, message):
     with pytest.raises(ValueError, match=message) as error:
         read_records(folder)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"protocol": {"name": "quick"}}'])
+def test_a_damaged_configuration_beside_the_table_is_one_line(tmp_path, text):
+    write_made_up(tmp_path, [made_up_record()])
+    (tmp_path / CONFIG_FILE).write_text(text)
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        read_records(tmp_path)

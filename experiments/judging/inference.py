@@ -28,6 +28,8 @@ class Criterion:
         values: one per seed.
         above: the mean must lie above `bound`; else below.
         unit: of values and bound; POINTS for differences of errors, which are fractions.
+        median: tests the median too; not of a jackknife's pseudo-values, of which only the mean
+            has a meaning.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Criterion:
     bound: float = 0.0
     above: bool = True
     unit: str = POINTS
+    median: bool = True
 
     @property
     def mean(self) -> float:
@@ -66,12 +69,12 @@ class Criterion:
     @cached_property
     def p(self) -> float:
         """P value: the largest of Student's t, the sign-flip and the sign test, one-sided."""
-        return p_value(self._excesses)
+        return p_value(self._excesses, self.median)
 
     @cached_property
     def p_against(self) -> float:
         """P value of the same tests of the opposite."""
-        return p_value([-excess for excess in self._excesses])
+        return p_value([-excess for excess in self._excesses], self.median)
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -97,13 +100,16 @@ class Criterion:
         return float(low), float(high)
 
 
-def p_value(values: Sequence[float]) -> float:
+def p_value(values: Sequence[float], median: bool = True) -> float:
     """P value of "the values lie above 0": the largest one of three one-sided tests.
 
     Student's t test of the mean needs about normal values. The sign-flip test of the mean counts
     the assignments of signs with no smaller sum; it is exact for every symmetric distribution. The
     sign test of the median is exact for every distribution. Neither of the last two goes below
     1 / 2**n.
+
+    Args:
+        median: False: without the sign test.
     """
     count = len(values)
     spread = statistics.stdev(values) / math.sqrt(count)
@@ -111,7 +117,7 @@ def p_value(values: Sequence[float]) -> float:
     by_t = float(stats.t.sf(mean / spread, count - 1)) if spread else float(mean <= 0)
     positive = sum(value > 0 for value in values)
     by_sign = float(stats.binomtest(positive, count, alternative="greater").pvalue)
-    return max(by_t, by_sign, sign_flip(values))
+    return max(by_t, sign_flip(values), by_sign if median else 0.0)
 
 
 def sign_flip(values: Sequence[float]) -> float:

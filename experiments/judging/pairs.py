@@ -213,10 +213,12 @@ def read_records(folder: Path) -> list[Record]:
 
     Raises:
         ValueError: a cell has two rows, a number is not finite, images differ, or a row is not of
-            the configuration beside the table. One line that names folder and row.
+            the configuration beside the table, or this is damaged. One line that names what.
     """
     records, shared = read_runs(folder), read_json(folder / CONFIG_FILE)
     table = folder / RUNS_TABLE
+    if (folder / CONFIG_FILE).exists() and "model" not in (shared or {}):
+        raise ValueError(f"{folder / CONFIG_FILE} is damaged: it has no configuration of a model")
     for cell, rows in grouped(records, lambda record: record.cell).items():
         if len(rows) > 1:
             raise ValueError(f"{table} has {len(rows)} rows of {cell}; legal: one")

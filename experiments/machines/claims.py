@@ -248,7 +248,11 @@ def _judge(
 
     def criteria() -> list[Criterion]:
         relative = Criterion(
-            f"ln({changed} / another seed)", tuple(ratios or ()), math.log(HALF), unit=""
+            f"ln({changed} / another seed)",
+            tuple(ratios or ()),
+            math.log(HALF),
+            unit="",
+            median=False,
         )
         above = Criterion(large, tuple(series[large][seed] for seed in seeds), MARGIN)
         return [above, *_small({name: series[name] for name in small}, seeds), relative]
