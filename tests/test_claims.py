@@ -173,7 +173,7 @@ def test_first_falls_then_rises_is_judged_over_the_seeds_that_have_it():
     rows = [row for row in records() if row.depth not in claims.SHALLOW or row.seed == 1]
     claim = claims.check(claims.grid_of(rows))[F]
     assert (claim.words, claim.num_seeds) == ("supports", 1)
-    assert claim.summary.endswith("(seeds 1)")
+    assert claim.summary.endswith("(seed 1)")
 
 
 @pytest.mark.parametrize(

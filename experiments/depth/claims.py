@@ -256,7 +256,8 @@ def _turns(grid: Grid, statement: str, margin: float) -> Claim:
     part = replace(grid, seeds=tuple(seeds))
     falls, rises = (_change(part, "plain", pair, 0.0) for pair in (SHALLOW, REQUIRED))
     criteria = [replace(falls, bound=-margin, above=False), replace(rises, bound=margin)]
-    fewer = "" if len(seeds) == len(grid.seeds) else f" (seeds {', '.join(map(str, seeds))})"
+    plural = "s" * (len(seeds) != 1)
+    fewer = "" if len(seeds) == len(grid.seeds) else f" (seed{plural} {', '.join(map(str, seeds))})"
     return _judge(statement, criteria, beside=fewer)
 
 
