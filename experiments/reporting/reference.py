@@ -23,7 +23,7 @@ from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_json
 from plainres.records.identity import config_differences
 from plainres.records.schema import Record
 
-NUMBERS = ("train_error", "train_loss", "test_error", "test_loss")
+NUMBERS = ("train_error", "train_loss", "test_error")
 MOST_NAMES = 10  # more cells than these are counted, not named
 
 
@@ -86,7 +86,11 @@ def compare(local: Path, committed: Path) -> list[str]:
                         f"outside the reference: {prefix}{record.cell}, training error "
                         f"{100 * error:.2f} %, {100 * low:.2f} to {100 * high:.2f} % expected"
                     )
-    lines = [f"{equal} of {both} cells equal to the committed ones in all digits"] if equal else []
+    lines = (
+        [f"{equal} of {both} cells have the committed errors and training loss, digit by digit"]
+        if equal
+        else []
+    )
     if compared:
         count = f"{len(compared) - len(outside)} of {len(compared)} cells inside the reference"
         lines.append(f"{count} ({_label(compared, sorted(seeds))})")
