@@ -86,7 +86,7 @@ def test_with_fewer_seeds_nothing_can_be_significant(claims, seeds):
 
 def test_direction_of_one_seed():
     one = Criterion("x", (0.01,), bound=0.005, above=False)
-    assert (one.holds, one.fails) == (False, True)
+    assert (one.holds, one.holds_in_all, one.fails_in_all) == (False, False, True)
     assert one.interval is None
     assert one.bootstrap_interval is None
 

@@ -48,10 +48,6 @@ class Criterion:
         return self.mean > self.bound if self.above else self.mean < self.bound
 
     @property
-    def fails(self) -> bool:
-        return self.mean < self.bound if self.above else self.mean > self.bound
-
-    @property
     def holds_in_all(self) -> bool:
         """Whether the value of every seed lies on the right side."""
         return all(excess > 0 for excess in self._excesses)

@@ -1,7 +1,7 @@
 """Which vector instructions torch may use. Imports no torch.
 
-Rounding depends on them: limited to AVX2, a newer processor replays the curves of an older one to
-five or six digits.
+Rounding depends on them: limited to AVX2, a newer processor replays the curves of an older one
+digit by digit (docs/method.md, Reproducibility).
 """
 
 import os
