@@ -23,7 +23,7 @@ install: $(STAMP) ## the virtual environment (.venv), with what tests and checks
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "plainres: $(PYTHON) cannot make a \
 	virtual environment; on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,kernels]'
 	@touch $@
 
 test: $(STAMP) ## all tests: offline, a few minutes

@@ -423,6 +423,7 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path, monkeypatch):
     ("device", "precision", "triton", "expected"),
     [
         ("cpu", "bf16-mixed", True, "library"),
+        ("cpu", "32-true", False, "fused"),
         ("cuda", "bf16-mixed", True, "fused"),
         ("cuda", "32-true", True, "compiled"),
         ("cuda", "bf16-mixed", False, "library"),
@@ -447,8 +448,8 @@ def test_a_network_that_cannot_be_fused_is_compiled(monkeypatch):
     compiled = []
     monkeypatch.setattr(blocks, "compile_blocks", compiled.append)
     narrow, wide = CifarNetwork(8, "zero_pad", width=2), CifarNetwork(8, "zero_pad", width=16)
-    assert machine.use_kernels(narrow, "fused") == "compiled"
-    assert machine.use_kernels(wide, "fused") == "fused"
+    assert machine.use_kernels(narrow, "fused", torch.device("cuda")) == "compiled"
+    assert machine.use_kernels(wide, "fused", torch.device("cuda")) == "fused"
     assert compiled == [narrow]
 
 

@@ -110,7 +110,7 @@ def build(cell: Cell) -> Run:
     layers = summarise(network, source.train.pixels.shape[1:])
     multiply_adds = sum(layer.multiply_adds for layer in layers)
     kernels = machine.pick_kernels(config.kernels, device, start.precision)
-    kernels = machine.use_kernels(network, kernels)
+    kernels = machine.use_kernels(network, kernels, device)
 
     module = _module(cell, network, stream, tuple(evaluated), start.precision)
     runlog = _runlog(cell, start)

@@ -7,6 +7,7 @@ import resource
 import sys
 import time
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -106,18 +107,25 @@ def _multiplies_bf16(device: torch.device) -> bool:
 
 
 def pick_kernels(requested: str, device: torch.device, precision: Precision) -> Kernels:
-    """Kernels to train with: `library`, `compiled` (torch.compile), `fused` (training.fused).
+    """Kernels to train with: `library`, `compiled` (torch.compile), `fused` (training.fused and
+    training.fused_cpu).
 
-    `auto` is the fastest of this machine: on a GPU with Triton `fused` in bf16, else `compiled`.
+    `auto` is the fastest of this machine: `fused` where it can be; else, on a GPU with Triton,
+    `compiled`.
 
     Raises:
         ValueError: unknown, or `fused` where it cannot be; names the legal ones.
     """
     on_gpu = device.type == "cuda" and has_triton()
-    can_fuse = on_gpu and precision == "bf16-mixed"
+    can_fuse = (
+        precision == "32-true" and find_spec("numba") is not None
+        if device.type == "cpu"
+        else on_gpu and precision == "bf16-mixed"
+    )
     if requested == "fused" and not can_fuse:
         raise ValueError(
-            "kernels 'fused' need a GPU, Triton and bf16-mixed; legal here: auto, library, compiled"
+            "kernels 'fused' need the package numba and 32-true on a CPU, Triton and bf16-mixed on "
+            "a GPU; legal here: auto, library, compiled"
         )
     for kernels in KERNELS:
         if requested == kernels:
@@ -127,11 +135,16 @@ def pick_kernels(requested: str, device: torch.device, precision: Precision) -> 
     return "fused" if can_fuse else "compiled" if on_gpu else "library"
 
 
-def use_kernels(network: nn.Module, kernels: Kernels) -> Kernels:
-    """Prepares a network, in place, for its kernels; returns them, or `compiled` for `fused` ones
-    if no block of the network can be fused.
+def use_kernels(network: nn.Module, kernels: Kernels, device: torch.device) -> Kernels:
+    """Prepares a network, in place, for its kernels; returns them, or the next best for `fused`
+    ones if the network cannot be fused: `compiled` on a GPU, `library` on a CPU.
     """
-    if kernels == "fused":
+    if kernels == "fused" and device.type == "cpu":
+        from plainres.training.fused_cpu import fuse_network  # needs Numba
+
+        if not fuse_network(network):
+            kernels = "library"
+    elif kernels == "fused":
         from plainres.training.fused import fuse_blocks  # needs Triton
 
         if not fuse_blocks(network):
