@@ -2,14 +2,17 @@
 
 import dataclasses
 import errno
+import fcntl
 import json
 import os
+import tempfile
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
-from composing import python, run
+from composing import ROOT, python, run
 
-from plainres.records import files
+from plainres.records import files, locks
 from plainres.records.identity import cell_config, config_differences, config_hash, shared_config
 from plainres.records.schema import CurvePoint, Record
 
@@ -305,20 +308,78 @@ def test_text_is_utf8_with_the_line_ends_it_has(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("failing", ["replace", "fsync"])
-def test_a_write_that_fails_leaves_the_old_file_alone_and_whole(tmp_path, monkeypatch, failing):
+def refusing(number: int):
+    """A call of the operating system that fails."""
+
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("where", "failing", "number", "hint"),
+    [
+        (os, "replace", errno.ENOSPC, "No space left on device; free some space"),
+        (os, "fsync", errno.EDQUOT, "; free some space"),
+        (os, "fsync", errno.EIO, "Input/output error; repeat"),
+        (tempfile, "NamedTemporaryFile", errno.EROFS, "; make its folder writable"),
+        (Path, "mkdir", errno.EACCES, "Permission denied; make its folder writable"),
+    ],
+)
+def test_a_write_that_fails_names_the_file_and_leaves_the_old_one(
+    tmp_path, monkeypatch, where, failing, number, hint
+):
     path = tmp_path / "note.txt"
     files.write_text(path, "old")
-
-    def no_space(*_):
-        assert path.read_text() == "old"
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, failing, no_space)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(where, failing, refusing(number))
+    with pytest.raises(OSError, match=f"^{path} could not be written: .*{hint}") as error:
         files.write_text(path, "new")
+    assert error.value.errno == number
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("where", "failing", "number"),
+    [
+        (os, "fsync", errno.EINVAL),
+        (os, "fsync", errno.EOPNOTSUPP),
+        (Path, "chmod", errno.EPERM),
+        (Path, "chmod", errno.ENOSYS),
+    ],
+)
+def test_what_a_file_system_does_not_offer_is_no_error(
+    tmp_path, monkeypatch, where, failing, number
+):
+    monkeypatch.setattr(where, failing, refusing(number))
+    files.write_text(tmp_path / "note.txt", "new")
+    assert (tmp_path / "note.txt").read_text() == "new"
+
+
+def test_what_a_kill_leaves_of_a_write_is_ignored_by_git(tmp_path, monkeypatch):
+    """So are the folders that git ignores where they are links."""
+    monkeypatch.setattr(os, "replace", lambda part, path: None)
+    files.write_text(tmp_path / "runs.csv", "")
+    (part,) = tmp_path.iterdir()
+    ignored = [f"results/depth/quick/{part.name}", ".venv", "data", "results/local"]
+    assert run("git", "check-ignore", "--no-index", *ignored).stdout.split() == ignored
+
+
+def test_a_lock_is_held_by_one_file_at_a_time(tmp_path):
+    with (tmp_path / "lock").open("a") as first, (tmp_path / "lock").open("a") as second:
+        assert locks.try_lock(first)
+        assert not locks.try_lock(second)
+        first.close()
+        assert locks.try_lock(second)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, caplog, number):
+    monkeypatch.setattr(fcntl, "flock", refusing(number))
+    with (tmp_path / "lock").open("a") as file:
+        assert locks.try_lock(file)
+    assert f"{tmp_path / 'lock'}: the file system has no locks" in caplog.text
 
 
 def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path, monkeypatch):

@@ -1,12 +1,13 @@
 """Files of a results folder: records, tables, atomic writing, gathering. Imports no torch."""
 
 import csv
+import errno
 import json
 import os
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import IO, Any, get_type_hints
@@ -25,6 +26,7 @@ DAMAGED = (
     f"its checkpoint is damaged: set aside as {DAMAGED_CHECKPOINT_FILE}, the cell starts again"
 )
 RUNS_TABLE = "runs.csv"
+PART_SUFFIX = ".part"  # of files that are being written; a kill leaves them
 CURVES_TABLE = "curves.csv"  # in a results folder; a cell's folder has its own part of it
 
 _CELL_COLUMNS = ("arm", "depth", "seed")
@@ -43,19 +45,56 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` when the block ends; an error deletes it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as part:
-        try:
+    """A file that takes the place of `path` when the block ends; an error deletes it.
+
+    Raises:
+        NotWritten: the file system refuses; names `path` and what to do.
+    """
+    part = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", suffix=PART_SUFFIX, delete=False
+        ) as part:
             yield part
             part.flush()
-            os.fsync(part.fileno())
+            with _where_supported():
+                os.fsync(part.fileno())
+        with _where_supported():
             Path(part.name).chmod(0o644)
-            os.replace(part.name, path)
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
+        os.replace(part.name, path)
+    except BaseException as error:
+        if part is not None:
+            with suppress(OSError):
+                Path(part.name).unlink()
+        if isinstance(error, OSError) and error.errno and not isinstance(error, NotWritten):
+            raise NotWritten(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+class NotWritten(OSError):
+    """A file that could not be written. The message names it and what to do."""
+
+    def __str__(self) -> str:
+        hint = _HINTS.get(self.errno or 0, "repeat the command when this is mended")
+        return f"{self.filename} could not be written: {self.strerror}; {hint}"
+
+
+_FREE = "free some space there; the same command continues"
+_OPEN = "make its folder writable, or give another folder (results_dir=…)"
+_HINTS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FREE),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _OPEN),
+}
+
+
+@contextmanager
+def _where_supported() -> Iterator[None]:
+    """Skips what the file system does not offer: fsync on some, modes on many."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
             raise
 
 

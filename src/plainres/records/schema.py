@@ -85,6 +85,23 @@ class CurvePoint:
     val_error: float | None = None
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far a running cell is.
+
+    Args:
+        pid: of the process that trains it.
+        seconds, seconds_remaining: of training; the latter None before it can be estimated.
+    """
+
+    pid: int
+    iteration: int
+    iterations: int
+    train_error: float | None
+    seconds: float
+    seconds_remaining: float | None
+
+
 def describe(record: Record) -> str:
     """A finished cell as one line."""
     if record.status == DIVERGED:

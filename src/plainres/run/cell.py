@@ -3,7 +3,6 @@
 Imports no torch.
 """
 
-import fcntl
 import logging
 import os
 import time
@@ -26,6 +25,7 @@ from plainres.records.identity import (
     config_hash,
     shared_config,
 )
+from plainres.records.locks import try_lock
 from plainres.run.config import CONF, check_ranges
 from plainres.training.instructions import check_instruction_set
 from plainres.training.schedule import Schedule
@@ -205,18 +205,14 @@ class Cell:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with (self.folder.parent / f".{self.name}.lock").open("a+") as file:
             deadline = time.monotonic() + LOCK_SECONDS
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        file.seek(0)
-                        raise OSError(
-                            f"{self.folder} is being trained by process "
-                            f"{file.read().strip()}; wait for it or stop it"
-                        ) from None
-                    time.sleep(0.5)
+            while not try_lock(file):
+                if time.monotonic() > deadline:
+                    file.seek(0)
+                    raise OSError(
+                        f"{self.folder} is being trained by process "
+                        f"{file.read().strip()}; wait for it or stop it"
+                    )
+                time.sleep(0.5)
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
