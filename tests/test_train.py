@@ -120,6 +120,22 @@ def test_the_same_cell_gives_the_same_record(undisturbed, tmp_path):
     assert curve(again) == curve(undisturbed[0])
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_cells_have_one_thread_however_many_run_at_once(undisturbed, tmp_path, monkeypatch, jobs):
+    monkeypatch.setattr(machine, "num_cores", lambda: 4)
+    cell = compose_cell(tmp_path, *SMOKE, f"jobs={jobs}")
+    record = train.train_cell(cell)
+    assert record.threads == 1
+    assert numbers(record) == numbers(undisturbed[1])
+
+
+def test_more_threads_stand_in_the_record_and_in_the_identity(undisturbed, tmp_path):
+    record = train.train_cell(compose_cell(tmp_path, *SMOKE, "threads=2"))
+    torch.set_num_threads(1)
+    assert record.threads == 2
+    assert record.config_hash != undisturbed[1].config_hash
+
+
 @pytest.mark.parametrize(
     "overrides",
     [

@@ -175,7 +175,7 @@ def _prepare_process(config: DictConfig) -> None:
 
     from plainres.training import machine
 
-    torch.set_num_threads(config.threads or _num_threads(config.jobs))
+    torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)
     machine.keep_freed_memory()
     logging.captureWarnings(True)
@@ -183,16 +183,6 @@ def _prepare_process(config: DictConfig) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-
-
-def _num_threads(jobs: int) -> int:
-    """Threads of a cell: of a sweep's cell its share of the cores, else all cores."""
-    from plainres.training import machine
-
-    cores = machine.num_cores()
-    if not _in_sweep():
-        return cores
-    return max(1, cores // jobs) if jobs > 0 else 1
 
 
 def _network(config: DictConfig, source: "Source") -> Any:
