@@ -67,13 +67,22 @@ def test_a_cell_lives_where_its_name_says(compose, tmp_path):
     "overrides",
     [
         ["data.root=/elsewhere"],
-        ["jobs=1", "threads=3"],
+        ["jobs=1"],
+        ["threads=1"],
         ["force=true"],
         ["protocol.log_every=1", "protocol.evaluate_every=1"],
     ],
 )
 def test_how_and_where_a_cell_runs_is_not_its_identity(compose, overrides):
     assert compose(*overrides).identity == compose().identity
+
+
+def test_another_number_of_threads_is_another_configuration(compose, record_of):
+    measure(compose("threads=2"), record_of(compose("threads=2")))
+    assert compose().finished() is None
+    assert "(threads: 2 → None)" in compose().refusal()
+    with pytest.raises(ValueError, match="threads 0 is not a whole number from 1 up"):
+        compose("threads=0").check()
 
 
 def test_the_identity_survives_its_file(compose):

@@ -11,7 +11,7 @@ from trained import SMOKE, curve, interrupt, numbers
 
 from plainres.records import files
 from plainres.run import train
-from plainres.training import instructions, machine, runlog
+from plainres.training import instructions, machine
 from plainres.training.instructions import LIMITS, limit_instructions
 
 CPU = torch.device("cpu")
@@ -164,13 +164,3 @@ def test_force_starts_such_a_cell_again(interrupted, tmp_path):
     cell = interrupted("force=true")
     assert numbers(train.train_cell(cell)) == numbers(record)
     assert curve(cell) == curve(undisturbed)
-
-
-def test_a_checkpoint_from_before_they_were_saved_is_continued(interrupted, caplog):
-    path = interrupted().folder / files.CHECKPOINT_FILE
-    saved = torch.load(path, weights_only=True)
-    del saved["callbacks"][runlog.RunLog.__qualname__]["instruction_set"]
-    torch.save(saved, path)
-    with caplog.at_level("INFO"):
-        train.train_cell(interrupted())
-    assert "continues at iteration 13" in caplog.text

@@ -1,11 +1,15 @@
 """One run from configuration to record: its numbers, which no interruption changes."""
 
 import dataclasses
+import errno
 import json
 import logging
 import os
 import platform
+import re
 import shutil
+import tempfile
+from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
 
@@ -26,7 +30,7 @@ from plainres.records import files, schema
 from plainres.records.files import CHECKPOINT_FILE
 from plainres.records.identity import config_hash
 from plainres.run import train
-from plainres.training import machine
+from plainres.training import checkpoints, machine
 from plainres.training.instructions import ONEDNN
 from plainres.training.module import Classifier
 from plainres.training.runlog import RunLog, Start
@@ -118,6 +122,22 @@ def test_the_same_cell_gives_the_same_record(undisturbed, tmp_path):
     again = compose_cell(tmp_path / "again", *SMOKE)
     assert numbers(train.train_cell(again)) == numbers(undisturbed[1])
     assert curve(again) == curve(undisturbed[0])
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_cells_have_one_thread_however_many_run_at_once(undisturbed, tmp_path, monkeypatch, jobs):
+    monkeypatch.setattr(machine, "num_cores", lambda: 4)
+    cell = compose_cell(tmp_path, *SMOKE, f"jobs={jobs}")
+    record = train.train_cell(cell)
+    assert record.threads == 1
+    assert numbers(record) == numbers(undisturbed[1])
+
+
+def test_more_threads_stand_in_the_record_and_in_the_identity(undisturbed, tmp_path):
+    record = train.train_cell(compose_cell(tmp_path, *SMOKE, "threads=2"))
+    torch.set_num_threads(1)
+    assert record.threads == 2
+    assert record.config_hash != undisturbed[1].config_hash
 
 
 @pytest.mark.parametrize(
@@ -233,15 +253,122 @@ def test_checkpointed_activations_and_callbacks_are_the_same_cell(undisturbed, t
     assert numbers(train.train_cell(cell)) == numbers(undisturbed[1])
 
 
-def test_a_damaged_checkpoint_is_set_aside_and_the_cell_starts_again(undisturbed, tmp_path, caplog):
-    cell = compose_cell(tmp_path / "damaged", *SMOKE)
-    cell.folder.mkdir(parents=True)
-    (cell.folder / CHECKPOINT_FILE).write_bytes(b"PK\x03\x04 half a file")
-    with caplog.at_level(logging.WARNING):
-        record = train.train_cell(cell)
+def flip(path, place):
+    """Flips one bit, at a place from 0 (the first byte) to 1."""
+    content = bytearray(path.read_bytes())
+    content[int(place * (len(content) - 1))] ^= 1
+    path.write_bytes(content)
+
+
+def edit(path, **values):
+    """Writes a checkpoint again with other values, and a seal that fits."""
+    checkpoints.save({**torch.load(path, weights_only=True), **values}, path)
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """A cell with two checkpoints, of iterations 9 and 10."""
+    cell = compose_cell(tmp_path / "stopped", *SMOKE, "checkpoint_seconds=0")
+    interrupt(cell, 10)
+    return cell
+
+
+DAMAGE = {
+    **{f"bit at {place}": partial(flip, place=place) for place in (0, 0.3, 0.6, 0.9, 0.99, 1)},
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-1000]),
+    "empty": lambda path: path.write_bytes(b""),
+    "zeros": lambda path: path.write_bytes(path.read_bytes()[:4096] + bytes(4096)),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "foreign": lambda path: checkpoints.save({"epoch": 3}, path),
+    "negative iteration": partial(edit, iteration=-8),
+    "iteration 9 of 10": partial(edit, iteration=9),
+    "iteration beyond the end": partial(edit, iteration=1000),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(undisturbed, stopped, damage, caplog):
+    damage(stopped.folder / CHECKPOINT_FILE)
+    record = train.train_cell(stopped)
     assert numbers(record) == numbers(undisturbed[1])
-    assert (cell.folder / "last.corrupt").read_bytes() == b"PK\x03\x04 half a file"
-    assert "damaged" in caplog.text
+    assert curve(stopped) == curve(undisturbed[0])
+    assert (stopped.folder / "last.corrupt").exists()
+    line = r"last\.ckpt is damaged \(.*\): set aside as last\.corrupt; it continues at iteration 9$"
+    notice = files.read_json(stopped.folder / files.PROGRESS_FILE)["notice"]
+    assert re.search(line, notice)
+    assert f"{stopped.name}: {notice}" in caplog.messages
+
+
+def test_without_an_intact_checkpoint_the_cell_starts_again(undisturbed, stopped, caplog):
+    for name in files.CHECKPOINT_FILES:
+        (stopped.folder / name).write_bytes(b"PK\x03\x04 half a file")
+    record = train.train_cell(stopped)
+    assert numbers(record) == numbers(undisturbed[1])
+    assert (stopped.folder / "last.corrupt").read_bytes() == b"PK\x03\x04 half a file"
+    assert "set aside as previous.corrupt; it starts again" in caplog.text
+
+
+def test_a_kill_between_two_checkpoints_leaves_one(undisturbed, stopped, caplog):
+    (stopped.folder / CHECKPOINT_FILE).unlink()
+    with caplog.at_level(logging.INFO):
+        assert numbers(train.train_cell(stopped)) == numbers(undisturbed[1])
+    assert "continues at iteration 9" in caplog.messages
+    assert not (stopped.folder / "last.corrupt").exists()
+
+
+def test_another_cells_checkpoint_is_not_continued(undisturbed, stopped, tmp_path, caplog):
+    other = compose_cell(tmp_path / "other", *SMOKE, "seed=1", "checkpoint_seconds=0")
+    interrupt(other, 13)
+    shutil.copy(other.folder / CHECKPOINT_FILE, stopped.folder / CHECKPOINT_FILE)
+    assert numbers(train.train_cell(stopped)) == numbers(undisturbed[1])
+    assert "last.ckpt is damaged (of another configuration)" in caplog.text
+
+
+def test_a_checkpoint_needs_no_other_folder_and_leaves_nothing_behind(
+    undisturbed, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    cell = compose_cell(tmp_path, *SMOKE, "checkpoint_seconds=0")
+    interrupt(cell, 10)
+    (cell.folder / ".last.ckpt.0123abcd.part").write_bytes(b"what a kill left")
+    assert numbers(train.train_cell(cell)) == numbers(undisturbed[1])
+    assert not [path for pattern in ("*.ckpt", ".*.part") for path in cell.folder.glob(pattern)]
+
+
+class FullDisk:
+    """A file on a disk that takes so many bytes."""
+
+    def __init__(self, file, room):
+        self.file, self.room = file, room
+
+    def write(self, data):
+        self.room -= len(data)
+        if self.room < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self.file.write(data)
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_older_checkpoint(undisturbed, stopped, monkeypatch):
+    path = stopped.folder / CHECKPOINT_FILE
+    before = path.read_bytes()
+    named = tempfile.NamedTemporaryFile
+
+    @contextmanager
+    def full(*args, prefix="", **options):
+        with named(*args, prefix=prefix, **options) as file:
+            yield FullDisk(file, 20_000 if prefix.startswith(f".{CHECKPOINT_FILE}") else 10**9)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "NamedTemporaryFile", full)
+        with pytest.raises(OSError, match="No space left on device") as refusal:
+            train.train_cell(stopped)
+    assert str(path) in str(refusal.value)
+    assert path.read_bytes() == before
+    assert not list(stopped.folder.glob(".*.part"))
+    assert numbers(train.train_cell(stopped)) == numbers(undisturbed[1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -350,7 +477,7 @@ def test_an_orphaned_worker_ends_itself(tmp_path, monkeypatch):
     ended = []
     monkeypatch.setattr("os._exit", lambda status: ended.append(status))
     monkeypatch.setattr("plainres.training.runlog.PARENT", 4711)
-    start = Start(None, 0, 1, "32-true", "")
+    start = Start(None, 0, 1, "32-true", "", "")
     runlog = RunLog(("plain", 8, 0), tmp_path, start, 1, 1, 1.0, 9, 2, stop_with_parent=True)
     monkeypatch.setattr("os.getppid", lambda: 1)
     runlog.on_train_start(SimpleNamespace(logger=None), SimpleNamespace(iteration=0))
@@ -459,7 +586,8 @@ def test_kept_weights_give_the_errors_of_the_record(changeable):
     assert not (keeping.folder / files.WEIGHTS_FILE).exists()
     assert keeping.finished() is None, "finished, but without weights"
     assert numbers(train.train_cell(keeping)) == numbers(record)
-    weights = torch.load(keeping.folder / files.WEIGHTS_FILE, weights_only=True)
+    path = keeping.folder / files.WEIGHTS_FILE
+    weights = torch.load(path, weights_only=True)
     assert keeping.finished() is not None
     # 1,408 training images: the last batch of an evaluation is smaller
     source = sources.load("digits")
@@ -471,6 +599,26 @@ def test_kept_weights_give_the_errors_of_the_record(changeable):
         logits = network(normaliser(images.pixels / 255))
         wrong = (logits.argmax(1) != images.labels).double().mean().item()
         assert error == pytest.approx(wrong, abs=1e-6)
+
+
+def test_a_cell_with_damaged_weights_is_not_finished(changeable, caplog):
+    compose, record = changeable
+    cell = compose("keep_weights=true")
+    train.train_cell(cell)
+    path = cell.folder / files.WEIGHTS_FILE
+    weights = path.read_bytes()
+    for damage in ("bit at 0.3", "bit at 0.9", "cut", "empty", "a folder"):
+        DAMAGE[damage](path)
+        assert cell.finished() is None, damage
+        if path.is_dir():
+            path.rmdir()
+        path.write_bytes(weights)
+    path.write_bytes(b"")
+    assert numbers(train.train_cell(cell)) == numbers(record)
+    assert "weights.pt is missing or damaged; it starts again" in caplog.text
+    assert path.read_bytes() == weights
+    torch.save(torch.load(path, weights_only=True), path)  # as before files were sealed
+    assert cell.finished() is not None
 
 
 def test_pictures_of_ones_own_fine_tune_what_torchvision_trained(tmp_path, hub):

@@ -10,7 +10,7 @@ from plainres.run import train
 from plainres.run.cell import Cell
 from plainres.training.module import Classifier
 
-SMOKE = ("protocol=smoke", "model.depth=8", "threads=1")
+SMOKE = ("protocol=smoke", "model.depth=8")
 SHORT = ("protocol.schedule.warmup_iterations=1", "protocol.evaluation_images=64")
 OF_THE_RUN = {"seconds", "images_per_second", "peak_memory_mib", "finished_at"}
 OF_THE_CODE = {"commit", "clean"}  # a file that is edited while the tests run changes them

@@ -21,10 +21,9 @@ PROGRESS_FILE = "progress.json"
 FAILURE_FILE = "failure.txt"
 CHECKPOINT_FILE = "last.ckpt"
 WEIGHTS_FILE = "weights.pt"
-DAMAGED_CHECKPOINT_FILE = "last.corrupt"
-DAMAGED = (
-    f"its checkpoint is damaged: set aside as {DAMAGED_CHECKPOINT_FILE}, the cell starts again"
-)
+PREVIOUS_CHECKPOINT_FILE = "previous.ckpt"
+CHECKPOINT_FILES = (CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE)  # the newest first
+DAMAGED_SUFFIX = ".corrupt"  # of a checkpoint that is set aside
 RUNS_TABLE = "runs.csv"
 PART_SUFFIX = ".part"  # of files that are being written; a kill leaves them
 CURVES_TABLE = "curves.csv"  # in a results folder; a cell's folder has its own part of it
@@ -70,6 +69,12 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
         if isinstance(error, OSError) and error.errno and not isinstance(error, NotWritten):
             raise NotWritten(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def remove_parts(folder: Path) -> None:
+    """Deletes what killed processes left of files that they wrote; for the holder of the lock."""
+    for path in folder.glob(f".*{PART_SUFFIX}"):
+        path.unlink(missing_ok=True)
 
 
 class NotWritten(OSError):

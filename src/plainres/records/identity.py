@@ -43,6 +43,8 @@ def cell_config(config: Mapping[str, Any], arm: str) -> dict[str, Any]:
         # The name of the results folder, because committed rows were recorded with it
         "protocol": {**config["protocol"], "name": config.get("recorded_name") or config["folder"]},
         "child": config.get("child"),
+        # Each thread has sums of its own; all committed cells of a CPU but `own` had one
+        "threads": None if config.get("threads") == 1 else config.get("threads"),
     }
 
     def kept(node: Mapping[str, Any], path: str) -> dict[str, Any]:

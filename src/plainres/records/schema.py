@@ -92,6 +92,7 @@ class Progress:
     Args:
         pid: of the process that trains it.
         seconds, seconds_remaining: of training; the latter None before it can be estimated.
+        notice: what the sweep's display says once, as of a damaged checkpoint; "": nothing.
     """
 
     pid: int
@@ -100,6 +101,7 @@ class Progress:
     train_error: float | None
     seconds: float
     seconds_remaining: float | None
+    notice: str = ""
 
 
 def describe(record: Record) -> str:

@@ -26,6 +26,7 @@ from plainres.records.identity import (
     shared_config,
 )
 from plainres.records.locks import try_lock
+from plainres.records.seal import is_intact
 from plainres.run.config import CONF, check_ranges
 from plainres.training.instructions import check_instruction_set
 from plainres.training.schedule import Schedule
@@ -94,7 +95,7 @@ class Cell:
         """
         assert self.parent_folder is not None
         record = files.read_record(self.parent_folder)
-        if record is None or not (self.parent_folder / files.WEIGHTS_FILE).exists():
+        if record is None or not _has_weights(self.parent_folder):
             raise ValueError(
                 f"{self.parent_folder} has no trained network with its weights; "
                 f"make sweep-{self.config.slug} trains it first (python -m plainres.run.train "
@@ -145,11 +146,11 @@ class Cell:
     def finished(self) -> schema.Record | None:
         """The record of this configuration, or None.
 
-        With `missing` a committed row counts too. With `keep_weights` a cell without weights is not
-        finished.
+        With `missing` a committed row counts too. With `keep_weights` a cell without intact weights
+        is not finished.
         """
         record = files.read_record(self.folder)
-        if self.config.keep_weights and not (self.folder / files.WEIGHTS_FILE).exists():
+        if self.config.keep_weights and not _has_weights(self.folder):
             return None
         if record is None and self.config.missing:
             record = next(
@@ -162,7 +163,7 @@ class Cell:
         """One line where the cell's folder was measured under another configuration, else None."""
         old = files.read_json(self.folder / files.CONFIG_FILE)
         if old == self.identity or not any(
-            (self.folder / name).exists() for name in (files.RECORD_FILE, files.CHECKPOINT_FILE)
+            (self.folder / name).exists() for name in (files.RECORD_FILE, *files.CHECKPOINT_FILES)
         ):
             return None
         if old is not None:
@@ -268,6 +269,10 @@ def set_tables_aside(folder: Path, shared: Mapping[str, Any]) -> str | None:
         )
     files.write_json(folder / files.CONFIG_FILE, shared)
     return line
+
+
+def _has_weights(folder: Path) -> bool:
+    return is_intact(folder / files.WEIGHTS_FILE, unsealed=True)  # older ones have no seal
 
 
 def _free_name(folder: Path) -> Path:

@@ -99,7 +99,7 @@ class RunConfig:
     force: bool = MISSING
     missing: bool = MISSING
     jobs: int = MISSING
-    threads: int | None = None
+    threads: int = MISSING
     instruction_set: str = MISSING  # one of plainres.training.instructions.INSTRUCTION_SETS
     accelerator: str = MISSING
     updates_per_step: int | None = None
@@ -127,6 +127,7 @@ RANGES: tuple[tuple[str, Any, Any, tuple[str, ...]], ...] = (
             "protocol.error_window",
             "protocol.evaluation_images",
             "model.width",
+            "threads",
         ),
     ),
     (

@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -71,8 +72,10 @@ def train_cell(cell: Cell) -> schema.Record:
     cell.check()
     with cell.locked():
         if record := cell.finished():
+            _tidy(cell.folder)  # a kill may have come between the record and this
             return record
         cell.claim_folder()
+        files.remove_parts(cell.folder)
         run = build(cell)
         fit(run)
         record = measure(run)
@@ -175,7 +178,7 @@ def _prepare_process(config: DictConfig) -> None:
 
     from plainres.training import machine
 
-    torch.set_num_threads(config.threads or _num_threads(config.jobs))
+    torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)
     machine.keep_freed_memory()
     logging.captureWarnings(True)
@@ -183,16 +186,6 @@ def _prepare_process(config: DictConfig) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-
-
-def _num_threads(jobs: int) -> int:
-    """Threads of a cell: of a sweep's cell its share of the cores, else all cores."""
-    from plainres.training import machine
-
-    cores = machine.num_cores()
-    if not _in_sweep():
-        return cores
-    return max(1, cores // jobs) if jobs > 0 else 1
 
 
 def _network(config: DictConfig, source: "Source") -> Any:
@@ -215,13 +208,13 @@ def _network(config: DictConfig, source: "Source") -> Any:
 
 
 def _start(cell: Cell, device: "torch.device") -> "Start":
-    """The checkpoint to continue from, or iteration 0; a damaged checkpoint is set aside.
+    """The checkpoint to continue from, or iteration 0.
 
     A checkpoint of other vector instructions is refused: a record has one instruction set, and the
     same command with the former setting continues without loss. `force` starts the cell again.
     """
     from plainres.training import machine
-    from plainres.training.runlog import Start, read_checkpoint
+    from plainres.training.runlog import Start
     from plainres.training.update import updates_per_step
 
     protocol, every = cell.config.protocol, _evaluate_every(cell)
@@ -229,24 +222,14 @@ def _start(cell: Cell, device: "torch.device") -> "Start":
     updates = updates_per_step(limit, protocol.log_every, every)
     instructions = machine.instruction_set(device)
     precision = machine.pick_precision(protocol.precision, device)
-    fresh = Start(None, 0, updates, precision, instructions)
-    path = cell.folder / files.CHECKPOINT_FILE
-    if not path.exists():
-        return fresh
-    try:
-        start = read_checkpoint(path)
-    except Exception as error:
-        aside = path.replace(cell.folder / files.DAMAGED_CHECKPOINT_FILE)
-        aside.touch()  # the sweep's display reports it by its time
-        line = f"{cell.folder.name}: {files.DAMAGED} ({type(error).__name__})"
-        LOG.warning(line)
-        if not _in_sweep():
-            print(line, file=sys.stderr)
-        return fresh
-    if start.instruction_set not in (None, instructions):
+    fresh = Start(None, 0, updates, precision, instructions, config_hash(cell.identity))
+    start = _newest_checkpoint(cell, fresh)
+    if start.path is None:
+        return start
+    if start.instruction_set != instructions:
         line = (
-            f"{path} was written with {start.instruction_set or 'a GPU'}, and this process uses "
-            f"{instructions or 'a GPU'}"
+            f"{start.path} was written with {start.instruction_set or 'a GPU'}, and this process "
+            f"uses {instructions or 'a GPU'}"
         )
         if not cell.config.force:
             raise ValueError(
@@ -254,7 +237,7 @@ def _start(cell: Cell, device: "torch.device") -> "Start":
                 "FORCE=1 (force=true) starts the cell again"
             )
         LOG.warning("%s: the cell starts again", line)
-        return fresh
+        return replace(fresh, notice=start.notice)
     updates = start.updates_per_step
     if updates_per_step(updates, protocol.log_every, every) != updates:
         raise ValueError(
@@ -264,6 +247,35 @@ def _start(cell: Cell, device: "torch.device") -> "Start":
         )
     LOG.info("continues at iteration %d", start.iteration)
     return start
+
+
+def _newest_checkpoint(cell: Cell, fresh: "Start") -> "Start":
+    """The newest checkpoint that is intact, else `fresh`. Damaged ones are set aside, and said."""
+    from plainres.training.runlog import read_checkpoint
+
+    start, damage = fresh, []
+    if cell.config.keep_weights and (cell.folder / files.RECORD_FILE).exists():
+        damage.append(f"{files.WEIGHTS_FILE} is missing or damaged")  # else it would be finished
+    for path in [cell.folder / name for name in files.CHECKPOINT_FILES]:
+        if not path.exists():
+            continue
+        try:
+            start = read_checkpoint(path, fresh.config_hash, cell.config.protocol.iterations)
+            break
+        except (PermissionError, MemoryError):
+            raise
+        except Exception as error:
+            aside = path.replace(path.with_suffix(files.DAMAGED_SUFFIX))
+            what = one_line(error) if isinstance(error, ValueError) else type(error).__name__
+            damage.append(f"{path.name} is damaged ({what}): set aside as {aside.name}")
+    if not damage:
+        return start
+    end = f"it continues at iteration {start.iteration}" if start.path else "it starts again"
+    notice = "; ".join([*damage, end])
+    LOG.warning("%s: %s", cell.name, notice)
+    if not _in_sweep():
+        print(f"{cell.name}: {notice}", file=sys.stderr)
+    return replace(start, notice=notice)
 
 
 def _evaluate_every(cell: Cell) -> int:
@@ -367,6 +379,8 @@ def _trainer(
     import pytorch_lightning as pl
     from pytorch_lightning.loggers import TensorBoardLogger
 
+    from plainres.training.checkpoints import TwoCheckpoints
+
     callbacks = (cell.config.callbacks or {}).values()
     purge_step = stream.start or None
     logger = TensorBoardLogger(
@@ -383,6 +397,7 @@ def _trainer(
         num_sanity_val_steps=0,
         log_every_n_steps=len(stream),
         logger=logger,
+        plugins=TwoCheckpoints(),
         callbacks=[runlog, *map(hydra.utils.instantiate, callbacks)],
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -418,17 +433,22 @@ def _evaluate(run: Run, loaders: "list[EvaluationBatches]") -> dict[str, float]:
 
 def _save(run: Run, record: schema.Record) -> None:
     """Writes the cell's files; the record last: with it the cell is finished."""
-    import torch
+    from plainres.training import checkpoints
 
     folder = run.cell.folder
     run.runlog.write_summary(run.trainer.logger, record)
     files.write_table(folder / files.CURVES_TABLE, run.runlog.curve, schema.CurvePoint)
     if run.cell.config.keep_weights:
-        with files.atomic(folder / files.WEIGHTS_FILE) as part:
-            torch.save(run.module.network.state_dict(), part)
+        checkpoints.save(run.module.network.state_dict(), folder / files.WEIGHTS_FILE)
     files.write_record(folder, record)
-    for name in (files.CHECKPOINT_FILE, files.FAILURE_FILE):
+    _tidy(folder)
+
+
+def _tidy(folder: Path) -> None:
+    """Deletes what a finished cell needs no more."""
+    for name in (*files.CHECKPOINT_FILES, files.FAILURE_FILE):
         (folder / name).unlink(missing_ok=True)
+    files.remove_parts(folder)
 
 
 def _in_sweep() -> bool:

@@ -169,12 +169,13 @@ class Display:
                     self._print("; ".join([self._headline(states), *running]))
 
     def _report(self, states: Sequence[State]) -> None:
-        """One lasting line for each cell that ended, or lost its checkpoint, since the last."""
+        """One lasting line for each cell that ended, or has a notice, since the last."""
         for cell in self.watch.cells:
-            damaged = cell.folder / files.DAMAGED_CHECKPOINT_FILE
-            if damaged not in self._reported and _newer(damaged, self.watch.since):
-                self._print(f"{cell.name}: {files.DAMAGED}")
-                self._reported.add(damaged)
+            path = cell.folder / files.PROGRESS_FILE
+            notice = (files.read_json(path) or {}).get("notice")
+            if notice and path not in self._reported and _newer(path, self.watch.since):
+                self._print(f"{cell.name}: {notice}")
+                self._reported.add(path)
         ended = [
             state
             for state in states

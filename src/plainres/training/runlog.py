@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from plainres.records import files
 from plainres.records.files import CHECKPOINT_FILE
 from plainres.records.schema import CurvePoint, Record
+from plainres.records.seal import is_intact
 from plainres.training.machine import Precision
 
 PROGRESS_SECONDS = 1.0
@@ -28,27 +29,52 @@ class Start:
 
     A run that continues keeps `updates_per_step`, because Lightning counts training steps, and
     `precision`, whatever machine it is on. `instruction_set` is that of
-    training.machine.instruction_set, None in a checkpoint from before it was saved.
+    training.machine.instruction_set, `config_hash` that of the cell. `notice` is what the user has
+    to know of it.
     """
 
     path: Path | None
     iteration: int
     updates_per_step: int
     precision: Precision
-    instruction_set: str | None
+    instruction_set: str
+    config_hash: str
+    notice: str = ""
+
+    def saved(self) -> dict[str, Any]:
+        """The part of it that a checkpoint keeps."""
+        names = ("updates_per_step", "precision", "instruction_set", "config_hash")
+        return {name: getattr(self, name) for name in names}
 
 
-def read_checkpoint(path: Path) -> Start:
-    """Reads what `RunLog` saved; a damaged file raises any exception."""
+def read_checkpoint(path: Path, config_hash: str, iterations: int) -> Start:
+    """Reads what `RunLog` saved.
+
+    Args:
+        config_hash: of the cell.
+        iterations: length of the whole run.
+
+    Raises:
+        ValueError: it is damaged, of another cell, or contradicts itself; says which.
+        Exception: any other, where another program wrote the file.
+    """
+    if not is_intact(path):
+        raise ValueError("not the bytes that were written")
     saved = torch.load(path, map_location="cpu", weights_only=True)
     state = saved["callbacks"][RunLog.__qualname__]
-    return Start(
-        path,
-        saved["iteration"],
-        state["updates_per_step"],
-        state["precision"],
-        state.get("instruction_set"),
-    )
+    start = Start(path, saved["iteration"], **state["start"])
+    if start.config_hash != config_hash:
+        raise ValueError("of another configuration")
+    progress = saved["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+    points = [point["iteration"] for point in state["curve"]]
+    if (
+        not 0 < start.iteration < iterations
+        or start.iteration != progress["processed"] * start.updates_per_step
+        or points != sorted(set(points))
+        or not all(0 < point <= start.iteration for point in points)
+    ):
+        raise ValueError(f"iteration {start.iteration} contradicts the rest of it")
+    return start
 
 
 class RunLog(pl.Callback):
@@ -61,7 +87,7 @@ class RunLog(pl.Callback):
     Args:
         cell: arm, depth and seed.
         folder: of the cell's files.
-        start: all but its path and iteration is saved in the checkpoint.
+        start: where the run begins.
         log_every, evaluate_every: iterations between two.
         checkpoint_seconds: seconds between two checkpoints, at least.
         iterations: length of the whole run.
@@ -115,9 +141,7 @@ class RunLog(pl.Callback):
             "curve": [asdict(point) for point in self.curve],
             "seconds": self.seconds,
             "generators": generator_states(),
-            "updates_per_step": self.start.updates_per_step,
-            "precision": self.start.precision,
-            "instruction_set": self.start.instruction_set,
+            "start": self.start.saved(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -238,6 +262,7 @@ class RunLog(pl.Callback):
             "train_error": error,
             "seconds": self.seconds,
             "seconds_remaining": remaining,
+            "notice": self.start.notice,
         }
         files.write_json(self.folder / files.PROGRESS_FILE, progress)
 
