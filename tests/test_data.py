@@ -1,6 +1,7 @@
 """Data sets: the tensors they become, the cache, and the messages when something is wrong."""
 
 import io
+import os
 import shutil
 import tarfile
 import urllib.error
@@ -12,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from plainres.data import example_images, sources
+from plainres.data import entries, example_images, sources
 from plainres.data.folder import cache_folder
 from plainres.data.images import Images, Source, evaluation_parts
 from plainres.data.sources import load
@@ -37,6 +38,27 @@ def folder(tmp_path):
     for number, name in enumerate(names):
         write_image(root / name, picture(number))
     return root
+
+
+def in_both_parts(root: Path, name: str, pixels: np.ndarray, **options) -> None:
+    """An image of a first class in train and test; a second class has another of its size."""
+    for part in ("train", "test"):
+        write_image(root / part / "a" / name, pixels, **options)
+        write_image(root / part / "b" / "0.png", picture(99, *pixels.shape[:2]))
+
+
+def pixels_of(source: Source) -> np.ndarray:
+    """uint8 (N, H, W, 3) of the training images."""
+    return source.train.pixels.permute(0, 2, 3, 1).numpy()
+
+
+def zip_of(folder: Path, archive: Path, **more: bytes) -> Path:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in sorted(folder.rglob("*.png")):
+            file.write(path, path.relative_to(folder))
+        for name, content in more.items():
+            file.writestr(name, content)
+    return archive
 
 
 def same(one: Source, other: Source) -> bool:
@@ -268,34 +290,69 @@ def test_grey_palette_and_transparent_images_become_colour(tmp_path):
     colour = picture(0)
     grey = colour[:, :, 0].copy()
     palette = Image.fromarray(colour).quantize(36)
-    files = {"0-colour": colour, "1-grey": grey, "2-transparent": np.dstack([colour, grey])}
-    for part in ("train", "test"):
-        for name, pixels in files.items():
-            write_image(tmp_path / part / "thing" / f"{name}.png", pixels)
-        palette.save(tmp_path / part / "thing" / "3-palette.png")
-        Image.fromarray(grey).save(tmp_path / part / "thing" / "4-grey.bmp")
-    read = load_folder(tmp_path).train.pixels.permute(0, 2, 3, 1).numpy()
+    for name, pixels in {"0-colour.png": colour, "1-grey.png": grey, "2-grey.bmp": grey}.items():
+        in_both_parts(tmp_path, name, pixels)
+    palette.save(tmp_path / "train" / "a" / "3-palette.png")
+    read = pixels_of(load_folder(tmp_path))
     np.testing.assert_array_equal(read[0], colour)
     np.testing.assert_array_equal(read[1], np.dstack([grey] * 3))
-    np.testing.assert_array_equal(read[2], colour)
+    np.testing.assert_array_equal(read[2], read[1])
     np.testing.assert_array_equal(read[3], np.array(palette.convert("RGB")))
-    np.testing.assert_array_equal(read[4], read[1])
+
+
+def test_what_is_transparent_is_white(tmp_path):
+    colour, opacity = picture(0), picture(1)[:, :, 0]
+    opacity[0], opacity[1] = 0, 255
+    in_both_parts(tmp_path, "0.png", np.dstack([colour, opacity]))
+    in_both_parts(tmp_path, "1.png", np.dstack([colour[:, :, 0], opacity]))  # grey
+    palette = Image.fromarray(colour).quantize(36)
+    palette.save(tmp_path / "train" / "a" / "2.png", transparency=0)
+    read = pixels_of(load_folder(tmp_path)).astype(float)
+    share = opacity[:, :, None] / 255.0
+    for number, pixels in ((0, colour), (1, np.dstack([colour[:, :, 0]] * 3))):
+        assert np.abs(read[number] - (share * pixels + (1 - share) * 255)).max() <= 1
+    see_through = np.array(palette) == 0
+    assert (read[2][see_through] == 255).all()
+    np.testing.assert_array_equal(
+        read[2][~see_through], np.array(palette.convert("RGB"))[~see_through]
+    )
+
+
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [(1, lambda p: p), (3, lambda p: p[::-1, ::-1]), (6, lambda p: np.rot90(p, -1))],
+)
+def test_a_picture_stands_upright_by_its_exif_orientation(tmp_path, orientation, upright):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    in_both_parts(tmp_path, "0.png", picture(0, 6, 6), exif=exif.tobytes())
+    wide = tmp_path / "train" / "a" / "1.jpg"
+    write_image(wide, picture(1, 8, 6), exif=exif.tobytes(), quality=95)
+    read = pixels_of(load_folder(tmp_path, image_size=6))
+    np.testing.assert_array_equal(read[0], upright(picture(0, 6, 6)))
+    with Image.open(wide) as file:
+        seen = upright(np.array(file))
+    cut = (seen.shape[0] - 6) // 2, (seen.shape[1] - 6) // 2
+    np.testing.assert_array_equal(read[1], seen[cut[0] : cut[0] + 6, cut[1] : cut[1] + 6])
+
+
+def test_damaged_exif_leaves_a_picture_as_it_is_stored(tmp_path):
+    in_both_parts(tmp_path, "0.png", picture(0), exif=b"Exif\0\0MM\0*\xff\xff")
+    np.testing.assert_array_equal(pixels_of(load_folder(tmp_path))[0], picture(0))
 
 
 def test_jpeg_images_are_read_as_pillow_reads_them(tmp_path):
-    for part in ("train", "test"):
-        write_image(tmp_path / part / "thing" / "0.jpg", picture(0, 16, 16), quality=80)
+    in_both_parts(tmp_path, "0.jpg", picture(0, 16, 16), quality=80)
     read = load_folder(tmp_path).test.pixels[0].permute(1, 2, 0).numpy()
-    with Image.open(tmp_path / "test" / "thing" / "0.jpg") as file:
+    with Image.open(tmp_path / "test" / "a" / "0.jpg") as file:
         np.testing.assert_array_equal(read, np.array(file))
 
 
 def test_images_of_many_sizes_become_squares_of_one(tmp_path):
     wide, tall, large = picture(0, 4, 10), picture(1, 9, 4), picture(2, 8, 8)
-    for part in ("train", "test"):
-        for name, pixels in (("0", wide), ("1", tall), ("2", large)):
-            write_image(tmp_path / part / "thing" / f"{name}.png", pixels)
-    read = load_folder(tmp_path, image_size=4).train.pixels.permute(0, 2, 3, 1).numpy()
+    for name, pixels in (("0", wide), ("1", tall), ("2", large)):
+        in_both_parts(tmp_path, f"{name}.png", pixels)
+    read = pixels_of(load_folder(tmp_path, image_size=4))
     np.testing.assert_array_equal(read[0], wide[:, 3:7])  # the middle square
     np.testing.assert_array_equal(read[1], tall[2:6])
     means = sum(large[i::2, j::2].astype(float) for i in (0, 1) for j in (0, 1)) / 4
@@ -356,6 +413,127 @@ def test_where_the_cache_lies(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "home" / ".cache" / "plainres"
 
 
+@pytest.mark.parametrize("change", ["rename", "swap", "class", "part", "remove"])
+def test_every_change_of_the_files_is_noticed(folder, change):
+    before = load_folder(folder)
+    one, two, test = (folder / n for n in ("train/ant/0.png", "train/bee/0.png", "test/ant/0.png"))
+    if change == "rename":
+        one.rename(one.with_name("7.png"))  # goes behind 1.png and 2.png
+    elif change == "class":
+        two.rename(one.with_name("7.png"))
+    elif change == "remove":
+        one.unlink()
+    else:
+        a, b = (two, one) if change == "swap" else (test, one)
+        content = a.read_bytes()
+        a.write_bytes(b.read_bytes())
+        b.write_bytes(content)
+    assert not same(load_folder(folder), before)
+
+
+def test_a_flipped_bit_in_the_cache_is_no_pixel(folder, own_cache):
+    first = load_folder(folder)
+    (cached,) = own_cache.rglob("*.pt")
+    content = bytearray(cached.read_bytes())
+    content[content.find(first.train.pixels.numpy().tobytes()) + 3] ^= 16
+    cached.write_bytes(content)
+    assert same(load_folder(folder), first)
+
+
+@pytest.mark.parametrize("place", ["a file", "read-only", "no home"])
+def test_without_a_cache_it_goes_on_and_says_how_to_have_one(folder, tmp_path, monkeypatch, place):
+    expected = load_folder(folder)
+    assert not expected.notes
+    (tmp_path / "file").touch()
+    cache = {"a file": tmp_path / "file" / "x", "read-only": Path("/proc/x")}.get(place)
+    monkeypatch.setenv("PLAINRES_CACHE", str(cache or ""))
+    if place == "no home":
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    source = load_folder(folder, val_size=1)
+    assert len(source.train) == 4
+    (note,) = source.notes
+    assert note.startswith("the decoded images cannot be kept (")
+    assert note.endswith("PLAINRES_CACHE names another folder for them")
+
+
+# Where test images come from
+
+
+def test_val_is_the_test_set_where_there_is_no_other(folder):
+    expected = load_folder(folder)
+    (folder / "test").rename(folder / "val")
+    source = load_folder(folder)
+    assert same(source, expected)
+    assert source.notes == ("data.root has no test/: val/ is the test set",)
+    write_image(folder / "test" / "bee" / "5.png", picture(60))
+    assert (len(load_folder(folder).test), load_folder(folder).notes) == (1, ())
+
+
+def bare(folder: Path, **counts: int) -> Path:
+    for name, count in counts.items():
+        for number in range(count):
+            write_image(folder / name / f"{number:02d}.png", picture(hash_of(name) + number))
+    return folder
+
+
+def hash_of(name: str) -> int:
+    return 100 * sum(name.encode())
+
+
+def test_classes_without_train_and_test_are_split_class_by_class(tmp_path):
+    folder = bare(tmp_path / "pets", cat=20, dog=10, eel=3)
+    source = load_folder(folder)
+    assert source.class_names == ("cat", "dog", "eel")
+    assert source.test.labels.bincount().tolist() == [4, 2, 1]
+    assert source.train.labels.bincount().tolist() == [16, 8, 2]
+    both = [image.numpy().tobytes() for image in (*source.train.pixels, *source.test.pixels)]
+    assert len(set(both)) == 33, "no image is in both parts, and none is lost"
+    assert source.notes == (
+        "data.root has no train/ and test/: 7 of its 33 images are the test set, 20% of each "
+        "class, drawn with seed 2015 whatever the seed of a run (data.test_share=… sets the share)",
+    )
+    torch.manual_seed(3)
+    assert load_folder(folder).fingerprint == source.fingerprint
+    wrapped = load_folder(shutil.make_archive(str(tmp_path / "x"), "zip", tmp_path, "pets"))
+    assert same(wrapped, source)
+    half = load_folder(folder, test_share=0.5)
+    assert half.test.labels.bincount().tolist() == [10, 5, 2]
+    assert "50%" in half.notes[0]
+
+
+def test_a_split_does_not_take_the_first_images(tmp_path):
+    source = load_folder(bare(tmp_path, cat=20, dog=20))
+    numbers = [
+        number
+        for number in range(20)
+        if tuple(picture(hash_of("cat") + number)[0, 0])
+        in {tuple(image[:, 0, 0].tolist()) for image in source.test.pixels}
+    ]
+    assert len(numbers) == 4
+    assert numbers not in ([0, 1, 2, 3], [16, 17, 18, 19])
+
+
+@pytest.mark.parametrize(
+    ("name", "share", "message"),
+    [
+        ("image_folder", 0.0, r"^data\.test_share 0\.0 is no number between 0 and 1$"),
+        ("image_folder", 1, r"^data\.test_share 1 is no number between 0 and 1$"),
+        ("image_folder", float("nan"), r"^data\.test_share nan is no number between 0 and 1$"),
+        ("image_folder", 0.5, r"^data\.test_share 0\.5 is for images without train/ and test/"),
+        ("digits", 0.5, r"^data\.test_share is for data=image_folder; digits has a test set$"),
+    ],
+)
+def test_a_share_that_cannot_be_had_is_refused(folder, name, share, message):
+    with pytest.raises(ValueError, match=message):
+        load(name, str(folder), test_share=share)
+
+
+def test_no_class_with_two_images_leaves_nothing_to_test_on(tmp_path):
+    with pytest.raises(ValueError, match="has no class with two images"):
+        load_folder(bare(tmp_path, cat=1, dog=1))
+
+
 # What is wrong with a folder
 
 
@@ -379,7 +557,15 @@ DAMAGED_PNM = b"P6\n6 x6\n255\n" + bytes(108)
 FAULTS = {
     "no test": (lambda f: remove_folders(f, "test"), NO_PARTS),
     "no train": (lambda f: remove_folders(f, "train"), NO_PARTS),
-    "empty": (lambda f: remove_folders(f, "train", "test"), NO_PARTS),
+    "empty": (lambda f: remove_folders(f, "train", "test"), f"{NO_PARTS}, and no class folders"),
+    "one class": (
+        lambda f: remove_folders(f, "train/bee", "test/bee"),
+        "train/ has one class only, 'ant'",
+    ),
+    "one bare class": (
+        lambda f: (shutil.move(f / "train" / "ant", f), remove_folders(f, "train", "test")),
+        f"{NO_PARTS}, and one class only, 'ant'",
+    ),
     "no classes": (
         lambda f: remove_folders(f, "train/ant", "train/bee"),
         "train/ has no class folders",
@@ -437,7 +623,7 @@ def test_an_image_cut_short_is_named(folder, ending):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere", r"^data.root .*/nowhere does not exist; legal: a folder or archive"),
+        ("nowhere", r"^data.root .*/nowhere does not exist; legal: train/<class>/"),
         ("images.rar", r"images\.rar is neither a folder nor .* legal endings: \.tar, .*\.zip"),
     ],
 )
@@ -465,11 +651,95 @@ def test_an_archive_cut_short_is_named(folder, tmp_path, ending):
         load_folder(archive)
 
 
-def test_an_archives_faults_name_the_archive_and_not_where_it_was_unpacked(folder, tmp_path):
+def test_a_faulty_image_in_an_archive_is_named(folder, tmp_path):
     (folder / "train" / "bee" / "1.png").write_text("a bee")
     archive = shutil.make_archive(str(tmp_path / "whole"), "tar", folder)
     message = rf"^{archive}: train/bee/1\.png cannot be read as an image \(\w+\)$"
     with pytest.raises(ValueError, match=message):
+        load_folder(archive)
+
+
+def test_an_archive_is_read_in_its_place(folder, tmp_path, monkeypatch):
+    """So neither the free space nor tarfile's filters (not in every 3.10 and 3.11) matter."""
+    expected, archives = load_folder(folder), []
+    for kind in ("zip", "tar", "xztar"):
+        archives.append(shutil.make_archive(str(tmp_path / kind), kind, folder))
+
+    def unpacks(*_, **__):
+        raise AssertionError("it was unpacked")
+
+    for kind in (zipfile.ZipFile, tarfile.TarFile):
+        monkeypatch.setattr(kind, "extractall", unpacks)
+        monkeypatch.setattr(kind, "extract", unpacks)
+    for archive in archives:
+        assert same(load_folder(archive), expected)
+
+
+def test_an_archive_that_grows_without_measure_is_refused(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(entries, "ARCHIVE_LIMIT", 1 << 20)
+    zeros = {"train/ant/zeros.png": bytes(10 << 20)}
+    archives = [zip_of(folder, tmp_path / "images.zip", **zeros)]
+    (folder / "train" / "ant" / "zeros.png").write_bytes(bytes(10 << 20))
+    archives += [shutil.make_archive(str(tmp_path / "x"), kind, folder) for kind in ("gztar",)]
+    for archive in archives:
+        message = r"cannot be unpacked: it holds more .* 100 times its own size; .* unpack it"
+        with pytest.raises(ValueError, match=message):
+            load_folder(archive)
+
+
+def test_images_that_would_fill_the_memory_are_refused(folder, monkeypatch):
+    monkeypatch.setattr(os, "sysconf", lambda name: 30)  # 900 bytes in all
+    message = r"5 images of 6×6 pixels take 0\.0 GiB, more than half .*; set a smaller data\.image_"
+    with pytest.raises(ValueError, match=message):
+        load_folder(folder)
+    assert len(load_folder(folder, image_size=2).train) == 5
+
+
+def test_a_zip_of_windows_separates_by_backslashes(folder, tmp_path):
+    archive = tmp_path / "images.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("train\\ant\\", b"")
+        for path in folder.rglob("*.png"):
+            file.writestr(str(path.relative_to(folder)).replace("/", "\\"), path.read_bytes())
+    assert same(load_folder(archive), load_folder(folder))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp437", "utf-8 without its flag"])
+def test_names_in_a_zip_are_read_in_the_encoding_that_they_have(folder, tmp_path, encoding):
+    archive, written = tmp_path / "images.zip", encoding.split()[0]
+    stand_in = "x" * len("frêlon".encode(written))  # without the flag zipfile writes ASCII only
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in folder.rglob("*.png"):
+            name = "frêlon" if encoding == "utf-8" else stand_in
+            file.writestr(str(path.relative_to(folder)).replace("ant", name), path.read_bytes())
+    content = archive.read_bytes().replace(stand_in.encode(), "frêlon".encode(written))
+    archive.write_bytes(content)
+    assert load_folder(archive).class_names == ("bee", "frêlon")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_plain_tar_that_is_damaged_between_its_files_is_named(folder, tmp_path, damage):
+    archive = tmp_path / "images.tar"
+    with tarfile.open(archive, "w", format=tarfile.GNU_FORMAT) as file:
+        for path in sorted(folder.rglob("*.png"), reverse=True):
+            file.add(path, str(path.relative_to(folder)))
+    content = bytearray(archive.read_bytes())
+    header = content.find(b"train/ant/0.png")  # the third last: python would end there
+    if damage == "cut":
+        del content[header:]
+    else:
+        content[header] ^= 1
+    archive.write_bytes(content)
+    with pytest.raises(ValueError, match=r"images\.tar cannot be unpacked: it is damaged or cut"):
+        load_folder(archive)
+
+
+def test_the_checksum_of_a_compressed_tar_is_read(folder, tmp_path):
+    archive = Path(shutil.make_archive(str(tmp_path / "whole"), "gztar", folder))
+    content = bytearray(archive.read_bytes())
+    content[-8] ^= 1  # gzip's CRC-32
+    archive.write_bytes(content)
+    with pytest.raises(ValueError, match=r"whole\.tar\.gz cannot be unpacked: CRC check failed"):
         load_folder(archive)
 
 
@@ -567,7 +837,8 @@ def test_an_xz_archive_damaged_inside_is_named(tmp_path):
 def test_an_encrypted_archive_is_named(tmp_path):
     archive = tmp_path / "images.zip"
     with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("train/a/0.png", b"x")
+        for name in ("train/a/0.png", "train/b/0.png", "test/a/0.png"):
+            file.writestr(name, b"x")
     content = bytearray(archive.read_bytes())
     for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         content[content.find(header) + flags] |= 1
@@ -578,8 +849,7 @@ def test_an_encrypted_archive_is_named(tmp_path):
 
 def test_sixteen_bit_grey_keeps_its_shades(tmp_path):
     grey = picture(0)[:, :, 0]
-    for part in ("train", "test"):
-        write_image(tmp_path / part / "thing" / "0.png", grey.astype(np.uint16) * 257)
+    in_both_parts(tmp_path, "0.png", grey.astype(np.uint16) * 257)
     read = load_folder(tmp_path).train.pixels[0, 0].numpy()
     np.testing.assert_allclose(read, grey, atol=1)
 
@@ -589,6 +859,73 @@ def test_an_empty_class_folder_is_refused_after_the_rest_was_cached(folder):
     (folder / "train" / "wasp").mkdir()
     with pytest.raises(ValueError, match="class folder train/wasp is empty"):
         load_folder(folder)
+
+
+def test_what_systems_leave_behind_is_no_picture_and_no_class(folder, tmp_path):
+    expected = load_folder(folder)
+    for name in ("ant/.ipynb_checkpoints/0.png", "ant/.AppleDouble/0.png", "@eaDir/0.png"):
+        write_image(folder / "train" / name, picture(50))
+        write_image(folder / "test" / name, picture(51))
+    for name in ("train/ant/Thumbs.db", "test/bee/desktop.ini", "train/bee/._0.png"):
+        (folder / name).write_bytes(b"no image")
+    write_image(folder / "__MACOSX" / "train" / "ant" / "0.png", picture(52))
+    assert same(load_folder(folder), expected)
+    for kind in ("zip", "tar"):
+        archive = shutil.make_archive(str(tmp_path / "whole"), kind, folder)
+        assert same(load_folder(archive), expected)
+
+
+def test_links_are_followed_and_what_they_lead_to_is_in_the_cache(folder, tmp_path):
+    expected = load_folder(folder)
+    shutil.move(folder / "train" / "ant", tmp_path / "ants")
+    (folder / "train" / "ant").symlink_to(tmp_path / "ants")
+    bee = folder / "train" / "bee" / "0.png"
+    shutil.move(bee, tmp_path / "bee.png")
+    bee.symlink_to(tmp_path / "bee.png")
+    assert same(load_folder(folder), expected)
+    write_image(tmp_path / "ants" / "0.png", picture(77))
+    np.testing.assert_array_equal(pixels_of(load_folder(folder))[0], picture(77))
+    write_image(tmp_path / "bee.png", picture(78))
+    np.testing.assert_array_equal(pixels_of(load_folder(folder))[3], picture(78))
+
+
+def test_links_in_a_tar_archive_are_followed(folder, tmp_path):
+    os.link(folder / "train" / "ant" / "0.png", folder / "train" / "bee" / "8.png")
+    (folder / "train" / "bee" / "9.png").symlink_to("../ant/1.png")
+    expected = load_folder(folder)
+    archive = shutil.make_archive(str(tmp_path / "whole"), "xztar", folder)
+    with tarfile.open(archive) as file:
+        assert sum(member.islnk() or member.issym() for member in file) == 2
+    assert same(load_folder(archive), expected)
+    (folder / "train" / "ant" / "1.png").unlink()
+    archive = shutil.make_archive(str(tmp_path / "lacking"), "tar", folder)
+    with pytest.raises(ValueError, match=r"train/bee/9\.png is a link to a file that the archive"):
+        load_folder(archive)
+
+
+NO_PICTURES = {
+    "a FIFO": (lambda path: os.mkfifo(path), "is no regular file"),
+    "a device": (lambda path: path.symlink_to("/dev/zero"), "is no regular file"),
+    "a broken link": (lambda path: path.symlink_to("nowhere"), "is a broken link"),
+    "a link to itself": (lambda path: path.symlink_to(path.name), "is a broken link"),
+    "a loop": (lambda path: path.symlink_to(".."), "is a link to a folder that it lies in"),
+    "too large": (lambda path: (path.touch(), os.truncate(path, 1 << 40)), "is larger than 1 GiB"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_PICTURES)
+@pytest.mark.parametrize("place", ["train/ant/x.png", "test/x"])
+def test_what_can_be_no_picture_is_refused_at_once(folder, kind, place):
+    make, message = NO_PICTURES[kind]
+    make(folder / place)
+    with pytest.raises(ValueError, match=f"insects: {place} {message}"):
+        load_folder(folder)
+
+
+def test_a_name_that_is_no_text_is_a_name(folder):
+    name = os.fsdecode(b"\xff.png")
+    write_image(folder / "train" / "ant" / name, picture(8))
+    np.testing.assert_array_equal(pixels_of(load_folder(folder))[3], picture(8))
 
 
 def test_a_palette_with_transparency_is_read_without_a_warning(folder):

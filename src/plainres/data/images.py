@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_VALIDATION_SEED = 2015  # which images validate must not depend on the seed of a run
+SPLIT_SEED = 2015  # which images test or validate must not depend on the seed of a run
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,17 @@ class Images:
 
 @dataclass(frozen=True)
 class Source:
-    """Training, test and perhaps validation images of one data set."""
+    """Training, test and perhaps validation images of one data set.
+
+    Args:
+        notes: lines that the user is to read, of what was decided or went wrong in reading them.
+    """
 
     train: Images
     test: Images
     class_names: tuple[str, ...]
     validation: Images | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -90,7 +95,7 @@ def split(images: Images, val_size: int) -> tuple[Images, Images]:
             f"data.val_size {val_size} lies outside 0 to {len(images) - 1}, "
             "one below the number of training images"
         )
-    generator = torch.Generator().manual_seed(_VALIDATION_SEED)
+    generator = torch.Generator().manual_seed(SPLIT_SEED)
     order = torch.randperm(len(images), generator=generator)
     kept, held_out = order[val_size:].sort().values, order[:val_size].sort().values
     return (

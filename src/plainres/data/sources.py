@@ -1,8 +1,9 @@
 """Where images come from: one function for each data set, all of them in SOURCES, and `load`."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,6 +20,7 @@ def load(
     image_size: int | None = None,
     val_size: int = 0,
     pad_to: int | None = None,
+    test_share: float | None = None,
 ) -> Source:
     """The images of a data set, resized, padded and split.
 
@@ -28,6 +30,8 @@ def load(
         image_size: resizes by area to this many pixels a side; None keeps the size.
         pad_to: then pads with black to this many pixels a side; None leaves the size.
         val_size: training images that become the validation set; the same ones for every seed.
+        test_share: of each class of an image folder without train/ and test/; the same images for
+            every seed. None: a fifth.
 
     Raises:
         ValueError: unknown data set, unusable folder, image or size; names what is wrong.
@@ -37,7 +41,14 @@ def load(
         raise ValueError(f"data {name!r} is unknown; legal: {', '.join(SOURCES)}")
     if image_size is not None and image_size < 1:
         raise ValueError(f"data.image_size {image_size} is below 1")
-    source = SOURCES[name](Path(root or "data").expanduser(), image_size)
+    read = SOURCES[name]
+    if test_share is not None:
+        if not 0 < test_share < 1:
+            raise ValueError(f"data.test_share {test_share} is no number between 0 and 1")
+        if read is not folder.read:
+            raise ValueError(f"data.test_share is for data=image_folder; {name} has a test set")
+        read = partial(folder.read, test_share=test_share)
+    source = read(Path(root or "data").expanduser(), image_size)
     train, test = source.train, source.test
     if image_size is not None:
         train, test = resize(train, image_size), resize(test, image_size)
@@ -46,15 +57,20 @@ def load(
     validation = None
     if val_size:
         train, validation = split(train, val_size)
-    return Source(train, test, source.class_names, validation)
+    return Source(train, test, source.class_names, validation, source.notes)
 
 
 @lru_cache(maxsize=1)
 def load_and_keep(
-    name: str, root: str | None, image_size: int | None, val_size: int, pad_to: int | None
+    name: str,
+    root: str | None,
+    image_size: int | None,
+    val_size: int,
+    pad_to: int | None,
+    test_share: float | None = None,
 ) -> Source:
     """As `load`; keeps the images of the last call, because the cells of a worker share them."""
-    return load(name, root, image_size, val_size, pad_to)
+    return load(name, root, image_size, val_size, pad_to, test_share)
 
 
 def _digits(root: Path, image_size: int | None) -> Source:
@@ -129,17 +145,49 @@ def _torchvision(class_name: str, archive: str) -> Callable[[Path, int | None], 
 
         try:
             (train, class_names), (test, _) = part(train=True), part(train=False)
-        # torchvision raises URLError without network, RuntimeError for a damaged file
-        except (OSError, RuntimeError) as error:
+        # torchvision: URLError without network, and almost anything for a damaged file
+        except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
+            damaged = _damaged_files(getattr(datasets, class_name), root)
+            what = (
+                f"{damaged[0]} is damaged: delete it, and it is downloaded again, if there is a "
+                f"network ({reason})"
+                if damaged
+                else f"{class_name} is not in {root} and cannot be downloaded ({reason})"
+            )
             raise OSError(
-                f"{class_name} is not in {root} and cannot be downloaded ({reason}); "
-                f"offline: put {archive} into {root}, "
+                f"{what}; offline: put {archive} into {root}, "
                 "or choose data=digits, or data=image_folder with images of your own"
             ) from error
         return Source(train, test, class_names)
 
     return read
+
+
+def _damaged_files(data_set: Any, root: Path) -> list[Path]:
+    """Files of one of torchvision's data sets that are there, but not as they were published."""
+    from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
+    from torchvision.datasets.utils import check_integrity
+
+    raw = root / data_set.__name__ / "raw"  # where MNIST and its like lie
+    sums = {raw / name: md5 for name, md5 in getattr(data_set, "resources", ())}
+    unpacked = [path.with_suffix("") for path in sums]
+    if archive := getattr(data_set, "filename", None):  # CIFAR-10 and CIFAR-100
+        sums[root / archive] = data_set.tgz_md5
+        batches = [*data_set.train_list, *data_set.test_list]
+        batches.append((data_set.meta["filename"], data_set.meta["md5"]))
+        sums |= {root / data_set.base_folder / name: md5 for name, md5 in batches}
+
+    def whole(path: Path) -> bool:
+        if path in sums:
+            return check_integrity(path, sums[path])
+        try:
+            read_sn3_pascalvincent_tensor(str(path))
+        except Exception:  # the bytes may be anything
+            return False
+        return True
+
+    return [path for path in (*sums, *unpacked) if path.is_file() and not whole(path)]
 
 
 # Name on the command line (data.name) → function of (root, image_size)

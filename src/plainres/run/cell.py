@@ -116,7 +116,9 @@ class Cell:
         from plainres.data.sources import load_and_keep
 
         data = self.config.data
-        return load_and_keep(data.name, data.root, data.image_size, data.val_size, data.pad_to)
+        return load_and_keep(
+            data.name, data.root, data.image_size, data.val_size, data.pad_to, data.test_share
+        )
 
     def check(self) -> None:
         """Raises ValueError for a configuration that no run can have; names what is legal."""

@@ -75,6 +75,7 @@ class DataConfig:
     image_size: int | None = None  # pixels a side
     pad_to: int | None = None  # pixels a side
     val_size: int = MISSING  # images taken from the training set
+    test_share: Number | None = None  # of each class, where the images have no test set
     normalisation: str = MISSING  # one of plainres.data.batches.NORMALISATIONS
     mirror: bool = MISSING  # whether a mirrored image is still of its class
 

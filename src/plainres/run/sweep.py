@@ -128,7 +128,8 @@ class Sweep(Callback):
         if unfinished:
             self._limit_instructions()
             # an error of the data shows here, once, and the workers find the decoded images
-            unfinished[0].load_images()
+            for note in unfinished[0].load_images().notes:
+                self._print(note)
         for folder in self._results_folders:
             cells = [cell for cell in self.cells if cell.results_folder == folder]
             if line := claim_tables(cells):
