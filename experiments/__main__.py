@@ -13,6 +13,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from typing import Any, NoReturn
 import argcomplete
 
 from experiments import grid
-from experiments.grid import Command, Sweep
+from experiments.grid import Command, Sweep, literal, words_of
 
 COMMITTED = Path("results")
 LOCAL = COMMITTED / "local"
@@ -34,16 +35,17 @@ OVERRIDE = re.compile(r"(\+\+?|~)?[A-Za-z_][\w./@-]*=|~\w")
 
 
 class Parser(argparse.ArgumentParser):
-    """Ends with one line on stderr and status 2."""
+    """Ends with one line on stderr."""
 
     def error(self, message: str) -> NoReturn:
-        give_up(f"{message}; see {self.prog} --help", 2)
+        refuse(f"{message}; see {self.prog} --help")
 
 
-def give_up(reason: object, status: int = 1) -> NoReturn:
-    """Ends the process with one line on stderr."""
-    print(f"plainres: {reason}", file=sys.stderr)
-    sys.exit(status)
+def refuse(reason: str) -> NoReturn:
+    """Ends the process: the command cannot be done as it is written."""
+    from plainres.records.errors import UNUSABLE, give_up
+
+    give_up([reason], UNUSABLE)
 
 
 # Option → what it says; FLAGS are on or off
@@ -81,7 +83,8 @@ FLAGS = {
     "all": "every network, into results/networks",
     "thousand": "with the networks of a thousand layers",
 }
-AS_TYPED = ("surface", "root", "label", "picture", "example", "results")  # may hold spaces
+# May hold spaces
+AS_TYPED = ("name", "surface", "root", "label", "picture", "example", "results")
 
 
 @dataclass(frozen=True)
@@ -153,22 +156,24 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     argcomplete.autocomplete(root)
     options = root.parse_args(words)
     if overrides and options.verb not in ("sweep", "inspect", "own-images", "deviations"):
-        give_up(f"{options.verb} takes no {overrides[0]}", 2)
+        refuse(f"{options.verb} takes no {overrides[0]}")
     slugs = getattr(options, "question", None)
     for slug in [slugs] if isinstance(slugs, str) else slugs or []:
         if slug not in grid.SLUGS and (slug, options.verb) != (BENCH, "figures"):
-            give_up(f"no question {slug!r}; choose {', '.join(grid.SLUGS)}", 2)
+            refuse(f"no question {slug!r}; choose {', '.join(grid.SLUGS)}")
     options.overrides = overrides
     return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a verb; returns the status to end with."""
-    options = parse(sys.argv[1:] if arguments is None else arguments)
-    try:
+    from plainres.records.errors import status_of
+
+    def task() -> int:
+        options = parse(sys.argv[1:] if arguments is None else arguments)
         return verbs()[options.verb].run(options)
-    except (ValueError, OSError) as error:
-        give_up(" ".join(str(error).split()), 2)
+
+    return status_of(task)
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -187,12 +192,12 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             continue
         name, value = variable[1].lower(), variable[2].strip()
         if name == "args":
-            overrides += shlex.split(value)
+            overrides += words_of(name, value)
         elif name == "python":  # of the Makefile
             continue
         elif name not in legal:
             names = ", ".join(each.upper() for each in [*legal, "args"])
-            give_up(f"unknown variable {variable[1]}; {verb or 'plainres'} takes {names}", 2)
+            refuse(f"unknown variable {variable[1]}; {verb or 'plainres'} takes {names}")
         elif name in FLAGS:
             words += [f"--{name}"] if value not in ("", "0") else []
         elif value:
@@ -208,15 +213,19 @@ def sweep(options: argparse.Namespace) -> int:
     for name in asked:
         if name not in legal:
             names = ", ".join(each.upper() for each in legal)
-            give_up(f"sweep {slug} takes no {name.upper()}; it takes {names}, and overrides", 2)
+            refuse(f"sweep {slug} takes no {name.upper()}; it takes {names}, and overrides")
     commands = grid.commands(Sweep(slug, **asked, overrides=options.overrides))
     if options.show:
         print("\n".join(_shown(command) for command in commands))
         return 0
-    for command in commands:
-        if status := run(command):
-            return status
-    return _report(slug, options)
+    with tempfile.TemporaryDirectory(prefix="plainres-") as folder:
+        places = Path(folder, "places")
+        for command in commands:
+            own = f"+experiment={slug}" in command.words
+            if status := run(command, places if own else None):
+                return status
+        lines = places.read_text(encoding="utf-8").splitlines()
+    return _report(slug, [json.loads(line) for line in dict.fromkeys(lines)])
 
 
 _SWEEP = (
@@ -225,30 +234,43 @@ _SWEEP = (
 )
 
 
-def _report(slug: str, options: argparse.Namespace) -> int:
-    """Figures and verdicts of what was just measured."""
+def _report(slug: str, places: Sequence[dict[str, str]]) -> int:
+    """Figures and verdicts of what was just measured.
+
+    Args:
+        places: see plainres.run.config.announce.
+    """
     from experiments.reporting.question import question
 
-    results = _results_dir(options.overrides)
     asked = question(slug)
-    name = options.name or options.protocol or "quick"
-    folders = [folder for folder in asked.folders(results) if folder.name in (name, slug)]
-    if not folders:
-        return 0
-    for folder in folders:
+    judged: dict[Path, tuple[Path, bool]] = {}  # folder → the committed one, and whether it is one
+    for place in places:
+        results, committed = Path(place["results_dir"]), Path(place["committed_dir"])
+        for folder in asked.folders(results, place["slug"]):
+            if (results / place["slug"] / place["folder"]).is_relative_to(folder):
+                reference = committed / folder.relative_to(results)
+                known = reference in asked.folders(committed, place["slug"])
+                judged[folder] = reference, known
+    for folder, (reference, known) in judged.items():
         asked.write(folder)
         print(f"\n{asked.text(folder)}\n")
-        if results != COMMITTED:
-            _print_committed(asked, folder, COMMITTED / folder.relative_to(results))
+        if folder != reference:
+            _print_committed(asked, folder, reference, known)
         print(f"figures and tables: {folder / 'README.md'}")
+    if not judged:
+        print(f"no verdict: these cells have no table {asked.where} of the question {slug}")
     return 0
 
 
-def _print_committed(asked: Any, folder: Path, committed: Path) -> None:
-    """The committed verdicts, and which of the local cells lie inside the committed range."""
+def _print_committed(asked: Any, folder: Path, committed: Path, known: bool) -> None:
+    """The committed verdicts, and which of the local cells lie inside the committed range.
+
+    Args:
+        known: whether `committed` has tables of the question.
+    """
     from experiments.reporting.reference import compare
 
-    if committed in asked.folders(COMMITTED):
+    if known:
         words: dict[str, list[str]] = {}
         for score in asked.scores(committed):
             words.setdefault(score["label"], []).append(f"({score['claim']}) {score['verdict']}")
@@ -257,38 +279,64 @@ def _print_committed(asked: Any, folder: Path, committed: Path) -> None:
     print("\n".join(compare(folder, committed)))
 
 
-def _results_dir(overrides: Sequence[str]) -> Path:
-    named = [word.partition("=")[2] for word in overrides if word.startswith("results_dir=")]
-    return Path(named[-1]) if named else LOCAL
+def run(command: Command, places: Path | None = None) -> int:
+    """Prints and runs one command, waits for it and returns its status.
 
+    A signal to stop is passed on, each once. Where the process finishes all the same, the status is
+    that of the signal, because nothing is to follow.
 
-def run(command: Command) -> int:
-    """Prints and runs one command; a signal to stop reaches it, and it is waited for."""
+    Args:
+        places: a file for the folders into which the command measures
+            (plainres.run.config.announce).
+    """
     print(_shown(command), flush=True)
     words = [sys.executable, "-m", command.module, *command.words]
+    environment = {**os.environ, **command.environment}
+    if places:
+        environment["PLAINRES_PLACES"] = str(places)
+    processes: list[subprocess.Popen] = []
     with (
-        subprocess.Popen(words, env={**os.environ, **command.environment}) as process,
-        _passed_on(process),
+        _passed_on(processes) as signals,
+        subprocess.Popen(words, env=environment) as process,
     ):
-        while True:
-            try:
-                return _status(process.wait())
-            except KeyboardInterrupt:  # the terminal sent it to the process too
-                continue
+        processes.append(process)
+        for number in signals:  # sent before there was a process
+            process.send_signal(number)
+        status = _status(process.wait())
+    return 128 + signals[0] if signals and not status else status
 
 
 @contextmanager
-def _passed_on(process: subprocess.Popen) -> Iterator[None]:
-    names = (signal.SIGTERM, signal.SIGHUP)
-    before = {name: signal.signal(name, lambda n, _: process.send_signal(n)) for name in names}
+def _passed_on(processes: Sequence[subprocess.Popen]) -> Iterator[list[int]]:
+    """Passes signals on to processes meanwhile; one that is ignored stays ignored.
+
+    Yields:
+        The numbers of the signals that came, each once.
+    """
+    signals: list[int] = []
+
+    def pass_on(number: int, _: object) -> None:
+        if number not in signals:
+            signals.append(number)
+            for process in processes:
+                process.send_signal(number)
+
+    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    legal = [name for name in names if signal.getsignal(name) != signal.SIG_IGN]
+    before = {name: signal.signal(name, pass_on) for name in legal}
     try:
-        yield
+        yield signals
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
 
 
 def _status(returned: int) -> int:
+    """The status to end with after a process of ours that ended with `returned`."""
+    from plainres.records.errors import FAILED
+
+    if returned == 1:  # by Python itself: our own commands use 1 for nothing else
+        return FAILED
     return 128 - returned if returned < 0 else returned
 
 
@@ -301,7 +349,7 @@ def _shown(command: Command) -> str:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Verdicts; status 2 where a table is unusable, and with --strict 1 for `not reproduced`."""
+    """Verdicts; with --strict a claim that is `not reproduced` is a status."""
     from experiments.reporting.question import question, questions
 
     results = LOCAL if options.local else COMMITTED
@@ -326,7 +374,7 @@ def _extra(asked: Any, options: argparse.Namespace) -> dict[str, Any]:
     names = ("depths", "seeds", "margin", "protocol")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     for name in set(given) - set(asked.options) - {"protocol"}:
-        give_up(f"check {asked.slug} takes no {name.upper()}", 2)
+        refuse(f"check {asked.slug} takes no {name.upper()}")
     return {name: value for name, value in given.items() if name in asked.options}
 
 
@@ -349,6 +397,8 @@ def _folders(asked: Any, results: Path, name: str | None) -> list[Path]:
 
 
 def _scoreboard(asked: Sequence[Any], results: Path, options: argparse.Namespace) -> int:
+    from plainres.records.errors import UNUSABLE
+
     scores, unusable = [], []
     for each in asked:
         for folder in each.folders(results):
@@ -374,12 +424,15 @@ def _scoreboard(asked: Sequence[Any], results: Path, options: argparse.Namespace
     if unusable or not scores:
         if not scores and not unusable:
             raise ValueError(f"no tables in {results}; make sweep-depth measures the first")
-        return 2
+        return UNUSABLE
     return _strict(scores, options)
 
 
 def _strict(scores: Sequence[dict[str, Any]], options: argparse.Namespace) -> int:
-    return int(options.strict and any(score["contradicted"] for score in scores))
+    from plainres.records.errors import CONTRADICTED
+
+    contradicted = options.strict and any(score["contradicted"] for score in scores)
+    return CONTRADICTED if contradicted else 0
 
 
 def figures(options: argparse.Namespace) -> int:
@@ -512,7 +565,7 @@ def inspect(options: argparse.Namespace) -> int:
         return _inspect_all()
     words = [f"model={options.model or 'residual'}"]
     words += [f"model.depth={options.depth}"] if options.depth else []
-    words += [f"picture={options.picture}"] if options.picture else []
+    words += [f"picture={literal(options.picture)}"] if options.picture else []
     return run(Command("plainres.instruments.inspect", [*words, *options.overrides]))
 
 
@@ -531,10 +584,13 @@ def _inspect_all() -> int:
         words = ["-m", "plainres.instruments.inspect", *f"model={model}".split()]
         with (folder / f"{name}.txt").open("w", encoding="utf-8") as file:
             finished = subprocess.run(
-                [sys.executable, *words, f"picture={picture}"], stdout=file, check=False
+                [sys.executable, *words, f"picture={picture}"],
+                stdout=file,
+                env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+                check=False,
             )
         if finished.returncode:
-            return finished.returncode
+            return _status(finished.returncode)
         print(folder / f"{name}.txt", picture)
     return 0
 
@@ -562,8 +618,8 @@ def own_images(options: argparse.Namespace) -> int:
     several = "," in seeds
     words = [
         *(["-m"] if several else []),
-        *("slug=own", "protocol=finetune", f'folder="{options.name or label}"'),
-        *("data=image_folder", f'data.root="{root}"', f'data.label="{label}"'),
+        *("slug=own", "protocol=finetune", f"folder={literal(options.name or label)}"),
+        *("data=image_folder", f"data.root={literal(root)}", f"data.label={literal(label)}"),
         *("model=residual_imagenet", f"model.depth={depth}", f"model.weights={weights}"),
         *(f"seed={seeds}", "keep_weights=true"),
         *(["force=true"] if options.force else []),

@@ -4,6 +4,8 @@ Most questions are one sweep of conf/experiment/<slug>.yaml. experiments/<slug>/
 options the question takes (`TAKES`), and has a `commands` function where its parts are unlike.
 """
 
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -14,6 +16,32 @@ from typing import Any
 DEPTHS = (110, 56, 44, 32, 20)  # deepest first, so that cells that run side by side end together
 SHALLOW = (14, 8)
 SLUGS = sorted(path.parent.name for path in Path(__file__).parent.glob("*/claims.py"))
+
+
+_PLAIN = re.compile(r"(?!(?i:null|true|false|inf|nan)$)[a-z_][\w.-]*", re.ASCII | re.IGNORECASE)
+
+
+def words_of(name: str, text: str) -> list[str]:
+    """The words of a variable, as a shell splits them.
+
+    Raises:
+        ValueError: a quote is not closed.
+    """
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"{name.upper()}={text} cannot be split into words: {error}") from None
+
+
+def literal(text: str) -> str:
+    """A value that Hydra takes as this very text: no list, number or interpolation."""
+    if _PLAIN.fullmatch(text):
+        return text
+    return (
+        '"'
+        + re.sub(r'(\\*)("|\$\{|$)', lambda at: at[1] * 2 + "\\" * bool(at[2]) + at[2], text)
+        + '"'
+    )
 
 
 @dataclass(frozen=True)
@@ -51,6 +79,11 @@ class Sweep:
     overrides: Sequence[str] = ()
 
     @property
+    def folder(self) -> list[str]:
+        """The override that names the results folder, if a person named it."""
+        return [f"folder={literal(self.name)}"] if self.name else []
+
+    @property
     def shared(self) -> list[str]:
         """The overrides that every cell of the sweep gets."""
         depths = self.depths
@@ -81,8 +114,7 @@ def commands(sweep: Sweep) -> list[Command]:
         return own(sweep)
     words = [f"protocol={sweep.protocol}"] if "protocol" in takes(sweep.slug) else []
     words += [f"model={sweep.arms}"] if sweep.arms else []
-    words += [f"folder={sweep.name}"] if sweep.name else []
-    return [sweep.train(*words)]
+    return [sweep.train(*words, *sweep.folder)]
 
 
 def _module(slug: str) -> Any:

@@ -317,12 +317,13 @@ def test_the_readme_names_parts_that_were_not_measured(tmp_path):
     [
         (["--parts", "columns,rows"], f"'rows' is unknown; legal: {', '.join(PARTS)}"),
         (["--rounds", "0"], "must be above 0"),
+        (["--seconds", "nan"], "must be above 0"),
     ],
 )
 def test_an_illegal_option_is_one_line(tmp_path, capsys, words, reason):
     with pytest.raises(SystemExit) as ended:
         run.main([*words, "--results", str(tmp_path)])
-    assert ended.value.code == 1
+    assert ended.value.code == 2
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1 and reason in shown
 

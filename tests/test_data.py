@@ -121,7 +121,7 @@ def test_example_images_are_a_folder_as_ones_own_is(tmp_path, monkeypatch, capsy
     mine = folder / "train" / "china" / "000.png"
     mine.write_bytes(b"mine")
     capsys.readouterr()
-    assert example_images.main([str(folder)]) == 1
+    assert example_images.main([str(folder)]) == 2
     line = f"plainres: {folder}: File exists; choose a folder that does not exist yet\n"
     assert capsys.readouterr().err == line
     assert mine.read_bytes() == b"mine"

@@ -76,7 +76,7 @@ def test_it_is_no_part_of_a_cells_identity(tmp_path):
 def test_an_unknown_instruction_set_is_one_line(tmp_path, words):
     words = (*words, *SMOKE, "instruction_set=AVX512", f"results_dir={tmp_path}")
     refused = fresh("-m", "plainres.run.train", *words)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     line = "plainres: instruction_set 'AVX512' is unknown; legal: AVX2, native\n"
     assert refused.stderr == line
 
@@ -84,7 +84,7 @@ def test_an_unknown_instruction_set_is_one_line(tmp_path, words):
 def test_a_sweep_over_instruction_sets_is_refused(tmp_path):
     words = ("protocol=smoke,dry", "model.depth=8", f"results_dir={tmp_path}")
     refused = fresh("-m", "plainres.run.train", "-m", *words)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert refused.stderr.endswith("have one instruction_set; a sweep for each\n")
 
 

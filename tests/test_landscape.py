@@ -262,6 +262,6 @@ def test_the_command_measures_a_sweep_and_leaves_nothing_else(results, tmp_path)
 
 def test_a_network_that_is_not_there_is_one_line(tmp_path):
     refused = command(f"results_dir={tmp_path}", *SMALL)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1, refused.stderr
     assert "holds no trained network" in refused.stderr

@@ -107,7 +107,7 @@ def test_another_configuration_is_refused_before_anything_runs(undisturbed):
     results, _ = undisturbed
     before = tables(results)
     refused = run(results, "-m", *GRID, "protocol.momentum=0.8")
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1
     assert "protocol.momentum: 0.9 → 0.8" in refused.stderr
     assert "FORCE=1" in refused.stderr
@@ -245,7 +245,7 @@ def test_a_cell_that_fails_leaves_the_others_and_a_line_without_an_experiment_to
     folder = tmp_path / "depth" / "smoke"
     (folder / "runs" / "residual-8-seed0" / "curves.csv").mkdir(parents=True)  # not to be written
     ended = run(tmp_path, "-m", "protocol=smoke", "model.depth=8", "seed=0,1", "jobs=1")
-    assert ended.returncode == 1
+    assert ended.returncode == 3
     assert [row.cell for row in files.read_runs(folder)] == ["residual-8-seed1"]
     assert len(ended.stderr.splitlines()) == 1
     assert ended.stderr.startswith("plainres: residual-8-seed0 failed:")
@@ -254,13 +254,13 @@ def test_a_cell_that_fails_leaves_the_others_and_a_line_without_an_experiment_to
 
 def test_two_cells_in_one_folder_are_refused(tmp_path):
     refused = run(tmp_path, "-m", *GRID, "model.width=2,4")
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "share the folder" in refused.stderr
 
 
 def test_arms_that_differ_in_more_than_the_shortcut_are_no_one_table(tmp_path):
     refused = run(tmp_path, "-m", "protocol=smoke", "model.depth=8", "model=residual,se")
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "differ in more than arm, depth and seed (model.block: None → " in refused.stderr
     assert "folder=" in refused.stderr
 
@@ -277,7 +277,7 @@ def test_a_single_run_that_is_refused_leaves_the_tables_where_they_are(
 ):
     copy_tables(undisturbed[0], tmp_path)
     refused = run(tmp_path, *words)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert tables(tmp_path) == tables(undisturbed[0])
 
 
@@ -286,7 +286,7 @@ def test_a_damaged_table_is_refused_before_anything_runs(tmp_path):
     config = json.dumps(shared_config(cell.identity))
     (table.parent / "config.json").write_text(config)
     refused = run(tmp_path, "-m", *GRID)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "lacks the columns" in refused.stderr
     assert not list(tmp_path.rglob("record.json"))
 
@@ -329,7 +329,7 @@ OWN = ("data=image_folder", "data.label=x", "data.root=/not/there")
 )
 def test_bad_input_is_one_line_that_names_it(tmp_path, words, expected):
     refused = run(tmp_path, *words)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1, refused.stderr
     assert refused.stderr.startswith("plainres: ")
     assert expected in refused.stderr
@@ -341,14 +341,14 @@ def test_results_that_cannot_be_written_are_named(tmp_path):
     (tmp_path / "file").write_text("")
     for words in (("-m", *GRID), ("protocol=smoke", "model.depth=8")):
         refused = run(tmp_path / "file", *words)
-        assert refused.returncode == 1
+        assert refused.returncode == 3
         assert len(refused.stderr.splitlines()) == 1
         assert str(tmp_path / "file") in refused.stderr
 
 
 def test_a_traceback_comes_when_asked_for(tmp_path):
     refused = run(tmp_path, *SWEEP, "model.depth=21", HYDRA_FULL_ERROR="1")
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "Traceback" in refused.stderr
 
 

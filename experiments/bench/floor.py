@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.reporting.text import columns
+from plainres.records.errors import status_of
 from plainres.records.files import read_runs
 from plainres.records.schema import Record
 
@@ -87,11 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Least time of the paper's grid on one GPU.")
     folder = Path("results/depth/paper")
     parser.add_argument("folder", type=Path, nargs="?", default=folder, help=f"default: {folder}")
-    try:
-        records = read_runs(parser.parse_args(arguments).folder)
-    except ValueError as error:
-        print(f"plainres: {error}", file=sys.stderr)
-        return 1
+    records = read_runs(parser.parse_args(arguments).folder)
     print(f"{DEVICE}: {PEAK / 1e12:.0f} TFLOP/s in bf16, {BANDWIDTH / 1e12:g} TB/s\n")
     print("\n".join(columns(table(records))))
     if records:
@@ -100,4 +97,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status_of(main))

@@ -6,6 +6,7 @@ all ways of a case alike. A part's table is written when the part is finished.
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,11 +17,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from experiments.bench import figures
 from experiments.bench.measure import FAILED
 from experiments.bench.parts import PARTS, Job, Options
 from experiments.bench.tables import Measurement, number
-from plainres.records.errors import give_up
+from plainres.records.errors import INTERRUPTED, UNUSABLE, give_up, status_of
 from plainres.records.files import read_json, write_table
 from plainres.records.schema import duration
 from plainres.run.config import ROOT
@@ -152,7 +152,7 @@ def _last_line(folder: Path, copy: int) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures the requested parts.
 
-    Status 1 and one line for an illegal option or a failed measurement; 130 when interrupted.
+    One line for an illegal option, a failed measurement or an interruption.
     """
     parser = argparse.ArgumentParser(description="Measures what training costs on this machine.")
     on_cpu = ",".join(name for name, part in PARTS.items() if not part.on_gpu)
@@ -167,15 +167,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     parts = [part.strip() for part in options.parts.split(",") if part.strip()]
     if unknown := [part for part in parts if part not in PARTS]:
-        give_up([f"part {unknown[0]!r} is unknown; legal: {', '.join(PARTS)}"])
+        give_up([f"part {unknown[0]!r} is unknown; legal: {', '.join(PARTS)}"], UNUSABLE)
     rounds_or_default = 1 if options.rounds is None else options.rounds
-    if min(options.seconds, options.iterations, rounds_or_default) <= 0:
-        give_up(["--seconds, --rounds and --iterations must be above 0"])
+    numbers = (options.seconds, options.iterations, rounds_or_default)
+    if not all(0 < value < math.inf for value in numbers):
+        give_up(["--seconds, --rounds and --iterations must be above 0"], UNUSABLE)
     try:
         failures = _measure(parts, options)
     except KeyboardInterrupt:
         print("plainres: interrupted; finished parts are kept", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     if failures:
         give_up(failures)
     return 0
@@ -185,6 +186,7 @@ def _measure(parts: Sequence[str], options: argparse.Namespace) -> list[str]:
     """Writes the table of each part and the report; returns a line per failed measurement."""
     import torch
 
+    from experiments.bench import figures
     from plainres.training import machine
 
     cores = machine.num_cores()
@@ -214,4 +216,4 @@ def _measure(parts: Sequence[str], options: argparse.Namespace) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status_of(main))

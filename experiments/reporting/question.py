@@ -86,9 +86,13 @@ class Question(Generic[Part]):
         """What `drawings` of experiments/<slug>/figures.py gives; it alone imports matplotlib."""
         return import_module(f"experiments.{self.slug}.figures").drawings(part)
 
-    def folders(self, results: Path) -> list[Path]:
-        """The folders below `results` that have tables of this question."""
-        paths = (results / self.slug).glob(self.where)
+    def folders(self, results: Path, slug: str | None = None) -> list[Path]:
+        """The folders below results/<slug> that have tables of this question.
+
+        Args:
+            slug: of a sweep that was told another one; None: the question's own.
+        """
+        paths = (results / (slug or self.slug)).glob(self.where)
         return sorted({path.parents[self.levels - 1] for path in paths})
 
     def text(self, folder: Path, verbose: bool = False, **options: Any) -> str:

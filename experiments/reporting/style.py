@@ -1,13 +1,15 @@
-"""The style of figures: palettes and axes. The same numbers give the same bytes."""
+"""The style of figures: palettes and axes. The same numbers give the same bytes.
 
+Whatever the user's matplotlibrc says: every figure starts from matplotlib's defaults.
+"""
+
+import os
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
+os.environ["MPLBACKEND"] = "Agg"  # read at import; a backend of the user's may not be installed
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -143,7 +145,7 @@ def publish(folder: Path, figures: Mapping[str, Callable[[], Figure]], readme: s
     written = []
     for name, draw in figures.items():
         (folder / "figures").mkdir(exist_ok=True)
-        with plt.rc_context(STYLE):
+        with plt.style.context(STYLE, after_reset=True):
             figure = draw()
             for suffix, metadata in METADATA.items():
                 written.append(folder / "figures" / f"{name}{suffix}")

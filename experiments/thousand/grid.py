@@ -4,11 +4,14 @@ Each cell of memory is a process of its own, because the peak is the process's. 
 threshold, glibc keeps what was freed, and its gaps count.
 """
 
+import re
+
 from experiments.grid import Command, Sweep
 
 TAKES = ("protocol",)
 
 MEMORY_DEPTHS = (110, 302, 602, 1202)
+WHERE = re.compile(r"\+*(results_dir|slug)=")
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
 
@@ -18,7 +21,7 @@ def commands(sweep: Sweep) -> list[Command]:
     if not sweep.depths:
         trained.append(sweep.train(scale, "model=plain", "model.depth=56"))
     common = ["force=true"] if sweep.force else []
-    common += [word for word in sweep.overrides if word.startswith("results_dir=")]
+    common += [word for word in sweep.overrides if WHERE.match(word)]
     for depth in MEMORY_DEPTHS:
         for part in ("stored", "recomputed"):
             words = ["+experiment=thousand", f"thousand={part}", f"model.depth={depth}", *common]

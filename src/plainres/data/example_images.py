@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from plainres.data import sources
+from plainres.records.errors import UNUSABLE, status_of
 
 
 def write(folder: Path) -> int:
@@ -47,10 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"plainres: {folder}: {error.strerror}; choose a folder that does not exist yet",
             file=sys.stderr,
         )
-        return 1
+        return UNUSABLE
     print(f"{folder}: {number} pictures, for make own-images ROOT={folder} LABEL=photographs")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status_of(main))

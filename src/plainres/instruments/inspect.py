@@ -134,9 +134,6 @@ def stages_of(network: nn.Module, image_shape: tuple[int, ...]) -> list[Stage]:
 
 def draw_stages(title: str, stages: Sequence[Stage], path: Path) -> None:
     """Draws how height and width shrink while channels grow, one bar for each stage; PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     size = (max(6.0, 0.45 * len(stages)), 5.5)
@@ -186,7 +183,10 @@ def _inspect(config: DictConfig) -> None:
     print(report(model, summarise(network, shape), _known_parameters(model, config)))
     if config.picture:
         title, stages = _title(model, config.model), stages_of(network, shape)
-        draw_stages(title, stages, Path(config.picture))
+        from matplotlib import pyplot as plt
+
+        with plt.style.context("default"):  # whatever the user's matplotlibrc says
+            draw_stages(title, stages, Path(config.picture))
         print(f"\n{config.picture}")
 
 

@@ -1,11 +1,23 @@
-"""Errors as one line on the terminal, or as a traceback where HYDRA_FULL_ERROR=1 is set."""
+"""How a command ends: with one line on the terminal, and a status that means one thing.
 
+0: done. 1: a claim is contradicted (`check --strict` alone). 2: cannot be done as asked. 3: began
+and did not finish, or met an error of its own. 128 + n: ended by signal n; 141: nobody reads the
+output any more. Tracebacks are shown where HYDRA_FULL_ERROR=1 is set.
+"""
+
+import io
 import os
 import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
+
+CONTRADICTED = 1
+UNUSABLE = 2
+FAILED = 3
+INTERRUPTED = 130
+CLOSED = 141  # as if SIGPIPE had ended it
 
 # What Hydra says of a value of the wrong type, and what it wants in plain words
 _KINDS = {
@@ -17,26 +29,58 @@ _TYPE_MISMATCH = re.compile(
     rf"Error merging override ([^=\s]+)=(.*?) \(.*({'|'.join(map(re.escape, _KINDS))})"
 )
 _TRACEBACK = "PLAINRES_TRACEBACK"
+# They ask for escape codes in files too
+_FORCED_COLOURS = ("FORCE_COLOR", "PYTHON_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 
 
-def run_command(task: Callable[[], None], interrupted: str = "interrupted") -> None:
-    """Runs a Hydra task as a command; an error is one line on stderr and exit status 1.
+def run_command(task: Callable[[], None], interrupted: str = "interrupted") -> NoReturn:
+    """Runs a Hydra task as a command.
 
     Hydra must pass errors on unchanged, so HYDRA_FULL_ERROR is set here; whether the user had set
     it, to see tracebacks, is remembered.
-
-    Args:
-        interrupted: the line that Ctrl-C prints.
     """
     os.environ.setdefault(_TRACEBACK, os.environ.get("HYDRA_FULL_ERROR", "0"))
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.exit(status_of(task, interrupted))
+
+
+def status_of(task: Callable[[], int | None], interrupted: str = "interrupted") -> int:
+    """Runs a task as a command; returns the status to end with (None of the task: 0).
+
+    Characters that the output's encoding lacks are replaced. No library finds a reason to write
+    escape codes into a file, or to open a window.
+
+    Args:
+        interrupted: the line that Ctrl-C prints.
+
+    Raises:
+        SystemExit: the task ended itself, or failed with an error, which is one line on stderr.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    if sys.stdout is None or not sys.stdout.isatty():
+        for name in _FORCED_COLOURS:
+            os.environ.pop(name, None)
+    os.environ["MPLBACKEND"] = "Agg"  # torchmetrics imports matplotlib too
     try:
-        task()
+        try:
+            return task() or 0
+        finally:
+            _flush()
     except KeyboardInterrupt:
         print(f"plainres: {interrupted}", file=sys.stderr)
-        sys.exit(130)
+        return INTERRUPTED
     except Exception as error:
         give_up([error])
+
+
+def _flush() -> None:
+    """Writes what is left of the output, where errors can still be told."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python would try again at its end
+        raise
 
 
 def one_line(error: BaseException) -> str:
@@ -51,13 +95,31 @@ def one_line(error: BaseException) -> str:
     return text
 
 
-def give_up(reasons: Sequence[BaseException | str]) -> NoReturn:
-    """Prints one line per reason on stderr and exits with status 1."""
+def give_up(reasons: Sequence[BaseException | str], status: int | None = None) -> NoReturn:
+    """Prints one line per reason on stderr and ends the process.
+
+    Args:
+        status: None: UNUSABLE where every reason is an error of what was asked for, else FAILED.
+    """
+    if any(isinstance(reason, BrokenPipeError) for reason in reasons):
+        sys.exit(CLOSED)
     for reason in reasons:
         if isinstance(reason, str):
             print(f"plainres: {reason}", file=sys.stderr)
             continue
-        if os.environ.get(_TRACEBACK) == "1":
+        if os.environ.get(_TRACEBACK, os.environ.get("HYDRA_FULL_ERROR")) == "1":
             traceback.print_exception(reason)
-        print(f"plainres: {one_line(reason)}", file=sys.stderr)
-    sys.exit(1)
+        line = one_line(reason)
+        if not (_is_unusable(reason) or isinstance(reason, OSError)):
+            line = f"{type(reason).__name__}: {line}; HYDRA_FULL_ERROR=1 shows where"
+        print(f"plainres: {line}", file=sys.stderr)
+    if status is None:
+        status = UNUSABLE if all(map(_is_unusable, reasons)) else FAILED
+    sys.exit(status)
+
+
+def _is_unusable(reason: BaseException | str) -> bool:
+    """Whether what was asked for is at fault, and not the machine or the program."""
+    return isinstance(reason, (ValueError, FileNotFoundError)) or type(reason).__module__.split(
+        "."
+    )[0] in ("hydra", "omegaconf")

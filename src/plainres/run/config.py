@@ -3,6 +3,9 @@
 Types and unknown keys are checked by Hydra when it composes, ranges by `check_ranges`.
 """
 
+import json
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Union
@@ -113,6 +116,9 @@ class RunConfig:
     vars: Any = None
 
 
+PLACE = ("results_dir", "committed_dir", "slug", "folder")  # of a RunConfig
+PLACES_VARIABLE = "PLAINRES_PLACES"
+
 # What is legal beyond the type: words, types, test, keys. The types are for `model`, which is free
 RANGES: tuple[tuple[str, Any, Any, tuple[str, ...]], ...] = (
     ("a whole number from 0 up", int, lambda value: value >= 0, ("seed",)),
@@ -166,6 +172,17 @@ def check_ranges(config: DictConfig) -> None:
             if isinstance(value, bool) or not isinstance(value, kinds) or not legal(value):
                 null = f"; null: {NULL[key]}" if key in NULL else ""
                 raise ValueError(f"{key} {value!r} is not {words}{null}")
+
+
+def announce(configs: Iterable[DictConfig]) -> None:
+    """Tells the command that started this process into which folders its cells are measured.
+
+    One JSON object a line, of PLACE, in the file that PLACES_VARIABLE names; without it nothing.
+    """
+    if path := os.environ.get(PLACES_VARIABLE):
+        lines = [json.dumps({name: config[name] for name in PLACE}) for config in configs]
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in dict.fromkeys(lines))
 
 
 def register_variants(folder: Path = CONF / "variants") -> None:

@@ -21,6 +21,7 @@ from plainres.records import files
 from plainres.records.errors import give_up
 from plainres.records.schema import describe
 from plainres.run.cell import Cell, claim_tables
+from plainres.run.config import announce
 from plainres.run.watch import FAILED, Display, Watch
 from plainres.training.instructions import limit_instructions
 
@@ -69,6 +70,7 @@ class Sweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
             self.cells = cells_of(config)
+            announce(cell.config for cell in self.cells)
             unfinished = self._prepare()
         except Exception as error:  # Hydra would warn of an exception and go on; an exit ends it
             give_up([error])

@@ -20,7 +20,7 @@ from plainres.records import files, schema
 from plainres.records.errors import give_up, one_line, run_command
 from plainres.records.identity import config_hash
 from plainres.run.cell import Cell, claim_tables
-from plainres.run.config import CONF
+from plainres.run.config import CONF, announce
 from plainres.training.instructions import limit_instructions
 
 # torch is imported inside functions: a sweep with nothing left to do ends in seconds
@@ -473,6 +473,7 @@ def _task(config: DictConfig) -> None:
     if _in_sweep():
         _train_in_sweep(cell)
         return
+    announce([config])
     try:
         print(f"{schema.describe(train_cell(cell))}: {cell.folder}")
         if line := claim_tables([cell]):
