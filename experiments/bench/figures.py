@@ -38,6 +38,7 @@ RATIOS = (
     (PLAINRES, BARE_LOOP, "≥ 0.95"),
 )
 PLAINRES_TO_BARE_LOOP_ON_DIGITS = "≥ 0.85"
+FUSED_GAIN = {"ResNet-20, digits": "≥ 3", "ResNet-110, digits": "≥ 3.5"}
 SWEEP_GAIN, SWEEP_TO_WORK = "≥ 1.4", "≤ 1.1"
 COMMAND_SECONDS, FIGURES_SECONDS = "≤ 1", "≤ 5"
 FIRST_CELL_SECONDS, LATER_CELL_SECONDS = "≤ 4", "≤ 1"
@@ -60,6 +61,21 @@ def columns(rows: Rows) -> list[str]:
             ratios[-1] += [shown(measured), against_target(measured, target)]
     alt = f"images per second, relative to the textbook loop · {_columns_label(rows)}"
     return [f"![{alt}](figures/columns.png)", "", *markdown(speeds), "", *markdown(ratios)]
+
+
+def kernels(rows: Rows) -> list[str]:
+    table = [["milliseconds per iteration", parts.LIBRARY, parts.FUSED, "ratio", ""]]
+    for case in _cases(rows):
+        images = next(row.batch_size or 0 for row in rows if row.case == case)
+        library, fused = (
+            {at: 1e3 * images / speed for at, speed in by_round(rows, case, way, SPEED).items()}
+            for way in (parts.LIBRARY, parts.FUSED)
+        )
+        gain = ratio(library, fused)
+        target = next((target for part, target in FUSED_GAIN.items() if part in case), "")
+        verdict = against_target(gain, target) if target else ""
+        table.append([case, shown(library), shown(fused), shown(gain), verdict])
+    return ["plainres in float32 on one core.", "", *markdown(table)]
 
 
 def sweep(rows: Rows) -> list[str]:
@@ -189,7 +205,9 @@ def gpu(rows: Rows) -> list[str]:
     ]
 
 
-SECTIONS = {each.__name__: each for each in (columns, sweep, startup, scaling, agreement, gpu)}
+SECTIONS = {
+    each.__name__: each for each in (columns, kernels, sweep, startup, scaling, agreement, gpu)
+}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ TEXTBOOK, BARE_LOOP, PLAINRES, SIDE_BY_SIDE = "textbook", "limit", "plainres", "
 ONE_SWEEP, ONE_AT_A_TIME, TEN_COMMANDS = "one cell a core", "one cell at a time", "ten commands"
 CELL, COMMAND, LIBRARIES = "cell", "command", "libraries"
 EAGER, GRAPH, COMPILED, FUSED = GPU_WAYS = ("library, no graph", "library", "compiled", "fused")
+LIBRARY = GRAPH
 THOUSAND = "1202 layers, 32×32, activations checkpointed"
 SERVICE, MPS_VARIABLE = "multi-process service", "CUDA_MPS_PIPE_DIRECTORY"  # NVIDIA's
 NO_GPU = "no GPU"
@@ -94,6 +95,23 @@ def columns(options: Options) -> Iterator[Job]:
             yield _bare_loop(options, case, BARE_LOOP, shape, bf16=bf16)
             yield Job(case, PLAINRES, "cells.train", cores, cell, shape)
             yield Job(case, SIDE_BY_SIDE, "cells.train", 1, cell, shape, copies=cores)
+
+
+def kernels(options: Options) -> Iterator[Job]:
+    """The library's and the fused kernels of a CPU in float32, one thread."""
+    eight = Setting(
+        "16×16, width 8, batch 64",
+        Shape(width=8, batch_size=64),
+        ("protocol=cpu", "data=random"),
+        False,
+    )
+    for setting in (DIGITS, eight):
+        for depth in (20, 110):
+            case, shape, overrides = setting.cell(depth)
+            for way in (LIBRARY, FUSED):
+                words = [*overrides, "accelerator=cpu", f"kernels={way}"]
+                arguments = {"overrides": words, "seconds": options.seconds}
+                yield Job(case, way, "cells.train", 1, arguments, shape)
 
 
 def sweep(options: Options) -> Iterator[Job]:
@@ -194,6 +212,7 @@ class Part:
 
 PARTS = {
     "columns": Part("how fast is plainres beside a textbook loop and a bare loop?", 3, columns),
+    "kernels": Part("what do fused kernels gain on a CPU?", 3, kernels),
     "sweep": Part("what does a sweep gain from running one cell on each core?", 1, sweep),
     "startup": Part("how long does one wait before something happens?", 3, startup),
     "scaling": Part("how do time and memory grow with depth, width, image and batch?", 1, scaling),
