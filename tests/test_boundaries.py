@@ -28,6 +28,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 }
 ROOMS["plainres.run"] = tuple(ROOMS)
 ROOMS["plainres.instruments"] = tuple(ROOMS)
+ROOMS["hydra_plugins.plainres_launcher"] = ("plainres.run",)
 ROOMS |= {
     JUDGING: (RECORDS,),
     REPORTING: (JUDGING, RECORDS),

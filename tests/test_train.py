@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -33,7 +32,6 @@ from plainres.run import train
 from plainres.training import checkpoints, machine
 from plainres.training.instructions import ONEDNN
 from plainres.training.module import Classifier
-from plainres.training.runlog import RunLog, Start
 from plainres.training.update import updates_per_step
 
 
@@ -419,13 +417,10 @@ def test_another_configuration_is_refused_and_force_keeps_the_old_folder(changea
     with pytest.raises(ValueError, match=message):
         train.train_cell(compose(*overrides))
     folder = compose().folder
-    (folder / "train.log").write_text("of the new run")  # as Hydra does before the run begins
     new = train.train_cell(compose(*overrides, "force=true"))
     assert new.config_hash != record.config_hash
     aside = folder.with_name(f"{folder.name}.old1")
     assert files.read_record(aside) == record
-    assert (folder / "train.log").read_text() == "of the new run"
-    assert not (aside / "train.log").exists()
 
 
 def test_a_start_that_measured_nothing_does_not_keep_the_folder(tmp_path):
@@ -471,17 +466,6 @@ def test_progress_is_there_for_the_display(undisturbed):
     progress = json.loads((undisturbed[0].folder / files.PROGRESS_FILE).read_text())
     assert (progress["iteration"], progress["iterations"]) == (24, 24)
     assert progress["seconds_remaining"] == 0
-
-
-def test_an_orphaned_worker_ends_itself(tmp_path, monkeypatch):
-    ended = []
-    monkeypatch.setattr("os._exit", lambda status: ended.append(status))
-    monkeypatch.setattr("plainres.training.runlog.PARENT", 4711)
-    start = Start(None, 0, 1, "32-true", "", "")
-    runlog = RunLog(("plain", 8, 0), tmp_path, start, 1, 1, 1.0, 9, 2, stop_with_parent=True)
-    monkeypatch.setattr("os.getppid", lambda: 1)
-    runlog.on_train_start(SimpleNamespace(logger=None), SimpleNamespace(iteration=0))
-    assert ended == [1]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="an allocator of glibc")

@@ -18,7 +18,8 @@ from plainres.records.schema import CurvePoint, Record
 RECORD_FILE = "record.json"
 CONFIG_FILE = "config.json"
 PROGRESS_FILE = "progress.json"
-FAILURE_FILE = "failure.txt"
+FAILURE_FILE = "failure.json"  # why the cell failed
+SWEEP_VARIABLE = "PLAINRES_SWEEP"  # names the sweep of a process in its environment
 CHECKPOINT_FILE = "last.ckpt"
 WEIGHTS_FILE = "weights.pt"
 PREVIOUS_CHECKPOINT_FILE = "previous.ckpt"

@@ -5,13 +5,15 @@ Imports no torch.
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -35,8 +37,11 @@ if TYPE_CHECKING:
     from plainres.data.images import Source
 
 LOG = logging.getLogger(__name__)
-HYDRAS_OWN = (".hydra", "train.log")
-LOCK_SECONDS = 60  # a worker whose sweep was killed ends within a few iterations
+LOCK_SECONDS = 0.5  # between two tries
+
+
+class BusyError(OSError):
+    """Another process trains the cell."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,14 @@ class Cell:
 
     config: DictConfig
     arm: str
+
+    @classmethod
+    def of(cls, config: DictConfig) -> "Cell":
+        """The cell of what Hydra composed, its `hydra` node included."""
+        own = deepcopy(config)
+        with open_dict(own):
+            del own["hydra"]
+        return cls(own, config.hydra.runtime.choices["model"])
 
     @cached_property
     def name(self) -> str:
@@ -191,45 +204,84 @@ class Cell:
             if not self.config.force:
                 raise ValueError(refusal)
             aside = self.folder.rename(_free_name(self.folder))
-            for name in HYDRAS_OWN:  # Hydra made them for this run before it began
-                if (aside / name).exists():
-                    self.folder.mkdir(exist_ok=True)
-                    (aside / name).rename(self.folder / name)
+            self.folder.mkdir()  # the log file lies in it
             LOG.info("%s set aside as %s", self.folder, aside)
         files.write_json(self.folder / files.CONFIG_FILE, self.identity)
 
+    @property
+    def has_checkpoint(self) -> bool:
+        return any((self.folder / name).exists() for name in files.CHECKPOINT_FILES)
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.folder.parent / f".{self.name}.lock"
+
+    def trained_by(self) -> str | None:
+        """The id of the process that trains the cell now; None: no process."""
+        return _holder(self._lock_file)
+
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, wait: bool = True) -> Iterator[None]:
         """Keeps two processes from training one cell; the lock ends with the process.
 
+        A process without it writes nothing into the cell's folder. The wait for another process
+        begins with one line on stderr.
+
         Raises:
-            OSError: another process holds it.
+            BusyError: another process trains the cell, and `wait` is not set.
         """
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with (self.folder.parent / f".{self.name}.lock").open("a+") as file:
-            deadline = time.monotonic() + LOCK_SECONDS
-            while not try_lock(file):
-                if time.monotonic() > deadline:
-                    file.seek(0)
-                    raise OSError(
-                        f"{self.folder} is being trained by process "
-                        f"{file.read().strip()}; wait for it or stop it"
-                    )
-                time.sleep(0.5)
+        with self._lock_file.open("a+") as file:
+            if not try_lock(file):
+                busy = f"{self.folder} is being trained by process {_content(file)}"
+                if not wait:
+                    raise BusyError(busy)
+                print(f"plainres: {busy}: waiting for it", file=sys.stderr, flush=True)
+                while not try_lock(file):
+                    time.sleep(LOCK_SECONDS)
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
             yield
+
+    def write_failure(self, text: str) -> None:
+        """Says why the cell failed, for the sweep that this process belongs to."""
+        own = {"sweep": os.environ.get(files.SWEEP_VARIABLE), "text": text}
+        files.write_json(self.folder / files.FAILURE_FILE, own)
+
+    def failure(self, sweep: str) -> str | None:
+        """Why the cell failed in a sweep; None: it did not. Sweeps are told apart by their id."""
+        failure = files.read_json(self.folder / files.FAILURE_FILE)
+        own = isinstance(failure, dict) and failure.get("sweep") == sweep
+        return str(failure.get("text")) if own else None
+
+
+def _holder(lock: Path) -> str | None:
+    """The id of the process that holds a lock file."""
+    if not lock.exists():
+        return None
+    with lock.open("r+") as file:
+        return None if try_lock(file) else _content(file)
+
+
+def _content(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read().strip()
+
+
+def standing(cells: Sequence[Cell]) -> str:
+    """How many cells are finished, and how many continue."""
+    unfinished = [cell for cell in cells if not cell.finished()]
+    continued = sum(cell.has_checkpoint for cell in unfinished)
+    done = f"{len(cells) - len(unfinished)} of {len(cells)} cells are finished"
+    return f"{done}, {continued} continue from a checkpoint" if continued else done
 
 
 def compose_cell(results: Path, *overrides: str) -> Cell:
     """The cell that `python -m plainres.run.train results_dir=<results> <overrides>` trains."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", [f"results_dir={results}", *overrides], return_hydra_config=True)
-    arm = config.hydra.runtime.choices["model"]
-    with open_dict(config):
-        del config["hydra"]
-    return Cell(config, arm)
+    return Cell.of(config)
 
 
 def claim_tables(cells: Sequence[Cell]) -> str | None:
@@ -255,6 +307,14 @@ def set_tables_aside(folder: Path, shared: Mapping[str, Any]) -> str | None:
     """Moves tables of another configuration than `shared` into a folder of their own; says so."""
     old = files.read_json(folder / files.CONFIG_FILE)
     line = None
+    if old is not None and old != shared:
+        for lock in (folder / "runs").glob(".*.lock"):
+            if other := _holder(lock):
+                raise ValueError(
+                    f"process {other} trains a cell of {folder} under another configuration "
+                    f"({'; '.join(config_differences(old, shared))}); wait for it, or folder=… "
+                    "measures beside it"
+                )
     if (folder / files.RUNS_TABLE).exists() and old != shared:
         differences = (
             "; ".join(config_differences(old, shared))

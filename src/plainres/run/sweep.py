@@ -5,24 +5,26 @@ and reports failures. Imports no torch before it must.
 """
 
 import atexit
+import os
 import sys
-import time
-from itertools import product
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 from rich.console import Console
 
-from plainres.records import files
+from plainres.records import files, stopping
 from plainres.records.errors import give_up
 from plainres.records.schema import describe
-from plainres.run.cell import Cell, claim_tables
+from plainres.run import processes
+from plainres.run.cell import Cell, claim_tables, standing
 from plainres.run.config import announce
-from plainres.run.watch import FAILED, Display, Watch
+from plainres.run.watch import DONE, Display, Watch
 from plainres.training.instructions import limit_instructions
 
 
@@ -37,23 +39,16 @@ def cells_of(config: DictConfig) -> list[Cell]:
     overrides = OverridesParser.create(config_loader=loader).parse_overrides(
         [*params, *config.hydra.overrides.task]
     )
-    choices = {}  # the last override of a key wins, in the place of the first
-    for override in overrides:
-        key = override.get_key_element()
-        values = (
-            override.sweep_string_iterator()
-            if override.is_sweep_override()
-            else [override.get_value_element_as_str()]
-        )
-        choices[key] = [f"{key}={value}" for value in values]
-    cells = []
-    for job in product(*choices.values()):
-        job_config = loader.load_sweep_config(config, list(job))
-        arm = job_config.hydra.runtime.choices["model"]
-        with open_dict(job_config):
-            del job_config["hydra"]
-        cells.append(Cell(job_config, arm))
-    return cells
+    jobs = BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]
+    return [Cell.of(loader.load_sweep_config(config, job)) for job in jobs]
+
+
+class Screen(Console):
+    """Where a sweep prints: a reader that is gone (`| head`) stops the lines, not the sweep."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Sweep(Callback):
@@ -61,17 +56,20 @@ class Sweep(Callback):
 
     def __init__(self) -> None:
         self.cells: list[Cell] = []
-        self.console = Console(soft_wrap=True)
+        self.console = Screen(soft_wrap=True)
         self._display: Display | None = None
 
     def __reduce__(self) -> tuple[type["Sweep"], tuple[()]]:
         return Sweep, ()  # Hydra sends its callbacks to every worker; the display stays here
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        sweep = os.environ[files.SWEEP_VARIABLE] = uuid4().hex  # workers inherit it
+        jobs = config.hydra.launcher.get("n_jobs")  # None: of a launcher that has its own ways
         try:
             self.cells = cells_of(config)
             announce(cell.config for cell in self.cells)
-            unfinished = self._prepare()
+            stopping.what_stands = self._what_stands
+            unfinished = self._prepare(ahead=jobs is not None)
         except Exception as error:  # Hydra would warn of an exception and go on; an exit ends it
             give_up([error])
         if not unfinished:
@@ -85,9 +83,9 @@ class Sweep(Callback):
             sys.exit(0)
         from plainres.training.machine import num_cores
 
-        jobs = config.hydra.launcher.get("n_jobs", 1)
+        jobs = 1 if jobs is None else jobs
         jobs = min(jobs if jobs > 0 else num_cores(), len(unfinished))
-        watch = Watch(unfinished, jobs, time.time(), self._several_folders)
+        watch = Watch(unfinished, jobs, sweep, self._several_folders)
         self._display = Display(watch, self._title(), self.console, self._gather)
         atexit.register(self._display.stop)
 
@@ -96,7 +94,7 @@ class Sweep(Callback):
         if self._display is not None:
             self._display.stop()
             states = self._display.watch.states()
-            failures += [state.failure for state in states if state.status == FAILED]
+            failures += [state.failure for state in states if state.status != DONE]
         try:
             self._gather()
         except Exception as error:  # which Hydra would make a warning of
@@ -104,8 +102,18 @@ class Sweep(Callback):
         if failures:
             give_up(failures)
 
-    def _prepare(self) -> list[Cell]:
-        """Refuses what cannot run, names what is finished, returns the cells that are left."""
+    def _what_stands(self) -> str:
+        """For the line of a sweep that was interrupted, which must not meet the display."""
+        if self._display is not None:
+            self._display.stop()
+        return standing(self.cells)
+
+    def _prepare(self, ahead: bool) -> list[Cell]:
+        """Refuses what cannot run, names what is finished, returns the cells that are left.
+
+        Args:
+            ahead: start the fork server, which imports while this process reads the images.
+        """
         folders = [cell.folder for cell in self.cells]
         for folder in folders:
             if folders.count(folder) > 1:
@@ -129,6 +137,8 @@ class Sweep(Callback):
                 unfinished.append(cell)
         if unfinished:
             self._limit_instructions()
+            if ahead:
+                processes.start_server()
             # an error of the data shows here, once, and the workers find the decoded images
             for note in unfinished[0].load_images().notes:
                 self._print(note)

@@ -2,13 +2,16 @@
 
 import logging
 import multiprocessing
-import os
-import signal
 import sys
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from plainres.records import stopping
+
+if __name__ == "__main__":  # before the other imports, which take a second
+    stopping.listen()
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,8 +22,9 @@ from omegaconf import DictConfig, OmegaConf
 from plainres.records import files, schema
 from plainres.records.errors import give_up, one_line, run_command
 from plainres.records.identity import config_hash
-from plainres.run.cell import Cell, claim_tables
+from plainres.run.cell import BusyError, Cell, claim_tables, standing
 from plainres.run.config import CONF, announce
+from plainres.run.processes import BUSY
 from plainres.training.instructions import limit_instructions
 
 # torch is imported inside functions: a sweep with nothing left to do ends in seconds
@@ -71,16 +75,21 @@ def train_cell(cell: Cell) -> schema.Record:
     """
     cell.check()
     with cell.locked():
-        if record := cell.finished():
-            _tidy(cell.folder)  # a kill may have come between the record and this
-            return record
-        cell.claim_folder()
-        files.remove_parts(cell.folder)
-        run = build(cell)
+        return _train_locked(cell)
+
+
+def _train_locked(cell: Cell) -> schema.Record:
+    if record := cell.finished():
+        _tidy(cell.folder)  # a kill may have come between the record and this
+        return record
+    cell.claim_folder()
+    files.remove_parts(cell.folder)
+    run = build(cell)
+    with stopping.deferred():
         fit(run)
         record = measure(run)
         _save(run, record)
-        return record
+    return record
 
 
 def build(cell: Cell) -> Run:
@@ -122,6 +131,8 @@ def build(cell: Cell) -> Run:
     module = _module(cell, network, stream, tuple(evaluated), start.precision)
     runlog = _runlog(cell, start)
     trainer = _trainer(cell, accelerator, runlog, stream)
+    # Lightning would end the process in its own way
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     provenance = machine.provenance(device, start.precision, kernels)
     return Run(
         cell, source, start, stream, loaders, multiply_adds, module, runlog, trainer, device,
@@ -373,7 +384,6 @@ def _runlog(cell: Cell, start: "Start") -> "RunLog":
         config.checkpoint_seconds,
         protocol.iterations,
         protocol.batch_size,
-        stop_with_parent=_is_worker(),
     )
 
 
@@ -460,20 +470,18 @@ def _in_sweep() -> bool:
 
 
 def _is_worker() -> bool:
-    """Whether a sweep started this process.
-
-    With jobs=1 the sweep itself trains; its parent is a shell, which may end before it.
-    """
+    """Whether a launcher of ours started this process, and takes its cell again when it is free."""
     return multiprocessing.parent_process() is not None
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
-def _task(config: DictConfig) -> None:
+def task(config: DictConfig) -> None:
+    """What Hydra runs; of a sweep one cell."""
     cell = Cell(config, HydraConfig.get().runtime.choices["model"])
     if _in_sweep():
         _train_in_sweep(cell)
         return
     announce([config])
+    stopping.what_stands = lambda: standing([cell])
     try:
         print(f"{schema.describe(train_cell(cell))}: {cell.folder}")
         if line := claim_tables([cell]):
@@ -488,22 +496,23 @@ def _train_in_sweep(cell: Cell) -> None:
     if cell.parent_diverged:
         return  # the sweep has reported it
     try:
-        train_cell(cell)
-    except SystemExit:  # Lightning's answer to SIGTERM; a joblib worker would take the next cell
-        if _is_worker():
-            os._exit(128 + signal.SIGTERM)
-        raise
-    except Exception as error:
-        LOG.error("%s", traceback.format_exc())
-        text = one_line(error)
-        if not isinstance(error, (ValueError, OSError)):
-            text = f"{type(error).__name__}: {text}; traceback in {cell.folder}/train.log"
-        files.write_text(cell.folder / files.FAILURE_FILE, text + "\n")
+        with cell.locked(wait=not _is_worker()):
+            try:
+                _train_locked(cell)
+            except Exception as error:
+                LOG.error("%s", traceback.format_exc())
+                text = one_line(error)
+                if not isinstance(error, (ValueError, OSError)):
+                    text = f"{type(error).__name__}: {text}; traceback in {cell.folder}/train.log"
+                cell.write_failure(text)
+    except BusyError:
+        sys.exit(BUSY)
 
 
 def main() -> None:
     """The command."""
-    run_command(_task, "interrupted; the same command continues")
+    command = hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)
+    run_command(command, "interrupted; the same command continues")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -16,8 +17,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from plainres.records import files
+from plainres.records.errors import one_line
 from plainres.records.schema import describe, duration
 from plainres.run.cell import Cell
+from plainres.run.processes import deaths, notices
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 REFRESH_SECONDS = 1.0
@@ -39,8 +42,9 @@ class State:
 
     @property
     def failure(self) -> str:
-        """The line of a failed cell."""
-        return f"{self.name} failed: {self.text}"
+        """The line of a cell that was not finished."""
+        text = f"failed: {self.text}" if self.status == FAILED else "is not finished"
+        return f"{self.name} {text}"
 
 
 class Watch:
@@ -49,16 +53,14 @@ class Watch:
     Args:
         cells: the cells of the sweep.
         jobs: how many run at once.
-        since: seconds since the epoch; progress files older than that are of an earlier sweep.
+        sweep: its id; what other sweeps wrote into a cell's folder says nothing about this one.
         several_folders: names of cells start with their folder.
     """
 
-    def __init__(
-        self, cells: Sequence[Cell], jobs: int, since: float, several_folders: bool = False
-    ):
+    def __init__(self, cells: Sequence[Cell], jobs: int, sweep: str, several_folders: bool = False):
         self.cells = list(cells)
         self.jobs = jobs
-        self.since = since
+        self.sweep = sweep
         self.several_folders = several_folders
         self._finished: dict[Path, State] = {}
         # seconds per iteration and weighted layer, by the cell's folder
@@ -74,26 +76,44 @@ class Watch:
         prefix = f"{cell.config.folder}/" if self.several_folders else ""
         name = prefix + cell.name
         state = State(name, cell.config.model.depth, cell.config.protocol.iterations)
-        if record := cell.finished():
+        try:
+            record = cell.finished()
+        except (ValueError, OSError) as error:
+            state.status, state.text = FAILED, one_line(error)
+            return state
+        if record:
             state.status, state.iteration = DONE, record.iterations
             state.text = prefix + describe(record)
             self._finished[cell.folder] = state
             return state
-        failure = cell.folder / files.FAILURE_FILE
-        if _newer(failure, self.since):
-            state.status, state.text = FAILED, failure.read_text(encoding="utf-8").strip()
+        text = cell.failure(self.sweep) or deaths.get(cell.folder)
+        if text is not None:
+            state.status, state.text = FAILED, text
             return state
-        progress_file = cell.folder / files.PROGRESS_FILE
-        progress = files.read_json(progress_file)
-        if progress:
-            state.iteration, state.train_error = progress["iteration"], progress["train_error"]
-            if _newer(progress_file, self.since):
-                state.status, state.seconds_remaining = RUNNING, progress["seconds_remaining"]
-                if state.seconds_remaining is not None and state.iteration < state.total:
-                    self._pace[cell.folder] = (
-                        state.seconds_remaining / (state.total - state.iteration) / state.depth
-                    )
+        self._add_progress(state, cell)
         return state
+
+    def notices(self) -> list[str]:
+        """What runs of this sweep have to say, beside how far they are."""
+        return [
+            f"{cell.name}: {notice}"
+            for cell in self.cells
+            if self._is_own(progress := _progress(cell)) and (notice := progress.get("notice"))
+        ]
+
+    def _is_own(self, progress: dict[str, Any]) -> bool:
+        return progress.get("sweep") == self.sweep
+
+    def _add_progress(self, state: State, cell: Cell) -> None:
+        progress = _progress(cell)
+        state.iteration = progress.get("iteration", 0)
+        state.train_error = progress.get("train_error")
+        if self._is_own(progress):
+            state.status, state.seconds_remaining = RUNNING, progress["seconds_remaining"]
+        if state.seconds_remaining is not None and state.iteration < state.total:
+            self._pace[cell.folder] = (
+                state.seconds_remaining / (state.total - state.iteration) / state.depth
+            )
 
     def seconds_remaining(self, states: Sequence[State]) -> float | None:
         """Of the whole sweep, from the measured seconds per iteration and layer.
@@ -124,6 +144,11 @@ class Watch:
         return sum(paces) / len(paces)
 
 
+def _progress(cell: Cell) -> dict[str, Any]:
+    progress = files.read_json(cell.folder / files.PROGRESS_FILE)
+    return progress if isinstance(progress, dict) else {}
+
+
 class Display:
     """Shows a sweep until it is stopped, from a thread of its own.
 
@@ -139,7 +164,7 @@ class Display:
         self.console = console
         self.gather = gather
         self._ended = threading.Event()
-        self._reported: set[str | Path] = set()
+        self._reported: set[str] = set()
         self._thread = threading.Thread(target=self._show, daemon=True)
         self._thread.start()
 
@@ -150,7 +175,7 @@ class Display:
 
     def _show(self) -> None:
         live = None
-        if self.console.is_terminal:
+        if self.console.file.isatty() and not self.console.is_dumb_terminal:
             live = Live(console=self.console, auto_refresh=False, transient=True)
         next_line = time.monotonic()
         with live or nullcontext():
@@ -170,12 +195,10 @@ class Display:
 
     def _report(self, states: Sequence[State]) -> None:
         """One lasting line for each cell that ended, or has a notice, since the last."""
-        for cell in self.watch.cells:
-            path = cell.folder / files.PROGRESS_FILE
-            notice = (files.read_json(path) or {}).get("notice")
-            if notice and path not in self._reported and _newer(path, self.watch.since):
-                self._print(f"{cell.name}: {notice}")
-                self._reported.add(path)
+        for notice in [*notices, *self.watch.notices()]:
+            if notice not in self._reported:
+                self._print(notice)
+                self._reported.add(notice)
         ended = [
             state
             for state in states
@@ -221,10 +244,3 @@ def _running_line(state: State) -> str:
     error = "" if state.train_error is None else f", train_error {state.train_error:.1%}"
     left = duration(state.seconds_remaining)
     return f"{state.name} {state.iteration}/{state.total}{error}, {left} left"
-
-
-def _newer(path: Path, since: float) -> bool:
-    try:
-        return path.stat().st_mtime >= since
-    except FileNotFoundError:
-        return False

@@ -11,16 +11,13 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from plainres.records import files
+from plainres.records import files, stopping
 from plainres.records.files import CHECKPOINT_FILE
 from plainres.records.schema import CurvePoint, Record
 from plainres.records.seal import is_intact
 from plainres.training.machine import Precision
 
 PROGRESS_SECONDS = 1.0
-
-# Read before any cell is trained: otherwise init's pid would be recorded as the parent
-PARENT = os.getppid()
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def read_checkpoint(path: Path, config_hash: str, iterations: int) -> Start:
 
 
 class RunLog(pl.Callback):
-    """Logs, writes checkpoints, and ends a run whose loss is not finite.
+    """Logs, writes checkpoints, and ends a run that is to stop or whose loss is not finite.
 
     A checkpoint holds the curve, the seconds so far and the state of torch's generators (dropout
     draws from them). None is taken between an update and the evaluation after it, because Lightning
@@ -92,7 +89,6 @@ class RunLog(pl.Callback):
         checkpoint_seconds: seconds between two checkpoints, at least.
         iterations: length of the whole run.
         batch_size: images per iteration.
-        stop_with_parent: end the process when the sweep that started it is gone.
     """
 
     def __init__(
@@ -105,7 +101,6 @@ class RunLog(pl.Callback):
         checkpoint_seconds: float,
         iterations: int,
         batch_size: int,
-        stop_with_parent: bool = False,
     ):
         self.cell = cell
         self.folder = folder
@@ -115,7 +110,6 @@ class RunLog(pl.Callback):
         self.iterations = iterations
         self.batch_size = batch_size
         self.start = start
-        self.parent = PARENT if stop_with_parent else None
         self.curve: list[CurvePoint] = []
         self.diverged = False
         self._seconds_before = 0.0
@@ -180,10 +174,13 @@ class RunLog(pl.Callback):
             self._write_progress(pl_module, point.train_error)
         elif time.monotonic() - self._last_progress >= PROGRESS_SECONDS:
             self._write_progress(pl_module, self.curve[-1].train_error if self.curve else None)
-        due = time.monotonic() - self._last_checkpoint >= self.checkpoint_seconds
+        asked = stopping.requested()
+        due = asked or time.monotonic() - self._last_checkpoint >= self.checkpoint_seconds
         if due and iteration < self.iterations and iteration % self.evaluate_every != 0:
             trainer.save_checkpoint(self.folder / CHECKPOINT_FILE)
             self._last_checkpoint = time.monotonic()
+            if asked:
+                raise stopping.Stopped
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if trainer.state.fn != "fit" or self.diverged:
@@ -249,14 +246,13 @@ class RunLog(pl.Callback):
 
     def _write_progress(self, pl_module: Any, error: float | None) -> None:
         self._last_progress = time.monotonic()
-        if self.parent is not None and os.getppid() != self.parent:
-            os._exit(1)  # the sweep is gone; the next one continues from the checkpoint
         done = pl_module.iteration - self._start_iteration
         remaining = (
             (self.iterations - pl_module.iteration) * self._seconds_here() / done if done else None
         )
         progress = {
             "pid": os.getpid(),
+            "sweep": os.environ.get(files.SWEEP_VARIABLE),
             "iteration": pl_module.iteration,
             "iterations": self.iterations,
             "train_error": error,
