@@ -325,6 +325,16 @@ def test_another_cells_checkpoint_is_not_continued(undisturbed, stopped, tmp_pat
     assert "last.ckpt is damaged (of another configuration)" in caplog.text
 
 
+def test_a_checkpoint_of_other_code_is_refused_in_one_line(stopped):
+    path = stopped.folder / CHECKPOINT_FILE
+    weights = torch.load(path, weights_only=True)["state_dict"]
+    edit(path, state_dict={name.replace("fc", "head"): weights[name] for name in weights})
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"last\.ckpt does not fit this code .*; .*delete"):
+        train.train_cell(stopped)
+    assert path.read_bytes() == before
+
+
 def test_a_checkpoint_needs_no_other_folder_and_leaves_nothing_behind(
     undisturbed, tmp_path, monkeypatch
 ):

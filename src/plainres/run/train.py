@@ -144,14 +144,26 @@ def build(cell: Cell) -> Run:
 
 @no_launcher()
 def fit(run: Run) -> None:
-    """Trains to the last iteration, or until the loss is not finite."""
+    """Trains to the last iteration, or until the loss is not finite.
+
+    Raises:
+        ValueError: the checkpoint is intact but cannot be continued; names it and what to do.
+    """
+    import torch
+
     from plainres.training import machine
 
     machine.reset_peak_memory(run.device)
+    path = run.start.path
     try:
-        run.trainer.fit(
-            run.module, run.stream, run.loaders, ckpt_path=run.start.path, weights_only=True
-        )
+        run.trainer.fit(run.module, run.stream, run.loaders, ckpt_path=path, weights_only=True)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        if path is None or run.runlog.running or isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise ValueError(
+            f"{path} does not fit this code ({one_line(error)}); continue with the code that wrote "
+            f"it, or delete {path.parent}/*.ckpt and the cell starts again"
+        ) from error
     finally:
         run.runlog.close()
 

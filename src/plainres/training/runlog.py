@@ -129,6 +129,11 @@ class RunLog(pl.Callback):
         return next(callback for callback in trainer.callbacks if isinstance(callback, cls))
 
     @property
+    def running(self) -> bool:
+        """Whether training has begun and not ended."""
+        return self._started is not None
+
+    @property
     def seconds(self) -> float:
         """Seconds of training and evaluation so far, over all interruptions."""
         return self._seconds_before + (
