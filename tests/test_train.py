@@ -16,7 +16,10 @@ import pytest
 import torch
 from composing import ROOT, compose_cell, python
 from PIL import Image
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.util.tensor_util import make_ndarray
 from torch import nn
 from torchvision import models
 from trained import SHORT, SMOKE, curve, interrupt, numbers
@@ -322,6 +325,16 @@ def test_another_cells_checkpoint_is_not_continued(undisturbed, stopped, tmp_pat
     assert "last.ckpt is damaged (of another configuration)" in caplog.text
 
 
+def test_a_checkpoint_of_other_code_is_refused_in_one_line(stopped):
+    path = stopped.folder / CHECKPOINT_FILE
+    weights = torch.load(path, weights_only=True)["state_dict"]
+    edit(path, state_dict={name.replace("fc", "head"): weights[name] for name in weights})
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"last\.ckpt does not fit this code .*; .*delete"):
+        train.train_cell(stopped)
+    assert path.read_bytes() == before
+
+
 def test_a_checkpoint_needs_no_other_folder_and_leaves_nothing_behind(
     undisturbed, tmp_path, monkeypatch
 ):
@@ -460,6 +473,56 @@ def test_event_files_hold_curves_by_arm_hyper_parameters_and_the_layout(undistur
     layout = ("custom_scalars__config__", "train_error/plain")
     for text in ("_hparams_/session_start_info", *layout, "digits", record.config_hash):
         assert text.encode() in written
+
+
+def scalars(cell):
+    """Step and value of each point by tag, in the order of the event files."""
+    points: dict[str, list] = {}
+    for path in sorted(cell.folder.glob("events.out.tfevents.*")):
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name == "scalars":
+                    point = event.step, make_ndarray(value.tensor).item()
+                    points.setdefault(value.tag, []).append(point)
+    return {tag: points[tag] for tag in points if not tag.startswith("images_per_second")}
+
+
+@pytest.mark.parametrize("checkpoint_seconds", [0, 1000])
+def test_a_continued_runs_events_are_those_of_an_undisturbed_one(
+    undisturbed, tmp_path, checkpoint_seconds
+):
+    cell = compose_cell(tmp_path, *SMOKE, f"checkpoint_seconds={checkpoint_seconds}")
+    for iteration in (9, 13, 21):
+        interrupt(cell, iteration)
+        path = max(cell.folder.glob("events.out.tfevents.*"))
+        path.write_bytes(path.read_bytes()[:-20])  # a kill
+    train.train_cell(cell)
+    assert scalars(cell) == scalars(undisturbed[0])
+    assert [step for step, _ in scalars(cell)["train_error/residual"]] == [4, 8, 12, 16, 20, 24]
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "sweep.sh"},
+        {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "sweep.sh", "SLURM_PROCID": "0"},
+        {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"},
+        {"PL_TRAINER_LIMIT_TRAIN_BATCHES": "3", "PL_TRAINER_LIMIT_VAL_BATCHES": "1"},
+    ],
+    ids=["Slurm, two tasks", "Slurm", "torchrun", "Lightning"],
+)
+def test_what_a_launcher_puts_into_the_environment_does_not_reach_a_cell(
+    undisturbed, tmp_path, monkeypatch, environment
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(rank_zero_only, "rank", 1)  # as Lightning reads it when it is imported
+    cell = compose_cell(tmp_path, *SMOKE)
+    cell.folder.mkdir(parents=True)
+    (cell.folder / "hpc_ckpt_1.ckpt").write_bytes(b"what Lightning continues with under Slurm")
+    assert numbers(train.train_cell(cell)) == numbers(undisturbed[1])
+    assert scalars(cell) == scalars(undisturbed[0])
+    assert environment.items() <= os.environ.items()
 
 
 def test_progress_is_there_for_the_display(undisturbed):

@@ -26,6 +26,7 @@ from plainres.run.cell import BusyError, Cell, claim_tables, standing
 from plainres.run.config import CONF, announce
 from plainres.run.processes import BUSY
 from plainres.training.instructions import limit_instructions
+from plainres.training.launchers import no_launcher
 
 # torch is imported inside functions: a sweep with nothing left to do ends in seconds
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def _train_locked(cell: Cell) -> schema.Record:
     return record
 
 
+@no_launcher()
 def build(cell: Cell) -> Run:
     """Makes the objects of a run from the configuration of its cell."""
     limit_instructions(cell.config.instruction_set, cell.config.accelerator)
@@ -140,19 +142,33 @@ def build(cell: Cell) -> Run:
     )  # fmt: skip
 
 
+@no_launcher()
 def fit(run: Run) -> None:
-    """Trains to the last iteration, or until the loss is not finite."""
+    """Trains to the last iteration, or until the loss is not finite.
+
+    Raises:
+        ValueError: the checkpoint is intact but cannot be continued; names it and what to do.
+    """
+    import torch
+
     from plainres.training import machine
 
     machine.reset_peak_memory(run.device)
+    path = run.start.path
     try:
-        run.trainer.fit(
-            run.module, run.stream, run.loaders, ckpt_path=run.start.path, weights_only=True
-        )
+        run.trainer.fit(run.module, run.stream, run.loaders, ckpt_path=path, weights_only=True)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        if path is None or run.runlog.running or isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise ValueError(
+            f"{path} does not fit this code ({one_line(error)}); continue with the code that wrote "
+            f"it, or delete {path.parent}/*.ckpt and the cell starts again"
+        ) from error
     finally:
         run.runlog.close()
 
 
+@no_launcher()
 def measure(run: Run) -> schema.Record:
     """Evaluates the final weights; returns the record of the run."""
     import torch
@@ -392,15 +408,21 @@ def _trainer(
 ) -> "pl.Trainer":
     import pytorch_lightning as pl
     from pytorch_lightning.loggers import TensorBoardLogger
+    from pytorch_lightning.plugins.environments import LightningEnvironment
 
     from plainres.training.checkpoints import TwoCheckpoints
 
     callbacks = (cell.config.callbacks or {}).values()
-    purge_step = stream.start or None
+    # The checkpoint has all events up to it: a killed run's files may have fewer, more, or a torn
+    # one. purge_step makes a TensorBoard that has read them forget them
+    for path in cell.folder.glob("events.out.tfevents.*"):
+        path.unlink()
     logger = TensorBoardLogger(
-        cell.folder, name="", version="", default_hp_metric=False, purge_step=purge_step
+        cell.folder, name="", version="", default_hp_metric=False, purge_step=0
     )
     logger.experiment.add_text("data", cell.config.data.label, stream.start)
+    environment = LightningEnvironment()
+    environment.set_global_rank(0)  # Lightning took its rank from a launcher when it was imported
     return pl.Trainer(
         accelerator=accelerator,
         devices=1,
@@ -411,7 +433,7 @@ def _trainer(
         num_sanity_val_steps=0,
         log_every_n_steps=len(stream),
         logger=logger,
-        plugins=TwoCheckpoints(),
+        plugins=[TwoCheckpoints(), environment],
         callbacks=[runlog, *map(hydra.utils.instantiate, callbacks)],
         enable_checkpointing=False,
         enable_progress_bar=False,

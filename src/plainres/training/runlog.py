@@ -19,6 +19,9 @@ from plainres.training.machine import Precision
 
 PROGRESS_SECONDS = 1.0
 
+# Seconds since the epoch, iteration, values by TensorBoard's tag
+Event = tuple[float, int, dict[str, float]]
+
 
 @dataclass(frozen=True)
 class Start:
@@ -77,9 +80,10 @@ def read_checkpoint(path: Path, config_hash: str, iterations: int) -> Start:
 class RunLog(pl.Callback):
     """Logs, writes checkpoints, and ends a run that is to stop or whose loss is not finite.
 
-    A checkpoint holds the curve, the seconds so far and the state of torch's generators (dropout
-    draws from them). None is taken between an update and the evaluation after it, because Lightning
-    would count that evaluation as done. A resumed run ends with the record of an undisturbed one.
+    A checkpoint holds the curve, the events, the seconds so far and the state of torch's generators
+    (dropout draws from them). None is taken between an update and the evaluation after it, because
+    Lightning would count that evaluation as done. A resumed run ends with the record, and in
+    TensorBoard with the curves, of an undisturbed one.
 
     Args:
         cell: arm, depth and seed.
@@ -112,6 +116,7 @@ class RunLog(pl.Callback):
         self.start = start
         self.curve: list[CurvePoint] = []
         self.diverged = False
+        self._events: list[Event] = []
         self._seconds_before = 0.0
         self._generators: list[torch.Tensor] = []
         self._started: float | None = None
@@ -124,6 +129,11 @@ class RunLog(pl.Callback):
         return next(callback for callback in trainer.callbacks if isinstance(callback, cls))
 
     @property
+    def running(self) -> bool:
+        """Whether training has begun and not ended."""
+        return self._started is not None
+
+    @property
     def seconds(self) -> float:
         """Seconds of training and evaluation so far, over all interruptions."""
         return self._seconds_before + (
@@ -133,6 +143,7 @@ class RunLog(pl.Callback):
     def state_dict(self) -> dict[str, Any]:
         return {
             "curve": [asdict(point) for point in self.curve],
+            "events": self._events,
             "seconds": self.seconds,
             "generators": generator_states(),
             "start": self.start.saved(),
@@ -140,6 +151,7 @@ class RunLog(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.curve = [CurvePoint(**point) for point in state_dict["curve"]]
+        self._events = state_dict["events"]
         self._seconds_before = state_dict["seconds"]
         self._generators = state_dict["generators"]
 
@@ -150,6 +162,8 @@ class RunLog(pl.Callback):
         self._start_iteration = pl_module.iteration
         if isinstance(trainer.logger, TensorBoardLogger):
             trainer.logger.experiment.add_custom_scalars(_layout())
+            for event in self._events:
+                _write_event(trainer.logger, event)
         self._write_progress(pl_module, None)
 
     def on_train_batch_end(
@@ -233,11 +247,10 @@ class RunLog(pl.Callback):
 
     def _log(self, trainer: pl.Trainer, pl_module: Any, values: dict[str, float]) -> None:
         # Tags end with the arm, so that TensorBoard shows plain and residual side by side
-        if trainer.logger is not None:
-            trainer.logger.log_metrics(
-                {f"{name}/{self.cell[0]}": value for name, value in values.items()},
-                pl_module.iteration,
-            )
+        tagged = {f"{name}/{self.cell[0]}": value for name, value in values.items()}
+        self._events.append((time.time(), pl_module.iteration, tagged))
+        if isinstance(trainer.logger, TensorBoardLogger):
+            _write_event(trainer.logger, self._events[-1])
 
     def _seconds_here(self) -> float:
         """Seconds since this process began to train."""
@@ -261,6 +274,12 @@ class RunLog(pl.Callback):
             "notice": self.start.notice,
         }
         files.write_json(self.folder / files.PROGRESS_FILE, progress)
+
+
+def _write_event(logger: TensorBoardLogger, event: Event) -> None:
+    seconds, iteration, values = event
+    for tag, value in values.items():
+        logger.experiment.add_scalar(tag, value, iteration, seconds)
 
 
 def generator_states() -> list[torch.Tensor]:
