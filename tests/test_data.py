@@ -3,20 +3,25 @@
 import io
 import os
 import shutil
+import sys
 import tarfile
 import urllib.error
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from composing import compose_cell, python
 from PIL import Image
 
-from plainres.data import entries, example_images, sources
+from plainres.data import entries, example_images, pictures, sources
 from plainres.data.folder import cache_folder
 from plainres.data.images import Images, Source, evaluation_parts
 from plainres.data.sources import load
+from plainres.records import files, schema
+from plainres.run import train
 
 
 def picture(number: int, height: int = 6, width: int = 6) -> np.ndarray:
@@ -348,6 +353,42 @@ def test_jpeg_images_are_read_as_pillow_reads_them(tmp_path):
         np.testing.assert_array_equal(read, np.array(file))
 
 
+@pytest.mark.parametrize(
+    ("brands", "package"),
+    [
+        (b"heic\0\0\0\0mif1heic", "HEIC needs .* -m pip install 'pillow-heif'"),
+        (b"mif1\0\0\0\0mif1heic", "HEIC needs .* -m pip install 'pillow-heif'"),
+        (b"mif1\0\0\0\0mif1avif", "AVIF needs .* -m pip install 'pillow>=11.3'"),
+    ],
+)
+def test_a_format_that_needs_a_package_names_it(folder, brands, package):
+    content = b"\0\0\0\x18ftyp" + brands + bytes(60)
+    (folder / "train" / "bee" / "1.heic").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"train/bee/1\.heic is damaged, or .*{package}$"):
+        load_folder(folder)
+
+
+def test_heic_is_read_where_its_package_is_installed(folder, monkeypatch):
+    """As pillow_heif does it: the package, once registered, opens what Pillow alone does not."""
+
+    def register_heif_opener():
+        def opened(file, name):
+            file.seek(40)
+            return Image.open(io.BytesIO(file.read()))
+
+        Image.register_open("HEIC", opened, lambda start: start[4:12] == b"ftypheic")
+
+    package = SimpleNamespace(register_heif_opener=register_heif_opener)
+    monkeypatch.setitem(sys.modules, "pillow_heif", package)
+    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+    monkeypatch.setattr(Image, "ID", list(Image.ID))
+    pictures._register_heic.cache_clear()
+    path = folder / "train" / "bee" / "1.png"
+    path.write_bytes(b"\0\0\0\x18ftypheic".ljust(40, b"\0") + path.read_bytes())
+    np.testing.assert_array_equal(pixels_of(load_folder(folder))[4], picture(1))
+    pictures._register_heic.cache_clear()  # for the tests after this one
+
+
 def test_images_of_many_sizes_become_squares_of_one(tmp_path):
     wide, tall, large = picture(0, 4, 10), picture(1, 9, 4), picture(2, 8, 8)
     for name, pixels in (("0", wide), ("1", tall), ("2", large)):
@@ -500,6 +541,33 @@ def test_classes_without_train_and_test_are_split_class_by_class(tmp_path):
     half = load_folder(folder, test_share=0.5)
     assert half.test.labels.bincount().tolist() == [10, 5, 2]
     assert "50%" in half.notes[0]
+
+
+def split_run(folder: Path, results: Path) -> tuple[str, ...]:
+    protocol = ("protocol=smoke", "protocol.batch_size=8", "protocol.iterations=8")
+    schedule = ("protocol.error_window=4", "model.depth=8", "threads=1")
+    images = ("data=image_folder", f"data.root={bare(folder, cat=10, dog=10)}", "data.label=pets")
+    return (*protocol, *schedule, *images, f"results_dir={results}")
+
+
+def test_a_run_says_how_its_images_were_split(tmp_path, capsys):
+    words = split_run(tmp_path / "pets", tmp_path)
+    cell, half = (compose_cell(tmp_path, *words, *more) for more in ((), ["data.test_share=0.5"]))
+    assert "test_share" not in cell.identity["data"], "rows of before keep their hash"
+    assert half.identity["data"]["test_share"] == 0.5
+    train.train_cell(cell)
+    assert "data.root has no train/ and test/: 4 of its 20 images are" in capsys.readouterr().err
+
+
+def test_a_sweep_says_it_once_and_needs_no_cache(tmp_path):
+    words = split_run(tmp_path / "pets", tmp_path / "results")
+    words = ("-m", *words, "slug=own", "jobs=1")
+    ended = python("-m", "plainres.run.train", *words, PLAINRES_CACHE="/proc/nowhere")
+    assert ended.returncode == 0, ended.stderr
+    for note in ("4 of its 20 images are the test set", "the decoded images cannot be kept"):
+        assert ended.stdout.count(note) == 1
+    (record,) = files.read_runs(tmp_path / "results" / "own" / "smoke")
+    assert (record.num_classes, record.status) == (2, schema.FINISHED)
 
 
 def test_a_split_does_not_take_the_first_images(tmp_path):
@@ -820,6 +888,39 @@ def test_without_network_the_error_says_what_else_can_be_done(
         assert words in message
     assert "data=image_folder" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("cifar10", "cifar-10-python.tar.gz"),
+        ("cifar10", "cifar-10-batches-py/data_batch_3"),
+        ("cifar100", "cifar-100-python.tar.gz"),
+        ("fashion_mnist", "FashionMNIST/raw/t10k-labels-idx1-ubyte.gz"),
+        ("fashion_mnist", "FashionMNIST/raw/train-images-idx3-ubyte"),
+    ],
+)
+def test_a_damaged_file_of_a_set_is_not_called_absent(monkeypatch, tmp_path, name, file):
+    def unreachable(*_, **__):
+        raise urllib.error.URLError("unknown name")
+
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if file.endswith("ubyte"):  # these have no checksum; all are there, and one is cut short
+        for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3"):
+            dimensions = (1, 2, 2) if "images" in part else (1,)
+            header = bytes(
+                [0, 0, 8, len(dimensions), *(b for n in dimensions for b in (0, 0, 0, n))]
+            )
+            (path.parent / f"{part}-ubyte").write_bytes(header + bytes(np.prod(dimensions)))
+        shutil.copy(path.parent / "train-labels-idx1-ubyte", path.parent / "t10k-labels-idx1-ubyte")
+    path.write_bytes(path.read_bytes()[:-1] if path.exists() else b"\x1f\x8b and no more")
+    start = rf"^{path} is damaged: delete it, and it is downloaded again, if there is a network \("
+    with pytest.raises(OSError, match=start) as refusal:
+        load(name, str(tmp_path))
+    assert "offline: put" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
 
 
 def test_an_xz_archive_damaged_inside_is_named(tmp_path):
