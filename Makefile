@@ -1,10 +1,13 @@
-# Every target that needs the virtual environment makes it first. Variables (PROTOCOL=cpu SEEDS=0,1)
-# are handed to the command, which refuses those it does not know: .venv/bin/plainres --help
-PYTHON ?= python3
+# Every target that needs the virtual environment makes it first. Variables of the command line
+# (PROTOCOL=cpu SEEDS=0,1), and no others, are handed to the command as they were typed; it refuses
+# those it does not know: .venv/bin/plainres --help. make itself ends with 2 whatever went wrong.
+PYTHON = python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 PLAINRES = $(BIN)/python -m experiments
-VARIABLES = $(MAKEOVERRIDES)
+GIVEN = $(foreach n,$(sort $(.VARIABLES)),$(if $(filter command,$(origin $n)),$n))
+QUOTED = '$(subst ','\'',$1=$(value $1))'
+VARIABLES = $(foreach n,$(GIVEN),$(call QUOTED,$n))
 
 .DEFAULT_GOAL := help
 .PHONY: install test lint check figures deviations tensorboard inspect own-images publish power \

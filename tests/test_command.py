@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -204,14 +205,40 @@ def test_a_sweep_ends_with_figures_and_verdicts_of_its_own_cells(results, monkey
     ],
 )
 def test_make_hands_its_variables_on(target, words):
-    outside = {"MAKELEVEL": "0", "MAKEFLAGS": "", "MFLAGS": ""}  # tests may run under make
-    made = run("make", "--dry-run", target, *words, **outside)
-    assert made.returncode == 0, made.stderr
-    last = made.stdout.splitlines()[-1]
-    verb = target if target == "own-images" else target.replace("-", " ", 1)
-    assert f"-m experiments {verb}" in last
-    for word in words:
-        assert word.partition("=")[0] in last
+    verb = [target] if target == "own-images" else target.split("-", 1)
+    assert made(target, *words) == [*verb, *sorted(words)]
+
+
+def made(target: str, *words: str, flags: str = "", **environment: str) -> list[str]:
+    """The words that make hands to the command, as the shell splits them."""
+    outside = {"MAKELEVEL": "0", "MAKEFLAGS": flags, "MFLAGS": ""}  # tests may run under make
+    shown = run("make", "--dry-run", target, *words, **outside, **environment)
+    assert shown.returncode == 0, shown.stderr
+    python, option, module, *handed = shlex.split(shown.stdout.splitlines()[-1])
+    assert (python, option, module) == (".venv/bin/python", "-m", "experiments")
+    return handed
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="no make")
+@pytest.mark.parametrize(
+    "word",
+    [
+        "LABEL=Bob's cats",
+        'LABEL=a "b" $c `d` \\e $(f) #g ${h} %; &',
+        "ARGS=folder='${protocol.name}-x' data.root=\"/a b\"",
+        "protocol.iterations=50",
+    ],
+)
+def test_make_hands_on_what_was_typed(word):
+    assert made("sweep-depth", word) == ["sweep", "depth", word]
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="no make")
+@pytest.mark.parametrize("flags", ["", "k", "i", "-j2"])
+def test_make_takes_no_setting_from_the_environment(flags):
+    ambient = ("NAME", "FORCE", "DEPTHS", "ARGS", "PROTOCOL", "SEEDS", "PYTHON", "MAKEOVERRIDES")
+    ambient = dict.fromkeys((*ambient, "VARIABLES", "GIVEN", "BIN", "PLAINRES"), "NAME=DESKTOP-7K2")
+    assert made("sweep-depth", "JOBS=2", flags=flags, **ambient) == ["sweep", "depth", "JOBS=2"]
 
 
 def test_the_makefile_is_thin():

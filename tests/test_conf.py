@@ -1,5 +1,6 @@
 """Every shipped configuration composes and builds a network and a learning rate."""
 
+import dataclasses
 import json
 import re
 
@@ -13,6 +14,7 @@ from experiments.grid import SLUGS
 from plainres.data.batches import NORMALISATIONS, Augmentation
 from plainres.data.sources import SOURCES as DATA_SETS
 from plainres.records.identity import cell_config, config_differences, shared_config
+from plainres.run.config import RANGES, RunConfig
 from plainres.training.machine import PRECISIONS
 
 PROTOCOLS = sorted(path.stem for path in (CONF / "protocol").glob("*.yaml"))
@@ -45,6 +47,50 @@ def test_the_arms_differ_in_the_shortcut_alone(tmp_path):
     )
     changes = ["arm: plain → residual", "model.shortcut: none → zero_pad"]
     assert config_differences(plain, residual) == changes
+
+
+def numbers_of(schema: type, prefix: str = "") -> set[str]:
+    """The keys of a configuration that hold numbers, or lists of numbers."""
+    keys = set()
+    for field in dataclasses.fields(schema):
+        if dataclasses.is_dataclass(field.type):
+            keys |= numbers_of(field.type, f"{prefix}{field.name}.")
+        elif re.search(r"\bint\b", str(field.type)):
+            keys.add(prefix + field.name)
+    return keys
+
+
+def test_every_number_has_a_range():
+    keys = numbers_of(RunConfig)
+    assert {"seed", "protocol.momentum", "protocol.augmentation.scale", "data.pad_to"} <= keys
+    assert keys <= {key for *_, names in RANGES for key in names}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "protocol.learning_rate=inf",
+        "protocol.augmentation.noise=nan",
+        "protocol.augmentation.scale=[1.2,0.8]",
+        "protocol.augmentation.scale=[0.8,inf]",
+        "protocol.augmentation.padding=-1",
+        "protocol.momentum=1.0",
+        "protocol.schedule.factor=0",
+        "protocol.schedule.milestones=[-1]",
+        "data.val_size=-1",
+        "data.image_size=0",
+        "checkpoint_seconds=nan",
+        "jobs=0",
+        "seed=4294967296",
+        "+vars.of.an_experiment=-inf",
+        "+callbacks.mine.threshold=nan",
+    ],
+)
+def test_a_number_outside_its_range_is_named(tmp_path, override):
+    key, _, value = override.lstrip("+").partition("=")
+    with pytest.raises(ValueError, match=rf"^{key}.* is not .*(number|finite)") as refused:
+        compose_cell(tmp_path, "protocol=paper", override).check()
+    assert value.strip("[]").split(",")[-1] in str(refused.value)
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -4,14 +4,15 @@ Types and unknown keys are checked by Hydra when it composes, ranges by `check_r
 """
 
 import json
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Union
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 ROOT = Path(__file__).resolve().parents[3]
 CONF = ROOT / "conf"
@@ -120,13 +121,26 @@ PLACE = ("results_dir", "committed_dir", "slug", "folder")  # of a RunConfig
 PLACES_VARIABLE = "PLAINRES_PLACES"
 
 # What is legal beyond the type: words, types, test, keys. The types are for `model`, which is free
+NUMBER = (int, float)
 RANGES: tuple[tuple[str, Any, Any, tuple[str, ...]], ...] = (
-    ("a whole number from 0 up", int, lambda value: value >= 0, ("seed",)),
+    ("a whole number from 0 up to 4294967295", int, lambda value: 0 <= value < 2**32, ("seed",)),
+    (
+        "a whole number from 0 up",
+        int,
+        lambda value: value >= 0,
+        (
+            "protocol.schedule.warmup_iterations",
+            "protocol.schedule.warmup_min_depth",
+            "protocol.augmentation.padding",
+            "data.val_size",
+        ),
+    ),
     (
         "a whole number from 1 up",
         int,
         lambda value: value >= 1,
         (
+            "protocol.width",
             "protocol.iterations",
             "protocol.batch_size",
             "protocol.log_every",
@@ -134,25 +148,52 @@ RANGES: tuple[tuple[str, Any, Any, tuple[str, ...]], ...] = (
             "protocol.error_window",
             "protocol.evaluation_images",
             "model.width",
+            "data.image_size",
+            "data.pad_to",
             "threads",
+            "updates_per_step",
         ),
+    ),
+    ("-1 or a whole number from 1 up", int, lambda value: value == -1 or value >= 1, ("jobs",)),
+    (
+        "a list of whole numbers from 0 up",
+        ListConfig,
+        lambda value: all(iteration >= 0 for iteration in value),
+        ("protocol.schedule.milestones",),
     ),
     (
         "a number from 0 up",
-        (int, float),
-        lambda value: value >= 0,
+        NUMBER,
+        lambda value: 0 <= value < math.inf,
         (
             "protocol.learning_rate",
-            "protocol.momentum",
             "protocol.weight_decay",
+            "protocol.schedule.warmup_learning_rate",
+            "protocol.augmentation.rotation",
+            "protocol.augmentation.shift",
+            "protocol.augmentation.noise",
             "model.auxiliary_weight",
+            "checkpoint_seconds",
         ),
     ),
     (
+        "a number from 0 up and below 1",
+        NUMBER,
+        lambda value: 0 <= value < 1,
+        ("protocol.momentum",),
+    ),
+    ("a number above 0 and below 1", NUMBER, lambda value: 0 < value < 1, ("data.test_share",)),
+    (
         "a number above 0",
-        (int, float),
-        lambda value: value > 0,
-        ("protocol.clip_norm", "protocol.perturbation"),
+        NUMBER,
+        lambda value: 0 < value < math.inf,
+        ("protocol.clip_norm", "protocol.perturbation", "protocol.schedule.factor"),
+    ),
+    (
+        "two numbers above 0, the smaller first",
+        ListConfig,
+        lambda value: len(value) == 2 and 0 < value[0] <= value[1] < math.inf,
+        ("protocol.augmentation.scale",),
     ),
 )
 NULL = {
@@ -170,8 +211,22 @@ def check_ranges(config: DictConfig) -> None:
             if value is None:  # the types say where that is legal
                 continue
             if isinstance(value, bool) or not isinstance(value, kinds) or not legal(value):
+                if isinstance(value, float) and not math.isfinite(value):
+                    words = words.replace("a number", "a finite number")
                 null = f"; null: {NULL[key]}" if key in NULL else ""
                 raise ValueError(f"{key} {value!r} is not {words}{null}")
+    for key, number in _numbers(OmegaConf.to_container(config, resolve=True)):
+        if not math.isfinite(number):
+            raise ValueError(f"{key} {number!r} is not a finite number")
+
+
+def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """Every number with a fraction, by its key; whole numbers are finite."""
+    if isinstance(value, float):
+        yield key, value
+    elif isinstance(value, dict | list):
+        for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _numbers(inner, f"{key}.{name}" if key else str(name))
 
 
 def announce(configs: Iterable[DictConfig]) -> None:
