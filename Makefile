@@ -11,7 +11,7 @@ VARIABLES = $(foreach n,$(GIVEN),$(call QUOTED,$n))
 
 .DEFAULT_GOAL := help
 .PHONY: install test lint check figures deviations tensorboard inspect own-images publish power \
-  bench clean help
+  bench torture clean help
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z%<>-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ power: $(STAMP) ## how often the verdicts of the depth experiment are right (PRO
 
 bench: $(STAMP) ## what training costs, about 45 minutes (PARTS=columns,startup)
 	@$(PLAINRES) bench $(VARIABLES)
+
+torture: $(STAMP) ## faults on purpose, counted, about 25 minutes (KINDS=flip,cut SEED=1 SHORT=1)
+	@$(PLAINRES) torture --out results/torture $(VARIABLES)
 
 deviations: $(STAMP) ## in what each protocol differs from the paper (PROTOCOL=paper: one in full)
 	@$(PLAINRES) deviations $(VARIABLES)

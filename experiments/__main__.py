@@ -70,6 +70,10 @@ OPTIONS = {
     "parts": "of the benchmark, as columns,startup (default: all)",
     "rounds": "of the benchmark",
     "seconds": "per measurement of the benchmark",
+    "seed": "of the faults (default: 0)",
+    "kinds": "of faults, as flip,cut (default: all)",
+    "only": "number of the one fault of its kind that is done again",
+    "out": "folder of campaign.csv and README.md",
 }
 FLAGS = {
     "shallow": "8 and 14 layers too",
@@ -82,9 +86,10 @@ FLAGS = {
     "strict": "status 1 if a test or a count speaks against a claim; a direction does not",
     "all": "every network, into results/networks",
     "thousand": "with the networks of a thousand layers",
+    "short": "a few faults of each kind",
 }
 # May hold spaces
-AS_TYPED = ("name", "surface", "root", "label", "picture", "example", "results")
+AS_TYPED = ("name", "surface", "root", "label", "picture", "example", "results", "out")
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,9 @@ def verbs() -> dict[str, Verb]:
             own_images, "fine-tune a network on your pictures", "0", f"root label example {network}"
         ),
         "bench": Verb(bench, "what training costs", "0", "parts rounds seconds thousand"),
+        "torture": Verb(
+            torture, "faults on purpose, counted", "0", "seed short kinds only jobs out"
+        ),
     }
 
 
@@ -491,7 +499,19 @@ def _figure(name: str, page: Path) -> str:
     return f"![{shown[1]}]({Path(path).as_posix()})"
 
 
-BLOCKS = {"verdicts": _verdicts, "table": _depth_table, "figure": _figure}
+def _torture(name: str, page: Path) -> str:
+    """The outcomes of the campaign of faults in results/`name`."""
+    from experiments.torture.report import summary
+
+    return summary(COMMITTED / name)
+
+
+BLOCKS = {
+    "verdicts": _verdicts,
+    "table": _depth_table,
+    "figure": _figure,
+    "torture": _torture,
+}
 
 
 def publish(options: argparse.Namespace) -> int:
@@ -645,6 +665,15 @@ def bench(options: argparse.Namespace) -> int:
     values = {name: getattr(options, name) for name in ("parts", "rounds", "seconds")}
     words = [word for name, value in values.items() if value for word in (f"--{name}", str(value))]
     return measure([*words, *(["--thousand"] if options.thousand else [])])
+
+
+def torture(options: argparse.Namespace) -> int:
+    """The campaign of faults."""
+    from experiments.torture.campaign import main as campaign
+
+    values = {name: getattr(options, name) for name in ("seed", "kinds", "only", "jobs", "out")}
+    words = [word for name, value in values.items() if value for word in (f"--{name}", str(value))]
+    return campaign([*words, *(["--short"] if options.short else [])])
 
 
 if __name__ == "__main__":

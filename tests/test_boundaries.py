@@ -12,6 +12,7 @@ from composing import ROOT
 
 NOT_IN_RECORDS = {"torch", "torchvision", "pytorch_lightning", "hydra", "omegaconf"}
 NOT_IN_EXPERIMENTS = {"torch", "torchvision", "pytorch_lightning", "hydra"}
+RUN_CELLS = ("experiments.bench", "experiments.torture")
 # Modules of experiments/bench that only read its tables
 BENCH_READERS = {
     "experiments.bench",
@@ -33,6 +34,7 @@ ROOMS |= {
     JUDGING: (RECORDS,),
     REPORTING: (JUDGING, RECORDS),
     "experiments.bench": (JUDGING, REPORTING, "plainres"),
+    "experiments.torture": (REPORTING, "plainres"),
     "experiments.grid": (),
     "experiments.__main__": ("experiments", "plainres"),  # the latter lazily
 }
@@ -85,9 +87,7 @@ def forbidden(module: str) -> set[str]:
     room, names = room_of(module), imports_of(module)
     if room in ("plainres", "experiments"):  # their __init__.py
         return set(names)
-    reads = module.startswith("experiments.") and (
-        room != "experiments.bench" or module in BENCH_READERS
-    )
+    reads = module.startswith("experiments.") and (room not in RUN_CELLS or module in BENCH_READERS)
     legal = (room, *(QUESTION if module in BENCH_READERS else ROOMS.get(room, QUESTION)))
     ours = {name for name in names if name.split(".")[0] in ("plainres", "experiments")}
     bad = {name for name in ours if not any(lies_in(name, other) for other in legal)}
