@@ -10,7 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import pytest
-from composing import ROOT, python, run
+from composing import python, run
 
 from plainres.records import files, locks
 from plainres.records.identity import cell_config, config_differences, config_hash, shared_config

@@ -21,6 +21,7 @@ from plainres.records.errors import give_up, one_line, run_command
 from plainres.records.identity import config_hash
 from plainres.run.cell import Cell, claim_tables
 from plainres.run.config import CONF, announce
+from plainres.run.trained import write_preparation
 from plainres.training.instructions import limit_instructions
 
 # torch is imported inside functions: a sweep with nothing left to do ends in seconds
@@ -106,6 +107,8 @@ def build(cell: Cell) -> Run:
     network = _network(config, source)
     start = _start(cell, device)
     stream = _training_batches(cell, source, device, start)
+    if config.keep_weights:
+        write_preparation(cell, source, stream.normaliser)
     evaluated = dict(evaluation_parts(source))
     count = config.protocol.evaluation_images
     loaders = [
