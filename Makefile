@@ -10,8 +10,8 @@ QUOTED = '$(subst ','\'',$1=$(value $1))'
 VARIABLES = $(foreach n,$(GIVEN),$(call QUOTED,$n))
 
 .DEFAULT_GOAL := help
-.PHONY: install test lint check figures deviations tensorboard inspect own-images publish power \
-  bench torture clean help
+.PHONY: install test lint check figures deviations tensorboard inspect own-images classify publish \
+  power bench torture clean help
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z%<>-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ inspect: $(STAMP) ## MODEL=alexnet layer by layer (DEPTH=, PICTURE=file.png; ALL
 
 own-images: $(STAMP) ## fine-tune on your pictures: ROOT=folder LABEL=name, or EXAMPLE=folder
 	@$(PLAINRES) own-images $(VARIABLES)
+
+classify: $(STAMP) ## PICTURE=file or folder: what your network takes it for (RESULTS=own/name)
+	@$(PLAINRES) classify $(VARIABLES)
 
 publish: $(STAMP) ## move your cells into the committed tables (RESULTS=depth/quick)
 	@$(PLAINRES) publish $(VARIABLES)

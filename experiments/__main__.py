@@ -61,12 +61,12 @@ OPTIONS = {
     "margin": "a smaller difference counts as none; in points (check depth; default: 0.5)",
     "model": "of conf/model (default: residual)",
     "depth": "weighted layers of the network",
-    "picture": "a PNG that shows how height and width shrink",
+    "picture": "to classify, or a folder; of inspect: a PNG to draw",
     "root": "folder or archive with train/<class>/ and test/<class>/",
     "label": "what tables and figures call the pictures",
     "weights": "imagenet or null (default: imagenet if they are on this machine)",
     "example": "a new folder: writes example pictures into it first",
-    "results": "question and folder, as depth/quick",
+    "results": "question and folder, as depth/quick (classify: as own/pets; default: the only one)",
     "parts": "of the benchmark, as columns,startup (default: all)",
     "rounds": "of the benchmark",
     "seconds": "per measurement of the benchmark",
@@ -128,6 +128,9 @@ def verbs() -> dict[str, Verb]:
         "own-images": Verb(
             own_images, "fine-tune a network on your pictures", "0", f"root label example {network}"
         ),
+        "classify": Verb(
+            classify, "what your trained network takes pictures for", "0", "picture results json"
+        ),
         "bench": Verb(bench, "what training costs", "0", "parts rounds seconds thousand"),
         "torture": Verb(
             torture, "faults on purpose, counted", "0", "seed short kinds only jobs out"
@@ -147,6 +150,8 @@ def parser() -> Parser:
         if verb.questions != "0":
             listed = ", ".join(grid.SLUGS)
             made.add_argument("question", nargs=verb.questions, metavar="question", help=listed)
+        if name == "classify":
+            made.add_argument("pictures", nargs="*", metavar="picture", help="file or folder")
         if name == "publish":
             made.add_argument("place", nargs="?", metavar="question/folder", help="as depth/quick")
         for option in verb.options.split():
@@ -232,8 +237,14 @@ def sweep(options: argparse.Namespace) -> int:
             own = f"+experiment={slug}" in command.words
             if status := run(command, places if own else None):
                 return status
-        lines = places.read_text(encoding="utf-8").splitlines()
-    return _report(slug, [json.loads(line) for line in dict.fromkeys(lines)])
+        measured = _announced(places)
+    return _report(slug, measured)
+
+
+def _announced(places: Path) -> list[dict[str, str]]:
+    """The folders into which commands measured (plainres.run.config.announce), each once."""
+    lines = places.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in dict.fromkeys(lines)]
 
 
 _SWEEP = (
@@ -635,17 +646,36 @@ def own_images(options: argparse.Namespace) -> int:
     if weights != "null":
         start = f"from torchvision's weights: {weights}"
     print(start)
-    several = "," in seeds
     words = [
-        *(["-m"] if several else []),
-        *("slug=own", "protocol=finetune", f"folder={literal(options.name or label)}"),
+        *("-m", "slug=own", "protocol=finetune", f"folder={literal(options.name or label)}"),
         *("data=image_folder", f"data.root={literal(root)}", f"data.label={literal(label)}"),
         *("model=residual_imagenet", f"model.depth={depth}", f"model.weights={weights}"),
         *(f"seed={seeds}", "keep_weights=true"),
+        "+callbacks.confusion._target_=plainres.instruments.confusion.ConfusionMatrix",
         *(["force=true"] if options.force else []),
         *([f"jobs={options.jobs}"] if options.jobs else []),
     ]
-    return run(Command("plainres.run.train", [*words, *options.overrides]))
+    with tempfile.TemporaryDirectory(prefix="plainres-") as folder:
+        places = Path(folder, "places")
+        command = Command("plainres.run.train", [*words, *options.overrides])
+        if status := run(command, places):
+            return status
+        measured = _announced(places)
+    from experiments.reporting.confusion import report
+
+    for place in measured:
+        print(report(Path(place["results_dir"], place["slug"], place["folder"])))
+    return 0
+
+
+def classify(options: argparse.Namespace) -> int:
+    """The most likely classes of pictures."""
+    pictures = [*options.pictures, *filter(None, [options.picture])]
+    if not pictures:
+        raise ValueError("classify needs PICTURE=<file or folder>")
+    from plainres.instruments.classify import classify as print_classes
+
+    return print_classes(pictures, LOCAL, options.results, options.json)
 
 
 def _weights_here(depth: str) -> str:

@@ -123,12 +123,16 @@ def test_example_images_are_a_folder_as_ones_own_is(tmp_path, monkeypatch, capsy
     source, photos = load("image_folder", root=str(folder)), load("photos")
     assert source.class_names == photos.class_names
     assert source.fingerprint == photos.fingerprint
-    mine = folder / "train" / "china" / "000.png"
+    (folder / "train" / "china" / "001.png").unlink()
+    (folder / "train" / "china" / ".001.png.x").touch()  # killed within the picture
+    assert example_images.main([str(folder)]) == 0
+    assert load("image_folder", root=str(folder)).fingerprint == photos.fingerprint
+    mine = folder / "train" / "china" / "mine.png"
     mine.write_bytes(b"mine")
     capsys.readouterr()
     assert example_images.main([str(folder)]) == 2
-    line = f"plainres: {folder}: File exists; choose a folder that does not exist yet\n"
-    assert capsys.readouterr().err == line
+    line = f"plainres: {folder} has other files; the example needs a folder that does not exist yet"
+    assert capsys.readouterr().err == f"{line}\n"
     assert mine.read_bytes() == b"mine"
 
 

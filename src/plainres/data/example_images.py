@@ -9,26 +9,38 @@ from PIL import Image
 
 from plainres.data import sources
 from plainres.records.errors import UNUSABLE, status_of
+from plainres.records.files import atomic
 
 
 def write(folder: Path) -> int:
     """Writes the squares of `data=photos` (224×224) as PNG files; returns their number.
 
-    They lie in train/<class>/ and test/<class>/, as `data=image_folder` reads them.
+    They lie in train/<class>/ and test/<class>/, as `data=image_folder` reads them. Where they lie
+    there already, nothing is written.
 
     Raises:
-        FileExistsError: `folder` exists; the user's own pictures may be in it.
+        FileExistsError: `folder` has other files; the user's own pictures may be among them.
     """
     source = sources.load("photos")
-    folder.mkdir(parents=True)
-    for part, images in (("train", source.train), ("test", source.test)):
+    squares = {
+        f"{part}/{source.class_names[label]}/{number:03d}.png": pixels
+        for part, images in (("train", source.train), ("test", source.test))
         for number, (pixels, label) in enumerate(
             zip(images.pixels, images.labels.tolist(), strict=True)
-        ):
-            path = folder / part / source.class_names[label] / f"{number:03d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(path)
-    return len(source.train) + len(source.test)
+        )
+    }
+    there = {
+        path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*") if not path.is_dir()
+    }
+    if there - squares.keys() or folder.is_file():
+        raise FileExistsError(
+            f"{folder} has other files; the example needs a folder that does not exist yet"
+        )
+    for name in squares.keys() - there:
+        picture = Image.fromarray(squares[name].permute(1, 2, 0).numpy())
+        with atomic(folder / name) as part_of_file:
+            picture.save(part_of_file, format="PNG")
+    return len(squares)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,10 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         number = write(folder)
     except OSError as error:
-        print(
-            f"plainres: {folder}: {error.strerror}; choose a folder that does not exist yet",
-            file=sys.stderr,
-        )
+        print(f"plainres: {error}", file=sys.stderr)
         return UNUSABLE
     print(f"{folder}: {number} pictures, for make own-images ROOT={folder} LABEL=photographs")
     return 0

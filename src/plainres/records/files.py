@@ -22,6 +22,7 @@ FAILURE_FILE = "failure.json"  # why the cell failed
 SWEEP_VARIABLE = "PLAINRES_SWEEP"  # names the sweep of a process in its environment
 CHECKPOINT_FILE = "last.ckpt"
 WEIGHTS_FILE = "weights.pt"
+PREPARATION_FILE = "preparation.pt"
 PREVIOUS_CHECKPOINT_FILE = "previous.ckpt"
 CHECKPOINT_FILES = (CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE)  # the newest first
 DAMAGED_SUFFIX = ".corrupt"  # of a checkpoint that is set aside
@@ -136,10 +137,11 @@ def write_record(cell_folder: Path, record: Record) -> None:
 def write_table(path: Path, rows: Sequence[Any], row_type: type) -> None:
     """A CSV file, one column per field; six significant digits; None is an empty field."""
     names = [field.name for field in fields(row_type)]
-    _write_lines(path, names, [[_written(getattr(row, name)) for name in names] for row in rows])
+    write_lines(path, names, [[_written(getattr(row, name)) for name in names] for row in rows])
 
 
-def _write_lines(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def write_lines(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A CSV file of texts."""
     lines = [",".join(map(_quoted, row)) for row in (columns, *rows)]
     write_text(path, "\n".join(lines) + "\n")
 
@@ -204,7 +206,7 @@ def gather(folder: Path, into: Path | None = None) -> list[Record]:
     if runs:
         write_table(into / RUNS_TABLE, runs, Record)
     for name, (columns, rows) in tables.items():
-        _write_lines(into / name, columns, [[row.get(key, "") for key in columns] for row in rows])
+        write_lines(into / name, columns, [[row.get(key, "") for key in columns] for row in rows])
     return runs
 
 
@@ -217,9 +219,9 @@ def gathered(
     runs = sorted([*runs, *records.values()], key=lambda row: (row.arm, row.depth, row.seed))
     tables = {}
     for name in _gathered_names(folder, into, records):
-        kept = _read_texts(into / name)
+        kept = read_texts(into / name)
         rows = [row for row in kept if cell_name(*_cell_of(row)) not in records]
-        new = [row for cell in records for row in _read_texts(folder / "runs" / cell / name)]
+        new = [row for cell in records for row in read_texts(folder / "runs" / cell / name)]
         if rows or new:
             columns = list(dict.fromkeys(key for row in (*new, *rows) for key in row))
             tables[name] = columns, sorted([*rows, *new], key=_cell_of)  # stable within a cell
@@ -256,7 +258,7 @@ def _header(path: Path) -> list[str]:
         return next(csv.reader(file), [])
 
 
-def _read_texts(path: Path) -> list[dict[str, str]]:
+def read_texts(path: Path) -> list[dict[str, str]]:
     """The rows of a table as text by column, none where there is no file.
 
     Raises:

@@ -25,6 +25,7 @@ from plainres.records.identity import config_hash
 from plainres.run.cell import BusyError, Cell, claim_tables, standing
 from plainres.run.config import CONF, announce
 from plainres.run.processes import BUSY
+from plainres.run.trained import write_preparation
 from plainres.training.instructions import limit_instructions
 from plainres.training.launchers import no_launcher
 
@@ -117,6 +118,8 @@ def build(cell: Cell) -> Run:
     network = _network(config, source)
     start = _start(cell, device)
     stream = _training_batches(cell, source, device, start)
+    if config.keep_weights:
+        write_preparation(cell, source, stream.normaliser)
     evaluated = dict(evaluation_parts(source))
     count = config.protocol.evaluation_images
     loaders = [
