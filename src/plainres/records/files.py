@@ -49,7 +49,7 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes the place of `path` when the block ends; an error deletes it.
 
     Raises:
-        NotWritten: the file system refuses; names `path` and what to do.
+        NotWrittenError: the file system refuses; names `path` and what to do.
     """
     part = None
     try:
@@ -68,8 +68,8 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
         if part is not None:
             with suppress(OSError):
                 Path(part.name).unlink()
-        if isinstance(error, OSError) and error.errno and not isinstance(error, NotWritten):
-            raise NotWritten(error.errno, error.strerror, str(path)) from error
+        if isinstance(error, OSError) and error.errno and not isinstance(error, NotWrittenError):
+            raise NotWrittenError(error.errno, error.strerror, str(path)) from error
         raise
 
 
@@ -79,7 +79,7 @@ def remove_parts(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-class NotWritten(OSError):
+class NotWrittenError(OSError):
     """A file that could not be written. The message names it and what to do."""
 
     def __str__(self) -> str:
