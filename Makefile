@@ -7,11 +7,11 @@ STAMP := .venv/.installed
 PLAINRES = $(BIN)/python -m experiments
 GIVEN = $(foreach n,$(sort $(.VARIABLES)),$(if $(filter command,$(origin $n)),$n))
 QUOTED = '$(subst ','\'',$1=$(value $1))'
+VERBS = check figures inspect own-images classify publish power bench deviations
 VARIABLES = $(foreach n,$(GIVEN),$(call QUOTED,$n))
 
 .DEFAULT_GOAL := help
-.PHONY: install test lint check figures deviations tensorboard inspect own-images classify publish \
-  power bench torture clean help
+.PHONY: install test lint $(VERBS) torture tensorboard clean help
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z%<>-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +21,6 @@ help: ## this list
 	@echo "  .venv/bin/plainres sweep --help lists the questions and all options"
 
 install: $(STAMP) ## the virtual environment (.venv), with what tests and checks need
-
 
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "plainres: $(PYTHON) cannot make a \
@@ -43,35 +42,20 @@ sweep-%: $(STAMP) ## sweep-<question>: train what is not yet trained, then figur
 check-%: $(STAMP) ## check-<question>: verdicts in detail (VERBOSE=1, LOCAL=1: your cells)
 	@$(PLAINRES) check $* $(VARIABLES)
 
-check: $(STAMP) ## all verdicts, one line each (STRICT=1: status 1 if one is not reproduced)
-	@$(PLAINRES) check $(VARIABLES)
-
-figures: $(STAMP) ## all figures and results READMEs again, from the committed tables
-	@$(PLAINRES) figures $(VARIABLES)
-
-inspect: $(STAMP) ## MODEL=alexnet layer by layer (DEPTH=, PICTURE=file.png; ALL=1: every network)
-	@$(PLAINRES) inspect $(VARIABLES)
-
-own-images: $(STAMP) ## fine-tune on your pictures: ROOT=folder LABEL=name, or EXAMPLE=folder
-	@$(PLAINRES) own-images $(VARIABLES)
-
-classify: $(STAMP) ## PICTURE=file or folder: what your network takes it for (RESULTS=own/name)
-	@$(PLAINRES) classify $(VARIABLES)
-
-publish: $(STAMP) ## move your cells into the committed tables (RESULTS=depth/quick)
-	@$(PLAINRES) publish $(VARIABLES)
-
-power: $(STAMP) ## how often the verdicts of the depth experiment are right (PROTOCOL=cpu)
-	@$(PLAINRES) power $(VARIABLES)
-
-bench: $(STAMP) ## what training costs, about 45 minutes (PARTS=columns,startup)
-	@$(PLAINRES) bench $(VARIABLES)
+check: ## all verdicts, one line each (STRICT=1: status 1 if one is not reproduced)
+figures: ## all figures and results READMEs again, from the committed tables
+inspect: ## MODEL=alexnet layer by layer (DEPTH=, PICTURE=file.png; ALL=1: every network)
+own-images: ## fine-tune on your pictures: ROOT=folder LABEL=name, or EXAMPLE=folder
+classify: ## PICTURE=file or folder: what your network takes it for (RESULTS=own/name)
+publish: ## move your cells into the committed tables (RESULTS=depth/quick)
+power: ## how often the verdicts of the depth experiment are right (PROTOCOL=cpu)
+bench: ## what training costs, about 45 minutes (PARTS=columns,startup)
+deviations: ## in what each protocol differs from the paper (PROTOCOL=paper: one in full)
+$(VERBS): $(STAMP)
+	@$(PLAINRES) $@ $(VARIABLES)
 
 torture: $(STAMP) ## faults on purpose, counted, about 25 minutes (KINDS=flip,cut SEED=1 SHORT=1)
 	@$(PLAINRES) torture --out results/torture $(VARIABLES)
-
-deviations: $(STAMP) ## in what each protocol differs from the paper (PROTOCOL=paper: one in full)
-	@$(PLAINRES) deviations $(VARIABLES)
 
 tensorboard: $(STAMP) ## curves of every run on this machine, at http://localhost:6006
 	$(BIN)/tensorboard --logdir results/local

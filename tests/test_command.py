@@ -202,6 +202,7 @@ def test_a_sweep_ends_with_figures_and_verdicts_of_its_own_cells(results, monkey
         ("power", ["PROTOCOL=cpu"]),
         ("deviations", ["PROTOCOL=paper"]),
         ("publish", ["RESULTS=depth/quick"]),
+        ("classify", ["PICTURE=/a b.jpg", "RESULTS=own/pets"]),
     ],
 )
 def test_make_hands_its_variables_on(target, words):
