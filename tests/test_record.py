@@ -161,6 +161,22 @@ def test_every_flipped_bit_of_a_record_is_noticed_or_changes_no_value(tmp_path, 
     assert noticed > 0.9 * len(whole) * 8 / 7
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_not_read(tmp_path, make_record, make):
+    """A FIFO would be waited for."""
+    inside = cell_folder(tmp_path, make_record())
+    for name in (files.RECORD_FILE, files.PROGRESS_FILE):
+        path = inside / name
+        path.unlink(missing_ok=True)
+        make(path)
+    assert files.read_progress(inside) is None
+    with pytest.raises(files.DamagedCellsError, match=r"record\.json is damaged: it is no file"):
+        files.gather(tmp_path)
+    make(tmp_path / files.RUNS_TABLE)
+    with pytest.raises(files.DamagedFileError, match=r"runs\.csv is damaged: it is no file"):
+        files.gather(tmp_path)
+
+
 PROGRESS = Progress(7, 12, 24, 0.5, 6.0, None)
 
 

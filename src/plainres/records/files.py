@@ -58,7 +58,7 @@ def write_text(path: Path, text: str) -> None:
 def update_text(path: Path, text: str) -> None:
     """As `write_text`, but a file that has this text stays: it may be read-only."""
     with suppress(OSError):
-        if path.read_bytes() == text.encode():
+        if path.is_file() and path.read_bytes() == text.encode():
             return
     write_text(path, text)
 
@@ -169,7 +169,8 @@ def read_json(path: Path) -> Any:
         DamagedFileError: it is not JSON in UTF-8.
     """
     with _named(path), suppress(FileNotFoundError):
-        return json.loads(path.read_text(encoding="utf-8"))
+        if _is_there(path):
+            return json.loads(path.read_text(encoding="utf-8"))
     return None
 
 
@@ -228,7 +229,8 @@ def read_record(cell_folder: Path) -> Record | None:
 
 def write_record(cell_folder: Path, record: Record) -> None:
     """Finishes a cell: its record, with digests of its tables and of the record itself."""
-    tables = {path.name: _digest_of(path) for path in sorted(cell_folder.glob("*.csv"))}
+    paths = [path for path in sorted(cell_folder.glob("*.csv")) if path.is_file()]
+    tables = {path.name: _digest_of(path) for path in paths}
     values = {**asdict(record), "tables": tables}
     write_json(cell_folder / RECORD_FILE, {**values, "sha256": _digest(values)})
 
@@ -276,7 +278,7 @@ def read_table(path: Path, row_type: type) -> list[Any]:
 
 def _lines(path: Path, required: Collection[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """File and line, and text by column, of each row of a table; none where there is no file."""
-    if not path.exists():
+    if not _is_there(path):
         return
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file, strict=True)
@@ -287,6 +289,13 @@ def _lines(path: Path, required: Collection[str]) -> Iterator[tuple[str, dict[st
             if None in row.values() or None in row:
                 raise ValueError(f"{where}: not as many values as columns")
             yield where, row
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file; ValueError for anything else, as a FIFO that never ends."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is damaged: it is no file")
+    return path.exists()
 
 
 @contextmanager
@@ -409,7 +418,7 @@ def _cell_tables(folder: Path) -> dict[str, list[dict[str, str]]]:
     """
     for name, digest in read_json(folder / RECORD_FILE).get("tables", {}).items():
         path = folder / name
-        if not path.exists():
+        if not path.is_file():
             raise DamagedFileError(path, f"{path} is gone")
         if _digest_of(path) != digest:
             raise DamagedFileError(path, f"{path} is damaged: the record has another sha256 of it")
@@ -427,8 +436,11 @@ def _names(folder: Path) -> set[str]:
 
 
 def _has_cells(path: Path) -> bool:
-    with _named(path), path.open(encoding="utf-8", newline="") as file:
-        return set(_CELL_COLUMNS) <= set(next(csv.reader(file), []))
+    with _named(path):
+        if not _is_there(path):
+            return False
+        with path.open(encoding="utf-8", newline="") as file:
+            return set(_CELL_COLUMNS) <= set(next(csv.reader(file), []))
 
 
 def read_texts(path: Path) -> list[dict[str, str]]:
