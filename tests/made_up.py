@@ -15,11 +15,15 @@ from plainres.records.files import (
     write_table,
 )
 from plainres.records.identity import row_hash
-from plainres.records.schema import FINISHED, CurvePoint, Record
+from plainres.records.schema import DIVERGED, FINISHED, CurvePoint, Record
+
+NO_ERRORS = dict.fromkeys(  # what a diverged run has of these
+    ("train_error", "train_error_eval", "train_loss", "test_error", "test_loss")
+)
 
 
 def made_up_record(**changes) -> Record:
-    """A complete record of residual-20-seed0, with the given fields changed."""
+    """A complete record of residual-20-seed0, with the given fields; no errors if diverged."""
     plain = changes.get("arm") == "plain"
     values = {
         "arm": "residual",
@@ -58,6 +62,8 @@ def made_up_record(**changes) -> Record:
         "instruction_set": "ATen AVX2 / oneDNN AVX2",
         "parent": "",
     }
+    if changes.get("status") == DIVERGED:
+        values |= NO_ERRORS
     assert not changes.keys() - values.keys()
     return Record(**(values | changes))
 

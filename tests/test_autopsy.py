@@ -492,7 +492,7 @@ def test_a_diverged_remedy_counts_as_chance(folder, tmp_path):
 
 
 def test_other_images_are_refused(folder, tmp_path):
-    treated(tmp_path, "dirac", data_fingerprint="other", data_label="faces")
+    treated(tmp_path, "dirac", data_fingerprint="0" * 12, data_label="faces")
     with pytest.raises(ValueError, match=r"quick-dirac on other images \(faces\)"):
         read(folder)
 

@@ -10,7 +10,7 @@ from hydra.errors import ConfigCompositionException
 
 from plainres.records import files, schema
 from plainres.records.errors import one_line
-from plainres.records.identity import config_hash
+from plainres.records.identity import config_hash, shared_config
 from plainres.run import cell as cells
 from plainres.run.cell import Cell, claim_tables
 
@@ -328,12 +328,22 @@ def test_tables_of_another_configuration_move_aside_without_loss(compose, record
     assert content(folder / "earlier.old2") == newer
 
 
-def test_tables_that_do_not_say_what_they_are_move_aside(compose, record_of):
-    cell = compose()
-    old = write_tables(cell, [record_of(cell)])
-    line = claim_tables([cell])
-    assert f"there is no {files.CONFIG_FILE}" in line
-    assert content(cell.results_folder / "earlier.old1") == old
+@pytest.mark.parametrize("text", [None, "{", "[1]"])
+def test_rows_say_what_tables_are_of_where_their_configuration_is_lost(compose, record_of, text):
+    cell, path = compose(), compose().results_folder / files.CONFIG_FILE
+    own = write_tables(cell, [record_of(cell)])
+    if text is not None:
+        path.write_text(text)
+    assert claim_tables([cell]) is None
+    assert content(cell.results_folder) == {**own, files.CONFIG_FILE: path.read_bytes()}
+    assert files.read_config(cell.results_folder) == shared_config(cell.identity)
+
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    other = compose("protocol.momentum=0.8")
+    assert f"config.json is {'damaged' if text else 'gone'}" in claim_tables([other])
+    assert content(other.results_folder / "earlier.old1").items() >= own.items()
 
 
 def test_cells_keep_their_folders_when_tables_move(compose, record_of):
@@ -344,6 +354,37 @@ def test_cells_keep_their_folders_when_tables_move(compose, record_of):
     before = content(first.folder)
     assert claim_tables([compose("data.label=other digits")])
     assert content(first.folder) == before
+
+
+@pytest.mark.parametrize("content", ["", '{"arm": "pl', '{"train_error": 5.0}'])
+def test_a_damaged_record_is_named_and_set_aside_when_the_cell_starts_again(
+    compose, record_of, content, caplog
+):
+    cell = compose()
+    measure(cell, record_of(cell))
+    assert cell.damage == ""
+    (cell.folder / files.RECORD_FILE).write_text(content)
+    assert cell.finished() is None
+    assert cell.refusal() is None
+    line = cell.damage
+    assert line.startswith(f"plain-20-seed0: {cell.folder / files.RECORD_FILE}")
+    assert "the same sweep sets it aside" in line
+    assert "protocol.momentum: 0.9 → 0.8" in compose("protocol.momentum=0.8").refusal()
+    cell.claim_folder()
+    assert line in caplog.text
+    assert (cell.folder / "record.corrupt").read_text() == content
+    assert not (cell.folder / files.RECORD_FILE).exists()
+    assert cell.damage == ""
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"seed": 1}'])
+def test_a_finished_cell_needs_no_configuration_beside_its_record(compose, record_of, text):
+    cell = compose()
+    measure(cell, record_of(cell))
+    (cell.folder / files.CONFIG_FILE).write_text(text)
+    assert cell.finished() == record_of(cell)
+    assert cell.refusal() is None
+    assert "config.json is damaged or gone" in compose("protocol.momentum=0.8").refusal()
 
 
 # The lock
@@ -420,9 +461,9 @@ def test_force_replaces_the_row_in_the_table(compose, record_of):
     first, second = compose(), compose("protocol.momentum=0.8", "force=true")
     measure(first, record_of(first, test_error=0.5))
     measure(second, record_of(second, test_error=0.25))
-    for cell in (first, second):
-        for path in cell.results_folder.glob("runs/*/curves.csv"):
-            files.write_table(path, [], schema.CurvePoint)
+    for path in first.results_folder.glob("runs/*/curves.csv"):
+        files.write_table(path, [], schema.CurvePoint)
+        files.write_record(path.parent, files.read_record(path.parent))
     assert [row.test_error for row in files.gather(first.results_folder)] == [0.25]
 
 

@@ -191,16 +191,17 @@ def test_an_interrupted_surface_goes_on_with_the_rows_that_are_missing(results, 
     assert len(rows) == 3
     table.unlink()
     rows[1].write_text("{")  # as a machine that lost power leaves it
+    rows[2].write_text('{"seconds": 1.0, "points": [[0.5]]}')
     measured = []
     at = landscape.Plane.at
     monkeypatch.setattr(
         landscape.Plane, "at", lambda plane, x, y: measured.append((x, y)) or at(plane, x, y)
     )
     landscape.measure(cell)
-    assert measured == [(-1, 0), (0, 0), (1, 0)]
+    assert measured == [(-1, 0), (0, 0), (1, 0), (-1, 1), (0, 1), (1, 1)]
     assert table.read_text() == undisturbed
     assert landscape.measure(cell).startswith("skipped, finished:")
-    assert len(measured) == 3
+    assert len(measured) == 6
 
 
 def test_rows_over_processes_give_the_same_numbers(results):

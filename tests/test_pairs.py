@@ -32,7 +32,7 @@ def series(values: dict[int, float], **changes) -> Series:
 
 def measured(folder, **images) -> None:
     for name, fingerprint in images.items():
-        row = made_up_record(data_fingerprint=fingerprint, data_label=f"label {fingerprint}")
+        row = made_up_record(data_fingerprint=fingerprint * 12, data_label=f"label {fingerprint}")
         write_made_up(folder / name, [row])
 
 
@@ -235,8 +235,8 @@ def test_a_sound_table_is_read(tmp_path):
     ("change", "message"),
     [
         ({"seed": 0}, "has 2 rows of residual-20-seed0; legal: one"),
-        ({"train_error": float("nan")}, "residual-20-seed1: train_error is nan, not a finite"),
-        ({"test_loss": float("inf")}, "residual-20-seed1: test_loss is inf, not a finite number"),
+        ({"train_error": float("nan")}, "line 3, train_error: nan is not a finite number"),
+        ({"test_loss": float("inf")}, "line 3, test_loss: inf is not a finite number"),
         ({"data_fingerprint": "0" * 12}, "residual-20-seed0 and residual-20-seed1 were measured"),
         ({"config_hash": "f" * 12}, "residual-20-seed1: config_hash ffffffffffff is not that of"),
     ],

@@ -5,16 +5,25 @@ import errno
 import fcntl
 import json
 import os
+import re
 import tempfile
 from copy import deepcopy
 from pathlib import Path
 
 import pytest
-from composing import python, run
+from composing import ROOT, python, run
 
+from experiments.reporting.markdown import measured_on
 from plainres.records import files, locks
-from plainres.records.identity import cell_config, config_differences, config_hash, shared_config
-from plainres.records.schema import CurvePoint, Record
+from plainres.records.checks import wrong_text
+from plainres.records.identity import (
+    cell_config,
+    config_differences,
+    config_hash,
+    row_hash,
+    shared_config,
+)
+from plainres.records.schema import CurvePoint, Progress, Record
 
 
 @pytest.fixture
@@ -67,11 +76,10 @@ def changed(config, path: str, value):
     "values",
     [
         {},
-        dict.fromkeys(("train_error", "train_error_eval", "train_loss", "test_error"), None)
-        | {"test_loss": None, "status": "diverged"},
+        {"status": "diverged"},
         {"clean": None, "val_error": 0.25},
         {"clean": False, "train_loss": 1 / 3, "data_label": "Füße, “quoted”\n×2"},
-        {"test_loss": float("inf")},
+        {"test_loss": None},
     ],
 )
 def test_a_record_is_read_as_it_was_written(tmp_path, make_record, values):
@@ -80,13 +88,125 @@ def test_a_record_is_read_as_it_was_written(tmp_path, make_record, values):
     assert files.read_record(tmp_path / "cell") == record
 
 
-@pytest.mark.parametrize("content", [None, "", "{", '{"arm": "pla', b"\xff\xfe\x00"])
-def test_no_record_and_a_damaged_one_are_none(tmp_path, content):
-    if content is not None:
-        (tmp_path / files.RECORD_FILE).write_bytes(
-            content if isinstance(content, bytes) else content.encode()
-        )
+def test_no_record_is_none(tmp_path):
     assert files.read_record(tmp_path) is None
+
+
+def damage(path: Path, content: str | bytes | dict) -> str:
+    """Damages a file of JSON: new values, or other content; returns the start of the message."""
+    if isinstance(content, dict):
+        values = json.loads(path.read_text()) | content
+        values.pop("sha256", None)  # as of a record from before there was one
+        content = json.dumps({key: value for key, value in values.items() if value != "absent"})
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return f"^{re.escape(str(path))}"
+
+
+CUT = [
+    ("", " is damaged: Expecting value"),
+    ('{"arm": "pla', " is damaged: Unterminated string"),
+    (b"\xff\xfe\x00", " is damaged: byte 0 is no UTF-8"),
+    (b"\x00" * 4096, " is damaged: "),
+]
+NONSENSE = [
+    ("null", " is damaged: it has no named values"),
+    ("[1]", " is damaged: it has no named values"),
+]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        *CUT,
+        *NONSENSE,
+        ("{}", " lacks arm"),
+        ({"train_error": 5.0}, ", train_error: 5.0 is above 1"),
+        ({"train_error": "0.5"}, ", train_error: '0.5' is no float"),
+        ({"test_error": -0.25}, ", test_error: -0.25 is below 0"),
+        ({"train_loss": float("nan")}, ", train_loss: nan is not a finite number"),
+        ({"test_loss": float("inf")}, ", test_loss: inf is not a finite number"),
+        ({"train_error": None}, ": train_error has no value, and the run is finished"),
+        ({"status": "diverged"}, ": train_error has a value, and the run is diverged"),
+        ({"status": "done"}, ", status: 'done' is not finished or diverged"),
+        ({"iterations": 0}, ", iterations: 0 is below 1"),
+        ({"iterations": True}, ", iterations: True is no int"),
+        ({"depth": 20.0}, ", depth: 20.0 is no int"),
+        ({"seed": -1}, ", seed: -1 is below 0"),
+        ({"clean": 1}, ", clean: 1 is no bool"),
+        ({"config_hash": "0123456789aG"}, ", config_hash: '0123456789aG' is not twelve hexa"),
+        ({"commit": "c0ffee"}, ", commit: 'c0ffee' is not a commit or unknown"),
+        ({"threads": "absent"}, " lacks threads"),
+        ({"arm": "../plain"}, ", arm: '../plain' is not a name"),
+    ],
+)
+def test_a_damaged_record_is_named_with_what_is_wrong(tmp_path, make_record, content, message):
+    files.write_record(tmp_path, make_record())
+    start = damage(tmp_path / files.RECORD_FILE, content)
+    with pytest.raises(files.DamagedFileError, match=f"{start}{message}.*; the same sweep sets"):
+        files.read_record(tmp_path)
+
+
+def test_every_flipped_bit_of_a_record_is_noticed_or_changes_no_value(tmp_path, make_record):
+    path, record = tmp_path / files.RECORD_FILE, make_record()
+    files.write_record(tmp_path, record)
+    whole, noticed = path.read_bytes(), 0
+    for place in range(0, len(whole) * 8, 7):  # each bit of a byte comes up
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            assert files.read_record(tmp_path) == record
+        except files.DamagedFileError:
+            noticed += 1
+    assert noticed > 0.9 * len(whole) * 8 / 7
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_not_read(tmp_path, make_record, make):
+    """A FIFO would be waited for."""
+    inside = cell_folder(tmp_path, make_record())
+    for name in (files.RECORD_FILE, files.PROGRESS_FILE):
+        path = inside / name
+        path.unlink(missing_ok=True)
+        make(path)
+    assert files.read_progress(inside) is None
+    with pytest.raises(files.DamagedCellsError, match=r"record\.json is damaged: it is no file"):
+        files.gather(tmp_path)
+    make(tmp_path / files.RUNS_TABLE)
+    with pytest.raises(files.DamagedFileError, match=r"runs\.csv is damaged: it is no file"):
+        files.gather(tmp_path)
+
+
+PROGRESS = Progress(7, 12, 24, 0.5, 6.0, None)
+
+
+@pytest.mark.parametrize(
+    "content", [*(content for content, _ in CUT + NONSENSE), {"iteration": -1}]
+)
+def test_a_damaged_or_foreign_progress_file_is_none(tmp_path, content):
+    path = tmp_path / files.PROGRESS_FILE
+    assert files.read_progress(tmp_path) is None
+    files.write_json(path, dataclasses.asdict(PROGRESS))
+    assert files.read_progress(tmp_path) == PROGRESS
+    damage(path, {"iteration": -1} if content is None else content)
+    assert files.read_progress(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        *CUT,
+        ("[1]", " is damaged: it has no configuration"),
+        ("{}", " is damaged: it has no configuration"),
+    ],
+)
+def test_a_damaged_configuration_is_named(tmp_path, config, content, message):
+    assert files.read_config(tmp_path) is None
+    files.write_json(tmp_path / files.CONFIG_FILE, config)
+    assert files.read_config(tmp_path) == config
+    start = damage(tmp_path / files.CONFIG_FILE, content)
+    with pytest.raises(files.DamagedFileError, match=f"{start}{message}"):
+        files.read_config(tmp_path)
 
 
 # Tables
@@ -96,7 +216,7 @@ def test_a_table_is_read_as_it_was_written(tmp_path, make_record):
     rows = [
         make_record(),
         make_record(depth=32, clean=None, val_error=0.125, train_error=0.0, seconds=5.0),
-        make_record(depth=44, clean=False, status="diverged", test_error=None, train_loss=None),
+        make_record(depth=44, clean=False, status="diverged"),
         make_record(depth=56, data_label='a "label", with\ntwo lines', shortcut=""),
         make_record(depth=110, data_label="one\rtwo", processor="Ä×–"),
     ]
@@ -151,6 +271,10 @@ def test_columns_in_another_order_and_columns_of_ones_own_do_no_harm(tmp_path):
         ("iteration", "", "line 3, iteration: '' is no int"),
         ("train_error", "", "line 3, train_error: '' is no float"),
         ("test_loss", "low", "line 3, test_loss: 'low' is no float"),
+        ("train_loss", "nan", "line 3, train_loss: nan is not a finite number"),
+        ("learning_rate", "-inf", "line 3, learning_rate: -inf is not a finite number"),
+        ("train_error", "25", "line 3, train_error: 25.0 is above 1"),
+        ("seed", "-2", "line 3, seed: -2 is below 0"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named_with_file_line_and_column(
@@ -161,7 +285,7 @@ def test_a_value_that_does_not_fit_is_named_with_file_line_and_column(
     header, first, second = path.read_text().splitlines()
     cells = dict(zip(header.split(","), second.split(","), strict=True)) | {column: text}
     path.write_text("\n".join([header, first, ",".join(cells.values())]) + "\n")
-    with pytest.raises(ValueError, match=rf"^{path}, {message}$"):
+    with pytest.raises(ValueError, match=rf"^{path}, {message}; restore it, or delete it"):
         files.read_curves(tmp_path)
 
 
@@ -179,7 +303,7 @@ def test_only_true_and_false_are_truth_values(tmp_path, make_record, text):
     [
         (
             "arm,depth,seed,iteration,train_error,learning_rate,test_error,test_loss\n",
-            "train_loss$",
+            "train_loss;",
         ),
         ("", "arm, depth"),
     ],
@@ -192,7 +316,7 @@ def test_missing_columns_are_named(tmp_path, header, missing):
 
 def test_a_table_from_before_a_column_with_a_default_is_read(tmp_path, make_record):
     path = tmp_path / "runs.csv"
-    row = make_record(num_multiply_adds=7, kernels="fused", instruction_set="x", parent="y")
+    row = make_record(num_multiply_adds=7, kernels="fused", parent="f" * 12)
     files.write_table(path, [row], Record)
     lines = [line.rsplit(",", 4)[0] for line in path.read_text().splitlines()]
     path.write_text("\n".join(lines) + "\n")
@@ -323,8 +447,8 @@ def refusing(number: int):
         (os, "replace", errno.ENOSPC, "No space left on device; free some space"),
         (os, "fsync", errno.EDQUOT, "; free some space"),
         (os, "fsync", errno.EIO, "Input/output error; repeat"),
-        (tempfile, "NamedTemporaryFile", errno.EROFS, "; make its folder writable"),
-        (Path, "mkdir", errno.EACCES, "Permission denied; make its folder writable"),
+        (tempfile, "NamedTemporaryFile", errno.EROFS, "; make it writable"),
+        (Path, "mkdir", errno.EACCES, "Permission denied; make it writable"),
     ],
 )
 def test_a_write_that_fails_names_the_file_and_leaves_the_old_one(
@@ -338,6 +462,14 @@ def test_a_write_that_fails_names_the_file_and_leaves_the_old_one(
     assert error.value.errno == number
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_read_only_is_named(tmp_path, monkeypatch):
+    files.check_writable(tmp_path / "new")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "new"]
+    monkeypatch.setattr(tempfile, "TemporaryFile", refusing(errno.EROFS))
+    with pytest.raises(OSError, match=f"^{tmp_path} could not be written: Read-only file system; "):
+        files.check_writable(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -501,13 +633,16 @@ def test_a_damaged_table_is_named_before_anything_is_written(
 
 
 def test_gather_passes_over_cells_of_another_configuration(tmp_path, make_record, config):
-    def identity(iterations: int) -> dict:
-        return cell_config(changed(config, "protocol.iterations", iterations), "residual")
+    def shared(iterations: int) -> dict:
+        return shared_config(
+            cell_config(changed(config, "protocol.iterations", iterations), "plain")
+        )
 
-    files.write_json(tmp_path / files.CONFIG_FILE, shared_config(identity(500)))
+    files.write_json(tmp_path / files.CONFIG_FILE, shared(500))
     for depth, iterations in ((20, 500), (56, 2000)):
-        within = cell_folder(tmp_path, make_record(depth=depth))
-        files.write_json(within / files.CONFIG_FILE, identity(iterations))
+        record = make_record(depth=depth)
+        config_hash = row_hash(shared(iterations), record)
+        cell_folder(tmp_path, dataclasses.replace(record, config_hash=config_hash))
     assert [row.depth for row in files.gather(tmp_path)] == [20]
 
 
@@ -515,7 +650,7 @@ def test_gather_again_changes_no_byte(tmp_path, make_record, make_point):
     cell_folder(
         tmp_path, make_record(train_error=1 / 3, seconds=1e6 / 7), [make_point(train_loss=2 / 3)]
     )
-    cell_folder(tmp_path, make_record(arm="residual", status="diverged", test_error=None))
+    cell_folder(tmp_path, make_record(arm="residual", status="diverged"))
     files.gather(tmp_path)
     first = tables(tmp_path)
     files.gather(tmp_path)
@@ -529,15 +664,88 @@ def test_gather_again_changes_no_byte(tmp_path, make_record, make_point):
 def test_gather_passes_over_unfinished_cells_and_folders_set_aside(
     tmp_path, make_record, make_point
 ):
-    new = make_record(config_hash="new", test_error=0.25)
+    new = make_record(test_error=0.25)
     cell_folder(tmp_path, new)
-    old = make_record(config_hash="old", test_error=0.5)
+    old = make_record(config_hash="0" * 12, test_error=0.5)
     files.write_record(tmp_path / "runs" / f"{new.cell}.old1", old)
     unfinished = tmp_path / "runs" / "plain-32-seed0"
     files.write_table(unfinished / files.CURVES_TABLE, [make_point(depth=32)], CurvePoint)
-    files.write_text(unfinished / files.RECORD_FILE, '{"arm": "pl')
     assert files.gather(tmp_path) == [new]
     assert files.read_curves(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (files.RECORD_FILE, '{"arm": "pla', "is damaged: Unterminated .*; the same sweep"),
+        (
+            files.RECORD_FILE,
+            {"train_error": 5.0},
+            ", train_error: 5.0 is above 1; the same sweep",
+        ),
+        (
+            files.CURVES_TABLE,
+            b"",
+            "is damaged: the record has another sha256 of it; restore it, or",
+        ),
+        (
+            files.CURVES_TABLE,
+            None,
+            "is gone; restore it, or delete .*plain-32-seed0: the same sweep",
+        ),
+    ],
+)
+def test_gather_names_a_damaged_cell_and_gathers_the_others(
+    tmp_path, make_record, make_point, name, content, message
+):
+    """The tables keep the rows that they have of it."""
+    cells = [make_record(depth=depth) for depth in (20, 32, 44)]
+    for record in cells[:2]:
+        cell_folder(tmp_path, record, [make_point(depth=record.depth)])
+    files.gather(tmp_path)
+    cell_folder(tmp_path, cells[2], [make_point(depth=44)])
+    path = tmp_path / "runs" / cells[1].cell / name
+    if content is None:
+        path.unlink()
+    else:
+        damage(path, content)
+    with pytest.raises(files.DamagedCellsError, match=f"^{path}.?{message}"):
+        files.gather(tmp_path)
+    assert files.read_runs(tmp_path) == cells
+    assert [point.depth for point in files.read_curves(tmp_path)] == [20, 32, 44]
+
+
+def test_a_table_with_rows_of_another_cell_or_of_no_number_is_not_gathered(
+    tmp_path, make_record, make_point
+):
+    """As a run would write that is not ours; the record holds the table's digest."""
+    cell_folder(tmp_path, make_record(), [make_point(depth=32)])
+    cell_folder(tmp_path, make_record(depth=32), [make_point(depth=32, train_loss=float("nan"))])
+    with pytest.raises(files.DamagedCellsError) as error:
+        files.gather(tmp_path)
+    assert "plain-20-seed0/curves.csv has rows of another cell" in str(error.value)
+    assert "curves.csv, line 2, train_loss: nan is not a finite number" in str(error.value)
+    assert files.read_runs(tmp_path) == []
+
+
+def test_gathering_again_writes_nothing(tmp_path, make_record, make_point, monkeypatch):
+    """So it works in a folder that is read-only."""
+    cell_folder(tmp_path, make_record(), [make_point()])
+    files.gather(tmp_path)
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", refusing(errno.EROFS))
+    files.gather(tmp_path)
+
+
+def test_what_is_committed_is_legal():
+    """Checked as `gather` does; runs.csv and curves.csv by their types too."""
+    results = ROOT / "results"
+    tables = [path for path in results.rglob("*.csv") if not {"local", "runs"} & set(path.parts)]
+    assert len(tables) > 200
+    for path in tables:
+        if row_type := {files.RUNS_TABLE: Record, files.CURVES_TABLE: CurvePoint}.get(path.name):
+            assert files.read_table(path, row_type)
+        for _, row in files._lines(path, ()):
+            assert not [problem for item in row.items() if (problem := wrong_text(*item))]
 
 
 def test_gather_without_cells_writes_nothing(tmp_path):
@@ -549,26 +757,58 @@ def test_gather_without_cells_writes_nothing(tmp_path):
 # Provenance
 
 
-def test_the_state_of_a_repository(tmp_path, monkeypatch):
+def git(folder: Path, *words: str) -> str:
+    author = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+    return run("git", "-C", folder, *author, *words).stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A folder with one commit of one file and of a .gitignore as ours."""
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert files.repository_state(tmp_path) == ("unknown", None)
+    folder = tmp_path / "repository"
+    (folder / "data").mkdir(parents=True)
+    git(folder, "init", "-q")
+    (folder / "code.py").write_text("1\n")
+    (folder / ".gitignore").write_text((ROOT / ".gitignore").read_text())
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "one")
+    return folder
 
-    def git(*words):
-        author = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
-        return run("git", "-C", tmp_path, *author, *words).stdout.strip()
 
-    git("init", "-q")
-    (tmp_path / "code.py").write_text("1\n")
-    git("add", ".")
-    git("commit", "-q", "-m", "one")
-    commit = git("rev-parse", "HEAD")
-    assert files.repository_state(tmp_path) == (commit, True)
-    files.write_text(tmp_path / "results" / "depth" / "runs.csv", "a result\n")
-    assert files.repository_state(tmp_path) == (commit, True)
-    (tmp_path / "code.py").write_text("2\n")
-    assert files.repository_state(tmp_path) == (commit, False)
+def test_the_state_of_a_repository(repository):
+    commit = git(repository, "rev-parse", "HEAD")
+    assert files.repository_state(repository) == (commit, True)
+    files.write_text(repository / "results" / "depth" / "runs.csv", "a result\n")
+    (repository / ".venv").symlink_to(repository / "data")
+    assert files.repository_state(repository) == (commit, True)
+    (repository / "code.py").write_text("2\n")
+    assert files.repository_state(repository) == (commit, False)
+
+
+def test_a_folder_that_is_no_repository_has_no_commit(repository, tmp_path, monkeypatch):
+    unpacked = repository / "data" / "unpacked"
+    unpacked.mkdir()
+    assert files.repository_state(unpacked) == ("unknown", None)
+    commit = git(repository, "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_DIR", str(repository / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(repository))
+    (tmp_path / "elsewhere").mkdir()
+    assert files.repository_state(tmp_path / "elsewhere") == ("unknown", None)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
+    assert files.repository_state(repository) == (commit, True)
+    monkeypatch.setenv("PATH", "")
+    assert files.repository_state(repository) == ("unknown", None)
+
+
+def test_unknown_is_not_unclean(make_record):
+    def shown(**values) -> str:
+        return measured_on([make_record(**values)]).partition(" on ")[0]
+
+    assert shown(commit="unknown", clean=None) == "Measured at commit unknown"
+    assert shown(clean=True) == "Measured at commit c0ffeec0ffee"
+    assert shown(clean=False) == "Measured at commit c0ffeec0ffee (tree not clean)"
 
 
 @pytest.mark.parametrize("module", ["plainres.records.schema", "plainres.run.cell"])
@@ -588,8 +828,9 @@ def test_a_row_cut_short_is_named(tmp_path, make_record, kept):
         files.read_runs(tmp_path)
 
 
-def test_gather_names_a_record_of_another_version(tmp_path, make_record):
+def test_gather_takes_a_record_of_another_version(tmp_path, make_record):
     inside = cell_folder(tmp_path, make_record())
     values = files.read_json(inside / files.RECORD_FILE)
+    values.pop("sha256")
     files.write_json(inside / files.RECORD_FILE, values | {"added_later": 1})
     assert len(files.gather(tmp_path)) == 1

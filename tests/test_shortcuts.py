@@ -165,7 +165,7 @@ def plain_and_a(folder, slug: str, *changed: str, **changes) -> None:
     cell = compose_cell(folder.parent.parent, "protocol=quick", f"slug={slug}", *changed)
     claim_tables([cell])
     errors = {arm: ERRORS[arm] for arm in ("plain", "residual")}
-    run = {"instruction_set": "", "finished_at": f"2026-02-02T00:00:00Z {slug}", **changes}
+    run = {"instruction_set": "", "finished_at": f"2026-02-02T00:00:{len(slug):02}Z", **changes}
     measured(cell.results_folder, errors, **run)
 
 

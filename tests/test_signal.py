@@ -6,14 +6,14 @@ from itertools import product
 import numpy as np
 import pytest
 from composing import compose_cell
-from made_up import elsewhere, made_up_record
+from made_up import NO_ERRORS, elsewhere, made_up_record
 from matplotlib import pyplot as plt
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.signal import QUESTION, claims, figures
 from experiments.signal.claims import PROBES_TABLE, ProbePoint, Signal
 from plainres.records.files import RUNS_TABLE, read_table, write_table
-from plainres.records.schema import DIVERGED, FINISHED, Record
+from plainres.records.schema import DIVERGED, Record
 from plainres.run import train
 
 # By which factor the gradient changes at each layer on its way back. As in theory: it explodes a
@@ -334,8 +334,9 @@ def test_probes_of_a_diverged_cell_do_not_count_and_one_costly_cell_is_enough(tm
     measured(tmp_path)
     path = tmp_path / "quick-batch" / RUNS_TABLE
     first, *others = read_table(path, Record)
-    for status, expected in ((FINISHED, NOT_REPRODUCED), (DIVERGED, REPRODUCED)):
-        write_table(path, [replace(first, seconds=10.0, status=status), *others], Record)
+    costly, diverged = {"seconds": 10.0}, {"status": DIVERGED, **NO_ERRORS}
+    for changes, expected in ((costly, NOT_REPRODUCED), (costly | diverged, REPRODUCED)):
+        write_table(path, [replace(first, **changes), *others], Record)
         assert verdicts(tmp_path)[-1] == expected
 
 

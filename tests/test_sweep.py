@@ -19,7 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from plainres.records import files
-from plainres.records.identity import shared_config
+from plainres.records.identity import config_hash, shared_config
 from plainres.records.schema import describe, duration
 from plainres.run import sweep
 from plainres.run.cell import Cell
@@ -278,6 +278,24 @@ def test_a_single_run_that_is_refused_leaves_the_tables_where_they_are(
     assert tables(tmp_path) == tables(undisturbed[0])
 
 
+def test_a_damaged_record_is_named_before_anything_runs_and_its_cell_starts_again(
+    tmp_path, make_record, capsys
+):
+    begun = sweep.Sweep()
+    begun.cells = [compose_cell(tmp_path, "protocol=smoke", f"seed={seed}") for seed in (0, 1)]
+    for seed, cell in enumerate(begun.cells):
+        own = {"arm": "residual", "shortcut": "zero_pad", "seed": seed}
+        cell.claim_folder()
+        files.write_record(cell.folder, make_record(**own, config_hash=config_hash(cell.identity)))
+    (begun.cells[0].folder / files.RECORD_FILE).write_text("{")
+    assert begun._prepare(ahead=False) == begun.cells[:1]
+    assert "residual-20-seed0: " in capsys.readouterr().out
+    assert [row.seed for row in files.read_runs(begun.cells[0].results_folder)] == [1]
+    begun.cells = begun.cells[1:]  # nothing to train, and the damaged cell stays
+    with pytest.raises(files.DamagedCellsError, match=r"residual-20-seed0/record\.json is damaged"):
+        begun._prepare(ahead=False)
+
+
 def test_a_damaged_table_is_refused_before_anything_runs(tmp_path):
     cell, table = damaged_table(tmp_path)
     config = json.dumps(shared_config(cell.identity))
@@ -381,6 +399,7 @@ def test_watch_tells_waiting_running_failed_and_done_apart_and_estimates_what_is
         for depth in (20, 14, 8, 26, 32)
     ]
     progress_of(cells[0], 12, 12.0)
+    files.write_text(cells[2].folder / files.PROGRESS_FILE, '{"of": "another program"}')
     failure_of(cells[1])
     progress_of(cells[3], 18, 12.0, "an earlier one")  # it waits, and will continue
     failure_of(cells[4], "an earlier one")

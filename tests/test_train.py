@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import logging
+import math
 import os
 import platform
 import re
@@ -11,6 +12,7 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -35,6 +37,7 @@ from plainres.run import train
 from plainres.training import checkpoints, machine
 from plainres.training.instructions import ONEDNN
 from plainres.training.module import Classifier
+from plainres.training.runlog import RunLog
 from plainres.training.update import updates_per_step
 
 
@@ -421,6 +424,9 @@ def test_a_finished_cell_is_not_trained_again(undisturbed, monkeypatch):
     cell, record = undisturbed
     monkeypatch.setattr(train, "build", lambda cell: pytest.fail("it was trained again"))
     assert train.train_cell(cell) == record
+    monkeypatch.setattr(train.os, "access", lambda path, mode: False)  # a read-only folder
+    monkeypatch.setattr(train.Cell, "locked", lambda cell: pytest.fail("it wrote a lock"))
+    assert train.train_cell(cell) == record
 
 
 def test_another_configuration_is_refused_and_force_keeps_the_old_folder(changeable):
@@ -450,6 +456,30 @@ def test_a_run_whose_loss_is_not_finite_ends_as_a_diverged_record(tmp_path):
     errors = (record.train_error, record.train_error_eval, record.test_error)
     assert (*errors, record.train_loss) == (None,) * 4
     assert cell.finished() == record
+
+
+def test_a_test_loss_that_is_not_finite_is_left_out(tmp_path, monkeypatch):
+    """Evaluation mode can overflow where training does not; the run goes on."""
+    infinite = {"test_loss": math.inf}
+    evaluate, validated = train._evaluate, RunLog.on_validation_end
+    monkeypatch.setattr(train, "_evaluate", lambda *words: evaluate(*words) | infinite)
+
+    def on_validation_end(self, trainer, pl_module):
+        seen = SimpleNamespace(
+            state=trainer.state,
+            logger=trainer.logger,
+            callback_metrics={**trainer.callback_metrics, **infinite},
+        )
+        validated(self, seen, pl_module)
+
+    monkeypatch.setattr(RunLog, "on_validation_end", on_validation_end)
+    cell = compose_cell(tmp_path, *SMOKE)
+    record = train.train_cell(cell)
+    assert (record.status, record.test_loss) == (schema.FINISHED, None)
+    assert cell.finished() == record
+    points = files.read_table(cell.folder / files.CURVES_TABLE, schema.CurvePoint)
+    assert any(point.test_error is not None for point in points)
+    assert all(point.test_loss is None for point in points)
 
 
 def test_a_validation_set_is_evaluated_when_asked_for(tmp_path):

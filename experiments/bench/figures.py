@@ -20,7 +20,7 @@ from scipy import stats
 from experiments.bench import floor, parts, tables
 from experiments.bench.parts import BARE_LOOP, EAGER, PARTS, PLAINRES, SIDE_BY_SIDE, TEXTBOOK
 from experiments.bench.tables import Measurement, against_target, by_round, number, ratio, shown
-from experiments.reporting.markdown import markdown, paragraph
+from experiments.reporting.markdown import commit_of, markdown, paragraph
 from experiments.reporting.style import depth_axis, publish, titled
 from plainres.records.files import read_table
 
@@ -383,7 +383,7 @@ def _counted(count: int, name: str) -> str:
 
 
 def _provenance(rows: Rows, part: str) -> list[str]:
-    commits = (row.commit[:12] + ("" if row.clean else " (tree not clean)") for row in rows)
+    commits = map(commit_of, rows)
     times = sorted(row.measured_at for row in rows)
     return paragraph(
         f"`make bench PARTS={part}`: {_rounds(rows)}, {times[0]} to {times[-1]}, "

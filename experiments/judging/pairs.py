@@ -5,10 +5,8 @@ taken between runs of one seed, measured under the same conditions (experiments.
 and a claim is judged over the seeds for which all its networks have such runs.
 """
 
-import math
 import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +15,7 @@ from experiments.judging.conditions import Measured, conditions_of, differences
 from experiments.judging.errors import MARGIN, error_or_chance
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
-from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_curves, read_json, read_runs
+from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_config, read_curves, read_runs
 from plainres.records.identity import config_differences, row_hash
 from plainres.records.schema import CurvePoint, Record
 
@@ -212,20 +210,15 @@ def read_records(folder: Path) -> list[Record]:
     """The records of a results folder, checked: what they say together must make sense.
 
     Raises:
-        ValueError: a cell has two rows, a number is not finite, images differ, or a row is not of
-            the configuration beside the table, or this is damaged. One line that names what.
+        ValueError: a file is damaged, a cell has two rows, images differ, or a row is not of the
+            configuration beside the table. One line that names what.
     """
-    records, shared = read_runs(folder), read_json(folder / CONFIG_FILE)
+    records, shared = read_runs(folder), read_config(folder)
     table = folder / RUNS_TABLE
-    if (folder / CONFIG_FILE).exists() and "model" not in (shared or {}):
-        raise ValueError(f"{folder / CONFIG_FILE} is damaged: it has no configuration of a model")
     for cell, rows in grouped(records, lambda record: record.cell).items():
         if len(rows) > 1:
             raise ValueError(f"{table} has {len(rows)} rows of {cell}; legal: one")
     for record in records:
-        for name, value in asdict(record).items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"{table}, {record.cell}: {name} is {value}, not a finite number")
         if record.data_fingerprint != records[0].data_fingerprint:
             pair = f"{records[0].cell} and {record.cell}"
             raise ValueError(f"{table}: {pair} were measured on different images")
@@ -269,7 +262,7 @@ def where_measured(folder: Path, config: Mapping[str, Any], slug: str) -> dict[R
             (read_records(place), place)
             for place in places
             if (local or place.relative_to(root).parts[0] != LOCAL)
-            and _configured_as(config, read_json(place / CONFIG_FILE))
+            and _configured_as(config, read_config(place))
         ]
         for rows, place in sorted(alike, key=lambda each: -len(each[0])):
             for row in rows:

@@ -9,7 +9,7 @@ network say how sure a measure of that network is, and nothing about other netwo
 import math
 import statistics
 from collections.abc import Collection, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from experiments.judging.errors import LEARNED, error_removed
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting.question import Table
-from plainres.records.files import read_json, read_table
+from plainres.records.files import read_row, read_table
 
 NETWORKS = ("plain-56", "residual-56")  # the ones that are judged
 STATISTICS = {"running": "running statistics, as in Li et al.", "batch": "statistics of each batch"}
@@ -216,12 +216,7 @@ def read(folder: Path) -> list[Planes]:
 
 def _read_plane(path: Path) -> Plane:
     """The surface that `path` describes, with its points from the CSV file beside it."""
-    values = read_json(path) or {}
-    required = {field.name for field in fields(Surface) if field.default is MISSING}
-    if missing := sorted(required - set(values)):
-        raise ValueError(f"{path} lacks {', '.join(missing)}")
-    names = [field.name for field in fields(Surface) if field.name in values]
-    surface = Surface(**{name: values[name] for name in names})
+    surface = read_row(path, Surface)
     table = path.with_suffix(".csv")
     points = read_table(table, SurfacePoint)
     if len(points) != surface.points**2:

@@ -63,7 +63,12 @@ def measured_on(records: Sequence[Any]) -> str:
     """
     commits, machines = set(), set()
     for row in records:
-        commits.add(row.commit[:12] + ("" if row.clean else " (tree not clean)"))
+        commits.add(commit_of(row))
         kernels = "" if row.kernels in ("", "library") else f", {row.kernels} kernels"
         machines.add(f"{row.processor}, {row.precision}{kernels}, torch {row.torch}")
     return f"Measured at commit {', '.join(sorted(commits))} on {'; '.join(sorted(machines))}."
+
+
+def commit_of(row: Any) -> str:
+    """The commit of a row, shortened, and whether files differed from it, as far as git knew."""
+    return row.commit[:12] + (" (tree not clean)" if row.clean is False else "")

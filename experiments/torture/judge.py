@@ -15,7 +15,10 @@ LOST, WRONG = "lost", "silently_wrong"
 OUTCOMES = (SURVIVED, NOTICED, LOST, WRONG)
 
 # Fields that differ between two runs by nature, and those of the code, which somebody may edit
-OF_THE_RUN = ("seconds", "images_per_second", "peak_memory_mib", "finished_at", "commit", "clean")
+OF_THE_RUN = (
+    *("seconds", "images_per_second", "peak_memory_mib", "finished_at", "commit", "clean"),
+    "sha256",  # of all values of the record
+)
 
 Held = dict[str, Any]  # what → its value
 

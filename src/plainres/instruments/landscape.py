@@ -359,8 +359,8 @@ def _settings(surface: Surface) -> dict[str, Any]:
 
 def _measured(path: Path, surface: Surface, force: bool) -> bool:
     """Whether the same surface is there already; refuses one of other settings, unless `force`."""
-    old = files.read_json(path.with_suffix(".json"))
-    if old is None or force:
+    old = None if force else files.read_json(path.with_suffix(".json"))
+    if old is None:
         return False
     settings = _settings(surface)
     differences = config_differences({name: old.get(name) for name in settings}, settings)
@@ -377,20 +377,30 @@ def _measure_rows(
 ) -> tuple[float, list[SurfacePoint]]:
     """Measures the rows that `folder` lacks; returns the seconds and points of all rows."""
     paths = [folder / f"row-{place:03}.json" for place in range(len(at))]
-    left = [(y, path) for y, path in zip(at, paths, strict=True) if files.read_json(path) is None]
+    left = [(y, path) for y, path in zip(at, paths, strict=True) if _read_row(path, at) is None]
     work = Parallel(n_jobs=jobs, return_as="generator_unordered")(
         delayed(_measure_row)(plane, at, y, path) for y, path in left
     )
     quiet = not sys.stdout.isatty()
     for _ in track(work, total=len(left), description=name, transient=True, disable=quiet):
         pass
-    rows = [files.read_json(path) for path in paths]
+    rows = [_read_row(path, at) for path in paths]
     points = [
         SurfacePoint(x, y, loss, error)
-        for y, row in zip(at, rows, strict=True)
-        for x, (loss, error) in zip(at, row["points"], strict=True)
+        for y, (_, row) in zip(at, rows, strict=True)
+        for x, (loss, error) in zip(at, row, strict=True)
     ]
-    return sum(row["seconds"] for row in rows), points
+    return sum(seconds for seconds, _ in rows), points
+
+
+def _read_row(path: Path, at: Sequence[float]) -> Any:
+    """Seconds and points of a measured row; None for one that is to be measured, or damaged."""
+    try:
+        row = files.read_json(path)
+        points = [(float(loss), float(error)) for loss, error in row["points"]]
+        return (float(row["seconds"]), points) if len(points) == len(at) else None
+    except (TypeError, ValueError, KeyError):
+        return None
 
 
 def _measure_row(plane: Plane, at: Sequence[float], y: float, path: Path) -> None:

@@ -2,18 +2,20 @@
 
 import csv
 import errno
+import hashlib
 import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
-from typing import IO, Any, get_type_hints
+from typing import IO, Any, NamedTuple, get_type_hints
 
-from plainres.records.identity import cell_name, shared_config
-from plainres.records.schema import CurvePoint, Record
+from plainres.records.checks import row_of, wrong_text
+from plainres.records.identity import cell_name, row_hash
+from plainres.records.schema import CurvePoint, Progress, Record
 
 RECORD_FILE = "record.json"
 CONFIG_FILE = "config.json"
@@ -25,7 +27,7 @@ WEIGHTS_FILE = "weights.pt"
 PREPARATION_FILE = "preparation.pt"
 PREVIOUS_CHECKPOINT_FILE = "previous.ckpt"
 CHECKPOINT_FILES = (CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE)  # the newest first
-DAMAGED_SUFFIX = ".corrupt"  # of a checkpoint that is set aside
+DAMAGED_SUFFIX = ".corrupt"  # of a checkpoint or record that is set aside
 RUNS_TABLE = "runs.csv"
 PART_SUFFIX = ".part"  # of files that are being written; a kill leaves them
 CURVES_TABLE = "curves.csv"  # in a results folder; a cell's folder has its own part of it
@@ -35,13 +37,30 @@ _CELL_COLUMNS = ("arm", "depth", "seed")
 
 def write_json(path: Path, value: Any) -> None:
     """Atomically: a reader sees the old file or the new one."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, _json(value))
+
+
+def update_json(path: Path, value: Any) -> None:
+    """As `write_json`, but a file that has this value stays: it may be read-only."""
+    update_text(path, _json(value))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:
     """Atomically, in UTF-8; makes the folder."""
     with atomic(path) as part:
         part.write(text.encode())
+
+
+def update_text(path: Path, text: str) -> None:
+    """As `write_text`, but a file that has this text stays: it may be read-only."""
+    with suppress(OSError):
+        if path.is_file() and path.read_bytes() == text.encode():
+            return
+    write_text(path, text)
 
 
 @contextmanager
@@ -53,23 +72,22 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     """
     part = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", suffix=PART_SUFFIX, delete=False
-        ) as part:
-            yield part
-            part.flush()
+        with write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(
+                dir=path.parent, prefix=f".{path.name}.", suffix=PART_SUFFIX, delete=False
+            ) as part:
+                yield part
+                part.flush()
+                with _where_supported():
+                    os.fsync(part.fileno())
             with _where_supported():
-                os.fsync(part.fileno())
-        with _where_supported():
-            Path(part.name).chmod(0o644)
-        os.replace(part.name, path)
-    except BaseException as error:
+                Path(part.name).chmod(0o644)
+            os.replace(part.name, path)
+    except BaseException:
         if part is not None:
             with suppress(OSError):
                 Path(part.name).unlink()
-        if isinstance(error, OSError) and error.errno and not isinstance(error, NotWrittenError):
-            raise NotWrittenError(error.errno, error.strerror, str(path)) from error
         raise
 
 
@@ -77,6 +95,24 @@ def remove_parts(folder: Path) -> None:
     """Deletes what killed processes left of files that they wrote; for the holder of the lock."""
     for path in folder.glob(f".*{PART_SUFFIX}"):
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Makes an OSError of writing `path` a NotWrittenError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or isinstance(error, NotWrittenError):
+            raise
+        raise NotWrittenError(error.errno, error.strerror, str(path)) from error
+
+
+def check_writable(folder: Path) -> None:
+    """Makes a folder; raises NotWrittenError where no file can be made in it."""
+    with write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 class NotWrittenError(OSError):
@@ -88,7 +124,7 @@ class NotWrittenError(OSError):
 
 
 _FREE = "free some space there; the same command continues"
-_OPEN = "make its folder writable, or give another folder (results_dir=…)"
+_OPEN = "make it writable, or name another folder (results_dir=…)"
 _HINTS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FREE),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _OPEN),
@@ -105,11 +141,80 @@ def _where_supported() -> Iterator[None]:
             raise
 
 
+class DamagedFileError(ValueError):
+    """A file that cannot be what was written. The message names it, what is wrong, what to do."""
+
+    def __init__(self, path: Path, what: str):
+        super().__init__(f"{what}; {_remedy(path)}")
+
+
+class DamagedCellsError(ValueError):
+    """Finished cells that cannot be gathered, by the line of each."""
+
+
+def _remedy(path: Path) -> str:
+    if path.name == RECORD_FILE:
+        return "the same sweep sets it aside and measures the cell again"
+    if path.name == CONFIG_FILE:
+        return "restore it, or delete it: the same sweep writes it again"
+    if path.parent.parent.name == "runs":
+        return f"restore it, or delete {path.parent}: the same sweep measures the cell again"
+    return "restore it, or delete it: the same sweep writes it again from the folders of its cells"
+
+
 def read_json(path: Path) -> Any:
-    """The file's value, or None where there is no such file or it is damaged."""
+    """The file's value, or None where there is no such file.
+
+    Raises:
+        DamagedFileError: it is not JSON in UTF-8.
+    """
+    with _named(path), suppress(FileNotFoundError):
+        if _is_there(path):
+            return json.loads(path.read_text(encoding="utf-8"))
+    return None
+
+
+def read_row(path: Path, row_type: type) -> Any:
+    """A JSON file as `row_type`, or None where there is no such file; unknown values are skipped.
+
+    Raises:
+        DamagedFileError: a value is missing, of another type or out of its bounds, or the file has
+            a sha256 that is not that of its values.
+    """
+    values = read_json(path)
+    if values is None and not path.exists():
+        return None
+    with _named(path):
+        if not isinstance(values, dict):
+            raise ValueError(f"{path} is damaged: it has no named values")
+        if values.pop("sha256", None) not in (None, _digest(values)):
+            raise ValueError(f"{path} is damaged: its sha256 is that of other values")
+        return row_of(row_type, values, str(path))
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """The configuration in a folder, of a cell or what its cells share; None without one.
+
+    Raises:
+        DamagedFileError: it is no configuration.
+    """
+    path = folder / CONFIG_FILE
+    config = read_json(path)
+    if config is None and not path.exists():
+        return None
+    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+        raise DamagedFileError(path, f"{path} is damaged: it has no configuration of a model")
+    return config
+
+
+def read_progress(cell_folder: Path) -> Progress | None:
+    """How far a cell is; None without such a file, or where it is of something else.
+
+    A run writes it again every second.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return read_row(cell_folder / PROGRESS_FILE, Progress)
+    except ValueError:
         return None
 
 
@@ -117,21 +222,25 @@ def read_record(cell_folder: Path) -> Record | None:
     """The record of a finished cell, or None; unknown values are skipped.
 
     Raises:
-        ValueError: a value without default is missing; names file and value.
+        DamagedFileError: it cannot be what was written.
     """
-    path = cell_folder / RECORD_FILE
-    values = read_json(path)
-    if not values:
-        return None
-    if lacking := sorted(_required(Record) - set(values)):
-        raise ValueError(f"{path} lacks {', '.join(lacking)}")
-    return Record(
-        **{field.name: values[field.name] for field in fields(Record) if field.name in values}
-    )
+    return read_row(cell_folder / RECORD_FILE, Record)
 
 
 def write_record(cell_folder: Path, record: Record) -> None:
-    write_json(cell_folder / RECORD_FILE, asdict(record))
+    """Finishes a cell: its record, with digests of its tables and of the record itself."""
+    paths = [path for path in sorted(cell_folder.glob("*.csv")) if path.is_file()]
+    tables = {path.name: _digest_of(path) for path in paths}
+    values = {**asdict(record), "tables": tables}
+    write_json(cell_folder / RECORD_FILE, {**values, "sha256": _digest(values)})
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _digest_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_table(path: Path, rows: Sequence[Any], row_type: type) -> None:
@@ -143,39 +252,64 @@ def write_table(path: Path, rows: Sequence[Any], row_type: type) -> None:
 def write_lines(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A CSV file of texts."""
     lines = [",".join(map(_quoted, row)) for row in (columns, *rows)]
-    write_text(path, "\n".join(lines) + "\n")
+    update_text(path, "\n".join(lines) + "\n")
 
 
 def read_table(path: Path, row_type: type) -> list[Any]:
     """The rows of a CSV file as `row_type`; none without a file. Unknown columns are skipped.
 
     Raises:
-        ValueError: a column without default is missing, or a value has another type; names file,
-            line and column.
+        DamagedFileError: a column without default or a value is missing, a value has another type
+            or is out of its bounds; names line and column.
     """
-    if not path.exists():
-        return []
     kinds = get_type_hints(row_type)
+    required = {field.name for field in fields(row_type) if field.default is MISSING}
+    rows = []
+    with _named(path):
+        for where, texts in _lines(path, required):
+            values = {
+                name: _read(texts[name], kind, f"{where}, {name}")
+                for name, kind in kinds.items()
+                if name in texts
+            }
+            rows.append(row_of(row_type, values, where))
+    return rows
+
+
+def _lines(path: Path, required: Collection[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """File and line, and text by column, of each row of a table; none where there is no file."""
+    if not _is_there(path):
+        return
     with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        columns = set(reader.fieldnames or ())
-        if missing := sorted(_required(row_type) - columns):
+        reader = csv.DictReader(file, strict=True)
+        if missing := sorted(set(required) - set(reader.fieldnames or ())):
             raise ValueError(f"{path} lacks the columns {', '.join(missing)}")
-        kinds = {name: kind for name, kind in kinds.items() if name in columns}
-        rows = []
         for row in reader:
             where = f"{path}, line {reader.line_num}"
-            if None in row.values():
-                raise ValueError(f"{where}: the row is cut short")
-            rows.append(
-                row_type(
-                    **{
-                        name: _read(row[name], kind, f"{where}, {name}")
-                        for name, kind in kinds.items()
-                    }
-                )
-            )
-        return rows
+            if None in row.values() or None in row:
+                raise ValueError(f"{where}: not as many values as columns")
+            yield where, row
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file; ValueError for anything else, as a FIFO that never ends."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is damaged: it is no file")
+    return path.exists()
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors of a file's content name the file, what is wrong and what to do."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        what = f"{path} is damaged: byte {error.start} is no UTF-8"
+        raise DamagedFileError(path, what) from None
+    except (json.JSONDecodeError, csv.Error) as error:
+        raise DamagedFileError(path, f"{path} is damaged: {error}") from None
+    except ValueError as error:
+        raise DamagedFileError(path, str(error)) from None
 
 
 def read_runs(folder: Path) -> list[Record]:
@@ -193,123 +327,175 @@ def gather(folder: Path, into: Path | None = None) -> list[Record]:
 
     The records go into runs.csv. Every CSV file of a cell with the columns arm, depth and seed goes
     into the table of the same name. Rows are sorted by arm, depth and seed; rows of other cells
-    stay. Cells of another configuration than `into`/config.json are skipped.
+    stay. Cells of another configuration than `into`/config.json are skipped. A table that stays as
+    it is is not written.
 
     Args:
         into: a results folder; None: `folder` itself.
 
     Raises:
-        ValueError: a table is damaged; names file, line and column. Nothing is written then.
+        DamagedFileError: a table of `into`, or its configuration, is damaged. Nothing is written.
+        DamagedCellsError: cells are damaged. The others are gathered; the rows that the tables had
+            of the damaged ones stay.
     """
     into = into or folder
-    runs, tables = gathered(folder, into, read_json(into / CONFIG_FILE))
-    if runs:
-        write_table(into / RUNS_TABLE, runs, Record)
-    for name, (columns, rows) in tables.items():
+    found = gathered(folder, into, read_config(into))
+    if found.runs:
+        write_table(into / RUNS_TABLE, found.runs, Record)
+    for name, (columns, rows) in found.tables.items():
         write_lines(into / name, columns, [[row.get(key, "") for key in columns] for row in rows])
-    return runs
+    if found.damaged:
+        raise DamagedCellsError("; ".join(found.damaged))
+    return found.runs
 
 
-def gathered(
-    folder: Path, into: Path, shared: Mapping[str, Any] | None
-) -> tuple[list[Record], dict[str, tuple[list[str], list[dict[str, str]]]]]:
-    """What `gather` writes: the records, and columns and rows of the other tables by name."""
-    records = finished_cells(folder, shared)
+class Gathered(NamedTuple):
+    """What `gather` writes.
+
+    Args:
+        records: of the gathered cells, by cell.
+        runs: the rows of runs.csv.
+        tables: columns and rows of the other tables, by name.
+        damaged: a line for each cell that is not gathered because a file of it is damaged.
+    """
+
+    records: dict[str, Record]
+    runs: list[Record]
+    tables: dict[str, tuple[list[str], list[dict[str, str]]]]
+    damaged: list[str]
+
+
+def gathered(folder: Path, into: Path, shared: Mapping[str, Any] | None) -> Gathered:
+    """What `gather` writes into the tables of a configuration."""
+    records, damaged = finished_cells(folder, shared)
+    new: dict[str, list[dict[str, str]]] = {CURVES_TABLE: []}
+    for cell in list(records):
+        try:
+            for name, rows in _cell_tables(folder / "runs" / cell).items():
+                new.setdefault(name, []).extend(rows)
+        except DamagedFileError as error:
+            del records[cell]
+            damaged.append(str(error))
     runs = [record for record in read_runs(into) if record.cell not in records]
     runs = sorted([*runs, *records.values()], key=lambda row: (row.arm, row.depth, row.seed))
     tables = {}
-    for name in _gathered_names(folder, into, records):
-        kept = read_texts(into / name)
-        rows = [row for row in kept if cell_name(*_cell_of(row)) not in records]
-        new = [row for cell in records for row in read_texts(folder / "runs" / cell / name)]
-        if rows or new:
-            columns = list(dict.fromkeys(key for row in (*new, *rows) for key in row))
-            tables[name] = columns, sorted([*rows, *new], key=_cell_of)  # stable within a cell
-    return runs, tables
+    for name in sorted(new.keys() | _names(into)):
+        kept = [row for row in read_texts(into / name) if _cell_of(row) not in records]
+        if rows := [*kept, *new.get(name, [])]:
+            columns = list(dict.fromkeys(key for row in (*new.get(name, []), *kept) for key in row))
+            tables[name] = columns, sorted(rows, key=_order)  # stable within a cell
+    return Gathered(records, runs, tables, damaged)
 
 
-def finished_cells(folder: Path, shared: Mapping[str, Any] | None) -> dict[str, Record]:
-    """The records in `folder`/runs by cell; where `shared` is given, of cells that share it.
+def finished_cells(
+    folder: Path, shared: Mapping[str, Any] | None
+) -> tuple[dict[str, Record], list[str]]:
+    """The records in `folder`/runs by cell, and a line for each damaged one.
 
     Args:
-        shared: a `shared_config`.
+        shared: a `shared_config`; records of other configurations are left out.
     """
-    records = {}
+    records, damaged = {}, []
     for path in sorted((folder / "runs").glob("*/" + RECORD_FILE)):
-        record, own = read_record(path.parent), read_json(path.parent / CONFIG_FILE)
-        if shared and own and shared_config(own) != shared:
+        try:
+            record = read_record(path.parent)
+        except DamagedFileError as error:
+            damaged.append(str(error))
             continue
         # a folder that was set aside has another name than its cell
-        if record and record.cell == path.parent.name:
+        if record is None or record.cell != path.parent.name:
+            continue
+        if shared is None or row_hash(shared, record) == record.config_hash:
             records[record.cell] = record
-    return records
+    return records, damaged
 
 
-def _gathered_names(folder: Path, into: Path, cells: Iterable[str]) -> list[str]:
+def _cell_tables(folder: Path) -> dict[str, list[dict[str, str]]]:
+    """The rows of a finished cell's tables, by name.
+
+    Raises:
+        DamagedFileError: a table is not what it was when the cell ended, or has wrong rows.
+    """
+    for name, digest in read_json(folder / RECORD_FILE).get("tables", {}).items():
+        path = folder / name
+        if not path.is_file():
+            raise DamagedFileError(path, f"{path} is gone")
+        if _digest_of(path) != digest:
+            raise DamagedFileError(path, f"{path} is damaged: the record has another sha256 of it")
+    tables = {name: read_texts(folder / name) for name in _names(folder)}
+    for name, rows in tables.items():
+        if any(_cell_of(row) != folder.name for row in rows):
+            raise DamagedFileError(folder / name, f"{folder / name} has rows of another cell")
+    return tables
+
+
+def _names(folder: Path) -> set[str]:
     """Names of the tables that hold rows of cells, beside runs.csv."""
-    paths = [path for cell in cells for path in (folder / "runs" / cell).glob("*.csv")]
-    paths += into.glob("*.csv")
-    names = {path.name for path in paths if set(_CELL_COLUMNS) <= set(_header(path))}
-    return sorted((names | {CURVES_TABLE}) - {RUNS_TABLE})
+    names = {path.name for path in folder.glob("*.csv") if _has_cells(path)}
+    return (names | {CURVES_TABLE}) - {RUNS_TABLE}
 
 
-def _header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return next(csv.reader(file), [])
+def _has_cells(path: Path) -> bool:
+    with _named(path):
+        if not _is_there(path):
+            return False
+        with path.open(encoding="utf-8", newline="") as file:
+            return set(_CELL_COLUMNS) <= set(next(csv.reader(file), []))
 
 
 def read_texts(path: Path) -> list[dict[str, str]]:
     """The rows of a table as text by column, none where there is no file.
 
     Raises:
-        ValueError: a row lacks its cell or a value; names file, line and column.
+        DamagedFileError: a row lacks its cell or a value, or a number is out of its bounds; names
+            line and column.
     """
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if missing := [name for name in _CELL_COLUMNS if name not in (reader.fieldnames or ())]:
-            raise ValueError(f"{path} lacks the columns {', '.join(missing)}")
-        rows = []
-        for row in reader:
-            where = f"{path}, line {reader.line_num}"
-            if None in row.values() or None in row:
-                raise ValueError(f"{where}: not as many values as columns")
+    rows = []
+    with _named(path):
+        for where, row in _lines(path, _CELL_COLUMNS):
             for name in ("depth", "seed"):
                 _read(row[name], int, f"{where}, {name}")
+            for name, text in row.items():
+                if problem := wrong_text(name, text):
+                    raise ValueError(f"{where}, {name}: {problem}")
             rows.append(row)
-        return rows
+    return rows
 
 
-def _cell_of(row: Mapping[str, str]) -> tuple[str, int, int]:
+def _order(row: Mapping[str, str]) -> tuple[str, int, int]:
     return row["arm"], int(row["depth"]), int(row["seed"])
+
+
+def _cell_of(row: Mapping[str, str]) -> str:
+    return cell_name(*_order(row))
 
 
 def repository_state(folder: Path) -> tuple[str, bool | None]:
     """The commit of `folder`, and whether all files outside results are as committed.
 
-    ("unknown", None) outside git.
+    ("unknown", None) where `folder` is not the root of a repository, as a copy without .git inside
+    another repository, or where git cannot say.
     """
+    # GIT_DIR and its like name a repository whatever the folder
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or name.startswith("GIT_CONFIG")
+    }
 
     def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(folder), *words],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=30,
-        ).stdout
+        command = ["git", "--no-optional-locks", "-C", str(folder), *words]
+        options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 30}
+        return subprocess.run(command, env=environment, check=True, **options).stdout
 
     try:
-        return git("rev-parse", "HEAD").strip(), not git(
-            "status", "--porcelain", "--", ".", ":(top,exclude)results"
-        ).strip()
-    except (OSError, subprocess.SubprocessError):
+        root, commit = git("rev-parse", "--show-toplevel", "HEAD").splitlines()
+        if not Path(root).samefile(folder):
+            return "unknown", None
+        outside = ("--", ".", ":(top,exclude)results")
+        return commit, not git("status", "--porcelain", "--untracked-files=normal", *outside)
+    except (OSError, ValueError, subprocess.SubprocessError):
         return "unknown", None
-
-
-def _required(row_type: type) -> set[str]:
-    return {field.name for field in fields(row_type) if field.default is MISSING}
 
 
 def _written(value: Any) -> str:

@@ -12,13 +12,15 @@ DIVERGED = "diverged"
 class Record:
     """One cell: one training run of (arm, depth, seed) under one protocol.
 
-    Errors are fractions in [0, 1], losses nats per image. A diverged run (`status`) has none.
+    Errors are fractions in [0, 1], losses nats per image. A diverged run (`status`) has none. What
+    each value may be: plainres.records.checks.
 
     Args:
         train_error, train_loss: means of training mode on augmented batches, over the last
             `error_window` iterations.
         train_error_eval: evaluation mode, on unaugmented training images.
-        test_error, test_loss, val_error: evaluation mode, with the final weights.
+        test_error, test_loss, val_error: evaluation mode, with the final weights; test_loss is
+            None where it is not finite.
         seconds: of training.
         precision: Lightning's name, such as bf16-mixed.
         num_multiply_adds: convolutions and linear layers, forward pass of one image.
@@ -68,10 +70,22 @@ class Record:
     def cell(self) -> str:
         return cell_name(self.arm, self.depth, self.seed)
 
+    @property
+    def contradiction(self) -> str:
+        """What makes no sense together; "" for nothing."""
+        for name in ("train_error", "train_error_eval", "train_loss", "test_error"):
+            if (getattr(self, name) is None) != (self.status == DIVERGED):
+                value = "no value" if self.status == FINISHED else "a value"
+                return f"{name} has {value}, and the run is {self.status}"
+        return ""
+
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One row of curves.csv; `iteration` counts updates; test values where they were taken."""
+    """One row of curves.csv; `iteration` counts updates.
+
+    Test values where they were taken; test_loss is None where it is not finite.
+    """
 
     arm: str
     depth: int
@@ -92,6 +106,7 @@ class Progress:
     Args:
         pid: of the process that trains it.
         seconds, seconds_remaining: of training; the latter None before it can be estimated.
+        sweep: id of the sweep that the run belongs to; None: of none.
         notice: what the sweep's display says once, as of a damaged checkpoint; "": nothing.
     """
 
@@ -101,6 +116,7 @@ class Progress:
     train_error: float | None
     seconds: float
     seconds_remaining: float | None
+    sweep: str | None = None
     notice: str = ""
 
 

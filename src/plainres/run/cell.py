@@ -25,6 +25,7 @@ from plainres.records.identity import (
     cell_name,
     config_differences,
     config_hash,
+    row_hash,
     shared_config,
 )
 from plainres.records.locks import try_lock
@@ -164,7 +165,7 @@ class Cell:
         With `missing` a committed row counts too. With `keep_weights` a cell without intact weights
         is not finished.
         """
-        record = files.read_record(self.folder)
+        record = self._record()
         if self.config.keep_weights and not _has_weights(self.folder):
             return None
         if record is None and self.config.missing:
@@ -174,20 +175,40 @@ class Cell:
             )
         return record if record and record.config_hash == config_hash(self.identity) else None
 
+    @property
+    def damage(self) -> str:
+        """A line where the cell's record is damaged, else "". Training sets such a record aside.
+
+        The same configuration gives the same numbers again, and a sweep may run unattended.
+        """
+        try:
+            files.read_record(self.folder)
+        except files.DamagedFileError as error:
+            return f"{self.name}: {error} (aside: {self._damaged_record.name})"
+        return ""
+
+    @property
+    def _damaged_record(self) -> Path:
+        return (self.folder / files.RECORD_FILE).with_suffix(files.DAMAGED_SUFFIX)
+
+    def _record(self) -> schema.Record | None:
+        """The record in the cell's folder; None for a damaged one."""
+        return None if self.damage else files.read_record(self.folder)
+
     def refusal(self) -> str | None:
         """One line where the cell's folder was measured under another configuration, else None."""
-        old = files.read_json(self.folder / files.CONFIG_FILE)
-        if old == self.identity or not any(
-            (self.folder / name).exists() for name in (files.RECORD_FILE, *files.CHECKPOINT_FILES)
-        ):
-            return None
-        if old is not None:
-            differences = "; ".join(config_differences(old, self.identity))
-        else:
-            record = files.read_record(self.folder)
-            if record is None or record.config_hash == config_hash(self.identity):
+        record, old = self._record(), _readable_config(self.folder)
+        if record is None:
+            started = self.has_checkpoint or (self.folder / files.RECORD_FILE).exists()
+            if not started or old in (None, self.identity):
                 return None
+        elif record.config_hash == config_hash(self.identity):
+            return None
+        if old is None:
             differences = f"its {files.CONFIG_FILE} is damaged or gone"
+        else:
+            differences = "; ".join(config_differences(old, self.identity))
+            differences = differences or f"its {files.CONFIG_FILE} is not that of its record"
         return (
             f"{self.folder} was measured under another configuration ({differences}); "
             "FORCE=1 (force=true) sets it aside, folder=… measures beside it"
@@ -206,6 +227,9 @@ class Cell:
             aside = self.folder.rename(_free_name(self.folder))
             self.folder.mkdir()  # the log file lies in it
             LOG.info("%s set aside as %s", self.folder, aside)
+        if damage := self.damage:
+            LOG.warning(damage)
+            (self.folder / files.RECORD_FILE).replace(self._damaged_record)
         files.write_json(self.folder / files.CONFIG_FILE, self.identity)
 
     @property
@@ -230,8 +254,10 @@ class Cell:
         Raises:
             BusyError: another process trains the cell, and `wait` is not set.
         """
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock_file.open("a+") as file:
+        with files.write_errors(self._lock_file):
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            opened = self._lock_file.open("a+")
+        with opened as file:
             if not try_lock(file):
                 busy = f"{self.folder} is being trained by process {_content(file)}"
                 if not wait:
@@ -251,7 +277,10 @@ class Cell:
 
     def failure(self, sweep: str) -> str | None:
         """Why the cell failed in a sweep; None: it did not. Sweeps are told apart by their id."""
-        failure = files.read_json(self.folder / files.FAILURE_FILE)
+        try:
+            failure = files.read_json(self.folder / files.FAILURE_FILE)
+        except files.DamagedFileError:
+            return None
         own = isinstance(failure, dict) and failure.get("sweep") == sweep
         return str(failure.get("text")) if own else None
 
@@ -304,9 +333,12 @@ def claim_tables(cells: Sequence[Cell]) -> str | None:
 
 
 def set_tables_aside(folder: Path, shared: Mapping[str, Any]) -> str | None:
-    """Moves tables of another configuration than `shared` into a folder of their own; says so."""
-    old = files.read_json(folder / files.CONFIG_FILE)
-    line = None
+    """Moves tables of another configuration than `shared` into a folder of their own; says so.
+
+    The rows say of which configuration they are where config.json does not.
+    """
+    path = folder / files.CONFIG_FILE
+    old, line = _readable_config(folder), None
     if old is not None and old != shared:
         for lock in (folder / "runs").glob(".*.lock"):
             if other := _holder(lock):
@@ -315,22 +347,31 @@ def set_tables_aside(folder: Path, shared: Mapping[str, Any]) -> str | None:
                     f"({'; '.join(config_differences(old, shared))}); wait for it, or folder=… "
                     "measures beside it"
                 )
-    if (folder / files.RUNS_TABLE).exists() and old != shared:
+    if old != shared and any(
+        row_hash(shared, row) != row.config_hash for row in files.read_runs(folder)
+    ):
+        damage = "damaged" if path.exists() else "gone"
         differences = (
-            "; ".join(config_differences(old, shared))
-            if old
-            else f"there is no {files.CONFIG_FILE}"
+            "; ".join(config_differences(old, shared)) if old else f"{path.name} is {damage}"
         )
         aside = _free_name(folder / "earlier")
         aside.mkdir()
-        for path in (*folder.glob("*.csv"), *folder.glob("*.json")):
-            path.rename(aside / path.name)
+        for file in (*folder.glob("*.csv"), *folder.glob("*.json")):
+            file.rename(aside / file.name)
         line = (
             f"the tables in {folder} are of another configuration ({differences}): "
             f"set aside as {aside}"
         )
-    files.write_json(folder / files.CONFIG_FILE, shared)
+    files.update_json(path, shared)
     return line
+
+
+def _readable_config(folder: Path) -> dict[str, Any] | None:
+    """The configuration in a folder, or None where it is damaged or gone."""
+    try:
+        return files.read_config(folder)
+    except files.DamagedFileError:
+        return None
 
 
 def _has_weights(folder: Path) -> bool:

@@ -23,7 +23,7 @@ def publish(results_dir: Path, committed_dir: Path, name: str) -> list[str]:
         Lines for the terminal.
 
     Raises:
-        ValueError: no cell is finished, or a table is damaged. Nothing is written then.
+        ValueError: no cell is finished, or a file is damaged. Nothing is written then.
     """
     parents = sorted((results_dir / name).rglob(f"runs/*/{files.RECORD_FILE}"))
     folders = list(dict.fromkeys(path.parents[2] for path in parents))
@@ -31,16 +31,16 @@ def publish(results_dir: Path, committed_dir: Path, name: str) -> list[str]:
         raise ValueError(f"{results_dir / name} has no finished cell; a sweep measures them")
     lines, ready = [], []
     for folder in folders:
-        shared = files.read_json(folder / files.CONFIG_FILE)
+        shared = files.read_config(folder)
         if shared is None:
-            raise ValueError(
-                f"{folder / files.CONFIG_FILE} is damaged or gone; the same sweep writes it again"
-            )
+            path = folder / files.CONFIG_FILE
+            raise ValueError(f"{path} is gone; the same sweep writes it again")
         into = committed_dir / folder.relative_to(results_dir)
-        cells = files.finished_cells(folder, shared)
-        files.gathered(folder, into, shared)  # refuses damaged tables
-        lines += _skipped(folder, cells, shared)
-        ready.append((folder, into, shared, cells))
+        found = files.gathered(folder, into, shared)
+        if found.damaged:
+            raise files.DamagedCellsError("; ".join(found.damaged))
+        lines += _skipped(folder, found.records, shared)
+        ready.append((folder, into, shared, found.records))
     for folder, into, shared, cells in ready:
         if not cells:
             continue
@@ -57,10 +57,11 @@ def publish(results_dir: Path, committed_dir: Path, name: str) -> list[str]:
 def _skipped(folder: Path, cells: Mapping[str, Record], shared: Mapping[str, Any]) -> list[str]:
     """A line for each finished cell of another configuration."""
     lines = []
-    for cell in files.finished_cells(folder, None):
+    for cell in files.finished_cells(folder, None)[0]:
         if cell not in cells:
-            own = files.read_json(folder / "runs" / cell / files.CONFIG_FILE)
-            differences = "; ".join(config_differences(shared, shared_config(own)))
+            own = files.read_config(folder / "runs" / cell)
+            differences = "; ".join(config_differences(shared, shared_config(own))) if own else ""
+            differences = differences or f"its {files.CONFIG_FILE} is not that of its record"
             lines.append(f"skipped {folder}/{cell}: another configuration ({differences})")
     return lines
 

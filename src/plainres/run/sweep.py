@@ -135,7 +135,11 @@ class Sweep(Callback):
                 self._print(f"skipped, finished: {prefix}{describe(record)}")
             else:
                 unfinished.append(cell)
+                if cell.damage:
+                    self._print(cell.damage)
         if unfinished:
+            for folder in self._results_folders:
+                files.check_writable(folder / "runs")
             self._limit_instructions()
             if ahead:
                 processes.start_server()
@@ -146,7 +150,11 @@ class Sweep(Callback):
             cells = [cell for cell in self.cells if cell.results_folder == folder]
             if line := claim_tables(cells):
                 self._print(line)
-        self._gather()  # a damaged table shows here, and not after hours
+        try:
+            self._gather()  # a damaged table shows here, and not after hours
+        except files.DamagedCellsError:
+            if not unfinished:
+                raise  # else at the end: the sweep may measure these cells again
         return unfinished
 
     def _limit_instructions(self) -> None:
@@ -170,8 +178,14 @@ class Sweep(Callback):
         return f"{config.slug}/{name} on {config.data.label}"
 
     def _gather(self) -> None:
+        damaged = []
         for folder in self._results_folders:
-            files.gather(folder)
+            try:
+                files.gather(folder)
+            except files.DamagedCellsError as error:
+                damaged.append(str(error))
+        if damaged:
+            raise files.DamagedCellsError("; ".join(damaged))
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False)

@@ -1,7 +1,9 @@
 """Trains one cell: build → fit → measure. `python -m plainres.run.train`, with -m for a sweep."""
 
 import logging
+import math
 import multiprocessing
+import os
 import sys
 import traceback
 from dataclasses import dataclass, replace
@@ -76,6 +78,8 @@ def train_cell(cell: Cell) -> schema.Record:
         ValueError, OSError: configuration, data or folder cannot be used; names what is wrong.
     """
     cell.check()
+    if not os.access(cell.folder, os.W_OK) and (record := cell.finished()):
+        return record  # nobody can hold its lock
     with cell.locked():
         return _train_locked(cell)
 
@@ -455,6 +459,9 @@ def _final_errors(run: Run) -> dict[str, Any]:
     train_error, train_loss = run.module.running_error_and_loss()
     # Again, because the last evaluation within the run need not be at its end
     metrics = _evaluate(run, run.loaders)
+    test_loss = metrics.pop("test_loss")
+    if math.isfinite(test_loss):
+        metrics["test_loss"] = test_loss
     stream, count = run.stream, run.cell.config.protocol.evaluation_images
     train = EvaluationBatches(stream.images, stream.labels, stream.normaliser, count=count)
     return {
@@ -508,6 +515,8 @@ def task(config: DictConfig) -> None:
     announce([config])
     stopping.what_stands = lambda: standing([cell])
     try:
+        if cell.damage:
+            print(cell.damage, file=sys.stderr)
         print(f"{schema.describe(train_cell(cell))}: {cell.folder}")
         if line := claim_tables([cell]):
             print(line)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -98,18 +97,18 @@ class Watch:
         return [
             f"{cell.name}: {notice}"
             for cell in self.cells
-            if self._is_own(progress := _progress(cell)) and (notice := progress.get("notice"))
+            if (progress := files.read_progress(cell.folder))
+            and progress.sweep == self.sweep
+            and (notice := progress.notice)
         ]
 
-    def _is_own(self, progress: dict[str, Any]) -> bool:
-        return progress.get("sweep") == self.sweep
-
     def _add_progress(self, state: State, cell: Cell) -> None:
-        progress = _progress(cell)
-        state.iteration = progress.get("iteration", 0)
-        state.train_error = progress.get("train_error")
-        if self._is_own(progress):
-            state.status, state.seconds_remaining = RUNNING, progress["seconds_remaining"]
+        progress = files.read_progress(cell.folder)
+        if progress is None:
+            return
+        state.iteration, state.train_error = progress.iteration, progress.train_error
+        if progress.sweep == self.sweep:
+            state.status, state.seconds_remaining = RUNNING, progress.seconds_remaining
         if state.seconds_remaining is not None and state.iteration < state.total:
             self._pace[cell.folder] = (
                 state.seconds_remaining / (state.total - state.iteration) / state.depth
@@ -142,11 +141,6 @@ class Watch:
             self._pace.values()
         )
         return sum(paces) / len(paces)
-
-
-def _progress(cell: Cell) -> dict[str, Any]:
-    progress = files.read_json(cell.folder / files.PROGRESS_FILE)
-    return progress if isinstance(progress, dict) else {}
 
 
 class Display:

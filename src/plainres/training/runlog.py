@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from plainres.records import files, stopping
 from plainres.records.files import CHECKPOINT_FILE
-from plainres.records.schema import CurvePoint, Record
+from plainres.records.schema import CurvePoint, Progress, Record
 from plainres.records.seal import is_intact
 from plainres.training.machine import Precision
 
@@ -202,11 +202,15 @@ class RunLog(pl.Callback):
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self._log(trainer, pl_module, values)
         if not self.curve or self.curve[-1].iteration != pl_module.iteration:
-            self.curve.append(self._point(pl_module))
+            point = self._point(pl_module)
+            if not math.isfinite(point.train_loss):
+                return  # the next logged iteration ends the run
+            self.curve.append(point)
+        loss = values["test_loss"]
         self.curve[-1] = replace(
             self.curve[-1],
             test_error=values["test_error"],
-            test_loss=values["test_loss"],
+            test_loss=loss if math.isfinite(loss) else None,
             val_error=values.get("val_error"),
         )
 
@@ -263,17 +267,17 @@ class RunLog(pl.Callback):
         remaining = (
             (self.iterations - pl_module.iteration) * self._seconds_here() / done if done else None
         )
-        progress = {
-            "pid": os.getpid(),
-            "sweep": os.environ.get(files.SWEEP_VARIABLE),
-            "iteration": pl_module.iteration,
-            "iterations": self.iterations,
-            "train_error": error,
-            "seconds": self.seconds,
-            "seconds_remaining": remaining,
-            "notice": self.start.notice,
-        }
-        files.write_json(self.folder / files.PROGRESS_FILE, progress)
+        progress = Progress(
+            pid=os.getpid(),
+            sweep=os.environ.get(files.SWEEP_VARIABLE),
+            iteration=pl_module.iteration,
+            iterations=self.iterations,
+            train_error=error,
+            seconds=self.seconds,
+            seconds_remaining=remaining,
+            notice=self.start.notice,
+        )
+        files.write_json(self.folder / files.PROGRESS_FILE, asdict(progress))
 
 
 def _write_event(logger: TensorBoardLogger, event: Event) -> None:

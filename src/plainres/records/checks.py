@@ -1,0 +1,121 @@
+"""What a value of a record or of a table may be, by the name of its column."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from functools import cache, partial
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+_FRACTION = (0.0, 1.0)
+_COUNT = (1.0, math.inf)
+_NOT_NEGATIVE = (0.0, math.inf)
+_COSINE = (-1.001, 1.001)  # rounding
+
+# Column → least and largest number. Other numbers have no bounds.
+BOUNDS: Mapping[str, tuple[float, float]] = {
+    **dict.fromkeys(
+        (
+            *("train_error", "train_error_eval", "test_error", "val_error", "error", "error_eval"),
+            *("parent_error_eval", "error_batch", "parent_error_batch", "dead"),
+        ),
+        _FRACTION,
+    ),
+    **dict.fromkeys(
+        ("depth", "num_parameters", "num_classes", "iterations", "error_window", "threads"), _COUNT
+    ),
+    **dict.fromkeys(
+        (
+            *("seed", "iteration", "layer", "stage", "block", "blocks", "num_multiply_adds"),
+            *("train_loss", "test_loss", "learning_rate", "ratio", "response"),
+            *("weight_gradient", "response_gradient", "logit_size", "logit_difference_eval"),
+            *("logit_difference_batch", "error_float32", "error_bf16", "seconds"),
+            *("seconds_remaining", "images_per_second", "peak_memory_mib"),
+        ),
+        _NOT_NEGATIVE,
+    ),
+    **dict.fromkeys(("correlation", "cosine_float32", "cosine_bf16", "cosine_images"), _COSINE),
+}
+# Numbers are finite but for the loss of a surface, far from where the network was trained
+MAY_BE_INFINITE = frozenset({"loss"})
+
+# Column → what its whole text looks like, in words and as a regular expression
+PATTERNS: Mapping[str, tuple[str, str]] = {
+    "arm": ("a name", r"\w[\w.-]*"),
+    "status": ("finished or diverged", "finished|diverged"),
+    "config_hash": ("twelve hexadecimal digits", "[0-9a-f]{12}"),
+    "data_fingerprint": ("twelve hexadecimal digits", "[0-9a-f]{12}"),
+    "parent": ("twelve hexadecimal digits or empty", "([0-9a-f]{12})?"),
+    "commit": ("a commit or unknown", "[0-9a-f]{40,64}|unknown"),
+    "finished_at": ("a time in UTC", r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"),
+}
+
+
+def row_of(row_type: type, values: Mapping[str, Any], where: str) -> Any:
+    """A row of `row_type`; unknown values are skipped.
+
+    Args:
+        where: file, and line where there are several rows; begins every message.
+
+    Raises:
+        ValueError: a value is missing, of another type or out of its bounds.
+    """
+    known = {}
+    for name, (required, wrong) in _checks(row_type).items():
+        if name not in values:
+            if required:
+                raise ValueError(f"{where} lacks {name}")
+            continue
+        if problem := wrong(value := values[name]):
+            raise ValueError(f"{where}, {name}: {problem}")
+        known[name] = value
+    row = row_type(**known)
+    if problem := getattr(row, "contradiction", ""):
+        raise ValueError(f"{where}: {problem}")
+    return row
+
+
+def wrong_text(column: str, text: str) -> str:
+    """What is wrong with a value of a table whose row type is not known here; "" for nothing."""
+    if not text or column not in BOUNDS:
+        return ""
+    try:
+        return _wrong_number(column, float(text))
+    except ValueError:
+        return f"{text!r} is no number"
+
+
+@cache
+def _checks(row_type: type) -> dict[str, tuple[bool, Callable[[Any], str]]]:
+    """Whether a row needs each of its columns, and what is wrong with a value of it."""
+    kinds = get_type_hints(row_type)
+    return {
+        field.name: (field.default is MISSING, partial(_wrong, field.name, kinds[field.name]))
+        for field in fields(row_type)
+    }
+
+
+def _wrong(column: str, kind: Any, value: Any) -> str:
+    """What is wrong with a value; "" for nothing."""
+    kinds = get_args(kind) or (kind,)
+    if value is None and NoneType in kinds:
+        return ""
+    (target,) = (each for each in kinds if each is not NoneType)
+    if type(value) is not target and not (target is float and type(value) is int):
+        return f"{value!r} is no {target.__name__}"
+    if target in (int, float):
+        return _wrong_number(column, value)
+    words, pattern = PATTERNS.get(column, ("", ""))
+    if pattern and not re.fullmatch(pattern, value):
+        return f"{value!r} is not {words}"
+    return ""
+
+
+def _wrong_number(column: str, value: float) -> str:
+    if not math.isfinite(value):
+        return "" if column in MAY_BE_INFINITE else f"{value} is not a finite number"
+    least, largest = BOUNDS.get(column, (-math.inf, math.inf))
+    if least <= value <= largest:
+        return ""
+    return f"{value} is {f'below {least:g}' if value < least else f'above {largest:g}'}"
