@@ -181,7 +181,7 @@ def _naming(archive: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = str(error) or type(error).__name__
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
         raise ValueError(f"archive {archive} cannot be unpacked: {reason}") from error
 
 

@@ -312,8 +312,10 @@ def _cached(key: str, decode: Callable[[], Source]) -> Source:
         with atomic(cache_folder() / f"{key}.pt") as part:
             torch.save(_pack(source), part)
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home, or torch's own
+        reason = getattr(error, "strerror", None)
+        where = f"in {cache_folder()} ({reason})" if reason else f"({error})"
         note = (
-            f"the decoded images cannot be kept ({error}), every process decodes them again; "
+            f"the decoded images cannot be kept {where}, every process decodes them again; "
             "the environment variable PLAINRES_CACHE names another folder for them"
         )
         return replace(source, notes=(*source.notes, note))
