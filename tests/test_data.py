@@ -14,15 +14,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from composing import compose_cell, python
+from composing import compose_cell
 from PIL import Image
 
 from plainres.data import entries, example_images, pictures, sources
 from plainres.data.folder import cache_folder
 from plainres.data.images import Images, Source, evaluation_parts
 from plainres.data.sources import load
-from plainres.records import files, schema
-from plainres.run import train
+from plainres.run import sweep, train
 
 
 def picture(number: int, height: int = 6, width: int = 6) -> np.ndarray:
@@ -565,15 +564,14 @@ def test_a_run_says_how_its_images_were_split(tmp_path, capsys):
     assert "data.root has no train/ and test/: 4 of its 20 images are" in capsys.readouterr().err
 
 
-def test_a_sweep_says_it_once_and_needs_no_cache(tmp_path):
-    words = split_run(tmp_path / "pets", tmp_path / "results")
-    words = ("-m", *words, "slug=own", "jobs=1")
-    ended = python("-m", "plainres.run.train", *words, PLAINRES_CACHE="/proc/nowhere")
-    assert ended.returncode == 0, ended.stderr
+def test_a_sweep_says_it_once_and_needs_no_cache(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PLAINRES_CACHE", "/proc/nowhere")
+    words, started = split_run(tmp_path / "pets", tmp_path), sweep.Sweep()
+    started.cells = [compose_cell(tmp_path, *words, f"seed={seed}") for seed in (0, 1)]
+    assert len(started._prepare(ahead=False)) == 2
+    printed = capsys.readouterr().out
     for note in ("4 of its 20 images are the test set", "the decoded images cannot be kept"):
-        assert ended.stdout.count(note) == 1
-    (record,) = files.read_runs(tmp_path / "results" / "own" / "smoke")
-    assert (record.num_classes, record.status) == (2, schema.FINISHED)
+        assert printed.count(note) == 1
 
 
 def test_a_split_does_not_take_the_first_images(tmp_path):
