@@ -129,14 +129,18 @@ def _of_tar(file: tarfile.TarFile, archive: Path, limit: int) -> list[Entry]:
     for member in file:
         total = _added(total, member.size, limit)
         members[_parts(member.name)] = member
-    # Python takes a damaged header for the end; and only at the end of a stream its checksum shows
+    # Python takes a damaged header for the end, behind which there are only zeros; and a stream's
+    # checksum is read at its own end
     stream = file.fileobj
     assert stream is not None
     stream.seek(file.offset)
-    if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise ValueError("it is damaged or cut short: its end mark is missing")
+    end = 0
     while block := stream.read(BLOCK):
-        total = _added(total, len(block), limit)
+        end = _added(end, len(block), limit)
+        if block.strip(b"\0"):
+            raise ValueError("it is damaged: there are files that cannot be read")
+    if end < tarfile.BLOCKSIZE:
+        raise ValueError("it is cut short: its end mark is missing")
     entries = []
     for parts, member in members.items():
         target = _link_target(members, parts)
@@ -181,7 +185,7 @@ def _naming(archive: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = str(error) or type(error).__name__
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
         raise ValueError(f"archive {archive} cannot be unpacked: {reason}") from error
 
 

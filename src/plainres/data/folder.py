@@ -7,12 +7,11 @@ becomes the test set.
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from plainres.data.entries import ARCHIVES, BLOCK, Entry, of_archive, of_folder
 from plainres.data.images import SPLIT_SEED, Images, Source
 from plainres.data.pictures import read_picture
 from plainres.records.files import atomic
+from plainres.records.seal import Sealing, is_intact
 
 TRAIN, TESTS = "train", ("test", "val")  # the first that is there
 TEST_SHARE = 0.2
@@ -302,18 +302,21 @@ def _cached(key: str, decode: Callable[[], Source]) -> Source:
     """
     try:
         path = cache_folder() / f"{key}.pt"
-        with zipfile.ZipFile(path) as file:
-            if file.testzip() is None:  # torch reads no checksum
-                return _unpack(torch.load(path, weights_only=True))
+        if is_intact(path):  # torch reads no checksum
+            return _unpack(torch.load(path, weights_only=True))
     except Exception:
         pass
     source = decode()
     try:
         with atomic(cache_folder() / f"{key}.pt") as part:
-            torch.save(_pack(source), part)
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home, or torch's own
+            sealing: Any = Sealing(part)
+            torch.save(_pack(source), sealing)
+            sealing.end()
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home, or of torch.save
+        reason = getattr(error, "strerror", None) or getattr(error.__context__, "strerror", None)
+        where = f"in {cache_folder()} ({reason})" if reason else f"({error})"
         note = (
-            f"the decoded images cannot be kept ({error}), every process decodes them again; "
+            f"the decoded images cannot be kept {where}, every process decodes them again; "
             "the environment variable PLAINRES_CACHE names another folder for them"
         )
         return replace(source, notes=(*source.notes, note))
