@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import shutil
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -48,8 +47,7 @@ def campaign(options: argparse.Namespace, kinds: Sequence[str]) -> tuple[list[Ro
     Returns a row for each kind, and why the others were not run.
     """
     zygote.load()
-    folder = Path(tempfile.mkdtemp(prefix="plainres-torture-"))
-    site = Site(folder)
+    site = Site()
     rows: dict[str, Row] = {}
     not_run: dict[str, str] = {}
     faults: list[Fault] = []
@@ -77,7 +75,6 @@ def campaign(options: argparse.Namespace, kinds: Sequence[str]) -> tuple[list[Ro
         return [row for row in rows.values() if row.injected], not_run
     finally:
         site.close()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def done(

@@ -77,24 +77,26 @@ class Changes:
             self.folder
         )
 
-    def _opened(self, file: Any, mode: str = "r", size: int = -1, *text: Any, **more: Any) -> Any:
+    def _opened(
+        self, file: Any, mode: str = "r", buffering: int = -1, *text: Any, **more: Any
+    ) -> Any:
         """As `open`; of a file that is written every write shows."""
         if not set(mode) & set("wax+") or not self._is_ours(file):
-            return self._open(file, mode, size, *text, **more)
+            return self._open(file, mode, buffering, *text, **more)
         more |= dict(zip(TEXT, text, strict=False))
         if not more.get("opener"):  # which calls os.open
             self.before("open")
         kind = "".join(letter for letter in mode if letter not in "bt")
         raw = _Raw(file, kind, more.get("closefd", True), more.get("opener"))
         raw.changes = self
-        if size == 0:
+        if buffering == 0:
             return raw
         buffered = io.BufferedRandom if "+" in mode else io.BufferedWriter
-        binary = buffered(raw, size if size > 1 else io.DEFAULT_BUFFER_SIZE)
+        binary = buffered(raw, buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE)
         if "b" in mode:
             return binary
         words = {name: more[name] for name in TEXT[:3] if name in more}
-        return io.TextIOWrapper(binary, line_buffering=size == 1, **words)
+        return io.TextIOWrapper(binary, line_buffering=buffering == 1, **words)
 
 
 class _Raw(io.FileIO):

@@ -24,6 +24,7 @@ PICTURES = (
     "protocol.schedule.warmup_iterations=1",
 )
 TRIES = 3
+MEMORY, ENOUGH = Path("/dev/shm"), 2**32  # bytes; an archive unpacks to less
 Result = tuple[str, str]  # one of judge.OUTCOMES, and why
 Run = Callable[["Place", Random], Result]  # does a fault in a new place
 
@@ -133,10 +134,15 @@ class Place:
 
 
 class Site:
-    """Prepared folders, each made when it is first needed."""
+    """Prepared folders, each made when it is first needed.
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    They lie in memory where there is enough, because thousands of fsyncs make a disk slow.
+    """
+
+    def __init__(self) -> None:
+        enough = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH
+        place = MEMORY if enough else None
+        self.folder = Path(tempfile.mkdtemp(prefix="plainres-torture-", dir=place))
 
     @cached_property
     def finished(self) -> Place:
@@ -182,10 +188,11 @@ class Site:
 
     @cached_property
     def elsewhere(self) -> Path | None:
-        """A folder on another file system than the temporary one; None: there is none."""
-        memory = Path("/dev/shm")
-        if memory.is_dir() and memory.stat().st_dev != self.folder.stat().st_dev:
-            return Path(tempfile.mkdtemp(prefix="plainres-torture-", dir=memory))
+        """A folder on another file system; None: there is none."""
+        other = Path(tempfile.mkdtemp(prefix="plainres-torture-"))
+        if other.stat().st_dev != self.folder.stat().st_dev:
+            return other
+        other.rmdir()
         return None
 
     @cached_property
@@ -213,5 +220,5 @@ class Site:
         return place
 
     def close(self) -> None:
-        if memory := vars(self).get("elsewhere"):
-            shutil.rmtree(memory)
+        for folder in filter(None, (self.folder, vars(self).get("elsewhere"))):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,5 +1,6 @@
 """Faults of whole sweeps, which are real commands with worker processes of their own."""
 
+import json
 import os
 import shutil
 import signal
@@ -161,9 +162,10 @@ def stop_run(site: Site) -> Listed:
 def kill_worker(sweep: Sweep, rng: Random) -> None:
     sweep.wait_for(sweep.trains)
     time.sleep(rng.uniform(0, 1))
-    if children := sweep.children():
-        with suppress(ProcessLookupError):
-            os.kill(rng.choice(children), signal.SIGKILL)
+    progress = sorted(sweep.place.tables.glob("runs/*/progress.json"))
+    training = {json.loads(path.read_text(encoding="utf-8"))["pid"] for path in progress}
+    if alive := sorted(training & set(sweep.children())):
+        os.kill(rng.choice(alive), signal.SIGKILL)
 
 
 def worker_killed(site: Site) -> Listed:
