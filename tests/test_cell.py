@@ -12,7 +12,7 @@ from plainres.records import files, schema
 from plainres.records.errors import one_line
 from plainres.records.identity import config_hash, shared_config
 from plainres.run import cell as cells
-from plainres.run.cell import Cell, claim_tables
+from plainres.run.cell import BusyError, Cell, claim_tables
 
 QUICK = ("protocol=quick", "model=plain")
 
@@ -401,43 +401,39 @@ with Cell(config, "plain").locked():
 """
 
 
-@pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(cells, "LOCK_SECONDS", -1)
-
-
-def test_a_locked_cell_is_refused_and_free_again_afterwards(compose, impatient):
+def test_a_locked_cell_is_refused_and_free_again_afterwards(compose):
     one, other = compose(), compose()
     with one.locked():
-        message = rf"^{one.folder} is being trained by process \d+; wait for it or stop it$"
-        with pytest.raises(OSError, match=message), other.locked():
+        message = rf"^{one.folder} is being trained by process \d+$"
+        with pytest.raises(BusyError, match=message), other.locked(wait=False):
             pass
-        with compose("seed=1").locked(), compose("model=residual").locked():  # only this cell is
+        seed, arm = compose("seed=1"), compose("model=residual")
+        with seed.locked(wait=False), arm.locked(wait=False):  # only this cell is
             pass
-    with other.locked():
+    with other.locked(wait=False):
         pass
 
 
-def test_a_lock_ends_with_an_error(compose, impatient):
+def test_a_lock_ends_with_an_error(compose):
     with pytest.raises(KeyError), compose().locked():
         raise KeyError
-    with compose().locked():
+    with compose().locked(wait=False):
         pass
 
 
-def test_a_lock_goes_with_the_process_that_holds_it(compose, impatient, tmp_path):
+def test_a_lock_goes_with_the_process_that_holds_it(compose, tmp_path):
     cell = compose()
     command = [sys.executable, "-c", HOLD, str(tmp_path / "results")]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, **pipes, text=True) as holder:
         try:
             assert holder.stdout.readline() == "locked\n"
-            message = rf"is being trained by process {holder.pid};"
-            with pytest.raises(OSError, match=message), cell.locked():
+            message = rf"is being trained by process {holder.pid}$"
+            with pytest.raises(BusyError, match=message), cell.locked(wait=False):
                 pass
         finally:
             holder.kill()
-    with cell.locked():
+    with cell.locked(wait=False):
         assert not cell.folder.exists()  # the lock makes no folder that a claim would have to judge
 
 
