@@ -170,6 +170,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options = root.parse_args(words)
     if overrides and options.verb not in ("sweep", "inspect", "own-images", "deviations"):
         refuse(f"{options.verb} takes no {overrides[0]}")
+    name = getattr(options, "name", None) or getattr(options, "label", None) or ""
+    if "/" in name or name.startswith("."):
+        refuse(f"{name!r} is not the name of one folder; NAME=… gives one")
     slugs = getattr(options, "question", None)
     for slug in [slugs] if isinstance(slugs, str) else slugs or []:
         if slug not in grid.SLUGS and (slug, options.verb) != (BENCH, "figures"):
