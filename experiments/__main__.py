@@ -140,9 +140,13 @@ def verbs() -> dict[str, Verb]:
 
 def parser() -> Parser:
     """The command line: one subcommand per verb."""
-    completion = 'completion in bash: eval "$(register-python-argcomplete plainres)"'
+    epilog = (
+        "status: 0 done; 1 a claim is contradicted (check --strict); 2 cannot be done as asked; 3 "
+        "did not finish; 128 + n ended by signal n. Completion in bash: "
+        'eval "$(register-python-argcomplete plainres)"'
+    )
     description = (__doc__ or "").split("\n\n")[1]
-    root = Parser(prog="plainres", description=description, epilog=completion)
+    root = Parser(prog="plainres", description=description, epilog=epilog)
     added = root.add_subparsers(dest="verb", metavar="verb", required=True, parser_class=Parser)
     for name, verb in verbs().items():
         description = f"{verb.text[0].upper()}{verb.text[1:]}."
