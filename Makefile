@@ -42,7 +42,7 @@ sweep-%: $(STAMP) ## sweep-<question>: train what is not yet trained, then figur
 check-%: $(STAMP) ## check-<question>: verdicts in detail (VERBOSE=1, LOCAL=1: your cells)
 	@$(PLAINRES) check $* $(VARIABLES)
 
-check: ## all verdicts, one line each (STRICT=1: status 1 if one is not reproduced)
+check: ## all verdicts, one line each (STRICT=1: fails if one is not reproduced)
 figures: ## all figures and results READMEs again, from the committed tables
 inspect: ## MODEL=alexnet layer by layer (DEPTH=, PICTURE=file.png; ALL=1: every network)
 own-images: ## fine-tune on your pictures: ROOT=folder LABEL=name, or EXAMPLE=folder

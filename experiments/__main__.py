@@ -140,9 +140,13 @@ def verbs() -> dict[str, Verb]:
 
 def parser() -> Parser:
     """The command line: one subcommand per verb."""
-    completion = 'completion in bash: eval "$(register-python-argcomplete plainres)"'
+    epilog = (
+        "status: 0 done; 1 a claim is contradicted (check --strict); 2 cannot be done as asked; 3 "
+        "did not finish; 128 + n ended by signal n. Completion in bash: "
+        'eval "$(register-python-argcomplete plainres)"'
+    )
     description = (__doc__ or "").split("\n\n")[1]
-    root = Parser(prog="plainres", description=description, epilog=completion)
+    root = Parser(prog="plainres", description=description, epilog=epilog)
     added = root.add_subparsers(dest="verb", metavar="verb", required=True, parser_class=Parser)
     for name, verb in verbs().items():
         description = f"{verb.text[0].upper()}{verb.text[1:]}."
@@ -170,6 +174,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options = root.parse_args(words)
     if overrides and options.verb not in ("sweep", "inspect", "own-images", "deviations"):
         refuse(f"{options.verb} takes no {overrides[0]}")
+    name = getattr(options, "name", None) or getattr(options, "label", None) or ""
+    if "/" in name or name.startswith("."):
+        refuse(f"{name!r} is not the name of one folder; NAME=… gives one")
     slugs = getattr(options, "question", None)
     for slug in [slugs] if isinstance(slugs, str) else slugs or []:
         if slug not in grid.SLUGS and (slug, options.verb) != (BENCH, "figures"):

@@ -1,21 +1,24 @@
 """The command: what a person types, what runs, what is printed, and how it ends."""
 
 import json
+import os
 import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from composing import CONF, ROOT, compose_cell, run
+from composing import CONF, ROOT, compose_cell, python, run
 from made_up import made_up_record, write_made_up
 
 from experiments import __main__ as command
 from experiments import grid
-from experiments.grid import Command, Sweep
-from plainres.records.files import RUNS_TABLE
+from experiments.depth import QUESTION
+from experiments.grid import Command, Sweep, literal
+from plainres.records.files import RUNS_TABLE, read_runs
 
 
 def tables(folder, **changes) -> None:
@@ -74,6 +77,32 @@ def test_args_are_overrides_as_a_shell_splits_them(capsys):
     assert capsys.readouterr().out.endswith("seed=0 'data.root=/a b' model.depth=20\n")
 
 
+@pytest.mark.parametrize(
+    "words", [("depth", "ARGS=data.root='/a b"), ("landscape", "SURFACE=statistics='batch")]
+)
+def test_a_quote_that_is_not_closed_is_one_line(capsys, words):
+    status, line = ended(capsys, "sweep", *words, "SHOW=1")
+    assert status == 2
+    assert f"{words[1]} cannot be split into words: No closing quotation" in line
+
+
+def test_a_name_is_a_name_whatever_characters_it_has(tmp_path, capsys):
+    for text in ("my run", "Bob's cats", 'a "b", [c]', "${seed}", "\\", "007", "null", "%d é"):
+        cell = compose_cell(tmp_path, f"folder={literal(text)}", f"data.label={literal(text)}")
+        assert (cell.config.folder, cell.config.data.label) == (text, text)
+    assert literal("slower-0.05") == "slower-0.05"
+    for variable in (["NAME=my run"], ["--name", "my run"]):
+        command.main(["sweep", "depth", "SHOW=1", *variable])
+        assert """ 'folder="my run"' """ in capsys.readouterr().out
+
+
+def test_a_name_is_of_one_folder(capsys):
+    for words in (("sweep", "depth", "NAME=../other"), ("own-images", "ROOT=x", "LABEL=a/b")):
+        status, line = ended(capsys, *words)
+        assert status == 2
+        assert "is not the name of one folder" in line
+
+
 def test_shallow_networks_come_last(capsys):
     command.main(["sweep", "depth", "SHOW=1", "SHALLOW=1"])
     assert "model.depth=110,56,44,32,20,14,8" in capsys.readouterr().out
@@ -101,6 +130,39 @@ def test_what_cannot_be_done_is_one_line(results, capsys, words, said):
     assert said in line
 
 
+def crash(*words) -> None:
+    raise KeyError("arm")
+
+
+def test_a_crash_has_a_status_of_its_own(monkeypatch, capsys):
+    monkeypatch.setattr(command, "check", crash)
+    status, line = ended(capsys, "check", "STRICT=1")
+    assert status == 3
+    assert "KeyError: 'arm'; HYDRA_FULL_ERROR=1 shows where" in line
+
+
+def test_a_crash_of_python_itself_in_what_a_command_starts_is_no_verdict():
+    assert command.run(Command("no_such_module", [])) == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_output_for_nobody_and_to_a_full_disk_ends_in_a_status(tmp_path):
+    words = [sys.executable, "-m", "experiments", "check", "lineage"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        processes = [
+            subprocess.Popen(words, cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, text=True)
+            for stdout in (writer, full)
+        ]
+    os.close(writer)
+    said = [process.communicate(timeout=60)[1] for process in processes]
+    assert [process.returncode for process in processes] == [141, 3]
+    assert said[0] == ""
+    assert "No space left" in said[1]
+    assert said[1].count("\n") == 1
+
+
 def test_the_first_command_that_fails_ends_the_sweep(monkeypatch, capsys):
     commands = [Command("json.tool", ["no-such-file"]), Command("this", [])]
     monkeypatch.setattr(grid, "commands", lambda sweep: commands)
@@ -110,24 +172,49 @@ def test_the_first_command_that_fails_ends_the_sweep(monkeypatch, capsys):
     assert "-m this" not in out
 
 
-def test_a_signal_to_stop_reaches_the_process_and_its_status_is_the_commands(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "ends_with", "status"),
+    [("SIGTERM", 143, 143), ("SIGHUP", 7, 7), ("SIGINT", 0, 130)],
+)
+def test_a_signal_is_passed_on_and_ends_the_sweep_without_a_verdict(
+    tmp_path, name, ends_with, status
+):
     (tmp_path / "waiting.py").write_text(
         "import signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+        f"signal.signal(signal.{name}, lambda *_: sys.exit({ends_with}))\n"
         "print('ready', flush=True)\ntime.sleep(60)\n"
     )
     code = (
         f"import sys; sys.path[:0] = [{str(ROOT)!r}]\n"
-        "from experiments.__main__ import run\nfrom experiments.grid import Command\n"
-        f"sys.exit(run(Command('waiting', [], {{'PYTHONPATH': {str(tmp_path)!r}}})))"
+        "from experiments import __main__ as command, grid\n"
+        f"waiting = grid.Command('waiting', [], {{'PYTHONPATH': {str(tmp_path)!r}}})\n"
+        "grid.commands = lambda sweep: [waiting, grid.Command('after', [])]\n"
+        "command._report = lambda *_: print('verdict')\n"
+        "sys.exit(command.main(['sweep', 'depth']))"
     )
     words = [sys.executable, "-c", code]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "waiting" in process.stdout.readline()
         assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 7
+        process.send_signal(signal.Signals[name])
+        rest = process.communicate(timeout=30)[0]
+        assert process.returncode == status
+        assert rest == ""
+
+
+def test_a_signal_that_was_ignored_stays_ignored(tmp_path):
+    code = (
+        f"import os, signal, sys; sys.path[:0] = [{str(ROOT)!r}]\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from experiments.__main__ import _passed_on\n"
+        "with _passed_on([]) as signals:\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "print(signals)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout == f"[{int(signal.SIGTERM)}]\n"
 
 
 def test_the_scoreboard_has_one_line_per_claim(results, capsys):
@@ -186,6 +273,50 @@ def test_a_sweep_ends_with_figures_and_verdicts_of_its_own_cells(results, monkey
     assert (results / "local" / "depth" / "quick" / "figures" / "curves.png").exists()
     assert not (results / "depth" / "quick" / "README.md").exists()
     assert command.main(["check", "depth", "--local"]) == 0
+
+
+HOSTILE = {
+    "PYTHONIOENCODING": "ascii",
+    "FORCE_COLOR": "1",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    **dict.fromkeys(("NAME", "ARGS", "DEPTHS", "FORCE", "PROTOCOL"), "DESKTOP-7K2"),
+}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A real sweep in a hostile environment, and the folder that it should measure and judge."""
+    results = tmp_path_factory.mktemp("my results")
+    (results / "matplotlibrc").write_text("text.usetex: True\nsavefig.bbox: tight\n")
+    grid = ["PROTOCOL=smoke", "DEPTHS=8", "ARMS=plain", "JOBS=1", "NAME=Bob's run"]
+    args = f"ARGS='results_dir={results}' slug=mine protocol.iterations=8 protocol.evaluate_every=8"
+    words = ["-m", "experiments", "sweep", "depth", *grid, args]
+    swept = python(*words, MATPLOTLIBRC=str(results / "matplotlibrc"), **HOSTILE)
+    assert swept.returncode == 0, swept.stderr
+    return swept.stdout, results / "mine" / "Bob's run"
+
+
+def test_a_sweep_judges_the_folder_that_it_measured_into(measured):
+    out, folder = measured
+    assert [row.iterations for row in read_runs(folder)] == [8]
+    assert f"figures and tables: {folder}/README.md\n" in out
+    assert f"no reference for {folder}" in out
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_its_figures_are_those_of_an_undisturbed_user(measured, tmp_path):
+    copy = tmp_path / "Bob's run"
+    shutil.copytree(measured[1], copy, ignore=shutil.ignore_patterns("figures", "runs"))
+    figures = [path for path in QUESTION.write(copy) if path.suffix != ".md"]
+    assert len(figures) == 4
+    for path in figures:
+        assert path.read_bytes() == (measured[1] / path.relative_to(copy)).read_bytes()
+
+
+def test_its_output_is_text_of_the_encoding_alone(measured):
+    assert measured[0].isascii()
+    assert "digits ? protocol smoke ? 1 seed" in measured[0]
+    assert "\x1b" not in measured[0]
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="no make")

@@ -8,6 +8,7 @@ import hydra
 import pytest
 import torch
 from composing import CONF, ROOT, committed, compose_cell, variants
+from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
 from experiments.grid import SLUGS
@@ -227,6 +228,14 @@ def test_every_protocol_and_experiment_has_its_card_on_top(group):
         card = "\n".join(line for line in head.splitlines() if line.startswith("#"))
         assert "Command:" in card, path
         assert path.stem == "smoke" or "Expected:" in card, path
+
+
+@pytest.mark.parametrize(
+    "target", ["os.system", "logging.os.system", "subprocess.run", "builtins.eval"]
+)
+def test_a_configuration_cannot_name_the_obvious_commands(target):
+    with pytest.raises(InstantiationException, match="blocklisted"):
+        hydra.utils.instantiate({"_target_": target, "_args_": ["true"]})
 
 
 def test_a_slug_joins_conf_and_experiments():

@@ -55,6 +55,24 @@ def test_every_figure_is_a_png_and_an_svg_and_a_readme_shows_them(made):
         assert f"]({name})" in readme
 
 
+def test_figures_start_from_the_defaults_whatever_a_matplotlibrc_says(made, tmp_path):
+    folder = tmp_path / "quick"
+    tables(folder)
+    users = {
+        "savefig.bbox": "tight",
+        "savefig.transparent": True,
+        "text.usetex": True,
+        "lines.linewidth": 5,
+        "axes.facecolor": "black",
+        "svg.image_inline": False,
+    }
+    with plt.rc_context(users):
+        written = QUESTION.write(folder)
+    for before, after in zip(made[1], written, strict=True):
+        if before.suffix in (".png", ".svg"):
+            assert before.read_bytes() == after.read_bytes(), after.name
+
+
 def test_a_changed_number_changes_figure_and_table(made, tmp_path):
     tables(tmp_path / "changed", test_error=0.5)
     written = {path.name: path.read_bytes() for path in QUESTION.write(tmp_path / "changed")}
