@@ -96,14 +96,14 @@ def wanted(site: Site) -> judge.Held:
 
 
 @contextmanager
-def nothing_left(place: Place) -> Iterator[list[int]]:
-    """Counts, into the list, the processes that are alive too long after the block; ends them."""
-    left: list[int] = []
+def nothing_left(place: Place) -> Iterator[dict[int, bytes]]:
+    """Puts into the dictionary the processes that are alive too long after the block; ends them."""
+    left: dict[int, bytes] = {}
     yield left
     deadline = time.monotonic() + OUT_WITHIN
     while (alive := processes(place)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    left += alive
+    left |= alive
     for pid in left:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -126,7 +126,8 @@ def struck(
     if ended.status == HANGS:
         return judge.LOST, f"not out {limit:.0f} s later"
     if left:
-        return judge.LOST, f"{len(left)} processes are alive {OUT_WITHIN:.0f} s after its end"
+        commands = b"; ".join(left.values()).replace(b"\0", b" ").decode()
+        return judge.LOST, f"alive {OUT_WITHIN:.0f} s after its end: {commands}"
     return place.outcome(again=lambda: place.judged(Sweep(place, jobs).wait()))
 
 
