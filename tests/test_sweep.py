@@ -3,12 +3,17 @@
 import io
 import json
 import os
+import pty
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from subprocess import PIPE
+from typing import Any
 
 import composing
 import pytest
@@ -22,8 +27,8 @@ from plainres.records import files
 from plainres.records.identity import config_hash, shared_config
 from plainres.records.schema import describe, duration
 from plainres.run import sweep
-from plainres.run.cell import Cell
-from plainres.run.watch import DONE, FAILED, RUNNING, WAITING, State, Watch, picture
+from plainres.run.cell import Cell, claim_tables
+from plainres.run.watch import DONE, FAILED, RUNNING, WAITING, Display, State, Watch, picture
 
 SWEEP = ("-m", "+experiment=depth")
 GRID = ("+experiment=depth", "protocol=smoke", "model.depth=14,8", "jobs=2")
@@ -141,37 +146,139 @@ def test_cells_of_one_name_in_several_folders_are_several_cells(tmp_path):
     assert again.stdout.count("nesterov/plain-8-seed0: train_error") == 1
 
 
-@pytest.mark.parametrize(("pause", "all_of_them"), [(0.0, False), (0.6, False), (0.3, True)])
-def test_killed_and_typed_again_it_ends_as_if_undisturbed(
-    undisturbed, tmp_path, pause, all_of_them
-):
-    """kill -9 of the parent alone, or kill of the whole group: the workers must end too.
-
-    24 slow iterations make sure that they are training when it happens. A third cell has half a
-    checkpoint, of which the second sweep tells.
-    """
-    words = ("-m", *GRID, "checkpoint_seconds=0")
-    runs = tmp_path / "depth" / "smoke" / "runs"
-    with slow_process(tmp_path, command(tmp_path, *words)) as sweep:
-        wait_for(lambda: len(list(runs.glob("*-14-*/last.ckpt"))) == 2)
-        time.sleep(pause)
-        if all_of_them:
-            os.killpg(sweep.pid, signal.SIGTERM)
-        else:
-            sweep.send_signal(signal.SIGKILL)
-    workers = [files.read_json(path)["pid"] for path in runs.glob("*/progress.json")]
-    wait_for(lambda: not any(alive(pid) for pid in workers))
-    assert not list(runs.glob("*/record.json"))
-    (runs / "plain-8-seed0").mkdir(exist_ok=True)
-    (runs / "plain-8-seed0" / "last.ckpt").write_bytes(b"half a checkpoint")
-    again = run(tmp_path, *words)
+def test_parent_killed_as_soon_as_it_has_workers_leaves_none_of_them(undisturbed, tmp_path):
+    """The same command at once finds a checkpoint that is damaged, and tells of it."""
+    cell = tmp_path / "depth" / "smoke" / "runs" / "plain-8-seed0"
+    with slow_process(tmp_path, command(tmp_path, "-m", *GRID)) as sweep:
+        wait_for(lambda: len(group(sweep.pid)) > 3)  # the fork server and resource tracker too
+        sweep.kill()
+    wait_for(lambda: not group(sweep.pid), 10)
+    cell.mkdir(parents=True, exist_ok=True)
+    (cell / "last.ckpt").write_bytes(b"half a checkpoint")
+    again = run(tmp_path, "-m", *GRID)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("plain-8-seed0: last.ckpt is damaged") == 1
+    assert numbers(tmp_path / "depth" / "smoke") == numbers(undisturbed[0] / "depth" / "smoke")
+
+
+def test_an_interrupted_sweep_writes_checkpoints_and_says_what_stands(undisturbed, tmp_path):
+    """The request alone writes them; on the way it is repeated, as by an impatient user."""
+    words = ("-m", *GRID, "checkpoint_seconds=1000")
+    runs = tmp_path / "depth" / "smoke" / "runs"
+    with slow_process(tmp_path, command(tmp_path, *words)) as sweep:
+        wait_for(lambda: len(list(runs.glob("*-14-*/progress.json"))) == 2)
+        time.sleep(1)
+        for _ in range(3):
+            os.killpg(sweep.pid, signal.SIGINT)
+            time.sleep(0.05)
+        since = time.monotonic()
+        _, stderr = sweep.communicate(timeout=60)
+        assert time.monotonic() - since < 5
+    assert sweep.returncode == 130
+    stands = "0 of 4 cells are finished, 2 continue from a checkpoint"
+    assert stderr == f"plainres: interrupted (SIGINT): {stands}; the same command continues\n"
+    wait_for(lambda: not group(sweep.pid), 10)
+    again = run(tmp_path, *words)
+    assert again.returncode == 0, again.stderr
     for cell in ("plain-14-seed0", "residual-14-seed0"):
         assert "continues at iteration" in (runs / cell / "train.log").read_text()
     assert numbers(tmp_path / "depth" / "smoke") == numbers(undisturbed[0] / "depth" / "smoke")
     for table in ("curves.csv", "config.json"):
         assert tables(tmp_path)[table] == tables(undisturbed[0])[table]
+
+
+def test_a_single_run_that_is_interrupted_writes_a_checkpoint(tmp_path):
+    words = ("protocol=smoke", "model=plain", "model.depth=8", "checkpoint_seconds=1000")
+    cell = compose_cell(tmp_path, *words[:3])
+    with slow_process(tmp_path, command(tmp_path, *words)) as training:
+        wait_for((cell.folder / files.PROGRESS_FILE).exists)
+        training.send_signal(signal.SIGTERM)
+        _, stderr = training.communicate(timeout=60)
+    assert training.returncode == 143
+    stands = "0 of 1 cells are finished, 1 continue from a checkpoint"
+    assert stderr == f"plainres: interrupted (SIGTERM): {stands}; the same command continues\n"
+    assert cell.has_checkpoint
+
+
+def test_a_terminal_that_hangs_up_gets_its_cursor_back(tmp_path):
+    words = command(tmp_path, "-m", *GRID, "model.depth=8", "jobs=1")
+    ours, theirs = pty.openpty()
+    with slow_process(tmp_path, words, stdout=theirs, stderr=theirs, TERM="xterm") as sweep:
+        os.close(theirs)
+        shown = b""
+        while b"/24" not in shown:
+            shown += os.read(ours, 1000)
+        sweep.send_signal(signal.SIGHUP)
+        with suppress(OSError):  # the end of a terminal
+            while more := os.read(ours, 1000):
+                shown += more
+    os.close(ours)
+    assert sweep.returncode == 129
+    assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l") >= 0
+    assert b"interrupted (SIGHUP): 0 of 2 cells are finished, 1 continue" in shown
+
+
+@pytest.mark.parametrize("module", ["hydra", "plainres.data.sources"])
+def test_a_signal_while_it_imports_or_prepares_has_its_line_too(tmp_path, module):
+    words = command(tmp_path, "-m", *GRID)
+    with process(tmp_path, words, SIGNALLED.format(module)) as sweep:
+        _, stderr = sweep.communicate(timeout=60)
+    assert sweep.returncode == 143
+    assert stderr.startswith("plainres: interrupted (SIGTERM)")
+    assert stderr.endswith("; the same command continues\n")
+    assert len(stderr.splitlines()) == 1
+
+
+def test_a_worker_that_is_killed_costs_its_cell_alone(undisturbed, tmp_path):
+    words = ("-m", *GRID, "model.depth=8", "checkpoint_seconds=0")
+    folder = tmp_path / "depth" / "smoke"
+    cell = folder / "runs" / "plain-8-seed0"
+    with slow_process(tmp_path, command(tmp_path, *words)) as sweep:
+        wait_for((cell / "last.ckpt").exists)
+        os.kill(files.read_json(cell / "progress.json")["pid"], signal.SIGKILL)
+        _, stderr = sweep.communicate(timeout=120)
+    assert sweep.returncode == 3
+    assert stderr == (
+        "plainres: plain-8-seed0 failed: its process was killed by SIGKILL (out of memory?); "
+        "the same command continues from its checkpoint\n"
+    )
+    assert list(numbers(folder)) == ["residual-8-seed0"]
+    again = run(tmp_path, *words)
+    assert again.returncode == 0, again.stderr
+    assert "continues at iteration" in (cell / "train.log").read_text()
+    assert numbers(folder).items() <= numbers(undisturbed[0] / "depth" / "smoke").items()
+    assert len(numbers(folder)) == 2
+
+
+def test_a_sweep_takes_the_cells_that_are_free_and_waits_for_those_of_another(
+    undisturbed, tmp_path
+):
+    """What the other has finished is finished; until then nothing is written into its folder."""
+    cell = compose_cell(tmp_path, "protocol=smoke", "model=plain", "model.depth=8")
+    finished = undisturbed[0] / cell.folder.relative_to(tmp_path)
+    words = command(tmp_path, "-m", *GRID, "model.depth=8", "jobs=1")
+    with process(tmp_path, words, "") as sweep:
+        with cell.locked():
+            wait_for(cell.folder.with_name("residual-8-seed0").joinpath("record.json").exists)
+            assert not cell.folder.exists()
+            shutil.copytree(finished, cell.folder)
+        stdout, stderr = sweep.communicate(timeout=60)
+    assert (sweep.returncode, stderr) == (0, "")
+    assert stdout.count(f"plain-8-seed0 is being trained by process {os.getpid()}") == 1
+    assert stdout.count("plain-8-seed0: train_error") == 1
+    assert numbers(cell.results_folder).items() <= numbers(finished.parents[1]).items()
+    assert not list(cell.folder.glob("failure*"))
+
+
+def test_a_run_with_another_configuration_leaves_the_tables_of_a_cell_in_training(tmp_path):
+    cell, other = (
+        compose_cell(tmp_path, "protocol=smoke", f"protocol.momentum={momentum}", "force=true")
+        for momentum in (0.9, 0.8)
+    )
+    claim_tables([cell])
+    with cell.locked(), pytest.raises(ValueError, match=r"trains a cell.*momentum: 0\.9 → 0\.8"):
+        claim_tables([other])
+    assert files.read_json(cell.results_folder / "config.json") == shared_config(cell.identity)
 
 
 def test_a_sweep_in_one_process_outlives_the_shell_that_started_it(undisturbed, tmp_path):
@@ -183,21 +290,32 @@ def test_a_sweep_in_one_process_outlives_the_shell_that_started_it(undisturbed, 
         wait_for((cell / "progress.json").exists)
         shell.kill()
     wait_for((cell / "record.json").exists)
-    pid = files.read_json(cell / "progress.json")["pid"]
-    wait_for(lambda: not alive(pid))  # the tables are written after the record
+    wait_for(lambda: not group(shell.pid))  # the tables are written after the record
     assert numbers(folder).items() <= numbers(undisturbed[0] / "depth" / "smoke").items()
 
 
-def slow_process(folder: Path, words: list[str]) -> subprocess.Popen:
+def slow_process(folder: Path, words: list[str], **options: Any) -> subprocess.Popen:
     """A process, in a session of its own, in which an iteration takes a quarter of a second."""
-    slow = folder / "sitecustomize"
-    slow.mkdir()
-    (slow / "sitecustomize.py").write_text(SLOW_STEPS)
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(slow), os.environ.get("PYTHONPATH")]))
-    }
-    output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(words, cwd=ROOT, env=environment, start_new_session=True, **output)
+    return process(folder, words, SLOW_STEPS, **options)
+
+
+def process(
+    folder: Path, words: list[str], customised: str, stdout=PIPE, stderr=PIPE, **environment: str
+) -> subprocess.Popen:
+    """A process, in a session of its own, that begins with Python code."""
+    site = folder / "sitecustomize"
+    site.mkdir(exist_ok=True)
+    (site / "sitecustomize.py").write_text(customised)
+    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    return subprocess.Popen(
+        words,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        start_new_session=True,
+        text=True,
+        stdout=stdout,
+        stderr=stderr,
+    )
 
 
 SLOW_STEPS = """
@@ -224,11 +342,27 @@ sys.meta_path.insert(0, Slow())
 """
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+SIGNALLED = """
+import importlib.abc, os, signal, sys
+
+class Signalled(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "{}":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+sys.meta_path.insert(0, Signalled())
+"""
+
+
+def group(leader: int) -> list[int]:
+    """The living processes of a session."""
+    members = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            state, _, _, session = path.read_text().rsplit(")", 1)[1].split()[:4]
+            if int(session) == leader and state != "Z":
+                members.append(int(path.parent.name))
+    return members
 
 
 def wait_for(condition, seconds: float = 90) -> None:
@@ -238,10 +372,12 @@ def wait_for(condition, seconds: float = 90) -> None:
         time.sleep(0.05)
 
 
-def test_a_cell_that_fails_leaves_the_others_and_a_line_without_an_experiment_too(tmp_path):
+@pytest.mark.parametrize("launcher", ["processes", "basic"])
+def test_a_cell_that_fails_leaves_the_others_and_a_line_whatever_launches_it(tmp_path, launcher):
     folder = tmp_path / "depth" / "smoke"
     (folder / "runs" / "residual-8-seed0" / "curves.csv").mkdir(parents=True)  # not to be written
-    ended = run(tmp_path, "-m", "protocol=smoke", "model.depth=8", "seed=0,1", "jobs=1")
+    words = ("protocol=smoke", "model.depth=8", "seed=0,1", f"hydra/launcher={launcher}")
+    ended = run(tmp_path, "-m", *words)
     assert ended.returncode == 3
     assert [row.cell for row in files.read_runs(folder)] == ["residual-8-seed1"]
     assert len(ended.stderr.splitlines()) == 1
@@ -426,6 +562,33 @@ def test_what_is_left_goes_by_the_pace_of_the_same_network(tmp_path):
     assert watch.seconds_remaining(watch.states()) == pytest.approx((6 + 12) * (1 + 2 * 14 / 8))
     alone = Watch(cells[1:3], jobs=1, sweep="ours")  # plain-14 beside se-8: the only pace that is
     assert alone.seconds_remaining(alone.states()) == pytest.approx(12 * (1 + 2 * 14 / 8))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("file", "environment", "drawn"),
+    [
+        (Terminal(), {"TERM": "xterm"}, True),
+        (Terminal(), {"TERM": "dumb"}, False),
+        (io.StringIO(), {"TERM": "xterm", "FORCE_COLOR": "1"}, False),
+    ],
+)
+def test_a_picture_is_drawn_on_capable_terminals_alone_and_lines_elsewhere(
+    tmp_path, monkeypatch, file, environment, drawn
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    cell = compose_cell(tmp_path, "protocol=smoke")
+    progress_of(cell, 12, 6.0)
+    screen = sweep.Screen(file=file, width=100)
+    display = Display(Watch([cell], 1, "ours"), "smoke on digits", screen, lambda: None)
+    wait_for(lambda: "12/24" in file.getvalue())
+    display.stop()
+    assert ("\x1b" in file.getvalue()) == drawn
 
 
 def test_the_display_fits_a_narrow_terminal():

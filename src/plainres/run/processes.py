@@ -30,23 +30,6 @@ BUSY = os.EX_TEMPFAIL  # status of a worker whose cell another process trains
 LOST = 255  # multiprocessing's status of a worker whose fork server is dead
 BUSY_SECONDS = 1.0  # between two looks at cells that other processes train
 STOP_SECONDS = 4.2  # for workers to write their checkpoints and end
-PRELOADED = (
-    "hydra",
-    "pytorch_lightning",
-    "pytorch_lightning.loggers",
-    "sklearn.datasets",
-    "tensorboard",
-    "torch",
-    "torchmetrics",
-    "plainres.data.batches",
-    "plainres.data.sources",
-    "plainres.networks.resnet",
-    "plainres.networks.summary",
-    "plainres.run.cell",
-    "plainres.training.machine",
-    "plainres.training.module",
-    "plainres.training.runlog",
-)
 # Why a worker ended that could not write it itself, by its cell's folder
 deaths: dict[Path, str] = {}
 notices: list[str] = []  # lines for the display
@@ -87,7 +70,7 @@ def start_server() -> None:
     Signals are blocked in it and in what it starts: this process decides, and no worker is lost
     between its start and its first handler.
     """
-    forkserver.set_forkserver_preload(list(PRELOADED))
+    forkserver.set_forkserver_preload(["plainres.run.preloaded"])
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, stopping.SIGNALS)
     try:
         resource_tracker.ensure_running()  # which unblocks signals when it starts

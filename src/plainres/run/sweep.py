@@ -105,7 +105,7 @@ class Sweep(Callback):
     def _what_stands(self) -> str:
         """For the line of a sweep that was interrupted, which must not meet the display."""
         if self._display is not None:
-            self._display.stop()
+            self._display.stop(0.4)
         return standing(self.cells)
 
     def _prepare(self, ahead: bool) -> list[Cell]:

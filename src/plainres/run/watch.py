@@ -162,10 +162,10 @@ class Display:
         self._thread = threading.Thread(target=self._show, daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """Prints what has ended since the last look, and ends."""
+    def stop(self, seconds: float = 5.0) -> None:
+        """Prints what has ended since the last look, and ends; waits so long at most."""
         self._ended.set()
-        self._thread.join(timeout=5)
+        self._thread.join(seconds)
 
     def _show(self) -> None:
         live = None
