@@ -91,6 +91,26 @@ def test_a_damaged_table_is_refused_before_anything_is_written(tmp_path, measure
     assert [path for path in (tmp_path / "results").rglob("*") if path.is_file()] == [damaged]
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("runs/plain-20-seed0/record.json", "is damaged: Expecting value.*the same sweep sets it"),
+        ("runs/plain-20-seed0/curves.csv", "is damaged: the record has another sha256 of it"),
+        ("config.json", "is damaged: Expecting value.*the same sweep writes it again"),
+        ("surface-x.json", "is damaged: Expecting value"),
+    ],
+)
+def test_a_damaged_cell_is_named_before_anything_is_written(
+    tmp_path, local, measure, name, message
+):
+    measure("seed=0")
+    measure("seed=1")
+    (local / name).write_text("")
+    with pytest.raises(ValueError, match=f"^{local / name} {message}"):
+        published(tmp_path)
+    assert not (tmp_path / "results").exists()
+
+
 def test_nothing_finished_is_one_line(tmp_path):
     with pytest.raises(ValueError, match="depth/quick has no finished cell"):
         published(tmp_path)

@@ -109,7 +109,7 @@ CUT = [
     (b"\x00" * 4096, " is damaged: "),
 ]
 NONSENSE = [
-    ("null", " is damaged: it has no named values"),
+    ("null", " is damaged: it has no value"),
     ("[1]", " is damaged: it has no named values"),
 ]
 

@@ -166,11 +166,14 @@ def read_json(path: Path) -> Any:
     """The file's value, or None where there is no such file.
 
     Raises:
-        DamagedFileError: it is not JSON in UTF-8.
+        DamagedFileError: it is not JSON in UTF-8, or null.
     """
     with _named(path), suppress(FileNotFoundError):
         if _is_there(path):
-            return json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads(path.read_text(encoding="utf-8"))
+            if value is None:
+                raise ValueError(f"{path} is damaged: it has no value")
+            return value
     return None
 
 
@@ -182,7 +185,7 @@ def read_row(path: Path, row_type: type) -> Any:
             a sha256 that is not that of its values.
     """
     values = read_json(path)
-    if values is None and not path.exists():
+    if values is None:
         return None
     with _named(path):
         if not isinstance(values, dict):
@@ -200,7 +203,7 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / CONFIG_FILE
     config = read_json(path)
-    if config is None and not path.exists():
+    if config is None:
         return None
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
         raise DamagedFileError(path, f"{path} is damaged: it has no configuration of a model")

@@ -40,15 +40,16 @@ def publish(results_dir: Path, committed_dir: Path, name: str) -> list[str]:
         if found.damaged:
             raise files.DamagedCellsError("; ".join(found.damaged))
         lines += _skipped(folder, found.records, shared)
-        ready.append((folder, into, shared, found.records))
-    for folder, into, shared, cells in ready:
+        ready.append((folder, into, shared, found.records, _described(folder, found.records)))
+    for folder, into, shared, cells, described in ready:
         if not cells:
             continue
         if line := set_tables_aside(into, shared):
             lines.append(line)
         replaced = {record.cell for record in files.read_runs(into)} & set(cells)
         files.gather(folder, into)
-        _copy_described_tables(folder, into, cells)
+        for path in described:
+            files.write_text(into / path.name, path.read_text(encoding="utf-8"))
         count = f"{len(cells)} cell{'s' * (len(cells) != 1)}"
         lines.append(f"{into}: {count} published, {len(replaced)} of them had rows before")
     return lines
@@ -66,14 +67,15 @@ def _skipped(folder: Path, cells: Mapping[str, Record], shared: Mapping[str, Any
     return lines
 
 
-def _copy_described_tables(folder: Path, into: Path, cells: Mapping[str, Record]) -> None:
-    """Copies tables that a JSON file of the same name describes as a measurement of one cell."""
+def _described(folder: Path, cells: Mapping[str, Record]) -> list[Path]:
+    """Tables that a JSON file of the same name describes as measured on one cell, with the file."""
+    paths = []
     for path in sorted(folder.glob("*.json")):
-        description = files.read_json(path) or {}
-        table = path.with_suffix(".csv")
-        if not {"arm", "depth", "seed", "config_hash"} <= set(description) or not table.exists():
+        description, table = files.read_json(path), path.with_suffix(".csv")
+        names = {"arm", "depth", "seed", "config_hash"}
+        if not isinstance(description, dict) or names - set(description) or not table.exists():
             continue
         record = cells.get(cell_name(description["arm"], description["depth"], description["seed"]))
         if record is not None and record.config_hash == description["config_hash"]:
-            for source in (table, path):
-                files.write_text(into / source.name, source.read_text(encoding="utf-8"))
+            paths += [table, path]
+    return paths
