@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -550,4 +551,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # Under its own name, by which launchers send `task` to other processes
+    import_module("plainres.run.train").main()
