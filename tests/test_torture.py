@@ -1,6 +1,5 @@
 """Faults on purpose: a few of each kind are survived or noticed; the harness sees what is not."""
 
-import csv
 import json
 import signal
 from pathlib import Path
@@ -10,9 +9,11 @@ from composing import python
 
 from experiments.reporting import pages
 from experiments.torture import judge, report
+from experiments.torture.campaign import KINDS
 from experiments.torture.changes import Changes, at, die, torn
 from experiments.torture.places import Place, UnexpectedError
 from experiments.torture.zygote import Ended, fork, wait
+from plainres.records.files import read_table
 
 MOUNTS = {"disk-full", "read-only"}  # need the right to mount
 
@@ -28,16 +29,11 @@ def short(tmp_path_factory):
 def test_nothing_is_lost_and_nothing_silently_wrong(short):
     ended, folder = short
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    rows = list(csv.DictReader((folder / report.TABLE).open()))
-    assert list(rows[0]) == ["kind", *report.COLUMNS, "seconds"]
+    rows = read_table(folder / report.TABLE, report.Row)
     for row in rows:
-        counts = [int(row[name]) for name in judge.OUTCOMES]
-        assert sum(counts) == int(row["injected"]) > 0
-        assert counts[2:] == [0, 0]
-    kinds = {row["kind"] for row in rows}
-    from experiments.torture.campaign import KINDS
-
-    assert set(KINDS) - kinds <= MOUNTS
+        assert sum(getattr(row, name) for name in judge.OUTCOMES) == row.injected > 0
+        assert (row.lost, row.silently_wrong) == (0, 0)
+    assert set(KINDS) - {row.kind for row in rows} <= MOUNTS
 
 
 def test_the_readme_says_what_was_done_and_what_the_words_mean(short):
@@ -76,8 +72,8 @@ sys.exit(campaign.main(["--kinds", "crash", "--only", "300", "--out", sys.argv[1
 
 def test_a_checkpoint_that_restores_wrong_weights_is_counted_and_can_be_repeated(tmp_path):
     ended = python("-c", BROKEN, tmp_path)
-    (row,) = csv.DictReader((tmp_path / report.TABLE).open())
-    assert (ended.returncode, row["silently_wrong"], row["survived"]) == (3, "1", "0")
+    (row,) = read_table(tmp_path / report.TABLE, report.Row)
+    assert (ended.returncode, row.silently_wrong, row.injected) == (3, 1, 1)
     assert "again: plainres torture --kinds crash --only 300 --seed 0" in ended.stdout
 
 
@@ -164,6 +160,15 @@ def ends(place: Place, *ended: tuple[int, str]):
 def test_the_outcome_follows_the_ends_of_the_command(tmp_path, ended, outcome):
     place = Place(tmp_path)
     assert place.outcome(lambda: None, ends(place, *ended))[0] == outcome
+
+
+def test_what_the_refusal_says_is_to_be_deleted_is_deleted(tmp_path):
+    place = Place(tmp_path)
+    place.cell.mkdir(parents=True)
+    refusals = [(2, f"plainres: x is gone; restore it, or delete {place.cell}: then again")] * 4
+    ended = ends(place, *refusals, (0, ""))
+    assert place.outcome(lambda: None, ended)[0] == judge.NOTICED
+    assert place.tables.joinpath("runs").exists() and not place.cell.exists()
 
 
 def test_status_0_with_other_results_is_never_survived(tmp_path):

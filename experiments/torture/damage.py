@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from experiments.torture.crashes import Kinds, Listed
-from experiments.torture.places import PICTURES, Place, Result, Site
+from experiments.torture.places import PICTURES, Place, Result, Site, remove
 from plainres.records import seal
 
 PAGE = 4096
@@ -59,13 +59,6 @@ def with_pictures(site: Site, place: Place, name: str = "pictures") -> Path:
     place.words = (*PICTURES, f"data.root={root}")
     place.wanted = site.of_pictures.wanted
     return root
-
-
-def remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def flip(path: Path, rng: Random) -> None:

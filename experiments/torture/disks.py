@@ -11,8 +11,8 @@ from random import Random
 from experiments.torture import zygote
 from experiments.torture.changes import at
 from experiments.torture.crashes import Kinds, Listed, spread
-from experiments.torture.damage import remove, with_pictures
-from experiments.torture.places import Place, Result, Site
+from experiments.torture.damage import with_pictures
+from experiments.torture.places import Place, Result, Site, remove
 
 NEW_MOUNTS, NEW_USERS = 0x00020000, 0x10000000  # CLONE_NEWNS, CLONE_NEWUSER
 PRIVATE, RECURSIVE = 1 << 18, 1 << 14  # MS_PRIVATE, MS_REC

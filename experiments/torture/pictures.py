@@ -17,8 +17,8 @@ from random import Random
 
 from experiments.torture import judge
 from experiments.torture.crashes import Kinds, Listed
-from experiments.torture.damage import flip, remove, with_pictures
-from experiments.torture.places import Place, Result, Site
+from experiments.torture.damage import flip, with_pictures
+from experiments.torture.places import Place, Result, Site, remove
 
 BOMB = 3 * 2**30  # bytes, unpacked; 3 MiB in a zip
 LARGEST_FILE = 2**30  # bytes; a run that writes more ends by a signal

@@ -1,6 +1,7 @@
 """The folder of one fault, the commands that run in it and their outcome; prepared folders."""
 
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -111,14 +112,18 @@ class Place:
         """Runs the command again until it has ended well; the outcome of the fault, and why.
 
         Args:
-            repair: takes the damage away, as the refusal of the command asks for.
+            repair: takes the damage away. Where that does not help, what the command says is to
+                be deleted is deleted.
             again: the command, where it is not `run`.
         """
         again = again or self.run
         said = ""
-        for mend, outcome in ((None, judge.SURVIVED), (repair, judge.NOTICED)):
-            if mend is not None:
-                mend()
+        for outcome, mend in (
+            (judge.SURVIVED, lambda _: None),
+            (judge.NOTICED, lambda _: repair and repair()),
+            (judge.NOTICED, self.obey),
+        ):
+            mend(said)
             before = None
             for _ in range(TRIES):
                 ended = again()
@@ -131,6 +136,20 @@ class Place:
             if repair is None or not ended.says_why:
                 break
         return judge.LOST, said
+
+    def obey(self, said: str) -> None:
+        """Deletes what a refusal names behind the word `delete`, if it is of this place."""
+        for path in re.findall(r"delete (/\S+?)(?=[:;,]?(?:\s|$))", said):
+            if path.startswith(f"{self.folder}/"):
+                for found in Path(path).parent.glob(Path(path).name):
+                    remove(found)
+
+
+def remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class Site:

@@ -20,8 +20,8 @@ those of an undisturbed run. A finished cell beside it, and the tables, are comp
 those of the undisturbed run to the bit. Fields that differ by nature are left out: seconds, images
 per second, peak memory, the time of the end, the commit.
 - **noticed**: the command did not get there by itself, but it ended with a status that is not 0
-and one line that says why. When what was damaged is taken away (a damaged picture: put back), the
-same command gets there. Nothing else is lost.
+and one line that says why. When what was damaged is taken away (a damaged picture: put back), or
+what that line says is to be deleted, the same command gets there. Nothing else is lost.
 - **lost**: something that was finished is gone, or cannot be finished; or the command hangs, gives
 up without a line that says why, or leaves processes behind for more than 10 s.
 - **silently wrong**: the command ended with status 0, and the results are others.

@@ -175,7 +175,7 @@ def worker_killed(site: Site) -> Listed:
 
 
 def kill_parent(seconds: float, sweep: Sweep, rng: Random) -> None:
-    sweep.wait_for(sweep.children)
+    sweep.wait_for(lambda: len(sweep.children()) > 1)  # more than what starts workers
     time.sleep(seconds)
     sweep.process.kill()
 
