@@ -35,8 +35,6 @@ def faults_of(site: Site, kind: str, short: bool) -> list[Fault] | str:
     if isinstance(listed, str):
         return listed
     faults = [Fault(kind, number, *fault) for number, fault in enumerate(listed)]
-    if kind == "memory":
-        return faults[:1] if short else faults[1:]
     return crashes.spread(faults, SHORT.get(kind, 1)) if short else faults
 
 
