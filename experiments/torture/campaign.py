@@ -17,8 +17,7 @@ from experiments.torture.places import Place, Run, Site, UnexpectedError
 from experiments.torture.report import Facts, Row, table, write
 
 KINDS = crashes.KINDS | sweeps.KINDS | damage.KINDS | disks.KINDS | pictures.KINDS | memory.KINDS
-SHORT = {**dict.fromkeys(sweeps.KINDS, 1), "stop-run": 3}
-SHORT_OF_OTHERS = 2
+SHORT = {"crash": 3, "torn": 2, "stop-run": 3, "flip": 3, "foreign": 2}  # faults; of others one
 
 
 class Fault(NamedTuple):
@@ -36,9 +35,7 @@ def faults_of(site: Site, kind: str, short: bool) -> list[Fault] | str:
     if isinstance(listed, str):
         return listed
     faults = [Fault(kind, number, *fault) for number, fault in enumerate(listed)]
-    if kind == "memory":
-        return faults[:1] if short else faults[1:]
-    return crashes.spread(faults, SHORT.get(kind, SHORT_OF_OTHERS)) if short else faults
+    return crashes.spread(faults, SHORT.get(kind, 1)) if short else faults
 
 
 def campaign(options: argparse.Namespace, kinds: Sequence[str]) -> tuple[list[Row], dict[str, str]]:
