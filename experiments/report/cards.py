@@ -49,7 +49,8 @@ class Figure:
     """A committed figure, as a data URI."""
 
     source: str
-    alt: str
+    caption: str
+    alt: str  # what it shows, and the answer
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def cards(results: Path, local: Path | None) -> list[Card]:
 def _card(question: Question, results: Path, local: Path | None) -> Card:
     page = EXPERIMENTS / question.slug / "README.md"
     folder_name, _, figure_name = _figure_of(page).rpartition("/")
+    answer = lead(pages.by_hand(page))
     parts: list[Part] = []
     figure, main = None, 0
     for folder in question.folders(results):
@@ -113,13 +115,13 @@ def _card(question: Question, results: Path, local: Path | None) -> Card:
                     folder_name,
                     figure_name,
                 ):
-                    alt = f"{drawing.alt} · {label}"
-                    figure = _figure(folder / "figures" / f"{drawing.name}.svg", alt)
+                    caption = f"{drawing.alt} · {label}"
+                    path = folder / "figures" / f"{drawing.name}.svg"
+                    figure = _figure(path, caption, f"{caption}. {answer[0]}")
                     main = len(parts)
             parts.append(Part(label, verdict_lines(question.claims(part))))
     own, unusable = _own(question, local)
     others = [part for part in (*parts[:main], *parts[main + 1 :]) if part.verdicts]
-    answer = lead(pages.by_hand(page))
     return Card(question.slug, question.title, *answer, figure, parts[main], others, own, unusable)
 
 
@@ -129,11 +131,11 @@ def _figure_of(page: Path) -> str:
     return next((block[3] for block in blocks if block[2] == "figure"), "")
 
 
-def _figure(path: Path, alt: str) -> Figure | None:
+def _figure(path: Path, caption: str, alt: str) -> Figure | None:
     if not path.exists():
         return None
     text = " ".join(path.read_text(encoding="utf-8").split())
-    return Figure(f"data:image/svg+xml,{quote(text, safe=UNQUOTED)}", alt)
+    return Figure(f"data:image/svg+xml,{quote(text, safe=UNQUOTED)}", caption, alt)
 
 
 def _own(question: Question, local: Path | None) -> tuple[list[Part], list[str]]:

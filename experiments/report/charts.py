@@ -46,7 +46,7 @@ def charts(runs: DepthRuns, own: DepthRuns | None = None) -> dict[str, go.Figure
     by_depth += [trace for split in SPLITS for trace in _published(split)]
     by_depth.append(_guessing(runs.records[0], depths))
     figures = {"depth": _figure(by_depth, "depth (weighted layers), logarithmic")}
-    ticks = {"tickvals": depths, "ticktext": list(map(str, depths))}
+    ticks = {"tickvals": depths, "ticktext": list(map(str, depths)), "tickangle": 0}
     figures["depth"].update_layout(showlegend=True, xaxis={"type": "log", **ticks}, margin_r=76)
     points = [(read_curves(each.folder), mine) for each, mine in sources]
     for arm in ARMS:
@@ -108,7 +108,7 @@ def _of_arm(records: Sequence[Record], split: str, arm: str, own: bool) -> Trace
             "arrayminus": _rounded(lowest),
             "visible": any(len(seeds) > 1 for seeds in values.values()),
         },
-        text=[*[""] * (len(depths) - 1), f" {arm}"],
+        text=_at_the_end(depths, arm, own),
         customdata=[
             [
                 d,
@@ -131,7 +131,7 @@ def _of_arm(records: Sequence[Record], split: str, arm: str, own: bool) -> Trace
             go.Scatter(
                 x=shown,
                 y=_rounded(values[d][seed] for d in shown),
-                text=[*[""] * (len(shown) - 1), f" {arm}"],
+                text=_at_the_end(shown, arm, own),
                 customdata=[[d, f"{iterations[d, seed]:,}"] for d in shown],
                 hovertemplate=(
                     f"<b>{arm}-%{{customdata[0]}}</b>{OWN * own}, seed {seed}<br>"
@@ -143,6 +143,11 @@ def _of_arm(records: Sequence[Record], split: str, arm: str, own: bool) -> Trace
             )
         )
     return [of_mean, *of_seeds]
+
+
+def _at_the_end(depths: Sequence[int], arm: str, own: bool) -> list[str]:
+    """The name of the arm as the text of the last point; the legend names a line of one's own."""
+    return [*[""] * (len(depths) - 1), "" if own else f" {arm}"]
 
 
 def _errors(rows: Sequence[Record], arm: str, measure: str) -> list[tuple[int, list[Record], Any]]:

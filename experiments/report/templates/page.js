@@ -16,6 +16,16 @@ function chosen(name) {
   return controls.elements[name].value;
 }
 
+// Of the text in charts: as large as the page's, and smaller on a telephone
+function fontSize() {
+  const size = parseFloat(getComputedStyle(document.documentElement).fontSize);
+  return Math.round((small() ? 0.75 : 0.9) * size);
+}
+
+function small() {
+  return matchMedia("(max-width: 600px)").matches;
+}
+
 function shows(meta) {
   if (!meta.split) return true; // guessing
   if (meta.split !== chosen("split")) return false;
@@ -33,7 +43,7 @@ function coloured(trace) {
   // In the first chart a depth is a point of each trace
   const selectedpoints = trace.meta.depth === null && depth
     ? trace.x.flatMap((x, place) => (x === depth ? [place] : [])) : undefined;
-  const textfont = line && { color: line.color, size: 14 };
+  const textfont = line && { color: line.color, size: fontSize() };
   const unselected = textfont && { marker: { opacity: 0.15 }, textfont };
   return { ...trace, line, fillcolor: inTheme(trace.fillcolor), selectedpoints, textfont, unselected };
 }
@@ -60,14 +70,13 @@ function label(traces, logarithmic) {
     for (const line of group) line.text = [];
     middle.text = middle.x.map(() => "");
     middle.text[middle.text.length - 1] = depths.length > 2 ? ` ${depths[0]}–${depths.at(-1)}` : ` ${depths.join(", ")}`;
-    if (depths.length > 1) middle.textfont = { size: 14 };
+    if (depths.length > 1) middle.textfont = { size: fontSize() };
   }
 }
 
 function draw() {
   const finding = data.findings[chosen("finding")];
   const logarithmic = chosen("axis") === "log";
-  const small = matchMedia("(max-width: 600px)").matches;
   const range = logarithmic
     ? [Math.log10(finding.lowest / 1.5), Math.log10(1.1 * TOP)] : [0, TOP];
   for (const name of charts) {
@@ -81,7 +90,7 @@ function draw() {
       ...layout, yaxis, xaxis: { ...layout.xaxis },
       template: data.templates[theme()],
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      font: { size: 14 }, dragmode: small ? false : "zoom", uirevision: chosen("finding"),
+      font: { size: fontSize() }, dragmode: small() ? false : "zoom", uirevision: chosen("finding"),
     }, { responsive: true, displaylogo: false, displayModeBar: false });
     div.setAttribute("aria-label", finding.alts[chosen("split")][name]);
   }
