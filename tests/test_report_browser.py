@@ -53,6 +53,7 @@ def shown(browser, request):
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.get(browser.address)
+    wait_for(browser, "return document.querySelector('#chart-residual .main-svg')")
     yield browser
     errors = [line["message"] for line in browser.get_log("browser") if line["level"] == "SEVERE"]
     assert not errors

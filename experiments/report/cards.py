@@ -9,9 +9,11 @@ from string import ascii_lowercase
 from typing import Any
 from urllib.parse import quote
 
+from experiments.judging import verdict
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting import pages
-from experiments.reporting.question import EXPERIMENTS, Question, questions
+from experiments.reporting.markdown import measured_on
+from experiments.reporting.question import EXPERIMENTS, Question, Table, questions
 
 # Verdict → how the page marks it: a class of its style sheet and a sign
 MARKS = {REPRODUCED: ("held", "✓"), NOT_REPRODUCED: ("failed", "✗"), INCONCLUSIVE: ("open", "?")}
@@ -42,6 +44,10 @@ class Part:
 
     label: str
     verdicts: list[Verdict]
+    claims: list[list[str]]  # as a table, with effects and what was measured
+    details: list[list[str]]  # what the verdicts rest on, as a table; none with one seed
+    tables: Sequence[Table]
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -119,10 +125,22 @@ def _card(question: Question, results: Path, local: Path | None) -> Card:
                     path = folder / "figures" / f"{drawing.name}.svg"
                     figure = _figure(path, caption, f"{caption}. {answer[0]}")
                     main = len(parts)
-            parts.append(Part(label, verdict_lines(question.claims(part))))
+            parts.append(_part(question, part, label))
     own, unusable = _own(question, local)
-    others = [part for part in (*parts[:main], *parts[main + 1 :]) if part.verdicts]
+    others = [*parts[:main], *parts[main + 1 :]]
     return Card(question.slug, question.title, *answer, figure, parts[main], others, own, unusable)
+
+
+def _part(question: Question, part: Any, label: str) -> Part:
+    claims = question.claims(part)
+    details = verdict.details(claims) if verdict.rests_on_several(claims) else []
+    tables = [
+        Table(without_markup(table.title), table.rows, [*map(without_markup, table.notes)])
+        for table in question.tables(part)
+    ]
+    notes = [*question.introduction, *question.notes(part), measured_on(question.records(part))]
+    lines, rows = verdict_lines(claims), verdict.rows(claims)
+    return Part(label, lines, rows, details, tables, [*map(without_markup, notes)])
 
 
 def _figure_of(page: Path) -> str:
@@ -143,10 +161,9 @@ def _own(question: Question, local: Path | None) -> tuple[list[Part], list[str]]
     parts, unusable = [], []
     for folder in question.folders(local) if local else []:
         try:
-            found: Sequence[Any] = question.read(folder)
             parts += [
-                Part(f"{folder.name}: {question.label(p)}", verdict_lines(question.claims(p)))
-                for p in found
+                _part(question, part, f"{folder.name}: {question.label(part)}")
+                for part in question.read(folder)
             ]
         except ValueError as error:
             unusable.append(f"{folder.name}: {error}")
@@ -158,9 +175,13 @@ def lead(text: str) -> tuple[str, str]:
 
     A short sentence is taken together with the next one.
     """
-    paragraph = " ".join(text.split("\n\n")[1].split())
-    paragraph = LINK.sub(r"\1", paragraph).replace("`", "").replace("*", "")
+    paragraph = without_markup(" ".join(text.split("\n\n")[1].split()))
     first, rest = "", re.split(r"(?<=[.?!])\s+(?=[A-Z])", paragraph)
     while rest and len(first) < SHORTEST:
         first = f"{first} {rest.pop(0)}".strip()
     return first, " ".join(rest)
+
+
+def without_markup(text: str) -> str:
+    """Text without Markdown's links, code and emphasis."""
+    return LINK.sub(r"\1", text).replace("`", "").replace("*", "")

@@ -1,5 +1,7 @@
 """The page: everything gathered, and put into one file that needs no other."""
 
+import base64
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -63,15 +65,15 @@ def page(results: Path, local: Path | None = None) -> str:
         differences=differences,
         unknown=unknown,
         measured=ledgers.measured(results),
-        data=_data(found),
+        data=packed(_data(found)),
         css=(folder / "page.css").read_text(encoding="utf-8"),
         script=(folder / "page.js").read_text(encoding="utf-8"),
-        plotly=get_plotlyjs(),
+        plotly=packed(get_plotlyjs()),
     )
 
 
 def _data(found: list[Finding]) -> str:
-    """What the script reads, as JSON that can stand inside a script element."""
+    """What the script reads, as JSON."""
     shown = {
         each.name: {
             "charts": each.charts,
@@ -86,7 +88,10 @@ def _data(found: list[Finding]) -> str:
     templates: dict[str, Any] = {
         theme: plotly.io.templates[name].to_plotly_json() for theme, name in TEMPLATES.items()
     }
-    text = json.dumps(
-        {"findings": shown, "templates": templates}, ensure_ascii=False, separators=(",", ":")
-    )
-    return text.replace("</", "<\\/")
+    value = {"findings": shown, "templates": templates}
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def packed(text: str) -> str:
+    """Compressed, as text that can stand inside a script element; the page's script unpacks it."""
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()

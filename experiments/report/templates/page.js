@@ -1,6 +1,6 @@
 "use strict";
 // Which traces of the charts are shown. The charts are Plotly's, made in experiments/report/charts.py.
-const data = JSON.parse(document.getElementById("data").textContent);
+let data; // of the charts
 const controls = document.getElementById("controls");
 const charts = ["depth", "plain", "residual"];
 const TOP = 100; // per cent
@@ -121,20 +121,33 @@ function offer() {
   controls.elements.published.checked = finding.published;
 }
 
-controls.addEventListener("change", (event) => {
-  if (event.target.name === "finding") offer();
-  draw();
-});
-document.getElementById("theme").addEventListener("click", () => {
-  document.documentElement.dataset.theme = theme() === "dark" ? "light" : "dark";
-  draw();
-});
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-offer();
-draw();
-for (const name of charts) {
-  document.getElementById(`chart-${name}`).on("plotly_click", ({ points: [point] }) => {
-    const depth = point.data.meta.depth ?? point.x;
-    choose(String(depth) === chosen("depth") ? "all" : depth);
-  });
+async function unpacked(id) {
+  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (each) => each.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
 }
+
+async function start() {
+  data = JSON.parse(await unpacked("data"));
+  const library = document.createElement("script");
+  library.textContent = await unpacked("plotly");
+  document.head.append(library);
+  offer();
+  draw();
+  for (const name of charts) {
+    document.getElementById(`chart-${name}`).on("plotly_click", ({ points: [point] }) => {
+      const depth = point.data.meta.depth ?? point.x;
+      choose(String(depth) === chosen("depth") ? "all" : depth);
+    });
+  }
+  controls.addEventListener("change", (event) => {
+    if (event.target.name === "finding") offer();
+    draw();
+  });
+  document.getElementById("theme").addEventListener("click", () => {
+    document.documentElement.dataset.theme = theme() === "dark" ? "light" : "dark";
+    draw();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+}
+
+start();
