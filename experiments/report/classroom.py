@@ -1,4 +1,8 @@
-"""Exercises for a class: predict, run, compare. What comes out is taken from committed tables."""
+"""Exercises for a class: predict, run, compare. What comes out is taken from committed tables.
+
+results/class/<name> has runs.csv and config.json of results/local/depth/<name>, which the command
+of an exercise with NAME=<name> writes.
+"""
 
 import shlex
 from collections.abc import Collection, Sequence

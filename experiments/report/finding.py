@@ -129,7 +129,8 @@ def sentence(runs: DepthRuns) -> str:
 
 
 def _percent(error: float) -> str:
-    return f"{error:.0f}{UNIT}" if error >= 10 else f"{error:.1f}{UNIT}"
+    digits = 0 if error >= 10 else 1 if error >= 1 else 2
+    return f"{error:.{digits}f}{UNIT}"
 
 
 def _table(runs: DepthRuns, split: str) -> list[list[str]]:

@@ -55,7 +55,7 @@ function label(traces, logarithmic) {
     if (named.has(trace.legendgroup)) trace.text = [];
     named.add(trace.legendgroup);
   }
-  const lines = traces.filter((trace) => trace.meta.depth !== null && trace.text && !trace.meta.band);
+  const lines = traces.filter((trace) => trace.meta.depth && trace.text);
   const place = (trace) => (logarithmic ? Math.log10(Math.max(trace.y.at(-1), 1e-3)) / 4 : trace.y.at(-1) / TOP);
   lines.sort((one, other) => place(one) - place(other));
   const groups = [];
