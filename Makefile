@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 PLAINRES = $(BIN)/python -m experiments
 GIVEN = $(foreach n,$(sort $(.VARIABLES)),$(if $(filter command,$(origin $n)),$n))
 QUOTED = '$(subst ','\'',$1=$(value $1))'
-VERBS = check figures inspect own-images classify publish power bench deviations
+VERBS = check figures report inspect own-images classify publish power bench deviations
 VARIABLES = $(foreach n,$(GIVEN),$(call QUOTED,$n))
 
 .DEFAULT_GOAL := help
@@ -44,6 +44,7 @@ check-%: $(STAMP) ## check-<question>: verdicts in detail (VERBOSE=1, LOCAL=1: y
 
 check: ## all verdicts, one line each (STRICT=1: fails if one is not reproduced)
 figures: ## all figures and results READMEs again, from the committed tables
+report: ## one page that shows everything, to open in a browser
 inspect: ## MODEL=alexnet layer by layer (DEPTH=, PICTURE=file.png; ALL=1: every network)
 own-images: ## fine-tune on your pictures: ROOT=folder LABEL=name, or EXAMPLE=folder
 classify: ## PICTURE=file or folder: what your network takes it for (RESULTS=own/name)

@@ -118,6 +118,7 @@ def verbs() -> dict[str, Verb]:
         "check": Verb(check, "print verdicts: all, or one question in detail", "?", judged),
         "figures": Verb(figures, "draw figures and write results READMEs again", "*", "local"),
         "publish": Verb(publish, "move your cells into the committed tables", "0", "results"),
+        "report": Verb(report, "one page that shows everything", "0", ""),
         "deviations": Verb(
             deviations, "in what each protocol differs from the paper", "0", "protocol json"
         ),
@@ -547,6 +548,14 @@ def publish(options: argparse.Namespace) -> int:
         if folder == COMMITTED / slug or (COMMITTED / slug / name).is_relative_to(folder):
             asked.write(folder)
     fill_pages()
+    return 0
+
+
+def report(options: argparse.Namespace) -> int:
+    """One HTML file: finding, questions, exercises, deviations; prints its path."""
+    from experiments.report.page import write
+
+    print(write(COMMITTED, LOCAL))
     return 0
 
 

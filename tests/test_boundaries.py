@@ -39,6 +39,7 @@ ROOMS |= {
     "experiments.__main__": ("experiments", "plainres"),  # the latter lazily
 }
 QUESTION = (JUDGING, REPORTING, RECORDS, "experiments.grid")  # a folder of experiments
+ROOMS["experiments.report"] = (*QUESTION, "experiments.depth")
 
 
 def module_name(path: Path) -> str:

@@ -52,7 +52,7 @@ def test_it_is_a_smoke_test_without_a_verdict(tmp_path):
         tmp_path, "bursts", [0.7, 0.6, 0.6, 0.6, 0.6, 0.1, 0.1], status=DIVERGED, train_error=None
     )
     assert QUESTION.scores(tmp_path) == []
-    for text in (QUESTION.text(tmp_path), QUESTION.readme(tmp_path)):
+    for text in (QUESTION.text(tmp_path), QUESTION.text(tmp_path, verbose=True)):
         assert "0.700" in text
         assert "0.240" in text, "first and last loss"
         flat = " ".join(text.split())

@@ -175,9 +175,9 @@ def test_cells_of_other_questions_count_where_they_were_measured_alike(without_p
     plain_and_a(folder, "signal", "model.norm=batch", "folder=quick-batch", processor=XEON)
     plain_and_a(folder, "depth", processor=ZEN)
     assert verdicts(folder) == [REPRODUCED] * len(claims.STATEMENTS)
-    readme = " ".join(QUESTION.readme(folder).split())
-    assert "Cells of this configuration in tables of other questions: plain-20-seed0, " in readme
-    assert "residual-110-seed0 (signal/quick-batch)." in readme
+    text = " ".join(QUESTION.text(folder, verbose=True).split())
+    assert "Cells of this configuration in tables of other questions: plain-20-seed0, " in text
+    assert "residual-110-seed0 (signal/quick-batch)." in text
     assert len(QUESTION.read(folder)[0].curves) == 20 * 6 * 3, "with the curves of all cells"
 
 
@@ -189,9 +189,9 @@ def test_cells_of_another_machine_are_not_compared_and_named(without_plain_and_a
     assert claim.summary.startswith(f"not comparable: seed 0 (plain-20: {ZEN}; plain-56: {ZEN}; ")
     assert f"projection-110: {XEON}" in claim.summary
     assert {line[0] for line in table(folder)[1:]}.isdisjoint({"none (plain)", "A: zero padding"})
-    readme = " ".join(QUESTION.readme(folder).split())
+    text = " ".join(QUESTION.text(folder, verbose=True).split())
     unlike = f"not shown: plain-20-seed0 ({ZEN}, 32-true, 2.9, library, 1 thread)"
-    assert unlike in readme
+    assert unlike in text
 
 
 @pytest.mark.parametrize(

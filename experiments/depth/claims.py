@@ -341,6 +341,11 @@ def published_for(records: Sequence[Record]) -> list[dict[str, str]]:
     for row in records:
         if row.protocol not in COMPARABLE_PROTOCOLS or row.data_label not in COMPARABLE_DATA:
             return []
+    return published_rows()
+
+
+def published_rows() -> list[dict[str, str]]:
+    """All rows of published.csv, as text."""
     with PUBLISHED.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 

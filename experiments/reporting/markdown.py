@@ -4,7 +4,6 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.judging import verdict
 from experiments.judging.verdict import Claim
 from experiments.reporting.text import seeds_of
 from plainres.records.schema import Record
@@ -25,15 +24,6 @@ def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a Markdown table; the first row is its heading."""
     head, *body = ("| " + " | ".join(row) + " |" for row in rows)
     return [head, "|" + " --- |" * len(rows[0]), *body]
-
-
-def verdict_table(claims: Sequence[Claim]) -> list[str]:
-    """Verdicts as a Markdown table; with several seeds, what they rest on folded below it."""
-    lines = markdown(verdict.rows(claims))
-    if verdict.rests_on_several(claims):
-        lines += ["", "<details><summary>Intervals and p values</summary>", ""]
-        lines += [*markdown(verdict.details(claims)), "", "</details>"]
-    return lines
 
 
 def word(claim: Claim, about: str = "", mark: str = "") -> str:
