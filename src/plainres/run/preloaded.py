@@ -16,7 +16,7 @@ import plainres.run.cell
 import plainres.training.module
 import plainres.training.runlog
 
-with suppress(ImportError):  # of Numba, which is optional
+with suppress(Exception):  # of Numba, which is optional
     import plainres.training.fused_cpu
 
 atexit.register(os._exit, 0)  # to take the modules apart takes seconds, and nobody waits for it

@@ -27,7 +27,7 @@ from plainres.records.errors import give_up
 from plainres.run.cell import Cell
 
 BUSY = os.EX_TEMPFAIL  # status of a worker whose cell another process trains
-LOST = 255  # multiprocessing's status of a worker whose fork server is dead
+LOST = 255  # multiprocessing's status of a worker whose fork server was killed
 BUSY_SECONDS = 1.0  # between two looks at cells that other processes train
 STOP_SECONDS = 4.2  # for workers to write their checkpoints and end
 # Why a worker ended that could not write it itself, by its cell's folder
@@ -65,7 +65,7 @@ class Job:
 
 
 def start_server() -> None:
-    """Starts the fork server; what limits instructions must be in the environment by now.
+    """Starts the fork server if none runs; the environment must limit instructions by now.
 
     Signals are blocked in it and in what it starts: this process decides, and no worker is lost
     between its start and its first handler.
@@ -102,7 +102,6 @@ def launch(
         at_once = num_cores()
     waiting = [Job(first_number + i, words, loader, config) for i, words in enumerate(overrides)]
     running: dict[Any, tuple[Any, Job]] = {}  # by sentinel
-    start_server()
     with _ended(running):
         while True:
             for job in list(waiting):
@@ -140,7 +139,7 @@ def cause_of_death(status: int, cell: Cell) -> str:
     try:
         cause = f"was killed by {signal.Signals(number).name}"
     except ValueError:
-        cause = f"ended with status {status}"
+        cause = "was lost" if status == LOST else f"ended with status {status}"
     if number == signal.SIGKILL:
         cause += " (out of memory?)"
     how = "continues from its checkpoint" if cell.has_checkpoint else "starts it again"
@@ -148,6 +147,7 @@ def cause_of_death(status: int, cell: Cell) -> str:
 
 
 def _started(job: Job, task: TaskFunction) -> Any:
+    start_server()
     process = multiprocessing.get_context("forkserver").Process(
         target=_work, args=(job.config, task), name=job.cell.name
     )

@@ -60,7 +60,7 @@ class Sweep(Callback):
         self._display: Display | None = None
 
     def __reduce__(self) -> tuple[type["Sweep"], tuple[()]]:
-        return Sweep, ()  # Hydra sends its callbacks to every worker; the display stays here
+        return Sweep, ()  # some launchers send callbacks to their jobs; the display stays here
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         sweep = os.environ[files.SWEEP_VARIABLE] = uuid4().hex  # workers inherit it

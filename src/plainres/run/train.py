@@ -547,7 +547,7 @@ def _train_in_sweep(cell: Cell) -> None:
 def main() -> None:
     """The command."""
     command = hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)
-    run_command(command, "interrupted; the same command continues")
+    run_command(command)
 
 
 if __name__ == "__main__":
