@@ -12,6 +12,7 @@ from experiments.torture.places import Place, Result, Site
 GROWTH = 1.05  # an end above this factor of the tenth and the margin is a leak
 MARGIN, MARGIN_OF_SWEEP = 16.0, 200.0  # MiB; processes of a sweep start and end
 SAMPLE_SECONDS = 0.2
+LONG = 900.0  # seconds
 
 
 def resident_mib(pid: int | str = "self") -> float:
@@ -42,7 +43,7 @@ def iterations(count: int, place: Place, rng: Random) -> Result:
             with log.open("a", encoding="utf-8") as file:
                 file.write(f"{resident_mib()}\n")
 
-    place.must(place.run(action=action))
+    place.must(place.run(action=action, limit=LONG))
     sizes = [float(line) for line in log.read_text(encoding="utf-8").split()]
     return flat(sizes[len(sizes) // 10], sizes[-1], MARGIN)
 
@@ -59,7 +60,7 @@ def cells(count: int, place: Place, rng: Random) -> Result:
         if done <= count // 5 or done >= count * 4 // 5:
             sizes[done > count // 2].append(sum(map(resident_mib, sweeps.processes(place))))
         time.sleep(SAMPLE_SECONDS)
-    place.must(sweep.wait())
+    place.must(sweep.wait(LONG))
     if len(judge.held(place.tables)) < count:
         return judge.LOST, "cells are missing"
     return flat(max(sizes[False]), max(sizes[True]), MARGIN_OF_SWEEP)

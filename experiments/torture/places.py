@@ -12,7 +12,7 @@ from random import Random
 
 from experiments.torture import judge, zygote
 from experiments.torture.changes import Action, Changes, at, die
-from experiments.torture.zygote import HANGS, Ended
+from experiments.torture.zygote import HANGS, LIMIT, Ended
 
 CELL = (
     *("protocol=smoke", "model=plain", "model.depth=8", "keep_weights=true", "threads=1"),
@@ -74,6 +74,7 @@ class Place:
         action: Action | None = None,
         strike: tuple[float, int] | None = None,
         before: Callable[[], object] | None = None,
+        limit: float = LIMIT,
     ) -> Ended:
         """The command, in a fork; with `action` at each change below the folder, or a signal.
 
@@ -89,7 +90,7 @@ class Place:
 
         words = (*self.words, *more, f"results_dir={self.results}")
         output = self.folder / "output"
-        return self.judged(zygote.train(words, output, self.environment, prepare, strike))
+        return self.judged(zygote.train(words, output, self.environment, prepare, strike, limit))
 
     def judged(self, ended: Ended) -> Ended:
         """The same; raises UnexpectedError where status 0 is not true."""

@@ -70,11 +70,11 @@ class Sweep:
         return any(self.place.tables.glob("runs/*/progress.json"))
 
     def children(self) -> list[int]:
-        """Its processes but for itself, and those that only help Python (resource trackers)."""
+        """Its Python processes but for itself and what only helps (resource trackers)."""
         return [
             pid
             for pid, command in processes(self.place).items()
-            if pid != self.process.pid and b"tracker" not in command
+            if pid != self.process.pid and b"python" in command and b"tracker" not in command
         ]
 
 

@@ -22,7 +22,7 @@ from typing import NoReturn
 from plainres.run.config import ROOT
 from plainres.training.instructions import limit_instructions
 
-LIMIT = 60.0  # seconds; a command that takes longer hangs
+LIMIT = 60.0  # seconds
 POLL_SECONDS = 0.01
 PR_SET_PDEATHSIG = 1
 HANGS = 1000  # status of a command that did not end
@@ -94,6 +94,7 @@ def train(
     environment: Mapping[str, str],
     before: Callable[[], object] | None = None,
     strike: tuple[float, int] | None = None,
+    limit: float = LIMIT,
 ) -> Ended:
     """The command with these words.
 
@@ -101,6 +102,7 @@ def train(
         output: what the command prints goes there.
         before: called in the fork before the command begins.
         strike: seconds after which it gets a signal, and the signal.
+        limit: seconds; a command that takes longer hangs.
     """
 
     def task() -> int:
@@ -118,7 +120,7 @@ def train(
         return 0
 
     with output.open("wb") as file:
-        status = wait(fork(task), strike)
+        status = wait(fork(task), strike, limit)
     return Ended(status, output.read_text(encoding="utf-8", errors="replace"))
 
 
