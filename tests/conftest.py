@@ -1,6 +1,7 @@
 """What every test stands on: one thread, and no cache but the test's own."""
 
 import os
+import signal
 from functools import partial
 from urllib.error import URLError
 
@@ -12,6 +13,9 @@ from plainres.records.schema import CurvePoint
 from plainres.training import machine
 from plainres.training.instructions import limit_instructions
 
+for name in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    if signal.getsignal(name) is signal.SIG_IGN:  # under nohup, or in the background of a script
+        signal.signal(name, signal.default_int_handler if name == signal.SIGINT else signal.SIG_DFL)
 limit_instructions("AVX2")  # before a test computes anything
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 torch.set_num_threads(1)

@@ -1,6 +1,5 @@
 """Cells as plainres trains them (plainres.run.train.train_cell), timed by a callback."""
 
-import math
 import os
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from plainres.run.train import train_cell
 from plainres.training.machine import peak_memory_mib
 
 UNREACHED = 10**7  # iterations
+NEVER = 1e9  # seconds
 
 
 class Measured(BaseException):
@@ -71,7 +71,7 @@ def train(process: Process, overrides: list[str], seconds: float) -> dict[str, f
     """
     never = (f"protocol.iterations={UNREACHED}", f"protocol.evaluate_every={UNREACHED}")
     cell = _compose(process, *overrides, *never)
-    checkpoint_every, cell.config.checkpoint_seconds = cell.config.checkpoint_seconds, math.inf
+    checkpoint_every, cell.config.checkpoint_seconds = cell.config.checkpoint_seconds, NEVER
     numbers = _timed(process, cell, seconds)
     share = numbers["checkpoint_seconds"] / checkpoint_every
     seconds_per_iteration = numbers.pop("seconds_per_iteration") * (1 + share)
