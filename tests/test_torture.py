@@ -13,7 +13,7 @@ from experiments.torture.campaign import KINDS
 from experiments.torture.changes import Changes, at, die, torn
 from experiments.torture.places import Place, UnexpectedError
 from experiments.torture.zygote import Ended, fork, wait
-from plainres.records.files import read_table
+from plainres.records.files import read_table, write_table
 
 MOUNTS = {"disk-full", "read-only"}  # need the right to mount
 
@@ -43,12 +43,15 @@ def test_the_readme_says_what_was_done_and_what_the_words_mean(short):
         assert f"- **{word}**: " in text
 
 
-def test_the_table_of_another_page_comes_from_the_campaign(short, tmp_path):
+def test_the_table_of_another_page_comes_from_the_campaign(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("<!-- torture:torture -->\n<!-- end -->\n")
-    filled = pages.filled(page, {"torture": lambda name, page: report.summary(short[1])})
-    assert "| crash | " in filled
-    assert "| **all** | " in filled
+    assert sorted(kind for kinds in report.GROUPS.values() for kind in kinds) == sorted(KINDS)
+    rows = [report.Row(kind, 2, 1, 1, seconds=3) for kind in KINDS]
+    write_table(tmp_path / report.TABLE, rows, report.Row)
+    filled = pages.filled(page, {"torture": lambda name, page: report.summary(tmp_path)})
+    assert "| told to stop | 4 | 2 | 2 | 0 | 0 |" in filled
+    assert f"| **all** | {2 * len(KINDS)} |" in filled
 
 
 BROKEN = """

@@ -10,6 +10,14 @@ from plainres.records.schema import duration
 
 TABLE = "campaign.csv"
 COLUMNS = ("injected", "survived", "noticed", "lost", "silently_wrong")
+GROUPS = {
+    "killed": ("crash", "torn", "kill", "kill-elsewhere", "worker-killed", "parent-killed"),
+    "told to stop": ("stop-run", "stop-sweep"),
+    "disk full, failing, gone": ("disk-full", "disk-error", "read-only", "vanished"),
+    "files damaged or foreign": ("flip", "cut", "empty", "zero", "foreign", "wrong-type"),
+    "hostile pictures, archives": ("picture", "archive"),
+    "others": ("four-sweeps", "clock", "memory"),
+}
 WORDS = """
 A small cell (plain-8, digits, 24 iterations, a checkpoint after each) or a sweep of two cells meets
 a fault. Then the same command is given again, up to three times, and the results are compared with
@@ -103,5 +111,14 @@ def write(
 
 
 def summary(folder: Path) -> str:
-    """The table of a folder without the texts, as a block of another page."""
-    return "\n".join(table(read_table(folder / TABLE, Row)))
+    """The table of a folder in short: a row for each of GROUPS, as a block of another page."""
+    kinds = {row.kind: row for row in read_table(folder / TABLE, Row)}
+    rows = []
+    for name, members in GROUPS.items():
+        group = Row(name)
+        for kind in members:
+            for column in (*COLUMNS, "seconds"):
+                setattr(group, column, getattr(group, column) + getattr(kinds[kind], column))
+        rows.append(group)
+    lines = table(rows)
+    return "\n".join("|".join(line.split("|")[:-2]) + "|" for line in lines)  # without seconds
