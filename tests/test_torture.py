@@ -18,26 +18,15 @@ from plainres.records.files import read_table, write_table
 MOUNTS = {"disk-full", "read-only"}  # need the right to mount
 
 
-@pytest.fixture(scope="module")
-def short(tmp_path_factory):
-    """Runs the short campaign: its exit status, output and folder."""
-    folder = tmp_path_factory.mktemp("torture")
-    ended = python("-m", "experiments", "torture", "--short", "--out", folder)
-    return ended, folder
-
-
-def test_nothing_is_lost_and_nothing_silently_wrong(short):
-    ended, folder = short
+def test_nothing_is_lost_and_nothing_silently_wrong(tmp_path):
+    ended = python("-m", "experiments", "torture", "--short", "--out", tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    rows = read_table(folder / report.TABLE, report.Row)
+    rows = read_table(tmp_path / report.TABLE, report.Row)
     for row in rows:
         assert sum(getattr(row, name) for name in judge.OUTCOMES) == row.injected > 0
         assert (row.lost, row.silently_wrong) == (0, 0)
     assert set(KINDS) - {row.kind for row in rows} <= MOUNTS
-
-
-def test_the_readme_says_what_was_done_and_what_the_words_mean(short):
-    text = (short[1] / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text()
     assert "Seed 0" in text
     for word in ("survived", "noticed", "lost", "silently wrong"):
         assert f"- **{word}**: " in text
