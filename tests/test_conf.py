@@ -163,10 +163,16 @@ OWN = (
 )
 
 
+# The exercises of the report
+CLASS = {"wider": "protocol.width=8", "slower": "protocol.learning_rate=0.02"}
+
+
 def command_of(slug: str, name: str) -> list[str]:
     """The overrides that measure results/slug/name."""
     if slug == "own":
         return OWN.split()
+    if slug == "class":
+        return ["+experiment=depth", f"folder={name}", CLASS[name]]
     said = re.fullmatch(COMMANDS[slug], name)
     assert said is not None, name
     options = {
