@@ -599,6 +599,7 @@ def test_any_table_of_a_cell_is_gathered_by_its_columns(tmp_path, make_record):
     (tmp_path / "layers.csv").write_text(
         "arm,depth,seed,layer,note\nplain,20,0,7,old\nplain,32,0,1.50,kept\n"
     )
+    files.write_table(tmp_path / files.RUNS_TABLE, [make_record(depth=32)], Record)
     files.gather(tmp_path)
     text = (tmp_path / "layers.csv").read_text()
     assert text.splitlines() == [
@@ -834,3 +835,23 @@ def test_gather_takes_a_record_of_another_version(tmp_path, make_record):
     values.pop("sha256")
     files.write_json(inside / files.RECORD_FILE, values | {"added_later": 1})
     assert len(files.gather(tmp_path)) == 1
+
+
+def test_a_tables_row_of_a_cell_without_record_is_named(tmp_path, make_record, make_point):
+    files.write_table(tmp_path / files.RUNS_TABLE, [make_record()], Record)
+    rows = [make_point(), make_point(arm="plein")]
+    files.write_table(tmp_path / files.CURVES_TABLE, rows, CurvePoint)
+    with pytest.raises(files.DamagedFileError, match="rows of plein-20-seed0, and"):
+        files.gather(tmp_path)
+
+
+def test_weights_are_those_that_the_cell_ended_with(tmp_path, make_record):
+    weights = tmp_path / files.WEIGHTS_FILE
+    with files.atomic(weights) as part:
+        part.write(b"weights")
+    files.write_record(tmp_path, make_record())
+    assert files.has_weights(tmp_path)
+    weights.write_bytes(b"weights of another cell")
+    assert not files.has_weights(tmp_path)
+    weights.unlink()
+    assert not files.has_weights(tmp_path)

@@ -16,6 +16,7 @@ from typing import IO, Any, NamedTuple, get_type_hints
 from plainres.records.checks import row_of, wrong_text
 from plainres.records.identity import cell_name, row_hash
 from plainres.records.schema import CurvePoint, Progress, Record
+from plainres.records.seal import is_intact
 
 RECORD_FILE = "record.json"
 CONFIG_FILE = "config.json"
@@ -231,11 +232,24 @@ def read_record(cell_folder: Path) -> Record | None:
 
 
 def write_record(cell_folder: Path, record: Record) -> None:
-    """Finishes a cell: its record, with digests of its tables and of the record itself."""
+    """Finishes a cell: its record, with digests of its tables, its weights, and itself."""
     paths = [path for path in sorted(cell_folder.glob("*.csv")) if path.is_file()]
-    tables = {path.name: _digest_of(path) for path in paths}
-    values = {**asdict(record), "tables": tables}
+    values = {**asdict(record), "tables": {path.name: _digest_of(path) for path in paths}}
+    if (cell_folder / WEIGHTS_FILE).is_file():
+        values["weights"] = _digest_of(cell_folder / WEIGHTS_FILE)
     write_json(cell_folder / RECORD_FILE, {**values, "sha256": _digest(values)})
+
+
+def has_weights(cell_folder: Path) -> bool:
+    """Whether a finished cell has the weights that it ended with, undamaged."""
+    path = cell_folder / WEIGHTS_FILE
+    try:
+        digest = (read_json(cell_folder / RECORD_FILE) or {}).get("weights")
+    except DamagedFileError:
+        return False
+    if digest is None:  # an older record; still older weights have no seal
+        return is_intact(path, unsealed=True)
+    return path.is_file() and _digest_of(path) == digest
 
 
 def _digest(values: Mapping[str, Any]) -> str:
@@ -379,11 +393,17 @@ def gathered(folder: Path, into: Path, shared: Mapping[str, Any] | None) -> Gath
         except DamagedFileError as error:
             del records[cell]
             damaged.append(str(error))
+    # before runs.csv, which another sweep writes first
+    old = {name: read_texts(into / name) for name in sorted(new.keys() | _names(into))}
     runs = [record for record in read_runs(into) if record.cell not in records]
     runs = sorted([*runs, *records.values()], key=lambda row: (row.arm, row.depth, row.seed))
+    cells = {record.cell for record in runs}
     tables = {}
-    for name in sorted(new.keys() | _names(into)):
-        kept = [row for row in read_texts(into / name) if _cell_of(row) not in records]
+    for name, texts in old.items():
+        if unknown := next((row for row in texts if _cell_of(row) not in cells), None):
+            line = f"{into / name} has rows of {_cell_of(unknown)}, and {RUNS_TABLE} has none"
+            raise DamagedFileError(into / name, line)
+        kept = [row for row in texts if _cell_of(row) not in records]
         if rows := [*kept, *new.get(name, [])]:
             columns = list(dict.fromkeys(key for row in (*new.get(name, []), *kept) for key in row))
             tables[name] = columns, sorted(rows, key=_order)  # stable within a cell

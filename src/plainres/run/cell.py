@@ -29,7 +29,6 @@ from plainres.records.identity import (
     shared_config,
 )
 from plainres.records.locks import try_lock
-from plainres.records.seal import is_intact
 from plainres.run.config import CONF, check_ranges
 from plainres.training.instructions import check_instruction_set
 from plainres.training.schedule import Schedule
@@ -109,7 +108,7 @@ class Cell:
         """
         assert self.parent_folder is not None
         record = files.read_record(self.parent_folder)
-        if record is None or not _has_weights(self.parent_folder):
+        if record is None or not files.has_weights(self.parent_folder):
             raise ValueError(
                 f"{self.parent_folder} has no trained network with its weights; "
                 f"make sweep-{self.config.slug} trains it first (python -m plainres.run.train "
@@ -166,7 +165,7 @@ class Cell:
         is not finished.
         """
         record = self._record()
-        if self.config.keep_weights and not _has_weights(self.folder):
+        if self.config.keep_weights and not files.has_weights(self.folder):
             return None
         if record is None and self.config.missing:
             record = next(
@@ -372,10 +371,6 @@ def _readable_config(folder: Path) -> dict[str, Any] | None:
         return files.read_config(folder)
     except files.DamagedFileError:
         return None
-
-
-def _has_weights(folder: Path) -> bool:
-    return is_intact(folder / files.WEIGHTS_FILE, unsealed=True)  # older ones have no seal
 
 
 def _free_name(folder: Path) -> Path:
