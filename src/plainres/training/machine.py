@@ -7,7 +7,6 @@ import resource
 import sys
 import time
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,7 +16,7 @@ from torch.utils._triton import has_triton
 
 from plainres.networks import blocks
 from plainres.records import files
-from plainres.training.instructions import LIMITS, ONEDNN
+from plainres.training.instructions import LIMITS, ONEDNN, has_numba
 
 Precision = Literal["32-true", "bf16-mixed"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -118,7 +117,7 @@ def pick_kernels(requested: str, device: torch.device, precision: Precision) -> 
     """
     on_gpu = device.type == "cuda" and has_triton()
     can_fuse = (
-        precision == "32-true" and find_spec("numba") is not None
+        precision == "32-true" and has_numba()
         if device.type == "cpu"
         else on_gpu and precision == "bf16-mixed"
     )
