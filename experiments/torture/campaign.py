@@ -19,7 +19,15 @@ from experiments.torture.report import Facts, Row, table, write
 KINDS = crashes.KINDS | sweeps.KINDS | damage.KINDS | disks.KINDS | pictures.KINDS | memory.KINDS
 SHORT = {"crash": 3, "torn": 2, "stop-run": 3, "flip": 3, "foreign": 2}  # faults; of others one
 # Of kinds with many faults, as many as end in 25 minutes on two cores; of others all
-LONG = {"torn": 65, "disk-error": 40, "flip": 100, "foreign": 72, "wrong-type": 38, "disk-full": 47}
+LONG = {
+    "crash": 252,
+    "torn": 65,
+    "disk-error": 40,
+    "flip": 100,
+    "foreign": 72,
+    "wrong-type": 38,
+    "disk-full": 47,
+}
 
 
 class Fault(NamedTuple):

@@ -17,6 +17,8 @@ import plainres.training.module
 import plainres.training.runlog
 
 with suppress(Exception):  # of Numba, which is optional
-    import plainres.training.fused_cpu
+    from plainres.training import cpu_kernels, fused_cpu
+
+    cpu_kernels.compile_kernels()
 
 atexit.register(os._exit, 0)  # to take the modules apart takes seconds, and nobody waits for it
