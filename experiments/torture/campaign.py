@@ -20,13 +20,9 @@ KINDS = crashes.KINDS | sweeps.KINDS | damage.KINDS | disks.KINDS | pictures.KIN
 SHORT = {"crash": 3, "torn": 2, "stop-run": 3, "flip": 3, "foreign": 2}  # faults; of others one
 # Of kinds with many faults, as many as end in 25 minutes on two cores; of others all
 LONG = {
-    "crash": 252,
-    "torn": 65,
-    "disk-error": 40,
-    "flip": 100,
-    "foreign": 72,
-    "wrong-type": 38,
-    "disk-full": 47,
+    **{"crash": 130, "torn": 33, "kill": 15, "kill-elsewhere": 15, "disk-error": 20},
+    **{"vanished": 12, "stop-run": 18, "stop-sweep": 12, "flip": 60, "cut": 19, "zero": 19},
+    **{"foreign": 36, "wrong-type": 20, "disk-full": 24},
 }
 
 
