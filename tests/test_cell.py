@@ -468,12 +468,3 @@ def test_a_measured_folder_without_its_configuration_is_not_taken_over(compose, 
     measure(first, record_of(first))
     (first.folder / files.CONFIG_FILE).write_text("{")
     assert compose("protocol.momentum=0.8").refusal()
-
-
-def test_without_numba_one_line_says_what_is_slower(tmp_path, monkeypatch):
-    assert compose_cell(tmp_path, "protocol=quick").notes == ()
-    monkeypatch.setattr(cells, "has_numba", lambda: False)
-    (line,) = compose_cell(tmp_path, "protocol=quick").notes
-    assert "pip install numba" in line
-    for words in (["kernels=library"], ["accelerator=gpu"], ["protocol.precision=auto"]):
-        assert compose_cell(tmp_path, "protocol=quick", *words).notes == ()

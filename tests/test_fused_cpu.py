@@ -220,10 +220,9 @@ def test_networks_that_do_not_fit_stay_as_they_are():
         assert type(other) is kind
 
 
-def test_without_numba_the_library_is_chosen(monkeypatch):
-    assert machine.pick_kernels("auto", CPU, "32-true") == "fused"
-    monkeypatch.setattr(machine, "has_numba", lambda: False)
-    assert machine.pick_kernels("auto", CPU, "32-true") == "library"
+def test_without_numba_they_are_refused(monkeypatch):
+    assert machine.pick_kernels("fused", CPU, "32-true") == "fused"
+    monkeypatch.setattr(machine, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="need the package numba"):
         machine.pick_kernels("fused", CPU, "32-true")
 

@@ -627,7 +627,7 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path, monkeypatch):
     ("device", "precision", "triton", "expected"),
     [
         ("cpu", "bf16-mixed", True, "library"),
-        ("cpu", "32-true", False, "fused"),
+        ("cpu", "32-true", True, "library"),
         ("cuda", "bf16-mixed", True, "fused"),
         ("cuda", "32-true", True, "compiled"),
         ("cuda", "bf16-mixed", False, "library"),

@@ -65,11 +65,11 @@ EXERCISES = (
     ),
     Exercise(
         "Change the width",
-        "Twice the channels is about four times the parameters. Which of the four networks gain "
-        "from that? Does it cure plain-56?",
+        "Half the channels is about a quarter of the parameters. Which of the four networks can "
+        "bear that, and which cannot? Is it depth or size that hurts?",
         "What did the width do to 20 layers, and what to 56, without and with shortcuts?",
-        "make sweep-depth NAME=wider DEPTHS=20,56 ARGS='protocol.width=8'",
-        "class/wider",
+        "make sweep-depth NAME=narrower DEPTHS=20,56 ARGS='protocol.width=2'",
+        "class/narrower",
         beside=True,
     ),
     Exercise(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from plainres.run.config import ROOT
-from plainres.training.instructions import has_numba, limit_instructions
+from plainres.training.instructions import limit_instructions
 
 LIMIT = 60.0  # seconds
 POLL_SECONDS = 0.01
@@ -53,8 +53,6 @@ def load() -> None:
     for name in ("sklearn.datasets", "torch.utils.tensorboard", "plainres.run.train"):
         import_module(name)
     import_module("torch").set_num_threads(1)
-    if has_numba():
-        import_module("plainres.training.fused_cpu").cpu_kernels.compile_kernels()
 
 
 def fork(task: Callable[[], int]) -> int:

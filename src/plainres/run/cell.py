@@ -30,7 +30,7 @@ from plainres.records.identity import (
 )
 from plainres.records.locks import try_lock
 from plainres.run.config import CONF, check_ranges
-from plainres.training.instructions import NO_NUMBA, check_instruction_set, has_numba
+from plainres.training.instructions import check_instruction_set
 from plainres.training.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -123,14 +123,6 @@ class Cell:
         """The learning rate of the protocol."""
         protocol = self.identity["protocol"]
         return Schedule(protocol["learning_rate"], protocol["iterations"], **protocol["schedule"])
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the user should know of the run before it begins."""
-        config = self.config
-        asked = config.kernels == "auto" and config.accelerator != "gpu"
-        float32 = config.protocol.precision == "32-true"
-        return (NO_NUMBA,) if asked and float32 and not has_numba() else ()
 
     def load_images(self) -> "Source":
         """The images of the configuration; those of the last call are kept."""

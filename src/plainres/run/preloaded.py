@@ -17,8 +17,6 @@ import plainres.training.module
 import plainres.training.runlog
 
 with suppress(Exception):  # of Numba, which is optional
-    from plainres.training import cpu_kernels, fused_cpu
-
-    cpu_kernels.compile_kernels()
+    import plainres.training.fused_cpu
 
 atexit.register(os._exit, 0)  # to take the modules apart takes seconds, and nobody waits for it

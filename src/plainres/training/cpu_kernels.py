@@ -8,7 +8,7 @@ border of zeros surrounds the pixels. Sums over images have one order on every p
 """
 
 import numpy as np
-from numba import njit, typeof
+from numba import njit
 
 from plainres.training.vectors import (
     LANES,
@@ -151,15 +151,6 @@ def backward(program, images, packed, linear, logits_gradient, gradients, slope)
                 packed, layer.out_channels, layer.taps, layer.x_gradient, layer.in_channels,
                 layer.in_height, layer.in_width, images, layer.x_gradient_adds == 1, slope,
             )  # fmt: skip
-
-
-def compile_kernels() -> None:
-    """Compiles the kernels for float32, or loads them from Numba's cache."""
-    program, one, linear = np.zeros(1, LAYER), np.float32(1), (0,) * 6
-    of_forward = (program, 32, 0, linear, 0, True, one, one, one, one)
-    of_backward = (program, 32, 0, linear, 0, 0, one)
-    for kernel, arguments in ((forward, of_forward), (backward, of_backward)):
-        kernel.compile(tuple(map(typeof, arguments)))
 
 
 @njit(cache=True)

@@ -1,4 +1,4 @@
-"""Which vector instructions torch may use, and whether there is Numba. Imports no torch.
+"""Which vector instructions torch may use. Imports no torch.
 
 Rounding depends on them: limited to AVX2, a newer processor replays the curves of an older one
 digit by digit (docs/method.md, Reproducibility).
@@ -7,7 +7,6 @@ digit by digit (docs/method.md, Reproducibility).
 import os
 import platform
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -15,17 +14,6 @@ INSTRUCTION_SETS = ("AVX2", "native")
 ATEN, ONEDNN = "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"
 # torch (ATen) and oneDNN read these when they first compute, and never again
 LIMITS = {ONEDNN: "AVX2", ATEN: "avx2"}
-
-
-NO_NUMBA = (
-    "numba is not installed: float32 on a CPU trains with the library's kernels, which are slower; "
-    "python -m pip install numba, or kernels=library"
-)
-
-
-def has_numba() -> bool:
-    """Whether fused CPU kernels can be used (plainres.training.fused_cpu)."""
-    return find_spec("numba") is not None
 
 
 def check_instruction_set(name: str) -> None:
