@@ -380,6 +380,7 @@ def test_probes_are_gathered_beside_the_curves(probed, tmp_path, make_record):
     other = probes.ProbePoint("plain", 20, 1, 0, 0, 1.0)
     stale = probes.ProbePoint("residual", 8, 0, 7, 0, 1.0)
     files.write_table(folder / "probes.csv", [stale, other], probes.ProbePoint)
+    files.write_table(folder / files.RUNS_TABLE, [make_record(seed=1)], schema.Record)
     files.gather(folder)
     assert files.read_table(folder / "probes.csv", probes.ProbePoint) == [
         other,
