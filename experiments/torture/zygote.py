@@ -50,6 +50,10 @@ class Ended:
 def load() -> None:
     """Imports what a run imports, before anything is computed."""
     limit_instructions("AVX2")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:  # under nohup: it would stay ignored
+            handler = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, handler)
     for name in ("sklearn.datasets", "torch.utils.tensorboard", "plainres.run.train"):
         import_module(name)
     import_module("torch").set_num_threads(1)
