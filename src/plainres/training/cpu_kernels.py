@@ -241,22 +241,6 @@ def _convolve(
                     source += 2 * vector
 
 
-@njit(cache=True)
-def _correlate3(layer, images, target, like):
-    """Gradient of 3×3 weights: sums over pixels and images, in LANES lanes and then over these.
-
-    Where registers hold twice as many lanes, the others are of the next input channel.
-    """
-    into = 0
-    while into < layer.in_channels:
-        if WIDE_LANES > LANES and into + 1 < layer.in_channels:
-            _correlate3_pair(layer, into, images, target, like)
-            into += 2
-        else:
-            _correlate3_single(layer, into, images, target, like)
-            into += 1
-
-
 def _correlator(load_x, load_gradient, splat_zero):
     """Sums of one input channel, or of two: x and its plane → four outputs by three taps."""
 
@@ -317,34 +301,44 @@ def _zero_pair(like):
     return splat_pair(like - like)
 
 
-_single = _correlator(_load_single, load, _zero)
-_pair = _correlator(_load_both, _load_twice, _zero_pair)
+def _gradient_of(correlate, channels):
+    """Writes the sums of `channels` input channels, 1 or 2, to their places."""
+
+    @njit
+    def gradient_of(layer, into, images, target, like):
+        for block in range(0, layer.out_channels, CHANNELS_AT_ONCE):
+            for down in range(3):
+                place = target + block * layer.weight_out + into * layer.weight_in
+                place += down * layer.weight_row
+                for sums in correlate(layer, block, into, down, images, like):
+                    for right in range(3):
+                        one = place + right * layer.weight_column
+                        store_one(one, total(sums[right]))
+                        if channels == 2:
+                            store_one(one + layer.weight_in, total_of_second(sums[right]))
+                    place += layer.weight_out
+
+    return gradient_of
+
+
+_correlate3_single = _gradient_of(_correlator(_load_single, load, _zero), 1)
+_correlate3_pair = _gradient_of(_correlator(_load_both, _load_twice, _zero_pair), 2)
 
 
 @njit(cache=True)
-def _correlate3_single(layer, into, images, target, like):
-    for block in range(0, layer.out_channels, CHANNELS_AT_ONCE):
-        for down in range(3):
-            place = target + block * layer.weight_out + into * layer.weight_in
-            place += down * layer.weight_row
-            for sums in _single(layer, block, into, down, images, like):
-                for right in range(3):
-                    store_one(place + right * layer.weight_column, total(sums[right]))
-                place += layer.weight_out
+def _correlate3(layer, images, target, like):
+    """Gradient of 3×3 weights: sums over pixels and images, in LANES lanes and then over these.
 
-
-@njit(cache=True)
-def _correlate3_pair(layer, into, images, target, like):
-    for block in range(0, layer.out_channels, CHANNELS_AT_ONCE):
-        for down in range(3):
-            place = target + block * layer.weight_out + into * layer.weight_in
-            place += down * layer.weight_row
-            for sums in _pair(layer, block, into, down, images, like):
-                for right in range(3):
-                    one = place + right * layer.weight_column
-                    store_one(one, total(sums[right]))
-                    store_one(one + layer.weight_in, total_of_second(sums[right]))
-                place += layer.weight_out
+    Where registers hold twice as many lanes, the others are of the next input channel.
+    """
+    into = 0
+    while into < layer.in_channels:
+        if WIDE_LANES > LANES and into + 1 < layer.in_channels:
+            _correlate3_pair(layer, into, images, target, like)
+            into += 2
+        else:
+            _correlate3_single(layer, into, images, target, like)
+            into += 1
 
 
 @njit(cache=True)
