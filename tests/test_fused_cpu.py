@@ -25,6 +25,7 @@ SHORTCUTS = (
     *("zero_pad_half", "zero_pad_every_second"),
 )
 CPU = torch.device("cpu")
+BATCH = (32, 1, 8, 8)
 
 
 def network(shortcut="zero_pad", depth=14, width=4, channels=1, dtype=torch.float64):
@@ -35,7 +36,7 @@ def network(shortcut="zero_pad", depth=14, width=4, channels=1, dtype=torch.floa
 
 def fused(original):
     copied = copy.deepcopy(original)
-    assert fused_cpu.fuse_network(copied)
+    assert fused_cpu.fuse_network(copied, BATCH)
     return copied
 
 
@@ -216,13 +217,19 @@ def test_networks_that_do_not_fit_stay_as_they_are():
         CifarNetwork(14, "none", 4, checkpoint_activations=True),
     ):
         kind = type(other)
-        assert machine.use_kernels(other, "fused", CPU) == "library"
+        assert machine.use_kernels(other, "fused", CPU, BATCH) == "library"
         assert type(other) is kind
 
 
+@pytest.mark.parametrize("batch", [(100, 1, 8, 8), (32, 3, 32, 32)])
+def test_batches_that_do_not_fit_are_the_librarys(batch):
+    assert machine.use_kernels(network(), "fused", CPU, batch) == "library"
+
+
 def test_without_numba_they_are_refused(monkeypatch):
-    assert machine.pick_kernels("fused", CPU, "32-true") == "fused"
+    assert machine.pick_kernels("auto", CPU, "32-true") == "fused"
     monkeypatch.setattr(machine, "find_spec", lambda name: None)
+    assert machine.pick_kernels("auto", CPU, "32-true") == "library"
     with pytest.raises(ValueError, match="need the package numba"):
         machine.pick_kernels("fused", CPU, "32-true")
 

@@ -511,7 +511,8 @@ def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatc
     monkeypatch.setattr(fcntl, "flock", refusing(number))
     with (tmp_path / "lock").open("a") as file:
         assert locks.try_lock(file)
-    assert f"{tmp_path / 'lock'}: the file system has no locks" in caplog.text
+        assert locks.try_lock(file)
+    assert caplog.text.count(f"{tmp_path}: the file system has no locks") == 1
 
 
 def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path, monkeypatch):

@@ -95,10 +95,13 @@ def test_both_arms_start_from_the_same_numbers_of_parameters(undisturbed):
     assert plain["num_parameters"] == residual["num_parameters"]
 
 
-def test_typed_again_it_skips_what_is_finished(undisturbed):
+def test_typed_again_it_skips_what_is_finished_and_tidies_it(undisturbed):
     results, _ = undisturbed
     before = tables(results)
+    left = results / "depth" / "smoke" / "runs" / "plain-8-seed0" / files.CHECKPOINT_FILE
+    left.write_bytes(b"of a process that was killed between record and tidying")
     again = run(results, "-m", *GRID)
+    assert not left.exists()
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("skipped, finished:") == 4
     assert "all 4 cells are finished" in again.stdout
@@ -218,9 +221,16 @@ def test_a_terminal_that_hangs_up_gets_its_cursor_back(tmp_path):
     assert b"interrupted (SIGHUP): 0 of 2 cells are finished, 1 continue" in shown
 
 
-@pytest.mark.parametrize("module", ["hydra", "plainres.data.sources"])
-def test_a_signal_while_it_imports_or_prepares_has_its_line_too(tmp_path, module):
-    words = command(tmp_path, "-m", *GRID)
+@pytest.mark.parametrize(
+    ("program", "module"),
+    [
+        ("plainres.run.train", "hydra"),
+        ("plainres.run.train", "plainres.data.sources"),
+        ("plainres.instruments.landscape", "hydra"),
+    ],
+)
+def test_a_signal_while_it_imports_or_prepares_has_its_line_too(tmp_path, program, module):
+    words = [sys.executable, "-m", program, *command(tmp_path, "-m", *GRID)[3:]]
     with process(tmp_path, words, SIGNALLED.format(module)) as sweep:
         _, stderr = sweep.communicate(timeout=60)
     assert sweep.returncode == 143

@@ -219,6 +219,14 @@ def test_a_run_keeps_the_precision_it_began_with(tmp_path, monkeypatch):
     assert train.train_cell(cell).precision == "bf16-mixed"
 
 
+@pytest.mark.parametrize(("before", "after"), [("library", "fused"), ("fused", "library")])
+def test_a_run_keeps_the_kernels_it_began_with(tmp_path, before, after):
+    pytest.importorskip("numba")
+    words = (*SMOKE, "checkpoint_seconds=0", "protocol.width=4", "protocol.batch_size=32")
+    interrupt(compose_cell(tmp_path, *words, f"kernels={before}"), 6)
+    assert train.train_cell(compose_cell(tmp_path, *words, f"kernels={after}")).kernels == before
+
+
 def test_logging_within_a_training_step_is_refused(tmp_path):
     overrides = (*SMOKE, "checkpoint_seconds=0")
     interrupt(compose_cell(tmp_path, *overrides, "updates_per_step=2"), 6)
@@ -626,6 +634,7 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("device", "precision", "triton", "expected"),
     [
+        ("cpu", "32-true", True, "fused"),
         ("cpu", "bf16-mixed", True, "library"),
         ("cuda", "bf16-mixed", True, "fused"),
         ("cuda", "32-true", True, "compiled"),
@@ -651,8 +660,9 @@ def test_a_network_that_cannot_be_fused_is_compiled(monkeypatch):
     compiled = []
     monkeypatch.setattr(blocks, "compile_blocks", compiled.append)
     narrow, wide = CifarNetwork(8, "zero_pad", width=2), CifarNetwork(8, "zero_pad", width=16)
-    assert machine.use_kernels(narrow, "fused", torch.device("cuda")) == "compiled"
-    assert machine.use_kernels(wide, "fused", torch.device("cuda")) == "fused"
+    gpu, batch = torch.device("cuda"), (128, 3, 32, 32)
+    assert machine.use_kernels(narrow, "fused", gpu, batch) == "compiled"
+    assert machine.use_kernels(wide, "fused", gpu, batch) == "fused"
     assert compiled == [narrow]
 
 

@@ -22,6 +22,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from plainres.records import stopping
+
+if __name__ == "__main__":  # before the other imports, which take seconds
+    stopping.listen()
+
 import hydra
 import torch
 from hydra.core.config_store import ConfigStore
@@ -430,7 +435,7 @@ def _task(config: DictConfig) -> None:
 
 def main() -> None:
     """The command."""
-    run_command(_task, "interrupted; the same command continues")
+    run_command(_task)
 
 
 if __name__ == "__main__":

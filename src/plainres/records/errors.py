@@ -33,7 +33,7 @@ _TRACEBACK = "PLAINRES_TRACEBACK"
 _FORCED_COLOURS = ("FORCE_COLOR", "PYTHON_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 
 
-def run_command(task: Callable[[], None], interrupted: str = "interrupted") -> NoReturn:
+def run_command(task: Callable[[], None]) -> NoReturn:
     """Runs a Hydra task as a command.
 
     Hydra must pass errors on unchanged, so HYDRA_FULL_ERROR is set here; whether the user had set
@@ -41,17 +41,14 @@ def run_command(task: Callable[[], None], interrupted: str = "interrupted") -> N
     """
     os.environ.setdefault(_TRACEBACK, os.environ.get("HYDRA_FULL_ERROR", "0"))
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.exit(status_of(task, interrupted))
+    sys.exit(status_of(task))
 
 
-def status_of(task: Callable[[], int | None], interrupted: str = "interrupted") -> int:
+def status_of(task: Callable[[], int | None]) -> int:
     """Runs a task as a command; returns the status to end with (None of the task: 0).
 
     Characters that the output's encoding lacks are replaced. No library finds a reason to write
     escape codes into a file, or to open a window.
-
-    Args:
-        interrupted: the line that Ctrl-C prints.
 
     Raises:
         SystemExit: the task ended itself, or failed with an error, which is one line on stderr.
@@ -68,7 +65,7 @@ def status_of(task: Callable[[], int | None], interrupted: str = "interrupted") 
         finally:
             _flush()
     except KeyboardInterrupt:
-        print(f"plainres: {interrupted}", file=sys.stderr)
+        print("plainres: interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         give_up([error])

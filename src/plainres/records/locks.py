@@ -3,6 +3,8 @@
 import errno
 import fcntl
 import logging
+from functools import cache
+from pathlib import Path
 from typing import IO
 
 LOG = logging.getLogger(__name__)
@@ -13,7 +15,7 @@ _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTS
 def try_lock(file: IO) -> bool:
     """Whether this process now has the lock of an open file; False: another process has it.
 
-    Where the file system has no locks, the answer is True, with a warning.
+    Where the file system has no locks, the answer is True, with one warning for a folder.
 
     Raises:
         OSError: any other error.
@@ -25,9 +27,14 @@ def try_lock(file: IO) -> bool:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        LOG.warning(
-            "%s: the file system has no locks (%s); start no second sweep over the same cells",
-            file.name,
-            error.strerror,
-        )
+        _warn(Path(file.name).parent, error.strerror)
     return True
+
+
+@cache
+def _warn(folder: Path, reason: str) -> None:
+    LOG.warning(
+        "%s: the file system has no locks (%s); start no second sweep over the same cells",
+        folder,
+        reason,
+    )

@@ -235,6 +235,12 @@ class Cell:
     def has_checkpoint(self) -> bool:
         return any((self.folder / name).exists() for name in files.CHECKPOINT_FILES)
 
+    def tidy(self) -> None:
+        """Deletes what a finished cell needs no more."""
+        for name in (*files.CHECKPOINT_FILES, files.FAILURE_FILE):
+            (self.folder / name).unlink(missing_ok=True)
+        files.remove_parts(self.folder)
+
     @property
     def _lock_file(self) -> Path:
         return self.folder.parent / f".{self.name}.lock"

@@ -133,6 +133,8 @@ class Sweep(Callback):
             if record := cell.finished():
                 prefix = f"{cell.config.folder}/" if self._several_folders else ""
                 self._print(f"skipped, finished: {prefix}{describe(record)}")
+                if cell.has_checkpoint and files.read_record(cell.folder) and not cell.trained_by():
+                    cell.tidy()  # the process was killed between the record and this
             else:
                 unfinished.append(cell)
                 if cell.damage:

@@ -8,7 +8,6 @@ import sys
 import traceback
 from dataclasses import dataclass, replace
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plainres.records import stopping
@@ -87,7 +86,7 @@ def train_cell(cell: Cell) -> schema.Record:
 
 def _train_locked(cell: Cell) -> schema.Record:
     if record := cell.finished():
-        _tidy(cell.folder)  # a kill may have come between the record and this
+        cell.tidy()  # a kill may have come between the record and this
         return record
     cell.claim_folder()
     files.remove_parts(cell.folder)
@@ -135,8 +134,9 @@ def build(cell: Cell) -> Run:
         network = _child(cell, network.to(device), stream, source.test)
     layers = summarise(network, source.train.pixels.shape[1:])
     multiply_adds = sum(layer.multiply_adds for layer in layers)
-    kernels = machine.pick_kernels(config.kernels, device, start.precision)
-    kernels = machine.use_kernels(network, kernels, device)
+    kernels = machine.pick_kernels(start.kernels, device, start.precision)
+    shape = (config.protocol.batch_size, *source.train.pixels.shape[1:])
+    kernels = machine.use_kernels(network, kernels, device, shape)
 
     module = _module(cell, network, stream, tuple(evaluated), start.precision)
     runlog = _runlog(cell, start)
@@ -261,7 +261,8 @@ def _start(cell: Cell, device: "torch.device") -> "Start":
     updates = updates_per_step(limit, protocol.log_every, every)
     instructions = machine.instruction_set(device)
     precision = machine.pick_precision(protocol.precision, device)
-    fresh = Start(None, 0, updates, precision, instructions, config_hash(cell.identity))
+    kernels = machine.pick_kernels(cell.config.kernels, device, precision)
+    fresh = Start(None, 0, updates, precision, instructions, config_hash(cell.identity), kernels)
     start = _newest_checkpoint(cell, fresh)
     if start.path is None:
         return start
@@ -488,14 +489,7 @@ def _save(run: Run, record: schema.Record) -> None:
     if run.cell.config.keep_weights:
         checkpoints.save(run.module.network.state_dict(), folder / files.WEIGHTS_FILE)
     files.write_record(folder, record)
-    _tidy(folder)
-
-
-def _tidy(folder: Path) -> None:
-    """Deletes what a finished cell needs no more."""
-    for name in (*files.CHECKPOINT_FILES, files.FAILURE_FILE):
-        (folder / name).unlink(missing_ok=True)
-    files.remove_parts(folder)
+    run.cell.tidy()
 
 
 def _in_sweep() -> bool:

@@ -9,7 +9,7 @@ rounding. Records of different kernels are never paired.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,12 +45,17 @@ class FusedCifarNetwork(CifarNetwork):
         return torch.cat([self._program.evaluate(part) for part in x.split(self._program.images)])
 
 
-def fuse_network(network: Any) -> bool:
+def fuse_network(network: Any, batch: Sequence[int]) -> bool:
     """Turns a CifarNetwork into a FusedCifarNetwork where possible, in place; says whether.
 
     Parameters and their names stay.
+
+    Args:
+        batch: shape of a batch of images, (N, C, H, W).
     """
     if type(network) is not CifarNetwork or network.checkpoint_activations:
+        return False
+    if batch[0] % IMAGES_AT_ONCE or max(batch[2:]) > LARGEST_IMAGE:
         return False
     width = network.conv1.out_channels
     known = all(type(block) is BasicBlock for block in _blocks(network))

@@ -6,6 +6,7 @@ import platform
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -110,8 +111,8 @@ def pick_kernels(requested: str, device: torch.device, precision: Precision) -> 
     """Kernels to train with: `library`, `compiled` (torch.compile), `fused` (training.fused and
     training.fused_cpu).
 
-    `auto` is `library` on a CPU, where most committed tables have it; on a GPU the fastest: with
-    Triton `fused` in bf16, else `compiled`.
+    `auto` is the fastest: `fused` with Numba in float32 on a CPU, with Triton in bf16 on a GPU;
+    else `library` on a CPU, `compiled` on a GPU.
 
     Raises:
         ValueError: unknown, or `fused` where it cannot be; names the legal ones.
@@ -132,19 +133,24 @@ def pick_kernels(requested: str, device: torch.device, precision: Precision) -> 
             return kernels
     if requested != "auto":
         raise ValueError(f"kernels {requested!r} is unknown; legal: auto, {', '.join(KERNELS)}")
-    if not on_gpu:
-        return "library"
-    return "fused" if can_fuse else "compiled"
+    if can_fuse:
+        return "fused"
+    return "compiled" if on_gpu else "library"
 
 
-def use_kernels(network: nn.Module, kernels: Kernels, device: torch.device) -> Kernels:
+def use_kernels(
+    network: nn.Module, kernels: Kernels, device: torch.device, batch: Sequence[int]
+) -> Kernels:
     """Prepares a network, in place, for its kernels; returns them, or the next best for `fused`
     ones if the network cannot be fused: `compiled` on a GPU, `library` on a CPU.
+
+    Args:
+        batch: shape of a batch of images, (N, C, H, W).
     """
     if kernels == "fused" and device.type == "cpu":
         from plainres.training.fused_cpu import fuse_network  # needs Numba
 
-        if not fuse_network(network):
+        if not fuse_network(network, batch):
             kernels = "library"
     elif kernels == "fused":
         from plainres.training.fused import fuse_blocks  # needs Triton

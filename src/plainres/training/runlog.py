@@ -15,7 +15,7 @@ from plainres.records import files, stopping
 from plainres.records.files import CHECKPOINT_FILE
 from plainres.records.schema import CurvePoint, Progress, Record
 from plainres.records.seal import is_intact
-from plainres.training.machine import Precision
+from plainres.training.machine import Kernels, Precision
 
 PROGRESS_SECONDS = 1.0
 
@@ -28,7 +28,7 @@ class Start:
     """Where a run starts: at a checkpoint, or at iteration 0 where `path` is None.
 
     A run that continues keeps `updates_per_step`, because Lightning counts training steps, and
-    `precision`, whatever machine it is on. `instruction_set` is that of
+    `precision` and `kernels`, whatever machine it is on. `instruction_set` is that of
     training.machine.instruction_set, `config_hash` that of the cell. `notice` is what the user has
     to know of it.
     """
@@ -39,11 +39,12 @@ class Start:
     precision: Precision
     instruction_set: str
     config_hash: str
+    kernels: Kernels = "library"  # of older checkpoints on a CPU
     notice: str = ""
 
     def saved(self) -> dict[str, Any]:
         """The part of it that a checkpoint keeps."""
-        names = ("updates_per_step", "precision", "instruction_set", "config_hash")
+        names = ("updates_per_step", "precision", "instruction_set", "config_hash", "kernels")
         return {name: getattr(self, name) for name in names}
 
 
