@@ -226,10 +226,15 @@ def test_batches_that_do_not_fit_are_the_librarys(batch):
     assert machine.use_kernels(network(), "fused", CPU, batch) == "library"
 
 
-def test_without_numba_they_are_refused(monkeypatch):
+def test_without_numba_the_library_trains_and_a_line_says_so(monkeypatch, tmp_path):
+    cell = compose_cell(tmp_path, "protocol=quick")
     assert machine.pick_kernels("auto", CPU, "32-true") == "fused"
+    assert cell.notes() == []
     monkeypatch.setattr(machine, "find_spec", lambda name: None)
     assert machine.pick_kernels("auto", CPU, "32-true") == "library"
+    (note,) = cell.notes()
+    assert "without the package numba" in note
+    assert compose_cell(tmp_path, "protocol=quick", "kernels=library").notes() == []
     with pytest.raises(ValueError, match="need the package numba"):
         machine.pick_kernels("fused", CPU, "32-true")
 

@@ -133,6 +133,17 @@ class Cell:
             data.name, data.root, data.image_size, data.val_size, data.pad_to, data.test_share
         )
 
+    def notes(self) -> list[str]:
+        """What the user has to know before the cell runs: of its images, and of its kernels."""
+        from plainres.training import machine
+
+        notes = list(self.load_images().notes)
+        if self.config.accelerator != "gpu":  # which only the machine that trains need have
+            _, device = machine.pick_device(self.config.accelerator)
+            precision = machine.pick_precision(self.config.protocol.precision, device)
+            notes.append(machine.missing_kernels(self.config.kernels, device, precision))
+        return list(filter(None, notes))
+
     def check(self) -> None:
         """Raises ValueError for a configuration that no run can have; names what is legal."""
         check_configured_depth(self.config.model["_target_"], self.config.model.depth)

@@ -146,7 +146,7 @@ class Sweep(Callback):
             if ahead:
                 processes.start_server()
             # an error of the data shows here, once, and the workers find the decoded images
-            for note in unfinished[0].load_images().notes:
+            for note in unfinished[0].notes():
                 self._print(note)
         for folder in self._results_folders:
             cells = [cell for cell in self.cells if cell.results_folder == folder]

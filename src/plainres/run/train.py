@@ -113,7 +113,7 @@ def build(cell: Cell) -> Run:
     _prepare_process(config)
     accelerator, device = machine.pick_device(config.accelerator)
     source = cell.load_images()
-    for note in source.notes:
+    for note in cell.notes():
         LOG.info(note)
         if not _in_sweep():
             print(note, file=sys.stderr)
