@@ -194,7 +194,15 @@ def test_rows_of_another_precision_and_repetitions_are_no_further_values_and_are
     assert [row.train_error for row in part.rows] == [0.5, 0.6]
     notes = " ".join(QUESTION.notes(part))
     assert "1 cell was measured again on the same machine; the largest difference is 1.00" in notes
-    assert "Left out, of another precision or with other kernels: residual-56-seed0" in notes
+    assert "Left out, of another precision: residual-56-seed0" in notes
+
+
+def test_rows_of_fused_kernels_are_not_read_however_many_they_are(tmp_path):
+    measured(
+        tmp_path, DEPTH, rows_of({("plain", 56): dict.fromkeys(range(9), 0.9)}, kernels="fused")
+    )
+    measured(tmp_path, SIGNAL, rows_of({("plain", 56): {0: 0.5}}))
+    assert [row.train_error for row in part_of(tmp_path).rows] == [0.5]
 
 
 def test_rows_on_other_images_are_refused(tmp_path):

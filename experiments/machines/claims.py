@@ -1,7 +1,7 @@
 """How much of the scatter of running training errors is the seed, how much the machine?
 
-Read are the rows of one configuration, wherever they were measured: that of config.json in
-results/machines/<protocol>. A machine is a processor, or a limited set of vector instructions, with
+Read are the rows of one configuration, wherever they were measured, with PyTorch's kernels: that of
+config.json in results/machines/<protocol>. A machine is a processor, or a limited set of vector instructions, with
 a version of PyTorch. The same configuration with its initial weights changed in their last digit
 shows on one machine what another rounding does.
 """
@@ -59,7 +59,7 @@ class Part:
         rows: one for each cell and machine, of plain and residual networks.
         perturbed: the same for networks with perturbed initial weights.
         repeated: how far the errors lie apart, for each cell measured again on one machine.
-        left_out: rows of another precision or with other kernels than most.
+        left_out: rows of another precision than most.
     """
 
     rows: Sequence[Record]
@@ -91,15 +91,15 @@ def read(folder: Path) -> list[Part]:
         raise ValueError(f"no {CONFIG_FILE} in {folder}, so no rows; {advice}")
     changed = {**config, "protocol": {**config["protocol"], "perturbation": PERTURBATION}}
     found, perturbed = (
-        [row for row in measured_alike(folder, each, SLUG) if row.arm in ARMS]
+        [row for row in measured_alike(folder, each, SLUG) if row.arm in ARMS and _is_library(row)]
         for each in (config, changed)
     )
     if not found:
         raise ValueError(f"no rows of the configuration in {folder / CONFIG_FILE}; {advice}")
     require_same_images(grouped([*found, *perturbed], machine_of))
-    usual = Counter(map(_arithmetic, found)).most_common(1)[0][0]
+    usual = Counter(map(_precision, found)).most_common(1)[0][0]
     rows, changed_rows = (
-        _by_machine(row for row in each if _arithmetic(row) == usual) for each in (found, perturbed)
+        _by_machine(row for row in each if _precision(row) == usual) for each in (found, perturbed)
     )
     errors = ([error_or_chance(row) for row in again] for again in rows if len(again) > 1)
     return [
@@ -107,14 +107,18 @@ def read(folder: Path) -> list[Part]:
             [again[0] for again in rows],
             [again[0] for again in changed_rows],
             [max(each) - min(each) for each in errors],
-            [row for row in found if _arithmetic(row) != usual],
+            [row for row in found if _precision(row) != usual],
         )
     ]
 
 
-def _arithmetic(row: Record) -> tuple[str, str]:
-    conditions = conditions_of(row)
-    return conditions.precision, conditions.kernels
+def _is_library(row: Record) -> bool:
+    """Whether a row has PyTorch's kernels, whose rounding depends on the processor."""
+    return conditions_of(row).kernels == "library"
+
+
+def _precision(row: Record) -> str:
+    return conditions_of(row).precision
 
 
 def _by_machine(rows: Iterable[Record]) -> list[list[Record]]:

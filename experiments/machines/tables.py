@@ -142,5 +142,5 @@ def notes(part: Part) -> list[str]:
         )
     if part.left_out:
         names = ", ".join(f"{row.cell} ({row.precision})" for row in part.left_out)
-        sentences.append(f"Left out, of another precision or with other kernels: {names}.")
+        sentences.append(f"Left out, of another precision: {names}.")
     return sentences
