@@ -201,7 +201,7 @@ def test_rows_of_fused_kernels_are_not_read_however_many_they_are(tmp_path):
     measured(
         tmp_path, DEPTH, rows_of({("plain", 56): dict.fromkeys(range(9), 0.9)}, kernels="fused")
     )
-    measured(tmp_path, SIGNAL, rows_of({("plain", 56): {0: 0.5}}))
+    measured(tmp_path, SIGNAL, rows_of({("plain", 56): {0: 0.5}}, **ON_XEON))
     assert [row.train_error for row in part_of(tmp_path).rows] == [0.5]
 
 
