@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, TypeVar
 AVX2 = "ATen AVX2 / oneDNN AVX2"
 # Processors without wider instructions than AVX2, in rows that do not record the instruction set.
 # Their committed curves replay in all digits on a newer processor (family 26) that is limited to
-# AVX2: plain-56 of depth/quick (family 25), plain-110 of autopsy/quick-clipping (family 23), seed 0
+# AVX2 (seed 0): plain-56 of machines/quick (family 25), plain-110 of autopsy/quick-clipping (23)
 AVX2_PROCESSORS = ("AMD EPYC (family 25, model 1)", "AMD EPYC (family 23, model 1)")
 
 
