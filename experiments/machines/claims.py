@@ -1,9 +1,9 @@
 """How much of the scatter of running training errors is the seed, how much the machine?
 
 Read are the rows of one configuration, wherever they were measured, with PyTorch's kernels: that of
-config.json in results/machines/<protocol>. A machine is a processor, or a limited set of vector instructions, with
-a version of PyTorch. The same configuration with its initial weights changed in their last digit
-shows on one machine what another rounding does.
+config.json in results/machines/<protocol>. A machine is a processor, or a limited set of vector
+instructions, with a version of PyTorch. The same configuration with its initial weights changed in
+their last digit shows on one machine what another rounding does.
 """
 
 import math
