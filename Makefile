@@ -7,11 +7,12 @@ STAMP := .venv/.installed
 PLAINRES = $(BIN)/python -m experiments
 GIVEN = $(foreach n,$(sort $(.VARIABLES)),$(if $(filter command,$(origin $n)),$n))
 QUOTED = '$(subst ','\'',$1=$(value $1))'
-VERBS = check figures report inspect own-images classify publish power bench deviations
+VERBS = check figures report inspect own-images classify publish power bench deviations \
+	tensorboard
 VARIABLES = $(foreach n,$(GIVEN),$(call QUOTED,$n))
 
 .DEFAULT_GOAL := help
-.PHONY: install test lint $(VERBS) torture tensorboard clean help
+.PHONY: install test lint $(VERBS) torture clean help
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z%<>-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,14 +53,12 @@ publish: ## move your cells into the committed tables (RESULTS=depth/quick)
 power: ## how often the verdicts of the depth experiment are right (PROTOCOL=cpu)
 bench: ## what training costs, about 45 minutes (PARTS=columns,startup)
 deviations: ## in what each protocol differs from the paper (PROTOCOL=paper: one in full)
+tensorboard: ## all curves, those that are running too, at http://localhost:6006 (PORT=)
 $(VERBS): $(STAMP)
 	@$(PLAINRES) $@ $(VARIABLES)
 
 torture: $(STAMP) ## faults on purpose, counted, about 25 minutes (KINDS=flip,cut SEED=1 SHORT=1)
 	@$(PLAINRES) torture --out results/torture $(VARIABLES)
-
-tensorboard: $(STAMP) ## curves of every run on this machine, at http://localhost:6006
-	$(BIN)/tensorboard --logdir results/local
 
 clean: ## runs, caches and the virtual environment; tables stay
 	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache

@@ -74,6 +74,7 @@ OPTIONS = {
     "kinds": "of faults, as flip,cut (default: all)",
     "only": "number of the one fault of its kind that is done again",
     "out": "folder of campaign.csv and README.md",
+    "port": "of TensorBoard (default: the first free one from 6006)",
 }
 FLAGS = {
     "shallow": "8 and 14 layers too",
@@ -87,6 +88,7 @@ FLAGS = {
     "all": "every network, into results/networks",
     "thousand": "with the networks of a thousand layers",
     "short": "a few faults of each kind",
+    "write": "write the event files, and serve nothing",
 }
 # May hold spaces
 AS_TYPED = ("name", "surface", "root", "label", "picture", "example", "results", "out")
@@ -119,6 +121,7 @@ def verbs() -> dict[str, Verb]:
         "figures": Verb(figures, "draw figures and write results READMEs again", "*", "local"),
         "publish": Verb(publish, "move your cells into the committed tables", "0", "results"),
         "report": Verb(report, "one page that shows everything", "0", ""),
+        "tensorboard": Verb(tensorboard, "all curves in TensorBoard", "0", "results port write"),
         "deviations": Verb(
             deviations, "in what each protocol differs from the paper", "0", "protocol json"
         ),
@@ -159,6 +162,8 @@ def parser() -> Parser:
             made.add_argument("pictures", nargs="*", metavar="picture", help="file or folder")
         if name == "publish":
             made.add_argument("place", nargs="?", metavar="question/folder", help="as depth/quick")
+        if name == "tensorboard":
+            made.add_argument("places", nargs="*", metavar="question/folder", help="as depth/quick")
         for option in verb.options.split():
             if option in FLAGS:
                 made.add_argument(f"--{option}", action="store_true", help=FLAGS[option])
@@ -557,6 +562,48 @@ def report(options: argparse.Namespace) -> int:
 
     print(write(COMMITTED, LOCAL))
     return 0
+
+
+def tensorboard(options: argparse.Namespace) -> int:
+    """Event files of the tables, committed and of this machine; then TensorBoard on them."""
+    from experiments.events.serve import port_of, serve
+    from experiments.events.write import FOLDER, write
+
+    port = port_of(options.port)
+    places = [*options.places, *filter(None, (options.results or "").split(","))]
+    address = write(LOCAL, COMMITTED, _curves([place.strip("/") for place in places]))
+    if options.write:
+        print(LOCAL / FOLDER)
+    else:
+        serve(LOCAL / FOLDER, address, port)
+    return 0
+
+
+def _curves(places: Sequence[str]) -> list[Any]:
+    """The tables that have curves: those named, else all about depth; this machine's come second.
+
+    Raises:
+        ValueError: a place has none, or there are none at all; one line.
+    """
+    from experiments.events.curves import read
+    from experiments.report.finding import ORDER
+    from plainres.records.files import CURVES_TABLE
+
+    def there(results: Path) -> list[str]:
+        if places:
+            return [place for place in places if (results / place / CURVES_TABLE).exists()]
+        names = sorted(path.parent.name for path in results.glob(f"depth/*/{CURVES_TABLE}"))
+        names = sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+        return [f"depth/{name}" for name in names]
+
+    committed, own = there(COMMITTED), there(LOCAL)
+    if missing := [place for place in places if place not in {*committed, *own}]:
+        raise ValueError(f"no curves in {COMMITTED / missing[0]}; name <question>/<folder>")
+    tables = [read(COMMITTED, place) for place in committed]
+    tables[1:1] = [read(LOCAL, place, own=True) for place in own]
+    if not tables:
+        raise ValueError(f"no curves in {COMMITTED / 'depth'}; make sweep-depth measures the first")
+    return tables
 
 
 def deviations(options: argparse.Namespace) -> int:

@@ -6,6 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 from composing import compose_cell
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.util.tensor_util import make_ndarray
 from torch import nn
 from torch.nn import functional
 from trained import SHORT, SMOKE, curve, interrupt, numbers
@@ -43,6 +45,17 @@ def network(
 
 def points_of(cell) -> list[probes.ProbePoint]:
     return files.read_table(cell.folder / "probes.csv", probes.ProbePoint)
+
+
+def distributions(cell) -> list[tuple[int, str, list]]:
+    """What TensorBoard shows of the probes, in the order of the event files."""
+    return [
+        (event.step, value.tag, make_ndarray(value.tensor).tolist())
+        for path in sorted(cell.folder.glob("events.out.tfevents.*"))
+        for event in EventFileLoader(str(path)).Load()
+        for value in event.summary.value
+        if value.metadata.plugin_data.plugin_name == "histograms"
+    ]
 
 
 def without_seconds(points) -> list[probes.ProbePoint]:
@@ -338,6 +351,21 @@ def test_an_interrupted_run_leaves_the_same_probes(probed, tmp_path, iteration):
     interrupt(cell, iteration)
     assert numbers(train.train_cell(cell)) == numbers(probed[1])
     assert without_seconds(points_of(cell)) == without_seconds(points_of(probed[0]))
+    assert distributions(cell) == distributions(probed[0])
+
+
+def test_signals_of_layers_are_distributions_in_tensorboard(probed):
+    shown = distributions(probed[0])
+    names = ("response", "weight_gradient", "response_gradient")
+    assert [(step, tag) for step, tag, _ in shown] == [
+        (step, f"log10_{name}/all_layers") for step in (0, 1, 10, 24) for name in names
+    ]
+    points = [point for point in points_of(probed[0]) if point.iteration == 24 and point.layer]
+    responses = [math.log10(point.response) for point in points]
+    for _, _, histogram in shown[-3:]:
+        assert sum(count for _, _, count in histogram) == len(points)
+    left, right = shown[-3][2][0][0], shown[-3][2][-1][1]
+    assert left - 1e-6 <= min(responses) <= max(responses) <= right + 1e-6
 
 
 def test_probes_are_taken_at_the_end_of_a_training_step(probed, tmp_path):

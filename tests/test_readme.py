@@ -48,7 +48,7 @@ def test_commands_exist_and_take_what_is_shown():
     for text in shown:
         target, *words = shlex.split(text.partition("#")[0])
         verb, _, question = target.partition("-") if target != "own-images" else (target, "", "")
-        if target in ("test", "lint", "install", "help", "tensorboard", "clean"):
+        if target in ("test", "lint", "install", "help", "clean"):
             continue
         options = command.parse([verb, *([question] if question else []), *words])
         assert options.verb == verb, text

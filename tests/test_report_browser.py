@@ -1,20 +1,14 @@
 """The report as a reader sees it, in a headless Chromium; skips without one."""
 
 import itertools
-import shutil
 
 import pytest
+from browsing import PHONE, SCREEN, chromium, errors, set_size, wait_for
 from composing import ROOT
 
 from experiments.report.page import page
 
 pytestmark = pytest.mark.browser
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    *("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
-    *("disable-background-networking", "disable-component-update", "disable-sync"),
-)
-SCREEN, PHONE = (1280, 800), (360, 740)
 # Where a point of a chart is on the screen: arguments are the chart, and the place of the trace
 # and of the point in it
 PLACE = """
@@ -29,19 +23,9 @@ TRACES = "return document.getElementById(`chart-${arguments[0]}`)._fullData.map(
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: make install")
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    driver = shutil.which("chromedriver")
-    if not program or not driver:
-        pytest.skip("no chromium and chromedriver (Debian: apt install chromium-driver)")
-    path = tmp_path_factory.mktemp("report") / "index.html"
-    path.write_text(page(ROOT / "results"), encoding="utf-8")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for flag in FLAGS:
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as made:
+    with chromium() as made:
+        path = tmp_path_factory.mktemp("report") / "index.html"
+        path.write_text(page(ROOT / "results"), encoding="utf-8")
         made.address = path.as_uri()
         yield made
 
@@ -49,14 +33,11 @@ def browser(tmp_path_factory):
 @pytest.fixture
 def shown(browser, request):
     """The page, loaded anew, in a window of the size that the test asks for."""
-    width, height = getattr(request, "param", SCREEN)
-    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    set_size(browser, *getattr(request, "param", SCREEN))
     browser.get(browser.address)
     wait_for(browser, "return document.querySelector('#chart-residual .main-svg')")
     yield browser
-    errors = [line["message"] for line in browser.get_log("browser") if line["level"] == "SEVERE"]
-    assert not errors
+    assert not errors(browser)
 
 
 def point_at(browser, chart, trace, point, click=False):
@@ -69,13 +50,6 @@ def point_at(browser, chart, trace, point, click=False):
     if click:
         mouse.w3c_actions.pointer_action.click()
     mouse.perform()
-
-
-def wait_for(browser, script, *arguments):
-    """What a script returns, once it is true."""
-    from selenium.webdriver.support.wait import WebDriverWait
-
-    return WebDriverWait(browser, 20).until(lambda each: each.execute_script(script, *arguments))
 
 
 def choose(browser, name, value):

@@ -505,12 +505,15 @@ def test_event_files_hold_curves_by_arm_hyper_parameters_and_the_layout(undistur
         events.Reload()
         tags |= set(events.Tags()["scalars"])
         written += path.read_bytes()
-    curves = {"train_error", "train_loss", "test_error", "learning_rate", "images_per_second"}
+    errors = ("train_error_percent", "train_error_log10_percent", "test_error_percent")
+    curves = (*errors, "train_loss", "learning_rate", "images_per_second")
     assert {f"{name}/residual" for name in curves} <= tags
-    assert {"final/train_error", "final/test_error"} <= tags
-    layout = ("custom_scalars__config__", "train_error/plain")
-    for text in ("_hparams_/session_start_info", *layout, "digits", record.config_hash):
+    assert {"final/train_error_percent", "final/test_error_percent"} <= tags
+    layout = ("custom_scalars__config__", "train_error_percent/plain")
+    for text in ("_hparams_/session_start_info", *layout, "digits"):
         assert text.encode() in written
+    for text in (record.config_hash, record.commit):
+        assert text.encode() not in written
 
 
 def scalars(cell):
@@ -536,7 +539,8 @@ def test_a_continued_runs_events_are_those_of_an_undisturbed_one(
         path.write_bytes(path.read_bytes()[:-20])  # a kill
     train.train_cell(cell)
     assert scalars(cell) == scalars(undisturbed[0])
-    assert [step for step, _ in scalars(cell)["train_error/residual"]] == [4, 8, 12, 16, 20, 24]
+    shown = scalars(cell)["train_error_percent/residual"]
+    assert [step for step, _ in shown] == [4, 8, 12, 16, 20, 24]
 
 
 @pytest.mark.parametrize(

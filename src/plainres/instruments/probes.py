@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.func import functional_call
@@ -21,6 +22,7 @@ from torch.utils.hooks import RemovableHandle
 
 from plainres.data.batches import TrainingBatches
 from plainres.instruments.snapshots import Snapshots, finite, fixed_images
+from plainres.records import tags
 from plainres.training.update import heads
 
 # Distance to a neighbouring input, as a fraction of the way to the next image: so small that
@@ -266,3 +268,7 @@ class Probes(Snapshots):
             for number, layer in enumerate(signals.layers, 1)
         ]
         return [image, *layers]
+
+    def show(self, logger: TensorBoardLogger, points: Sequence[ProbePoint]) -> None:
+        for (iteration, tag), values in tags.distributions(points).items():
+            logger.experiment.add_histogram(tag, torch.tensor(values), iteration)

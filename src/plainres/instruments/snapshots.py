@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
 from plainres.data.batches import Batch, TrainingBatches, evenly_spaced
@@ -54,6 +55,9 @@ class Snapshots(pl.Callback):
         """
         raise NotImplementedError
 
+    def show(self, logger: TensorBoardLogger, points: Sequence[Any]) -> None:
+        """What TensorBoard shows of these rows: nothing, unless a kind of snapshot says more."""
+
     def state_dict(self) -> dict[str, Any]:
         points = [asdict(point) for point in self.points]
         return {"points": points, "last_iteration": self._last_iteration}
@@ -63,6 +67,7 @@ class Snapshots(pl.Callback):
         self._last_iteration = state_dict["last_iteration"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._show(trainer, self.points)  # those from before a checkpoint
         # Also after a checkpoint, which may have been taken just before a snapshot
         self._take_if_due(trainer, pl_module)
 
@@ -91,6 +96,11 @@ class Snapshots(pl.Callback):
         if rows:
             rows[0] = replace(rows[0], seconds=time.perf_counter() - start)
         self.points += rows
+        self._show(trainer, rows)
+
+    def _show(self, trainer: pl.Trainer, points: Sequence[Any]) -> None:
+        if isinstance(trainer.logger, TensorBoardLogger):
+            self.show(trainer.logger, points)
 
 
 def powers_of_ten(iterations: int) -> list[int]:

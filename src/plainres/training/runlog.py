@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from plainres.records import files, stopping
+from plainres.records import files, stopping, tags
 from plainres.records.files import CHECKPOINT_FILE
 from plainres.records.schema import CurvePoint, Progress, Record
 from plainres.records.seal import is_intact
@@ -19,7 +19,7 @@ from plainres.training.machine import Kernels, Precision
 
 PROGRESS_SECONDS = 1.0
 
-# Seconds since the epoch, iteration, values by TensorBoard's tag
+# Seconds since the epoch, iteration, values by name
 Event = tuple[float, int, dict[str, float]]
 
 
@@ -162,9 +162,9 @@ class RunLog(pl.Callback):
         self._started = self._last_checkpoint = self._last_progress = time.monotonic()
         self._start_iteration = pl_module.iteration
         if isinstance(trainer.logger, TensorBoardLogger):
-            trainer.logger.experiment.add_custom_scalars(_layout())
+            trainer.logger.experiment.add_custom_scalars(tags.layout_of_cells())
             for event in self._events:
-                _write_event(trainer.logger, event)
+                self._write_event(trainer.logger, event)
         self._write_progress(pl_module, None)
 
     def on_train_batch_end(
@@ -221,28 +221,8 @@ class RunLog(pl.Callback):
         self._started = None
 
     def write_summary(self, logger: Any, record: Record) -> None:
-        """TensorBoard's HParams tab: configuration and results."""
-        varied = (
-            "arm",
-            "depth",
-            "seed",
-            "shortcut",
-            "protocol",
-            "data_label",
-            "precision",
-            "num_parameters",
-            "config_hash",
-            "commit",
-        )
-        metrics = ("train_error", "train_error_eval", "train_loss", "test_error")
-        logger.log_hyperparams(
-            {name: getattr(record, name) for name in varied},
-            {
-                f"final/{name}": value
-                for name in metrics
-                if (value := getattr(record, name)) is not None
-            },
-        )
+        """TensorBoard's HParams tab: which cell it is, and its final errors."""
+        logger.log_hyperparams(tags.hyperparameters(record), tags.final(record))
         logger.finalize("success")
 
     def _point(self, pl_module: Any) -> CurvePoint:
@@ -251,11 +231,16 @@ class RunLog(pl.Callback):
         return CurvePoint(*self.cell, pl_module.iteration, error, loss, rate)
 
     def _log(self, trainer: pl.Trainer, pl_module: Any, values: dict[str, float]) -> None:
-        # Tags end with the arm, so that TensorBoard shows plain and residual side by side
-        tagged = {f"{name}/{self.cell[0]}": value for name, value in values.items()}
-        self._events.append((time.time(), pl_module.iteration, tagged))
+        self._events.append((time.time(), pl_module.iteration, values))
         if isinstance(trainer.logger, TensorBoardLogger):
-            _write_event(trainer.logger, self._events[-1])
+            self._write_event(trainer.logger, self._events[-1])
+
+    def _write_event(self, logger: TensorBoardLogger, event: Event) -> None:
+        seconds, iteration, values = event
+        # A checkpoint of an older version names a value with the arm behind it
+        values = {name.partition("/")[0]: value for name, value in values.items()}
+        for tag, value in tags.scalars(values, self.cell[0]).items():
+            logger.experiment.add_scalar(tag, value, iteration, seconds)
 
     def _seconds_here(self) -> float:
         """Seconds since this process began to train."""
@@ -281,12 +266,6 @@ class RunLog(pl.Callback):
         files.write_json(self.folder / files.PROGRESS_FILE, asdict(progress))
 
 
-def _write_event(logger: TensorBoardLogger, event: Event) -> None:
-    seconds, iteration, values = event
-    for tag, value in values.items():
-        logger.experiment.add_scalar(tag, value, iteration, seconds)
-
-
 def generator_states() -> list[torch.Tensor]:
     """States of torch's generators: the CPU's, then the GPU's where there is one."""
     return [
@@ -300,17 +279,3 @@ def set_generator_states(states: list[torch.Tensor]) -> None:
     torch.set_rng_state(states[0].cpu())
     for device, state in enumerate(states[1:][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(state.cpu(), device)
-
-
-def _layout() -> dict[str, dict[str, list]]:
-    """TensorBoard's Custom Scalars tab: plain beside residual."""
-    return {
-        name: {
-            f"{name}, {arm} arm": ["Multiline", [f"{tag}/{arm}"]] for arm in ("plain", "residual")
-        }
-        for name, tag in (
-            ("training error", "train_error"),
-            ("test error", "test_error"),
-            ("training loss", "train_loss"),
-        )
-    }
