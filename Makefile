@@ -61,6 +61,6 @@ torture: $(STAMP) ## faults on purpose, counted, about 25 minutes (KINDS=flip,cu
 	@$(PLAINRES) torture --out results/torture $(VARIABLES)
 
 clean: ## runs, caches and the virtual environment; tables stay
-	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache results/local/events
 	rm -rf results/local/*/*/runs results/local/*/*/*/runs
 	find . -name __pycache__ -not -path './.venv/*' -type d -exec rm -rf {} +

@@ -1,10 +1,13 @@
 """The event files that are made of the tables, as TensorBoard reads them."""
 
+import base64
+import json
 import math
 import re
 import socket
 import struct
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from composing import ROOT
@@ -16,7 +19,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.util.tensor_util import make_ndarray
 
 from experiments import __main__ as command
-from experiments.events import others, serve
+from experiments.events import serve
 from experiments.events.curves import Tables
 from experiments.events.write import COLOURED, FOLDER, HERE, address
 from plainres.records import tags
@@ -196,9 +199,11 @@ def test_what_this_machine_measured_is_open_beside_the_committed(results):
     run.mkdir(parents=True)
     command.main(["tensorboard", "--write"])
     events = results / "local" / FOLDER
-    opened = [category.title for category in layout_of(events).category if not category.closed]
-    assert len(opened) == 2
-    assert opened[1].startswith("digits · protocol quick · 1 to 2 seeds, this machine")
+    categories = layout_of(events).category
+    assert [category.closed for category in categories[:4]] == [False, False, False, True]
+    assert "protocol cpu-bf16" in categories[0].title
+    assert categories[1].title.startswith("digits · protocol quick · 1 to 2 seeds, this machine")
+    assert categories[2].title == "each cell: training error, %"
     tag = "depth/quick, this machine/train_error_percent/mean/plain"
     assert curve(events, "all seeds/56 layers", tag)
     assert (events / HERE / "depth" / "quick" / "runs" / "plain-20-seed0").samefile(run)
@@ -215,30 +220,37 @@ def test_a_name_with_brackets_gives_tags_without(results):
 
 def test_figures_come_with_their_captions(events):
     metadata = loaded(events, "figures").summary_metadata
-    assert [*metadata] == [
-        "curves/01 quick one",
-        "curves/02 quick two",
-        "questions/depth one",
-        "questions/why three",
-    ]
+    assert [*metadata] == ["curves/01 quick one", "curves/02 quick two", "questions/why three"]
     assert metadata["curves/02 quick two"].display_name == "figure two · n = 2"
     image = make_ndarray(loaded(events, "figures").Tensors("curves/01 quick one")[0].tensor_proto)
     assert image.tolist() == [b"3", b"2", PNG]
 
 
-def test_signals_of_layers_are_distributions_by_iteration():
-    events = others.layers(ROOT / "results", 0)
-    found = {
-        (event.step, value.tag): make_ndarray(value.tensor)
-        for event in events
-        for value in event.summary.value
-    }
-    assert len(found) == len(events)
+@pytest.fixture(scope="module")
+def committed_events(tmp_path_factory):
+    """Of the committed results."""
+    local = tmp_path_factory.mktemp("local")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(command, "LOCAL", local)
+        patched.chdir(ROOT)
+        assert command.main(["tensorboard", "--write"]) == 0
+    return local / FOLDER
+
+
+def test_all_committed_curves_are_written(committed_events):
+    runs = files_of(committed_events)
+    assert {f"all seeds/{depth} layers" for depth in COLOURED} <= runs.keys()
+    assert "depth/paper/plain-20-seed0" in runs
+
+
+def test_signals_of_layers_are_distributions_by_iteration(committed_events):
+    events = loaded(committed_events, "layers")
     tag = "log10_weight_gradient/quick-batch, plain-110"
-    assert {0, 1, 10, 100, 1000, 2000} <= {step for step, name in found if name == tag}
-    assert found[0, tag][:, 2].sum() == 109 * 3  # convolutions of the main path, of three seeds
-    assert found[0, tag][-1, 1] - found[0, tag][0, 0] > 5  # gradients of plain-110 explode
-    assert not any("/start" in name for _, name in found)  # one iteration
+    found = {point.step: make_ndarray(point.tensor_proto) for point in events.Tensors(tag)}
+    assert {0, 1, 10, 100, 1000, 2000} <= found.keys()
+    assert found[0][:, 2].sum() == 109 * 3  # convolutions of the main path, of three seeds
+    assert found[0][-1, 1] - found[0][0, 0] > 5  # gradients of plain-110 explode
+    assert not any("/start" in tag for tag in events.Tags()["tensors"])  # one iteration
 
 
 def test_only_what_was_named_is_shown(results, capsys):
@@ -281,14 +293,13 @@ def test_a_browser_that_asks_for_nothing_is_sent_to_the_finding(results):
     answers = []
     answer = app({"PATH_INFO": "/", "QUERY_STRING": ""}, lambda *each: answers.append(each))
     assert (list(answer), answers) == ([], [("302 Found", [("Location", where)])])
-    assert "#custom_scalars" in where
+    tab, *settings = where.partition("#")[2].split("&")
+    assert tab == "custom_scalars"
+    shown = dict(map(unquote, setting.split("=")) for setting in settings)
+    ticked = json.loads(base64.b64decode(shown["runSelectionState"]))
+    assert ticked == {"all seeds/20 layers": True}
+    assert re.match(shown["regexInput"], "all seeds/20 layers")
+    assert not re.match(shown["regexInput"], "depth/quick/plain-20-seed0")
     for path, query in (("/", "smoothing=0"), ("/data/runs", "")):
         assert list(app({"PATH_INFO": path, "QUERY_STRING": query}, None)) == [b"app"]
     assert len(calls) == 2
-
-
-def test_all_committed_curves_are_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(command, "LOCAL", tmp_path)
-    monkeypatch.chdir(ROOT)
-    assert command.main(["tensorboard", "--write"]) == 0
-    assert {f"all seeds/{depth} layers" for depth in COLOURED} <= files_of(tmp_path / FOLDER).keys()

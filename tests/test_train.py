@@ -543,6 +543,22 @@ def test_a_continued_runs_events_are_those_of_an_undisturbed_one(
     assert [step for step, _ in shown] == [4, 8, 12, 16, 20, 24]
 
 
+def test_events_of_an_older_checkpoint_get_the_tags_of_today(tmp_path):
+    """It names a value with the arm behind it."""
+    cell = compose_cell(tmp_path, *SMOKE)
+    run = train.build(cell)
+    events = [(0.0, 4, {"train_error/residual": 0.5, "train_loss/residual": 1.25})]
+    state = {"curve": [], "events": events, "seconds": 0.0, "generators": []}
+    run.runlog.load_state_dict(state)
+    run.runlog.on_train_start(run.trainer, SimpleNamespace(iteration=4))
+    run.trainer.logger.finalize("success")
+    assert scalars(cell) == {
+        "train_error_percent/residual": [(4, 50.0)],
+        "train_error_log10_percent/residual": [(4, pytest.approx(1.69897))],
+        "train_loss/residual": [(4, 1.25)],
+    }
+
+
 @pytest.mark.parametrize(
     "environment",
     [

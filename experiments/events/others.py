@@ -21,7 +21,7 @@ IN_README = re.compile(r"!\[(.*?)\]\(figures/([\w.-]+)\.png\)")
 
 
 def figures(results: Path, places: Sequence[str], time: float) -> Iterator[Event]:
-    """The figures of these places, then the first one of each question.
+    """The figures of these places, then the first one of each other question.
 
     Args:
         places: below `results`; one that has no README is passed over.
@@ -30,8 +30,8 @@ def figures(results: Path, places: Sequence[str], time: float) -> Iterator[Event
     shown = [each for place in places for each in _in_readme(results / place)]
     for number, (folder, caption, name) in enumerate(shown, 1):
         yield _image(f"curves/{number:02} {folder.name} {name}", caption, folder, name, time)
-    slugs = sorted(path.name for path in results.iterdir() if path.name != LOCAL)
-    for slug in slugs:
+    without = {LOCAL, *(place.partition("/")[0] for place in places)}
+    for slug in sorted({path.name for path in results.iterdir()} - without):
         folders = [results / slug, *sorted((results / slug).glob("*/"))]
         for folder, caption, name in islice(chain(*map(_in_readme, folders)), 1):
             yield _image(f"questions/{slug} {name}", caption, folder, name, time)

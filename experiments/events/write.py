@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -38,7 +38,7 @@ def write(local: Path, results: Path, shown: Sequence[Tables]) -> str:
 
     Args:
         local: results/local; its runs are linked, so that TensorBoard sees them grow.
-        shown: the first one and those of this machine are open in Custom Scalars.
+        shown: the first one and those of this machine are open in Custom Scalars, on top.
     """
     folder = local / FOLDER
     if folder.exists():
@@ -50,10 +50,11 @@ def write(local: Path, results: Path, shown: Sequence[Tables]) -> str:
     }
     for tables in shown:
         runs |= {} if tables.own else curves.cells(tables)
+    training = any(local.glob("depth/*/runs/*"))
     first, *_ = names = [MEANS.format(depth) for depth in means]
     starts = _starts(means, runs)
     for name, events in zip(names, means.values(), strict=True):
-        head = [_layout_event(shown, time), curves.columns(time)] if name == first else []
+        head = [_layout_event(shown, training, time), curves.columns(time)] if name == first else []
         write_run(folder / name, starts[name], [*head, *events])
     for name, of_run in runs.items():
         write_run(folder / name, starts[name], of_run)
@@ -74,12 +75,12 @@ def write_run(folder: Path, start: float, events: Iterable[Event]) -> None:
             writer.write(event.SerializeToString())
 
 
-def _starts(depths: Iterable[int], others: Iterable[str]) -> dict[str, int]:
+def _starts(depths: Iterable[int], further: Iterable[str]) -> dict[str, int]:
     """Run → place among all; the places of depths that are not there go to other runs."""
     places = {MEANS.format(depth): COLOURED.index(depth) for depth in depths if depth in COLOURED}
-    free = (place for place in range(10**6) if place not in set(places.values()))
+    free = (place for place in count() if place not in places.values())
     rest = [name for name in map(MEANS.format, depths) if name not in places]
-    return places | dict(zip([*others, *rest], free, strict=False))
+    return places | dict(zip([*further, *rest], free, strict=False))
 
 
 def _link(folder: Path, local: Path) -> None:
@@ -88,14 +89,20 @@ def _link(folder: Path, local: Path) -> None:
         (folder / slug).symlink_to(os.path.relpath(local / slug, folder))
 
 
-def _layout_event(shown: Sequence[Tables], time: float) -> Event:
-    """Custom Scalars: plain beside residual, folder by folder, then the cells."""
-    layout = layout_pb2.Layout()
-    for tables in shown:
-        first, *rest = _categories(curves.layout(tables))
-        first.closed = not (tables.own or tables is shown[0])
-        layout.category.extend([first, *rest])
-    layout.category.extend(_categories(tags.layout_of_cells()))
+def _layout_event(shown: Sequence[Tables], training: bool, time: float) -> Event:
+    """Custom Scalars: plain beside residual, first what is open.
+
+    Args:
+        training: whether this machine has runs, finished or not.
+    """
+    layouts = [(curves.layout(tables), tables.own or tables is shown[0]) for tables in shown]
+    categories: list[layout_pb2.Category] = []
+    for each, opened in [*layouts, (tags.layout_of_cells(), training)]:
+        first, *rest = _categories(each)
+        first.closed = not opened
+        categories += [first, *rest]
+    categories.sort(key=lambda category: category.closed)
+    layout = layout_pb2.Layout(category=categories)
     value = Summary.Value(
         tag=metadata.CONFIG_SUMMARY_TAG,
         metadata=metadata.create_summary_metadata(),
