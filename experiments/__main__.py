@@ -66,8 +66,7 @@ OPTIONS = {
     "label": "what tables and figures call the pictures",
     "weights": "imagenet or null (default: imagenet if they are on this machine)",
     "example": "a new folder: writes example pictures into it first",
-    "results": "question and folder, as depth/quick (default: tensorboard: all about depth; classify: "
-    "the only one of own)",
+    "results": "question and folder, as depth/quick (classify: as own/pets; default: the only one)",
     "parts": "of the benchmark, as columns,startup (default: all)",
     "rounds": "of the benchmark",
     "seconds": "per measurement of the benchmark",

@@ -47,7 +47,8 @@ def browser(tmp_path_factory):
     words = [sys.executable, "-m", "experiments", "tensorboard", "PORT=0"]
     places = os.pathsep.join(map(str, (ROOT / "src", ROOT)))
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    environment = os.environ | {"PYTHONPATH": places}
+    proxies = {"http_proxy": "http://localhost:9"}  # the command does without them
+    environment = os.environ | {"PYTHONPATH": places} | proxies
     with (
         chromium() as made,
         subprocess.Popen(words, cwd=folder, env=environment, **options) as process,

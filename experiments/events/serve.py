@@ -5,11 +5,11 @@ import json
 import socket
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
+from urllib.request import ProxyHandler, build_opener
 
 from tensorboard import default, program
 from tensorboard.program import TensorBoardServerException
@@ -72,8 +72,10 @@ def serve(folder: Path, address: str, port: int | None) -> None:
 def _has_read(url: str, runs: set[str]) -> bool:
     """Whether TensorBoard has read the layout of Custom Scalars and the scalars of these runs."""
 
+    opener = build_opener(ProxyHandler({}))  # a proxy does not know this machine's ports
+
     def answer(plugin: str, question: str) -> dict[str, Any]:
-        with urllib.request.urlopen(f"{url}data/plugin/{plugin}/{question}") as response:
+        with opener.open(f"{url}data/plugin/{plugin}/{question}") as response:
             return json.load(response)
 
     return bool(answer("custom_scalars", "layout")) and runs <= answer("scalars", "tags").keys()
