@@ -601,6 +601,7 @@ def _curves(places: Sequence[str]) -> list[Any]:
         raise ValueError(f"no curves in {COMMITTED / missing[0]}; name <question>/<folder>")
     tables = [read(COMMITTED, place) for place in committed]
     tables[1:1] = [read(LOCAL, place, own=True) for place in own]
+    tables = [each for each in tables if each.curves]
     if not tables:
         raise ValueError(f"no curves in {COMMITTED / 'depth'}; make sweep-depth measures the first")
     return tables

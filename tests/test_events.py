@@ -24,7 +24,8 @@ from experiments.events.curves import Tables
 from experiments.events.write import COLOURED, FOLDER, HERE, address
 from experiments.signal.claims import ProbePoint
 from plainres.records import tags
-from plainres.records.files import read_curves, read_table
+from plainres.records.files import CURVES_TABLE, read_curves, read_table, write_table
+from plainres.records.schema import CurvePoint
 
 PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + struct.pack(">II", 3, 2)
 # Errors of seeds 0 and 1, by arm and depth; 110 has one seed
@@ -262,6 +263,16 @@ def test_only_what_was_named_is_shown(results, capsys):
     titles = [category.title for category in layout_of(events).category]
     assert not any("cpu-bf16" in title for title in titles)
     assert capsys.readouterr().out.strip() == "results/local/events"
+
+
+def test_a_table_without_a_curve_is_passed_over(results):
+    folder = results / "depth" / "cpu-bf16"
+    write_table(folder / CURVES_TABLE, [], CurvePoint)
+    assert command.main(["tensorboard", "--write"]) == 0
+    write_table(results / "depth" / "quick" / CURVES_TABLE, [], CurvePoint)
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["tensorboard", "--write"])
+    assert stopped.value.code == 2
 
 
 @pytest.mark.parametrize(
