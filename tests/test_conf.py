@@ -164,7 +164,7 @@ OWN = (
 
 
 # The exercises of the report
-CLASS = {"narrower": "protocol.width=2", "slower": "protocol.learning_rate=0.02"}
+CLASS = {"wider": "protocol.width=8", "slower": "protocol.learning_rate=0.02"}
 
 
 def command_of(slug: str, name: str) -> list[str]:

@@ -65,11 +65,11 @@ EXERCISES = (
     ),
     Exercise(
         "Change the width",
-        "Half the channels is about a quarter of the parameters. Which of the four networks can "
-        "bear that, and which cannot? Is it depth or size that hurts?",
+        "Twice the channels means about four times the parameters. Which of the four networks "
+        "gain by that? Was plain-56 only too small?",
         "What did the width do to 20 layers, and what to 56, without and with shortcuts?",
-        "make sweep-depth NAME=narrower DEPTHS=20,56 ARGS='protocol.width=2'",
-        "class/narrower",
+        "make sweep-depth NAME=wider DEPTHS=20,56 ARGS='protocol.width=8'",
+        "class/wider",
         beside=True,
     ),
     Exercise(
@@ -102,7 +102,7 @@ class Outcome:
     table: list[list[str]]  # the first row is the headings; training errors in %
     label: str
     provenance: str
-    minutes: float  # of training, on CORES cores that do nothing else
+    minutes: float  # of training, on CORES cores
 
 
 def outcomes(results: Path) -> list[Outcome]:
@@ -113,9 +113,7 @@ def outcomes(results: Path) -> list[Outcome]:
         rows = cells(exercise, read_records(results / exercise.folder))
         if rows:
             table = _table(exercise, rows, usual)
-            # A changed setting was measured beside other work; it costs no more than the usual one
-            costs = cells(exercise, usual) if exercise.beside else rows
-            minutes = sum(row.seconds for row in costs) / 60 / CORES
+            minutes = sum(row.seconds for row in rows) / 60 / CORES
             found.append(Outcome(exercise, table, label_of(rows), measured_on(rows), minutes))
     return found
 
