@@ -87,7 +87,9 @@ FLAGS = {
     "all": "every network, into results/networks",
     "thousand": "with the networks of a thousand layers",
     "short": "a few faults of each kind",
+    "follow": "shows them until they have ended",
 }
+WITH_OVERRIDES = ("sweep", "inspect", "own-images", "deviations", "status")
 # May hold spaces
 AS_TYPED = ("name", "surface", "root", "label", "picture", "example", "results", "out")
 
@@ -133,6 +135,7 @@ def verbs() -> dict[str, Verb]:
             classify, "what your trained network takes pictures for", "0", "picture results json"
         ),
         "bench": Verb(bench, "what training costs", "0", "parts rounds seconds thousand"),
+        "status": Verb(status, "what the sweeps of this machine are doing", "?", "json follow"),
         "torture": Verb(
             torture, "faults on purpose, counted", "0", "seed short kinds only jobs out"
         ),
@@ -173,7 +176,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     root = parser()
     argcomplete.autocomplete(root)
     options = root.parse_args(words)
-    if overrides and options.verb not in ("sweep", "inspect", "own-images", "deviations"):
+    if overrides and options.verb not in WITH_OVERRIDES:
         refuse(f"{options.verb} takes no {overrides[0]}")
     name = getattr(options, "name", None) or getattr(options, "label", None) or ""
     if "/" in name or name.startswith("."):
@@ -702,6 +705,19 @@ def _weights_here(depth: str) -> str:
         return "imagenet" if imagenet_weights_file(int(depth)).exists() else "null"
     except (KeyError, ValueError):  # no such depth: training says so
         return "null"
+
+
+def status(options: argparse.Namespace) -> int:
+    """Boards of the sweeps that run, and a line for each of the others."""
+    from plainres.run.status import status as show
+
+    results = LOCAL
+    for word in options.overrides:
+        name, _, value = word.partition("=")
+        if name != "results_dir":
+            refuse(f"status takes no {word}; it takes results_dir=…")
+        results = Path(value)
+    return show(results, options.question, options.json, options.follow)
 
 
 def bench(options: argparse.Namespace) -> int:

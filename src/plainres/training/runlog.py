@@ -18,6 +18,7 @@ from plainres.records.seal import is_intact
 from plainres.training.machine import Kernels, Precision
 
 PROGRESS_SECONDS = 1.0
+PROGRESS_POINTS = 64  # of the curve, at most
 
 # Seconds since the epoch, iteration, values by TensorBoard's tag
 Event = tuple[float, int, dict[str, float]]
@@ -277,8 +278,14 @@ class RunLog(pl.Callback):
             seconds=self.seconds,
             seconds_remaining=remaining,
             notice=self.start.notice,
+            train_errors=self._thinned_curve(),
         )
         files.write_json(self.folder / files.PROGRESS_FILE, asdict(progress))
+
+    def _thinned_curve(self) -> list[float]:
+        step = math.ceil(len(self.curve) / PROGRESS_POINTS) or 1
+        thinned = self.curve[::-1][::step][::-1]
+        return [float(f"{point.train_error:.4g}") for point in thinned]
 
 
 def _write_event(logger: TensorBoardLogger, event: Event) -> None:
