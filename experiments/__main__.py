@@ -244,9 +244,10 @@ def sweep(options: argparse.Namespace) -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="plainres-") as folder:
         places = Path(folder, "places")
-        for command in commands:
+        for number, command in enumerate(commands, 1):
+            part = f"part {number} of {len(commands)}" if len(commands) > 1 else ""
             own = f"+experiment={slug}" in command.words
-            if status := run(command, places if own else None):
+            if status := run(command, places if own else None, part):
                 return status
         measured = _announced(places)
     return _report(slug, measured)
@@ -309,7 +310,7 @@ def _print_committed(asked: Any, folder: Path, committed: Path, known: bool) -> 
     print("\n".join(compare(folder, committed)))
 
 
-def run(command: Command, places: Path | None = None) -> int:
+def run(command: Command, places: Path | None = None, part: str = "") -> int:
     """Prints and runs one command, waits for it and returns its status.
 
     A signal to stop is passed on, each once. Where the process finishes all the same, the status is
@@ -318,12 +319,15 @@ def run(command: Command, places: Path | None = None) -> int:
     Args:
         places: a file for the folders into which the command measures
             (plainres.run.config.announce).
+        part: which of several commands it is, for the sweep's title.
     """
     print(_shown(command), flush=True)
     words = [sys.executable, "-m", command.module, *command.words]
     environment = {**os.environ, **command.environment}
     if places:
         environment["PLAINRES_PLACES"] = str(places)
+    if part:
+        environment["PLAINRES_PART"] = part
     processes: list[subprocess.Popen] = []
     with (
         _passed_on(processes) as signals,

@@ -257,7 +257,7 @@ def test_an_unusable_table_is_named_and_the_others_are_shown(results, capsys):
 
 
 def test_a_sweep_ends_with_figures_and_verdicts_of_its_own_cells(results, monkeypatch, capsys):
-    def trained(each: Command, places) -> int:
+    def trained(each: Command, places, part) -> int:
         tables(results / "local" / "depth" / "quick")
         place = {"results_dir": "results/local", "committed_dir": "results"}
         places.write_text(json.dumps({**place, "slug": "depth", "folder": "quick"}) + "\n")

@@ -13,7 +13,7 @@ from composing import ROOT
 from test_sweep import GRID, SLOW_STEPS, command, wait_for
 
 pytestmark = pytest.mark.terminal
-SIZES = {"sweep": (80, 24), "follower": (160, 50)}
+SIZES = {"sweep": (80, 24), "follower": (160, 50), "leaver": (80, 24)}
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,11 @@ def seen(tmp_path_factory):
         follow = ["-m", "experiments", "status", "depth", f"results_dir={folder}", "--follow"]
         wait_for(lambda: len(re.findall(r"\d+%, 0:", screen("sweep"))) == 2)
         screens["sweep", "runs"] = screen("sweep")
-        start("follower", [sys.executable, *follow])
+        for terminal in ("follower", "leaver"):
+            start(terminal, [sys.executable, *follow])
         wait_for(lambda: len(re.findall(r"\d+%, 0:", screen("follower"))) == 2)
         screens["follower", "runs"] = screen("follower")
+        tmux("send-keys", "-t", "leaver", "C-c")
         for terminal in SIZES:
             wait_for(lambda terminal=terminal: "status" in screen(terminal))
             screens[terminal, "ended"] = screen(terminal)
@@ -61,7 +63,7 @@ def seen(tmp_path_factory):
     return screens
 
 
-@pytest.mark.parametrize("terminal", SIZES)
+@pytest.mark.parametrize("terminal", ["sweep", "follower"])
 def test_the_board_stands_in_a_terminal_while_the_sweep_runs(seen, terminal):
     lines = seen[terminal, "runs"].splitlines()
     headline = r"depth/smoke on digits: 2 running; 0:\d\d left, until \d\d:\d\d"
@@ -74,7 +76,7 @@ def test_the_board_stands_in_a_terminal_while_the_sweep_runs(seen, terminal):
     assert max(map(len, lines)) <= SIZES[terminal][0]
 
 
-@pytest.mark.parametrize("terminal", SIZES)
+@pytest.mark.parametrize("terminal", ["sweep", "follower"])
 def test_in_the_end_lines_stay_and_the_cursor_is_back(seen, terminal):
     text = seen[terminal, "ended"]
     assert text.rstrip().endswith("status 0")
@@ -82,3 +84,8 @@ def test_in_the_end_lines_stay_and_the_cursor_is_back(seen, terminal):
     assert seen[terminal, "cursor"] == "1"
     for arm in ("plain", "residual"):
         assert text.count(f"{arm}-8-seed0: train_error") == 1
+
+
+def test_who_follows_may_leave(seen):
+    assert "plainres: interrupted\nstatus 130" in seen["leaver", "ended"]
+    assert seen["leaver", "cursor"] == "1"

@@ -308,6 +308,20 @@ def test_a_board_is_drawn_on_capable_terminals_alone_and_lines_elsewhere(
     assert text.count("plain-56-seed0: train_error") == len(gathered) == 1
 
 
+def test_two_sweeps_are_shown_one_above_the_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    both = [planned_sweep(tmp_path, [planned()], sweep=name) for name in ("one", "two")]
+    finished(both[0], planned())
+    both[0].title, both[1].title = "depth/quick", "signal/quick"
+    screen = sweep.Screen(file=Terminal(), width=100, height=30)
+    display = Display([Watch(each) for each in both], screen)
+    display.start()
+    display.stop()
+    for title in ("depth/quick", "signal/quick"):
+        assert f"{title}: 1 done; 0:00 left" in screen.file.getvalue()
+    assert screen.file.getvalue().count("plain-20-seed0: train_error") == 1
+
+
 def status(capsys, *words: str) -> str:
     assert command.main(["status", *words]) == 0
     return capsys.readouterr().out

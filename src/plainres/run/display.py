@@ -34,10 +34,8 @@ class Display:
         self.console = console
         self.gather = gather
         self._ended = threading.Event()
-        self._reported: set[str] = set()
+        self._reported: set[str] = set()  # lines
         self._thread = threading.Thread(target=self._show, args=(self._wait,), daemon=True)
-        for watch in watches:
-            self._reported |= {state.name for state in watch.states() if state.cell.finished}
 
     def start(self) -> None:
         """Shows until `stop`, from a thread of its own."""
@@ -51,8 +49,7 @@ class Display:
     def follow(self) -> None:
         """Shows until no sweep runs; what has ended before is not said again."""
         for watch in self.watches:
-            self._reported |= {state.name for state in watch.states() if state.ended}
-            self._reported.update(watch.notices())
+            self._reported.update(watch.notices(), _ends(watch.states()))
         self._show(self._follow)
 
     def _wait(self) -> bool:
@@ -100,17 +97,19 @@ class Display:
 
     def _report(self, watch: Watch, states: Sequence[State]) -> None:
         """One lasting line for each cell that ended, or has a notice, since the last."""
-        for notice in watch.notices():
-            if notice not in self._reported:
-                self._print(notice)
-                self._reported.add(notice)
-        ended = [state for state in states if state.ended and state.name not in self._reported]
-        for state in ended:
-            self._print(state.line)
-            self._reported.add(state.name)
-        if ended:
+        ended = _ends(states)
+        new = [line for line in (*watch.notices(), *ended) if line not in self._reported]
+        for line in new:
+            self._print(line)
+            self._reported.add(line)
+        if not set(new).isdisjoint(ended):
             with suppress(ValueError, OSError):
                 self.gather()
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False)
+
+
+def _ends(states: Sequence[State]) -> list[str]:
+    """The lines of the cells that this sweep has brought to an end."""
+    return [state.line for state in states if state.ended and not state.cell.finished]

@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import mean, median
+from statistics import fmean, mean, median
 
 from plainres.records.plan import Plan, PlannedCell
 from plainres.records.schema import Record
@@ -25,35 +25,41 @@ class Pace:
     """Seconds that cells of a sweep take, by what its other cells took.
 
     Args:
-        measured: seconds that cells take as a whole, or will by their own estimate.
+        measured: of each cell that runs or has run, the seconds that it takes as a whole, and the
+            share of it that is done.
         beside: seconds that cells took beside training: start, last evaluation.
     """
 
     def __init__(
-        self, plan: Plan, measured: Mapping[PlannedCell, float], beside: Iterable[float] = ()
+        self,
+        plan: Plan,
+        measured: Mapping[PlannedCell, tuple[float, float]],
+        beside: Iterable[float] = (),
     ):
         self.in_seconds = plan.in_seconds
         self.beside = mean(beside) if (beside := list(beside)) else 0.0
-        # measured seconds as a multiple of the expected ones
-        self._ratios = {cell: seconds / cell.work for cell, seconds in measured.items()}
+        self._measured = measured
 
     def seconds(self, cell: PlannedCell) -> float | None:
         """Of a whole cell; None before anything is measured, now or earlier.
 
-        The multiple is that of the nearest depth, in the same network if one was measured.
+        Expected seconds, times a mean of what the cells of the same network took as a multiple of
+        theirs (of all, while there are none). A cell counts by what is done of it and by how near
+        its depth is.
         """
         alike = [
             other
-            for other in self._ratios
+            for other in self._measured
             if (other.arm, other.results) == (cell.arm, cell.results)
-        ] or list(self._ratios)
-        if not alike:
+        ] or list(self._measured)
+        ratios, weights = [], []
+        for other in alike:
+            seconds, share = self._measured[other]
+            ratios.append(seconds / other.work)
+            weights.append(share / _distance(cell.depth, other.depth) ** 3)
+        if not sum(weights):
             return cell.work if self.in_seconds else None
-        nearest = min(_distance(other.depth, cell.depth) for other in alike)
-        ratios = [
-            self._ratios[other] for other in alike if _distance(other.depth, cell.depth) == nearest
-        ]
-        return mean(ratios) * cell.work
+        return cell.work * fmean(ratios, weights)
 
 
 def end_of(jobs: int, running: Iterable[float], waiting: Iterable[float]) -> float:

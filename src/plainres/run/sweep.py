@@ -34,6 +34,8 @@ from plainres.run.estimate import expected_seconds
 from plainres.run.watch import DONE, Watch
 from plainres.training.instructions import limit_instructions
 
+PART_VARIABLE = "PLAINRES_PART"
+
 
 def cells_of(config: DictConfig) -> list[Cell]:
     """The cells of a sweep, in the order in which Hydra's basic sweeper launches them.
@@ -190,7 +192,8 @@ class Sweep(Callback):
     def _title(self) -> str:
         config, folders = self.cells[0].config, self._results_folders
         name = f"{len(folders)} folders" if self._several_folders else config.folder
-        return f"{config.slug}/{name} on {config.data.label}"
+        part = os.environ.get(PART_VARIABLE)  # of several sweeps, one after the other
+        return f"{config.slug}/{name} on {config.data.label}{f', {part}' if part else ''}"
 
     def _plan(self, sweep: str, jobs: int, unfinished: Sequence[Cell]) -> Plan:
         """Writes the plan, and returns it."""

@@ -12,6 +12,7 @@ from plainres.records.plan import Plan, PlannedCell
 from plainres.records.schema import describe, duration
 from plainres.run.estimate import Pace, end_of
 
+TRUSTED = 0.1  # of a cell; from then on its own estimate is believed
 WAITING, RUNNING, DONE, FAILED, STOPPED = "waiting", "running", "done", "failed", "stopped"
 
 
@@ -94,8 +95,9 @@ class Watch:
 
     def seconds_remaining(self, states: Sequence[State]) -> float | None:
         """Of the whole sweep; None before the first cell has an estimate."""
+        shares = {state.cell: state.iteration / state.cell.iterations for state in states}
         measured = {
-            state.cell: state.cell.iterations * seconds
+            state.cell: (state.cell.iterations * seconds, shares[state.cell])
             for state in states
             if (seconds := _seconds_per_iteration(state))
         }
@@ -106,12 +108,15 @@ class Watch:
         for state in states:
             if state.status not in left:
                 continue
-            seconds = state.seconds_remaining
-            if seconds is None:
-                whole = pace.seconds(state.cell)
-                if whole is None:
-                    return None
-                seconds = pace.beside + whole * (1 - state.iteration / state.cell.iterations)
+            whole = pace.seconds(state.cell)
+            if whole is None:
+                return None
+            seconds = whole * (1 - shares[state.cell])
+            if state.seconds_remaining is not None:
+                trust = min(1.0, shares[state.cell] / TRUSTED)
+                seconds += trust * (state.seconds_remaining - seconds)
+            elif state.status == WAITING:
+                seconds += pace.beside
             left[state.status].append(seconds)
         return end_of(self.plan.jobs, left[RUNNING], left[WAITING])
 
