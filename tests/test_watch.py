@@ -49,26 +49,23 @@ def plans_are_closed():
         PLANS.pop().close()
 
 
-def running(own: Plan, cell: PlannedCell, iteration: int, left: float | None, **values) -> None:
+def running(of: Plan, cell: PlannedCell, iteration: int, left: float | None, **values) -> None:
     """A progress file that a run of the sweep wrote, by a clock an hour behind this one."""
-    path = own.folder(cell) / files.PROGRESS_FILE
-    own = {"pid": 1, "iterations": cell.iterations, "train_error": 0.5, "seconds": 6.0} | {
-        "iteration": iteration,
-        "seconds_remaining": left,
-        "sweep": own.sweep,
-    }
-    files.write_json(path, own | values)
+    path = of.folder(cell) / files.PROGRESS_FILE
+    place = {"iteration": iteration, "iterations": cell.iterations, "seconds_remaining": left}
+    own = {"pid": 1, "train_error": 0.5, "seconds": 6.0, "sweep": of.sweep}
+    files.write_json(path, place | own | values)
     os.utime(path, (time.time() - 3600,) * 2)
 
 
-def finished(sweep: Plan, cell: PlannedCell, **values) -> None:
+def finished(of: Plan, cell: PlannedCell, **values) -> None:
     own = {"arm": cell.arm, "depth": cell.depth, "seed": cell.seed, "config_hash": HASH}
     record = made_up_record(**own, shortcut="", iterations=cell.iterations, **values)
-    files.write_record(sweep.folder(cell), record)
+    files.write_record(of.folder(cell), record)
 
 
-def failed(sweep: Plan, cell: PlannedCell, sweep_id: str = "ours") -> None:
-    path = sweep.folder(cell) / files.FAILURE_FILE
+def failed(of: Plan, cell: PlannedCell, sweep_id: str = "ours") -> None:
+    path = of.folder(cell) / files.FAILURE_FILE
     files.write_json(path, {"sweep": sweep_id, "text": "no space left"})
 
 
@@ -117,14 +114,16 @@ def test_what_is_left_goes_by_the_pace_of_the_same_network(tmp_path):
 
 
 def test_before_anything_runs_the_estimate_is_what_the_cells_took_earlier(tmp_path):
+    took = {8: 8.0, 14: 11.0, 20: 14.0, 32: 20.0, 44: 60.0, 56: 32.0, 110: 59.0}  # 4 + depth / 2
     rows = [
         made_up_record(arm="plain", depth=depth, seconds=seconds, iterations=100)
-        for depth, seconds in ((20, 10.0), (20, 14.0), (56, 40.0))
+        for depth, seconds in (*took.items(), (20, 50.0))
     ]
-    assert expected_seconds(rows, "plain", 20, 100) == pytest.approx(12)
-    assert expected_seconds(rows, "plain", 20, 1000) == pytest.approx(120)
-    assert expected_seconds(rows, "plain", 110, 100) == pytest.approx(40 * 110 / 56)
-    assert expected_seconds(rows, "residual", 56, 100) == pytest.approx(40)  # no row of its own
+    assert expected_seconds(rows, "plain", 20, 100) == pytest.approx(14)
+    assert expected_seconds(rows, "plain", 44, 100) == pytest.approx(26)  # beside another program
+    assert expected_seconds(rows, "plain", 26, 1000) == pytest.approx(170)
+    assert expected_seconds(rows[:1], "plain", 56, 100) == pytest.approx(56)
+    assert expected_seconds(rows, "residual", 56, 100) == pytest.approx(32)  # no row of its own
     assert expected_seconds([], "plain", 20, 100) is None
     cells = [planned(depth=20, work=12.0), planned(depth=56, work=40.0)]
     watch = Watch(planned_sweep(tmp_path, cells, in_seconds=True))

@@ -49,7 +49,8 @@ class Display:
     def follow(self) -> None:
         """Shows until no sweep runs; what has ended before is not said again."""
         for watch in self.watches:
-            self._reported.update(watch.notices(), _ends(watch.states()))
+            states = watch.states()
+            self._reported.update(watch.notices(states), _ends(states))
         self._show(self._follow)
 
     def _wait(self) -> bool:
@@ -98,7 +99,7 @@ class Display:
     def _report(self, watch: Watch, states: Sequence[State]) -> None:
         """One lasting line for each cell that ended, or has a notice, since the last."""
         ended = _ends(states)
-        new = [line for line in (*watch.notices(), *ended) if line not in self._reported]
+        new = [line for line in (*watch.notices(states), *ended) if line not in self._reported]
         for line in new:
             self._print(line)
             self._reported.add(line)

@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from statistics import fmean, mean, median
 
 from plainres.records.plan import Plan, PlannedCell
@@ -9,16 +10,26 @@ from plainres.records.schema import Record
 
 
 def expected_seconds(rows: Sequence[Record], arm: str, depth: int, iterations: int) -> float | None:
-    """Of training a cell, from what the nearest depths of its arm took; None without rows.
+    """Of training a cell, from what cells of its arm took (of any, without them).
 
-    The time of an iteration is taken to be proportional to depth.
+    An iteration takes a constant time and a time for each layer: Theil and Sen's line (medians of
+    slopes and intercepts) through the fastest cell of each depth, because a cell may have shared
+    its machine. With one depth alone there is no constant. None without rows.
     """
     alike = [row for row in rows if row.arm == arm] or rows
-    if not alike:
+    fastest: dict[int, float] = {}
+    for row in alike:
+        pace = row.seconds / row.iterations
+        fastest[row.depth] = min(pace, fastest.get(row.depth, pace))
+    if not fastest:
         return None
-    nearest = min((row.depth for row in alike), key=lambda other: _distance(other, depth))
-    paces = [row.seconds / row.iterations for row in alike if row.depth == nearest]
-    return median(paces) * depth / nearest * iterations
+    slopes = [
+        (pace - other_pace) / (deep - shallow)
+        for (deep, pace), (shallow, other_pace) in combinations(fastest.items(), 2)
+    ] or [pace / only for only, pace in fastest.items()]
+    slope = max(0.0, median(slopes))
+    constant = max(0.0, median(pace - slope * deep for deep, pace in fastest.items()))
+    return (constant + slope * depth) * iterations
 
 
 class Pace:

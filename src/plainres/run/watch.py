@@ -26,7 +26,8 @@ class State:
         train_errors: the curve so far, at equal intervals.
         seconds: of training so far.
         seconds_remaining: its own estimate; None without one.
-        text: the line of a cell that has ended.
+        text: the line of a cell that is done, or why it failed.
+        notice: what its run in this sweep has to say, as of a damaged checkpoint.
     """
 
     name: str
@@ -38,6 +39,7 @@ class State:
     seconds: float | None = None
     seconds_remaining: float | None = None
     text: str = ""
+    notice: str = ""
 
     @property
     def ended(self) -> bool:
@@ -80,18 +82,10 @@ class Watch:
                 state.status, state.seconds_remaining = STOPPED, None
         return states
 
-    def notices(self) -> list[str]:
+    def notices(self, states: Sequence[State]) -> list[str]:
         """What the sweep and its runs have to say, beside how far they are."""
-        return [
-            *self.plan.notices,
-            *(
-                f"{cell.name}: {notice}"
-                for cell in self.plan.cells
-                if (progress := files.read_progress(self.plan.folder(cell)))
-                and progress.sweep == self.plan.sweep
-                and (notice := progress.notice)
-            ),
-        ]
+        noticed = [f"{state.cell.name}: {state.notice}" for state in states if state.notice]
+        return [*self.plan.notices, *noticed]
 
     def seconds_remaining(self, states: Sequence[State]) -> float | None:
         """Of the whole sweep; None before the first cell has an estimate."""
@@ -157,6 +151,7 @@ class Watch:
         if progress is not None:
             state.iteration, state.seconds = progress.iteration, progress.seconds
             state.train_error, state.train_errors = progress.train_error, progress.train_errors
+            state.notice = progress.notice if progress.sweep == self.plan.sweep else ""
         try:
             record = self._record(cell)
         except OSError as error:
@@ -169,7 +164,6 @@ class Watch:
             self._add_beside(cell, files.RECORD_FILE, record.seconds)
         elif cell.finished:  # a committed row is its record
             state.status, state.iteration = DONE, cell.iterations
-            state.text = f"{state.name}: finished before"
         if state.status == DONE:
             self._finished[cell] = state
             return state
