@@ -17,7 +17,7 @@ BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"
 REST, ASCII_REST = "·", " "  # of a run, which is still to be trained
 GAP = 2  # columns between two cells
 ERROR_WIDTH = len("100.0%")
-MIN_WIDTH = len("100%, 12h05")  # of a cell
+MIN_WIDTH = len("99%, 12h05")  # of a cell
 MIN_CURVE = 6  # columns
 NARROW = 18  # cells below this width have their curve on a line of its own
 LIST_CURVE = 24
@@ -92,7 +92,7 @@ def _grid(states: Sequence[State], scale: Scale, width: int, height: int) -> lis
         rows.setdefault(_label(state, states), {})[state.cell.depth] = state
     depths = sorted({state.cell.depth for state in states})
     margin = max(map(len, rows)) + GAP
-    column = (width - margin) // len(depths) - GAP
+    column = (width - margin + GAP) // len(depths) - GAP
     if column < MIN_WIDTH:
         return []
     column = min(column, 40)
