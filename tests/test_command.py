@@ -275,6 +275,16 @@ def test_a_sweep_ends_with_figures_and_verdicts_of_its_own_cells(results, monkey
     assert command.main(["check", "depth", "--local"]) == 0
 
 
+def test_the_parts_of_a_sweep_are_counted(monkeypatch):
+    parts = []
+    monkeypatch.setattr(command, "run", lambda each, places, part: parts.append(part) or 3)
+    assert command.main(["sweep", "depth"]) == 3
+    monkeypatch.setattr(command, "run", lambda each, places, part: parts.append(part))
+    monkeypatch.setattr(command, "_announced", lambda places: [])
+    assert command.main(["sweep", "autopsy"]) == 0
+    assert parts == ["", "part 1 of 3", "part 2 of 3", "part 3 of 3"]
+
+
 HOSTILE = {
     "PYTHONIOENCODING": "ascii",
     "FORCE_COLOR": "1",

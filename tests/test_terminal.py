@@ -31,7 +31,7 @@ def seen(tmp_path_factory):
     def start(terminal: str, words: list[str]) -> None:
         width, height = map(str, SIZES[terminal])
         path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
-        names = {"PYTHONPATH": path, "LC_ALL": "C.UTF-8"}
+        names = {"PYTHONPATH": path, "LC_ALL": "C.UTF-8", "PLAINRES_PART": "part 1 of 2"}
         line = shlex.join(["env", *(f"{name}={text}" for name, text in names.items()), *words])
         tmux(
             *("new-session", "-d", "-s", terminal, "-x", width, "-y", height, "-c", ROOT),
@@ -66,7 +66,7 @@ def seen(tmp_path_factory):
 @pytest.mark.parametrize("terminal", ["sweep", "follower"])
 def test_the_board_stands_in_a_terminal_while_the_sweep_runs(seen, terminal):
     lines = seen[terminal, "runs"].splitlines()
-    headline = r"depth/smoke on digits: 2 running; 0:\d\d left, until \d\d:\d\d"
+    headline = r"depth/smoke on digits, part 1 of 2: 2 running; 0:\d\d left, until \d\d:\d\d"
     assert sum(bool(re.fullmatch(headline, line.rstrip())) for line in lines) == 1
     assert sum(line.split() == ["depth", "8"] for line in lines) == 1
     assert [line.split()[0] for line in lines if line.startswith(("plain", "resid"))] == [

@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
-from statistics import fmean, mean, median
+from statistics import fmean, median
 
 from plainres.records.plan import Plan, PlannedCell
 from plainres.records.schema import Record
@@ -32,45 +32,26 @@ def expected_seconds(rows: Sequence[Record], arm: str, depth: int, iterations: i
     return (constant + slope * depth) * iterations
 
 
-class Pace:
-    """Seconds that cells of a sweep take, by what its other cells took.
+def measured_seconds(
+    plan: Plan, cell: PlannedCell, measured: Mapping[PlannedCell, tuple[float, float]]
+) -> float | None:
+    """Of training a cell of a sweep; None before anything is measured, now or earlier.
+
+    The plan's expectation, times a mean of what the cells of the same network took as a multiple of
+    theirs (of all cells, while there are none). A cell counts by what is done of it and by how near
+    its depth is.
 
     Args:
         measured: of each cell that runs or has run, the seconds that it takes as a whole, and the
             share of it that is done.
-        beside: seconds that cells took beside training: start, last evaluation.
     """
-
-    def __init__(
-        self,
-        plan: Plan,
-        measured: Mapping[PlannedCell, tuple[float, float]],
-        beside: Iterable[float] = (),
-    ):
-        self.in_seconds = plan.in_seconds
-        self.beside = mean(beside) if (beside := list(beside)) else 0.0
-        self._measured = measured
-
-    def seconds(self, cell: PlannedCell) -> float | None:
-        """Of a whole cell; None before anything is measured, now or earlier.
-
-        Expected seconds, times a mean of what the cells of the same network took as a multiple of
-        theirs (of all, while there are none). A cell counts by what is done of it and by how near
-        its depth is.
-        """
-        alike = [
-            other
-            for other in self._measured
-            if (other.arm, other.results) == (cell.arm, cell.results)
-        ] or list(self._measured)
-        ratios, weights = [], []
-        for other in alike:
-            seconds, share = self._measured[other]
-            ratios.append(seconds / other.work)
-            weights.append(share / _distance(cell.depth, other.depth) ** 3)
-        if not sum(weights):
-            return cell.work if self.in_seconds else None
-        return cell.work * fmean(ratios, weights)
+    network = (cell.arm, cell.results)
+    alike = [other for other in measured if (other.arm, other.results) == network] or measured
+    ratios = [measured[other][0] / other.work for other in alike]
+    weights = [measured[other][1] / _distance(cell.depth, other.depth) ** 3 for other in alike]
+    if not any(weights):
+        return cell.work if plan.in_seconds else None
+    return cell.work * fmean(ratios, weights)
 
 
 def end_of(jobs: int, running: Iterable[float], waiting: Iterable[float]) -> float:

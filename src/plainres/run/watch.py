@@ -4,13 +4,14 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from statistics import mean
 from typing import Any
 
 from plainres.records import files
 from plainres.records.errors import one_line
 from plainres.records.plan import Plan, PlannedCell
 from plainres.records.schema import describe, duration
-from plainres.run.estimate import Pace, end_of
+from plainres.run.estimate import end_of, measured_seconds
 
 TRUSTED = 0.1  # of a cell; from then on its own estimate is believed
 WAITING, RUNNING, DONE, FAILED, STOPPED = "waiting", "running", "done", "failed", "stopped"
@@ -70,7 +71,7 @@ class Watch:
     def __init__(self, plan: Plan):
         self.plan = plan
         self._finished: dict[PlannedCell, State] = {}
-        self._beside: dict[PlannedCell, float] = {}  # see Pace
+        self._beside: dict[PlannedCell, float] = {}  # seconds beside training
 
     def states(self) -> list[State]:
         """One state a cell, in the sweep's order."""
@@ -97,20 +98,19 @@ class Watch:
         }
         done = [state.cell for state in states if state.status == DONE]
         beside = {cell: self._beside[cell] for cell in done if cell in self._beside} or self._beside
-        pace = Pace(self.plan, measured, beside.values())
         left: dict[str, list[float]] = {RUNNING: [], WAITING: []}
         for state in states:
             if state.status not in left:
                 continue
-            whole = pace.seconds(state.cell)
+            whole = measured_seconds(self.plan, state.cell, measured)
             if whole is None:
                 return None
             seconds = whole * (1 - shares[state.cell])
             if state.seconds_remaining is not None:
                 trust = min(1.0, shares[state.cell] / TRUSTED)
                 seconds += trust * (state.seconds_remaining - seconds)
-            elif state.status == WAITING:
-                seconds += pace.beside
+            elif beside and state.status == WAITING:
+                seconds += mean(beside.values())
             left[state.status].append(seconds)
         return end_of(self.plan.jobs, left[RUNNING], left[WAITING])
 
