@@ -30,14 +30,14 @@ def planned(arm="plain", depth=20, seed=0, results="quick", **values) -> Planned
     folder = f"{arm}-{depth}-seed{seed}"
     folder = folder if results == "quick" else f"../../{results}/runs/{folder}"
     own = {"iterations": 100, "config_hash": HASH, "keep_weights": False, "finished": False}
-    values = {"work": float(depth), **own, **values}
+    values = {"expected": None, **own, **values}
     return PlannedCell(arm, depth, seed, results, folder, **values)
 
 
-def planned_sweep(results: Path, cells, jobs=1, in_seconds=False, sweep="ours", **values) -> Plan:
+def planned_sweep(results: Path, cells, jobs=1, sweep="ours", **values) -> Plan:
     path = plan.path_of(results / "depth" / "quick", sweep)
     path.parent.mkdir(parents=True, exist_ok=True)
-    PLANS.append(Plan(sweep, "depth/quick on digits", jobs, in_seconds, cells, path, **values))
+    PLANS.append(Plan(sweep, "depth/quick on digits", jobs, cells, path, **values))
     PLANS[-1].write()
     return PLANS[-1]
 
@@ -114,22 +114,19 @@ def test_what_is_left_goes_by_the_pace_of_the_same_network(tmp_path):
 
 
 def test_before_anything_runs_the_estimate_is_what_the_cells_took_earlier(tmp_path):
-    took = {8: 8.0, 14: 11.0, 20: 14.0, 32: 20.0, 44: 60.0, 56: 32.0, 110: 59.0}  # 4 + depth / 2
     rows = [
         made_up_record(arm="plain", depth=depth, seconds=seconds, iterations=100)
-        for depth, seconds in (*took.items(), (20, 50.0))
+        for depth, seconds in ((20, 10.0), (32, 16.0), (44, 60.0), (56, 28.0), (110, 54.0))
     ]
-    assert expected_seconds(rows, "plain", 20, 100) == pytest.approx(14)
-    assert expected_seconds(rows, "plain", 44, 100) == pytest.approx(26)  # beside another program
-    assert expected_seconds(rows, "plain", 26, 1000) == pytest.approx(170)
-    assert expected_seconds(rows[:1], "plain", 56, 100) == pytest.approx(56)
-    assert expected_seconds(rows, "residual", 56, 100) == pytest.approx(32)  # no row of its own
+    assert expected_seconds(rows, "plain", 44, 100) == pytest.approx(22)  # beside another program
+    assert expected_seconds(rows, "plain", 26, 1000) == pytest.approx(130)
+    assert expected_seconds(rows, "residual", 56, 100) == pytest.approx(28)  # no row of its own
     assert expected_seconds([], "plain", 20, 100) is None
-    cells = [planned(depth=20, work=12.0), planned(depth=56, work=40.0)]
-    watch = Watch(planned_sweep(tmp_path, cells, in_seconds=True))
-    assert watch.seconds_remaining(watch.states()) == pytest.approx(52)
-    running(watch.plan, cells[1], 50, 10.0)  # twice as fast as then
-    assert watch.seconds_remaining(watch.states()) == pytest.approx(10 + 6)
+    cells = [planned(depth=20, expected=12.0), planned(depth=40, expected=24.0)]
+    watch = Watch(planned_sweep(tmp_path, cells))
+    assert watch.seconds_remaining(watch.states()) == pytest.approx(36)
+    running(watch.plan, cells[1], 50, 6.0)  # twice as fast as then
+    assert watch.seconds_remaining(watch.states()) == pytest.approx(6 + 6)
 
 
 def test_start_and_last_evaluation_count_for_the_cells_that_wait(tmp_path):
@@ -154,7 +151,7 @@ class Clock:
     """A made-up sweep: cells of known cost, two at a time, in the order of their launch."""
 
     def __init__(self, results: Path, cells, seconds, jobs: int, beside: float):
-        self.watch = Watch(planned_sweep(results, cells, jobs, in_seconds=True))
+        self.watch = Watch(planned_sweep(results, cells, jobs))
         self.seconds = dict(zip(cells, seconds, strict=True))
         self.beside, ends = beside, [0.0] * jobs
         self.began = {}
@@ -182,7 +179,9 @@ class Clock:
 def test_after_a_third_the_end_is_right_within_a_fifth(tmp_path, jobs):
     """Also where this machine, and deep networks on it, are slower than the tables say."""
     cells = [
-        planned(arm, depth, work=2.0 * depth, iterations=1000) for depth in DEPTHS for arm in ARMS
+        planned(arm, depth, expected=2.0 * depth, iterations=1000)
+        for depth in DEPTHS
+        for arm in ARMS
     ]
     seconds = [3 + 3.1 * cell.depth + 0.004 * cell.depth**2 for cell in cells]
     clock = Clock(tmp_path, cells, seconds, jobs, beside=4)

@@ -31,7 +31,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
             *("train_loss", "test_loss", "learning_rate", "ratio", "response"),
             *("weight_gradient", "response_gradient", "logit_size", "logit_difference_eval"),
             *("logit_difference_batch", "error_float32", "error_bf16", "seconds"),
-            *("seconds_remaining", "images_per_second", "peak_memory_mib", "work"),
+            *("seconds_remaining", "images_per_second", "peak_memory_mib", "expected"),
         ),
         _NOT_NEGATIVE,
     ),

@@ -32,7 +32,7 @@ class PlannedCell:
         iterations: of the whole run.
         config_hash: of the record that finishes it.
         keep_weights: whether it is finished only with its weights.
-        work: expected cost, in seconds if the plan is `in_seconds`, else in any unit.
+        expected: seconds of training, from earlier cells; None: there are none.
         finished: whether it was before the sweep began.
     """
 
@@ -44,7 +44,7 @@ class PlannedCell:
     iterations: int
     config_hash: str
     keep_weights: bool
-    work: float
+    expected: float | None
     finished: bool
 
     @property
@@ -60,7 +60,6 @@ class Plan:
         sweep: its id.
         title: what is swept.
         jobs: cells at once.
-        in_seconds: whether the cells' work is in seconds.
         pid, host: of the sweep's process.
         path: of the file.
         failures: why workers ended that could not write it, by `PlannedCell.folder`.
@@ -70,7 +69,6 @@ class Plan:
     sweep: str
     title: str
     jobs: int
-    in_seconds: bool
     cells: Sequence[PlannedCell]
     path: Path
     pid: int = field(default_factory=os.getpid)
@@ -95,7 +93,7 @@ class Plan:
         for path in self.path.parent.glob(PLANS):
             if (old := read(path)) and old.is_running() is False:
                 path.unlink(missing_ok=True)
-        names = ("sweep", "title", "jobs", "in_seconds", "pid", "host")
+        names = ("sweep", "title", "jobs", "pid", "host")
         values = {name: getattr(self, name) for name in names}
         values["cells"] = [asdict(cell) for cell in self.cells]
         part = self.path.with_name(f".{self.path.name}{PART_SUFFIX}")

@@ -198,12 +198,6 @@ class Sweep(Callback):
     def _plan(self, sweep: str, jobs: int, unfinished: Sequence[Cell]) -> Plan:
         """Writes the plan, and returns it."""
         path = path_of(unfinished[0].results_folder, sweep)
-        expected = [_expected_seconds(cell) for cell in self.cells]
-        work = [seconds for seconds in expected if seconds]
-        in_seconds = len(work) == len(self.cells)
-        if not in_seconds:
-            shapes = [(cell.config.model.depth, cell.config.protocol) for cell in self.cells]
-            work = [float(depth * protocol.iterations) for depth, protocol in shapes]
         left = {cell.folder for cell in unfinished}
         cells = [
             PlannedCell(
@@ -215,12 +209,12 @@ class Sweep(Callback):
                 iterations=cell.config.protocol.iterations,
                 config_hash=config_hash(cell.identity),
                 keep_weights=cell.config.keep_weights,
-                work=cost,
+                expected=_expected_seconds(cell),
                 finished=cell.folder not in left,
             )
-            for cell, cost in zip(self.cells, work, strict=True)
+            for cell in self.cells
         ]
-        plan = Plan(sweep, self._title(), jobs, in_seconds, cells, path)
+        plan = Plan(sweep, self._title(), jobs, cells, path)
         plan.write()
         return plan
 

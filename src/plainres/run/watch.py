@@ -102,7 +102,7 @@ class Watch:
         for state in states:
             if state.status not in left:
                 continue
-            whole = measured_seconds(self.plan, state.cell, measured)
+            whole = measured_seconds(state.cell, measured)
             if whole is None:
                 return None
             seconds = whole * (1 - shares[state.cell])
