@@ -64,8 +64,8 @@ def test_depth_has_the_numbers_of_check_and_says_what_they_rest_on(capsys):
     assert text.count("CIFAR-10 (JPEG copy) $\\cdot$ protocol cpu-bf16 $\\cdot$ 1 to 3 seeds") == 2
     (verdict,) = [row for row in rows if row[0] == "(a)"]
     assert verdict[2] == "supports"
-    assert re.fullmatch(r"\+\d+\.\d\d points", verdict[4])
-    assert re.fullmatch(r"\[\+?-?[\d.]+, \+?-?[\d.]+\]", verdict[5])
+    assert re.fullmatch(r"\$\+\d+\.\d\d\$ points", verdict[4])
+    assert re.fullmatch(r"\[\$\+[\d.]+\$, \$\+[\d.]+\$\]", verdict[5])
     assert verdict[6:] == ["$3$", "--"], "no test below so many seeds"
 
 
@@ -75,11 +75,13 @@ def test_numbers_stand_in_math_and_text_as_it_is():
     text = "\n".join(lines)
     check_structure(text)
     caption = r"100 \% of a\_b \& \{c\} 10$^{7}$ $\to$ $\|$x$\|$ $\leq$ 1 $<$ 2"
-    assert rf"\caption{{{caption}}}" in text
+    assert rf"\caption{{{caption} Mean $\pm$ standard deviation over seeds.}}" in text
     assert r"\begin{tabular}{rr}" in text
     assert r"$50\,\%$ & $-1{,}024.5$ \\" in text
     assert r"-- & $+0.50 \pm 0.25$ \\" in text
     assert lines[0] == "% a note"
+    assert "[$-3.85$, $-1.79$]" in latex.table("", [["a"], ["[-3.85, -1.79]"]])[-4]
+    assert "plain-20, 1e-05" in latex.table("", [["a"], ["plain-20, 1e-05"]])[-4]
 
 
 def test_a_claim_that_is_not_tested_has_no_numbers():

@@ -8,6 +8,7 @@ from experiments.judging.verdict import NOT_REPRODUCED, Claim, amount, p_text
 
 PREAMBLE = r"% \usepackage{booktabs, graphicx}"
 NUMBER = re.compile(r"[-+]?\d[\d.,]*( ± [\d.]+)?( %)?")
+SIGNED = re.compile(r"(?<![\w.$])[-+]\d[\d.]*")  # within text
 WIDE = 40  # characters: longer text is set in a paragraph
 FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 # What LaTeX reads otherwise, or has no letter for
@@ -25,6 +26,8 @@ def table(caption: str, rows: Sequence[Sequence[str]], notes: Sequence[str] = ()
     """The lines of a table with a caption; the first row is its heading, notes are comments."""
     head, *body = rows
     columns = "".join(map(_alignment, zip(*body, strict=True))) or "l" * len(head)
+    if any("±" in cell for row in body for cell in row):
+        caption += " Mean ± standard deviation over seeds."
     lines = [f"% {line}" for note in notes for line in note.splitlines()]
     lines += [r"\begin{table}", r"\centering", rf"\caption{{{escaped(caption)}}}", FIT]
     lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _row(head), r"\midrule"]
@@ -69,8 +72,8 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Numbers in math, where a minus is one."""
+    """Numbers in math, where a minus is a minus."""
     if not NUMBER.fullmatch(text):
-        return escaped(text)
+        return SIGNED.sub(r"$\g<0>$", escaped(text))
     number = text.replace(",", "{,}").replace("±", r"\pm").replace(" %", r"\,\%")
     return f"${number}$"

@@ -132,7 +132,7 @@ class Question(Generic[Part]):
                     caption = f"{table.title or self.title}. {label}."
                     lines += ["", *latex.table(caption, table.rows, table.notes)]
             if claims := self.claims(part):
-                caption = f"Claims and verdicts. {label}."
+                caption = f"Claims and verdicts; p after Holm's correction. {label}."
                 lines += ["", *latex.table(caption, latex.verdicts(claims))]
         return "\n".join(lines)
 
