@@ -10,19 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from experiments.identity.claims import Child, IdentityRuns, check, label_of
+from experiments.reporting import style
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import (
-    ARM_STYLES,
-    GREY,
-    PALETTE,
-    REFERENCE,
-    SEEDS,
-    draw_seeds,
-    key_line,
-    label_ends,
-    message,
-    titled,
-)
 
 LINES: dict[str, Any] = {"middle": "-", "end": "--"}
 BLOCKS = {True: "inserted blocks", False: "the parent's blocks"}
@@ -54,12 +43,14 @@ def children_figure(runs: IdentityRuns) -> Figure:
     notes = set()
     for column, depth in enumerate(depths):
         for axis, (name, value) in zip(axes[:, column], rows.items(), strict=True):
-            axis.axhline(0, **REFERENCE)
-            for arm, (colour, marker, _) in ARM_STYLES.items():
+            axis.axhline(0, **style.REFERENCE)
+            for arm, (colour, marker, _) in style.ARM_STYLES.items():
                 for position, line in LINES.items():
                     points = _points(runs, (arm, depth, position), value)
                     drawn = {"color": colour, "marker": marker}
-                    notes.add(draw_seeds(axis, points, SEEDS, {"linestyle": line}, **drawn))
+                    notes.add(
+                        style.draw_seeds(axis, points, style.SEEDS, {"linestyle": line}, **drawn)
+                    )
             axis.set_xscale("log", base=2)
             axis.set_xticks(sorted({child.insertion.blocks for child in runs.children}))
             axis.xaxis.set_major_formatter(ScalarFormatter())
@@ -67,17 +58,19 @@ def children_figure(runs: IdentityRuns) -> Figure:
             axis.set_title(f"{depth} layers, {name}")
         axes[1, column].set_xlabel("inserted blocks")
     figure.supylabel("training error, child - parent (points)")
-    styles = ARM_STYLES.items()
-    handles = [key_line(arm, color=colour, marker=marker) for arm, (colour, marker, _) in styles]
+    styles = style.ARM_STYLES.items()
+    handles = [
+        style.key_line(arm, color=colour, marker=marker) for arm, (colour, marker, _) in styles
+    ]
     for position, line in LINES.items():
-        handles.append(key_line(f"{position} of the stage", color=GREY, linestyle=line))
-    title = message(
+        handles.append(style.key_line(f"{position} of the stage", color=style.GREY, linestyle=line))
+    title = style.message(
         "Extra blocks harm plain networks, and not residual ones",
         "Do extra blocks harm plain networks, and not residual ones?",
         check(runs)[2:4],
     )
     label = label_of(runs, [child.record for child in runs.children])
-    return titled(figure, title, label, *sorted(notes), keys=handles)
+    return style.titled(figure, title, label, *sorted(notes), keys=handles)
 
 
 def _points(
@@ -104,7 +97,7 @@ def branches_figure(runs: IdentityRuns) -> Figure:
     figure, axes = plt.subplots(len(depths), 2, **panels)
     for row, depth in zip(axes, depths, strict=True):
         for axis, (inserted, name) in zip(row, BLOCKS.items(), strict=True):
-            for decay, colour in zip(decays, PALETTE, strict=False):
+            for decay, colour in zip(decays, style.PALETTE, strict=False):
                 cells = [c for c in children if (c.record.depth, c.weight_decay) == (depth, decay)]
                 iterations = cells[0].iterations if cells else []
                 ratios = [
@@ -115,12 +108,12 @@ def branches_figure(runs: IdentityRuns) -> Figure:
             axis.set(yscale="log", xlabel="iteration after the insertion")
             axis.set_title(f"{depth} layers: {name}")
     for axis in axes.flat:
-        label_ends(axis)
+        style.label_ends(axis)
     figure.supylabel("‖F(x)‖ / ‖x‖, mean over blocks")
-    title = message(
+    title = style.message(
         "Weight decay drives unneeded branches towards zero",
         "Does weight decay drive unneeded branches towards zero?",
         check(runs)[4:],
     )
     label = label_of(runs, [child.record for child in children])
-    return titled(figure, title, label, "numbers at lines: weight decay")
+    return style.titled(figure, title, label, "numbers at lines: weight decay")

@@ -6,19 +6,14 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from experiments.lenet.claims import DIGITS, FASHION, MODERN, OLD, Runs, check, label_of
+from experiments.reporting import style
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import (
-    BLUE,
-    GREY,
-    VERMILLION,
-    key_line,
-    mean_curve,
-    message,
-    titled,
-)
 
 NAMES = {FASHION: "Fashion-MNIST", DIGITS: "digits"}
-VARIANTS = {MODERN: (BLUE, "ReLU, max pooling"), OLD: (VERMILLION, "tanh, average pooling")}
+VARIANTS = {
+    MODERN: (style.BLUE, "ReLU, max pooling"),
+    OLD: (style.VERMILLION, "tanh, average pooling"),
+}
 LINES = {"train_error": ("--", "training"), "test_error": ("-", "test")}
 
 
@@ -36,14 +31,16 @@ def curves_figure(runs: Runs) -> Figure:
         for variant, (colour, _) in VARIANTS.items():
             points = runs.curves.get(f"{data}-{variant}", ())
             for measure, (line, _) in LINES.items():
-                axis.plot(*mean_curve(points, measure), color=colour, linestyle=line)
+                axis.plot(*style.mean_curve(points, measure), color=colour, linestyle=line)
         axis.set(title=title, xlabel="iteration", ylim=(0, 30))
     axes[0].set_ylabel("error (%)")
-    keys = [key_line(name, color=colour) for colour, name in VARIANTS.values()]
-    keys += [key_line(name, color=GREY, linestyle=line) for line, name in LINES.values()]
-    title = message(
+    keys = [style.key_line(name, color=colour) for colour, name in VARIANTS.values()]
+    keys += [
+        style.key_line(name, color=style.GREY, linestyle=line) for line, name in LINES.values()
+    ]
+    title = style.message(
         "LeNet-5 errs on at most 10 % of Fashion-MNIST's test images",
         "Does LeNet-5 err on at most 10 % of Fashion-MNIST's test images?",
         check(runs)[:1],
     )
-    return titled(figure, title, label_of(runs), keys=keys)
+    return style.titled(figure, title, label_of(runs), keys=keys)

@@ -18,27 +18,14 @@ from experiments.precision.claims import (
     check,
     label_of,
 )
+from experiments.reporting import style
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import (
-    BLUE,
-    GREY,
-    SEEDS,
-    VERMILLION,
-    depth_axis,
-    depth_colour,
-    draw_seeds,
-    errors_by_depth,
-    key_line,
-    label_ends,
-    message,
-    titled,
-)
 
 ARM_LINES: Any = {"plain": "--", "residual": "-"}
 # Colour, marker and line of the precision of training
 PRECISION_STYLES: Any = {
-    claims.FLOAT32: (BLUE, "s", "-"),
-    claims.BF16: (VERMILLION, "o", "--"),
+    claims.FLOAT32: (style.BLUE, "s", "-"),
+    claims.BF16: (style.VERMILLION, "o", "--"),
 }
 
 
@@ -63,21 +50,21 @@ def layers_figure(scale: Scale) -> Figure:
                 rows = [
                     r for r in _rows(scale, FLOAT32, arm, depth) if r.iteration == 0 and r.layer
                 ]
-                line = {"color": depth_colour(depth), "label": str(depth), "linewidth": 2}
+                line = {"color": style.depth_colour(depth), "label": str(depth), "linewidth": 2}
                 axis.plot(*_means(rows, lambda row: row.layer, measured), **line)
     for axis, name in zip(axes[0], MEASURED.values(), strict=True):
         axis.set_title(name)
     for axis in axes.flat:
-        label_ends(axis)
+        style.label_ends(axis)
     for axis in axes[-1]:
         axis.set_xlabel("layer")
     figure.supylabel("cosine with the exact gradient")
-    title = message(
+    title = style.message(
         "bf16 turns the first gradient of plain-56 away, more than residual-56's",
         "Does bf16 turn the first gradient of plain-56 away, more than residual-56's?",
         check(scale)[:1],
     )
-    return titled(figure, title, label_of(scale), "numbers at lines: depth")
+    return style.titled(figure, title, label_of(scale), "numbers at lines: depth")
 
 
 def training_figure(scale: Scale) -> Figure:
@@ -91,7 +78,11 @@ def training_figure(scale: Scale) -> Figure:
         for axis, measured in zip(row, MEASURED, strict=True):
             for arm, depth in scale.networks(precision):
                 points = [r for r in _rows(scale, precision, arm, depth) if r.layer == 0]
-                line = {"linestyle": ARM_LINES[arm], "color": depth_colour(depth), "marker": "."}
+                line = {
+                    "linestyle": ARM_LINES[arm],
+                    "color": style.depth_colour(depth),
+                    "marker": ".",
+                }
                 axis.plot(*_means(points, lambda row: row.iteration, measured), **line)
             axis.set_xscale("symlog", linthresh=1)
             axis.set_xticks([0, 10, 1000])
@@ -101,10 +92,12 @@ def training_figure(scale: Scale) -> Figure:
         axis.set_xlabel("iteration")
     figure.supylabel("cosine, by precision of training")
     depths = sorted({depth for each in precisions for _, depth in scale.networks(each)})
-    keys = [key_line(f"{depth} layers", color=depth_colour(depth)) for depth in depths]
-    keys += [key_line(arm, color=GREY, linestyle=line) for arm, line in ARM_LINES.items()]
+    keys = [style.key_line(f"{depth} layers", color=style.depth_colour(depth)) for depth in depths]
+    keys += [
+        style.key_line(arm, color=style.GREY, linestyle=line) for arm, line in ARM_LINES.items()
+    ]
     title = "How exact is the direction of the gradient during training?"
-    return titled(figure, title, label_of(scale), keys=keys)
+    return style.titled(figure, title, label_of(scale), keys=keys)
 
 
 def errors_figure(scale: Scale) -> Figure:
@@ -114,21 +107,21 @@ def errors_figure(scale: Scale) -> Figure:
     for axis, arm in zip(axes, ARM_LINES, strict=True):
         for precision in scale.precisions:
             colour, marker, line = PRECISION_STYLES[precision]
-            errors = errors_by_depth(scale.trained_records(precision), arm, "train_error")
+            errors = style.errors_by_depth(scale.trained_records(precision), arm, "train_error")
             means = {"linestyle": line, "label": f"in {precision}"}
             drawn = {"color": colour, "marker": marker}
-            notes.add(draw_seeds(axis, errors, SEEDS, means, **drawn))
-        depth_axis(axis, sorted({depth for _, depth in scale.networks(scale.precisions[0])}))
+            notes.add(style.draw_seeds(axis, errors, style.SEEDS, means, **drawn))
+        style.depth_axis(axis, sorted({depth for _, depth in scale.networks(scale.precisions[0])}))
         axis.set(title=f"{arm} networks")
         axis.set_ylim(bottom=0)
-        label_ends(axis)
+        style.label_ends(axis)
     axes[0].set_ylabel("running training error (%)")
-    title = message(
+    title = style.message(
         "Training in bf16 makes degradation worse",
         "Does training in bf16 make degradation worse?",
         check(scale)[:1],
     )
-    return titled(figure, title, label_of(scale), *sorted(notes))
+    return style.titled(figure, title, label_of(scale), *sorted(notes))
 
 
 def _rows(scale: Scale, precision: str, arm: str, depth: int) -> list[GradientCosine]:

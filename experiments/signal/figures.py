@@ -12,19 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.judging.pairs import grouped
+from experiments.reporting import style
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import (
-    ARM_STYLES,
-    GREY,
-    SEEDS,
-    depth_colour,
-    draw_seeds,
-    key_line,
-    label_ends,
-    message,
-    shown,
-    titled,
-)
 from experiments.signal import claims
 
 NORM_NAMES = {"batch": "batch normalisation", "none": "no normalisation"}
@@ -99,7 +88,7 @@ def responses_figure(signal: claims.Signal) -> Figure:
             axis.set_ylim(0, 2)
     title = "How large is each layer's response at the start?"
     if signal.trained:
-        title = message(
+        title = style.message(
             "After training, responses are smaller with shortcuts",
             "After training, are responses smaller with shortcuts?",
             claims.check(signal)[4:5],
@@ -115,7 +104,7 @@ def gradients_figure(signal: claims.Signal, at_end: bool = False) -> Figure:
         _layers(axis, signal, norm, arm, lambda point: point.response_gradient, at_end)
     title = "How large are gradients after the last iteration, by layer?"
     if not at_end:
-        title = message(
+        title = style.message(
             "Gradients are healthy in plain networks with normalisation",
             "Are gradients healthy in plain networks with normalisation?",
             claims.check(signal)[:2],
@@ -127,10 +116,12 @@ def training_figure(signal: claims.Signal, during: During) -> Figure:
     """One measure during training, one line per network."""
     figure, panels = _panels(signal)
     for (norm, arm), axis in panels.items():
-        for depth in shown(signal.depths(norm, arm)):
+        for depth in style.shown(signal.depths(norm, arm)):
             means = _means(signal, norm, arm, depth, during.measure)
             values = [during.scaled(mean) for mean in means.values()]
-            axis.plot(list(means), values, color=depth_colour(depth), marker=".", label=str(depth))
+            axis.plot(
+                list(means), values, color=style.depth_colour(depth), marker=".", label=str(depth)
+            )
         axis.set_xscale("symlog", linthresh=1)
         axis.set_xticks([0, 1, 10, 100, 1000])
         if during.logarithmic:
@@ -149,10 +140,10 @@ def depth_figure(signal: claims.Signal) -> Figure:
         ("correlation of neighbouring gradients", claims.correlation, 1),
         ("dead channels (%)", claims.dead, 100),
     )
-    styles: Any = [(arm, *ARM_STYLES[arm]) for arm in claims.ARMS]
-    keys = [key_line(arm, color=colour, marker=marker) for arm, colour, marker, _ in styles]
+    styles: Any = [(arm, *style.ARM_STYLES[arm]) for arm in claims.ARMS]
+    keys = [style.key_line(arm, color=colour, marker=marker) for arm, colour, marker, _ in styles]
     lines = dict(zip(claims.NORMS, ("-", ":"), strict=True))
-    keys += [key_line(NORM_NAMES[n], color=GREY, linestyle=lines[n]) for n in lines]
+    keys += [style.key_line(NORM_NAMES[n], color=style.GREY, linestyle=lines[n]) for n in lines]
     notes = set()
     for axis, (name, measure, factor) in zip(axes, panels, strict=True):
         for arm, colour, marker, _ in styles:
@@ -162,15 +153,15 @@ def depth_figure(signal: claims.Signal) -> Figure:
                 measured = {d: values.values() for d, values in series.items() if values}
                 scaled = {d: [factor * v for v in values] for d, values in measured.items()}
                 drawn = {"color": colour, "marker": marker}
-                notes.add(draw_seeds(axis, scaled, SEEDS, {"linestyle": line}, **drawn))
+                notes.add(style.draw_seeds(axis, scaled, style.SEEDS, {"linestyle": line}, **drawn))
         axis.set(xlabel="depth (weighted layers)", title=name)
-    title = message(
+    title = style.message(
         "Gradients shatter with depth in plain networks, less with shortcuts",
         "Do gradients shatter with depth in plain networks, and less with shortcuts?",
         claims.check(signal)[3:4],
     )
     label = claims.label_of(signal)
-    return titled(figure, title, label, "at the start", *sorted(notes), keys=keys)
+    return style.titled(figure, title, label, "at the start", *sorted(notes), keys=keys)
 
 
 def _panels(signal: claims.Signal) -> tuple[Figure, dict[tuple[str, str], Axes]]:
@@ -196,7 +187,7 @@ def _layers(
 
     A gap where the value of any seed is 0.
     """
-    for depth in shown(signal.depths(norm, arm)):
+    for depth in style.shown(signal.depths(norm, arm)):
         snapshots = signal.by_seed(norm, arm, depth, at_end).values()
         points = (point for snapshot in snapshots for point in snapshot[1:])
         by_layer = grouped(points, lambda point: point.layer)
@@ -204,7 +195,7 @@ def _layers(
             [_or_gap(claims.power(value(point))) for point in layer] for layer in by_layer.values()
         )
         means = [10 ** statistics.fmean(seeds) for seeds in powers]
-        named: Any = {"color": depth_colour(depth), "label": str(depth), "linewidth": 2}
+        named: Any = {"color": style.depth_colour(depth), "label": str(depth), "linewidth": 2}
         axis.plot(list(by_layer), means, **named)
     axis.set_yscale("log")
 
@@ -234,6 +225,6 @@ def _finished(
     for (norm, _), axis in panels.items():
         if norm == claims.NORMS[-1]:
             axis.set_xlabel(of)
-        label_ends(axis)
+        style.label_ends(axis)
     figure.supylabel(quantity)
-    return titled(figure, title, claims.label_of(signal), note, "numbers at lines: depth")
+    return style.titled(figure, title, claims.label_of(signal), note, "numbers at lines: depth")
