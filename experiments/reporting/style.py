@@ -273,6 +273,18 @@ def key_line(label: str, **style: Any) -> Line2D:
     return Line2D([], [], label=label, **style)
 
 
+def _settle(figure: Figure) -> None:
+    """Lays the figure out for good: the last digits of positions differ from process to process.
+
+    SVG files would have them in the names of their clipping paths.
+    """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axis in figure.axes:
+        left, bottom, width, height = axis.get_position(original=True).bounds
+        axis.set_position((round(left, 4), round(bottom, 4), round(width, 4), round(height, 4)))
+
+
 def publish(folder: Path, figures: Mapping[str, Callable[[], Figure]], readme: str) -> list[Path]:
     """Writes figures/<name>.png and .svg and README.md of a results folder; returns their paths."""
     written = []
@@ -280,6 +292,7 @@ def publish(folder: Path, figures: Mapping[str, Callable[[], Figure]], readme: s
         (folder / "figures").mkdir(exist_ok=True)
         with plt.style.context(STYLE, after_reset=True):
             figure = draw()
+            _settle(figure)
             for suffix, metadata in METADATA.items():
                 written.append(folder / "figures" / f"{name}{suffix}")
                 figure.savefig(written[-1], metadata=metadata)
