@@ -84,6 +84,7 @@ FLAGS = {
     "local": "what this machine measured, instead of what is committed",
     "verbose": "intervals, p values, other measures of training",
     "json": "as JSON",
+    "latex": "tables and verdicts of one question as LaTeX",
     "strict": "status 1 if a test or a count speaks against a claim; a direction does not",
     "all": "every network, into results/networks",
     "thousand": "with the networks of a thousand layers",
@@ -115,7 +116,7 @@ def verbs() -> dict[str, Verb]:
     """The subcommands by name."""
     network = "depth weights seeds name jobs force"
     grid_options = "protocol seeds depths arms variants name surface shallow jobs force missing"
-    judged = "protocol name local depths seeds margin verbose json strict"
+    judged = "protocol name local depths seeds margin verbose json latex strict"
     text = "train what a question asks for, then figures and verdicts"
     return {
         "sweep": Verb(sweep, text, None, f"{grid_options} show"),
@@ -392,6 +393,8 @@ def check(options: argparse.Namespace) -> int:
     from experiments.reporting.question import question, questions
 
     results = LOCAL if options.local else COMMITTED
+    if options.latex and (options.json or not options.question):
+        refuse("--latex needs a question, and goes without --json")
     if not options.question:
         return _scoreboard(list(questions().values()), results, options)
     asked = question(options.question)
@@ -400,6 +403,8 @@ def check(options: argparse.Namespace) -> int:
     scores = [score for folder in folders for score in asked.scores(folder, **extra)]
     if options.json:
         print(json.dumps(scores, indent=1, ensure_ascii=False))
+    elif options.latex:
+        print("\n\n".join(asked.latex(folder, options.verbose, **extra) for folder in folders))
     else:
         texts = [
             f"== {folder}\n\n{asked.text(folder, options.verbose, **extra)}" for folder in folders

@@ -10,11 +10,12 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from composing import ROOT
-from drawn import cut_off
+from drawn import caption, cut_off, overlapping, texts_of
 from matplotlib import pyplot as plt
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -23,7 +24,7 @@ from experiments.bench import cells, figures, loops, parts, run, textbook
 from experiments.bench.parts import DIGITS, PARTS, SETTINGS, THOUSAND, Job, Options, Shape
 from experiments.bench.tables import Measurement, against_target, by_round, number, ratio, shown
 from experiments.bench.window import Process, Window
-from experiments.reporting.style import STYLE
+from experiments.reporting.style import SIZE, STYLE, TYPE
 from plainres.data.batches import Augmentation, Batch, Normaliser
 from plainres.data.images import Images
 from plainres.networks.resnet import CifarNetwork
@@ -255,7 +256,8 @@ def test_the_same_tables_give_the_same_bytes(tables, made, tmp_path):
     again = tmp_path / "again"
     for part in PARTS:
         write(again, part, read(tables, part))
-    drawn = {f"{name}.{kind}" for name in ("columns", "scaling") for kind in ("png", "svg")}
+    names = ("columns", "scaling", "scaling_memory")
+    drawn = {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
     assert {path.name for path in made} == {"README.md", *drawn}
     for old, new in zip(made, figures.write_report(again), strict=True):
         assert old.read_bytes() == new.read_bytes()
@@ -263,13 +265,22 @@ def test_the_same_tables_give_the_same_bytes(tables, made, tmp_path):
         assert len(image.convert("RGB").getcolors(1 << 20)) > 100, "an empty picture"
 
 
-def test_figures_say_images_and_rounds_and_no_text_is_cut_off():
+def test_figures_can_be_projected_and_say_images_and_rounds():
     committed = ROOT / "results" / "bench"
-    for part, draw in (("columns", figures.columns_figure), ("scaling", figures.scaling_figure)):
+    drawings = (
+        ("columns", figures.columns_figure),
+        ("scaling", figures.scaling_figure),
+        ("scaling", partial(figures.scaling_figure, memory=True)),
+    )
+    for part, draw in drawings:
         with plt.rc_context(STYLE):
             figure = draw(read(committed, part))
-            assert re.search(r"random pixels.* · \d rounds? · ", figure.get_suptitle())
-            assert not cut_off(figure)
+            assert re.search(r"random pixels.* · \d rounds? · ", caption(figure))
+            assert figure.get_size_inches().tolist() == list(SIZE)
+            texts = texts_of(figure)
+            assert min(text.points for text in texts) >= TYPE
+            assert not cut_off(texts)
+            assert not overlapping(texts)
 
 
 def test_the_readme_shows_numbers_targets_and_machines(tables, made):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from composing import CONF, compose_cell
-from drawn import cut_off
+from drawn import cut_off, texts_of
 from made_up import made_up_record
 from PIL import Image
 from trained import SHORT, SMOKE, numbers
@@ -316,7 +316,8 @@ def test_nothing_of_the_figure_is_cut_off(number, panels):
     names = ("$a$ name that is longer than the figure can show", *map(str, range(number - 1)))
     counts = [[3] * number] * number
     matrices = [Confusion(arm, 18, (0,), names, counts) for arm in ("residual_imagenet", "vgg")]
-    assert not cut_off(confusion_figure(matrices[:panels], "pets · protocol finetune · 1 seed"))
+    figure = confusion_figure(matrices[:panels], "pets · protocol finetune · 1 seed")
+    assert not cut_off(texts_of(figure))
 
 
 def test_a_class_without_test_images_has_no_error():

@@ -1,26 +1,33 @@
 """Figures and generated READMEs from tables alone."""
 
 import re
+from dataclasses import replace
 from hashlib import sha256
+from itertools import pairwise
 
 import pytest
 from composing import ROOT
-from drawn import cut_off
+from drawn import caption, cut_off, overlapping, texts_of, title
 from made_up import made_up_curve, made_up_record
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgb
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
 from experiments.depth import QUESTION, figures
 from experiments.depth.claims import published_for, summary
+from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting import style
 from experiments.reporting.markdown import label_of
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, read_curves, read_runs, write_table
 from plainres.records.schema import DIVERGED, CurvePoint, Record
 
 
-def tables(folder, **changes) -> None:
+def tables(folder, more=0.0, **changes) -> None:
     rows = [
-        made_up_record(arm=arm, depth=depth, seed=seed, train_error=error + 0.001 * seed, **changes)
+        made_up_record(
+            arm=arm, depth=depth, seed=seed, train_error=error + more + 0.001 * seed, **changes
+        )
         for arm, errors in (("plain", (0.03, 0.48)), ("residual", (0.02, 0.01)))
         for depth, error in zip((20, 56), errors, strict=True)
         for seed in range(2)
@@ -49,7 +56,7 @@ def test_every_figure_is_a_png_and_an_svg_and_a_readme_shows_them(made):
     }
     for path in folder.glob("figures/*.png"):
         with Image.open(path) as image:
-            assert image.size == (1500, 660)
+            assert image.size == (1500, 840)
             assert len(image.convert("RGB").getcolors(1 << 20)) > 100, "an empty picture"
     readme = (folder / "README.md").read_text()
     for name in ("figures/curves.png", "figures/error_by_depth.png"):
@@ -74,8 +81,23 @@ def test_figures_start_from_the_defaults_whatever_a_matplotlibrc_says(made, tmp_
             assert before.read_bytes() == after.read_bytes(), after.name
 
 
+def test_the_last_digits_of_the_layout_change_no_byte(made, tmp_path, monkeypatch):
+    execute = ConstrainedLayoutEngine.execute
+
+    def nudged(engine, figure):
+        execute(engine, figure)
+        for axis in figure.axes:
+            axis.set_position(axis.get_position(original=True).translated(1e-13, 1e-13))
+
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", nudged)
+    tables(tmp_path / "quick")
+    for before, after in zip(made[1], QUESTION.write(tmp_path / "quick"), strict=True):
+        if before.suffix in (".png", ".svg"):
+            assert before.read_bytes() == after.read_bytes(), after.name
+
+
 def test_a_changed_number_changes_figure_and_table(made, tmp_path):
-    tables(tmp_path / "changed", test_error=0.5)
+    tables(tmp_path / "changed", more=0.001, test_error=0.5)
     written = {path.name: path.read_bytes() for path in QUESTION.write(tmp_path / "changed")}
     for path in made[1]:
         if path.suffix != ".md":
@@ -90,7 +112,7 @@ def test_every_figure_and_the_readme_say_data_protocol_and_seeds(made):
     assert label_of(rows) == label
     assert f"\n{label}.\n" in (made[0] / "README.md").read_text()
     for figure in (figures.curves_figure(rows, []), figures.depth_figure(rows, [])):
-        assert label in figure.get_suptitle()
+        assert label in caption(figure)
         plt.close(figure)
 
 
@@ -107,17 +129,18 @@ def test_unequal_numbers_of_seeds_are_said():
     assert label_of(rows).endswith("1 to 3 seeds")
 
 
-def test_train_is_dashed_test_solid_plain_left_residual_right(made):
+def test_training_error_by_depth_plain_left_residual_right(made):
     rows = read_runs(made[0])
     figure = figures.curves_figure(rows, read_curves(made[0]))
     left, right = figure.axes
     assert (left.get_title(), right.get_title()) == ("plain networks", "residual networks")
     for axis in (left, right):
-        styles = [line.get_linestyle() for line in axis.get_lines()]
-        assert styles == ["--", "-"] * 2
-        colours = [line.get_color() for line in axis.get_lines()]
-        assert colours[0] == colours[1] != colours[2] == colours[3]
-    train = left.get_lines()[2]  # plain-56: the mean of two seeds ends near 48.05 %
+        lines = axis.get_lines()
+        assert [line.get_label() for line in lines] == ["20 layers", "56 layers"]
+        colours = [style.depth_colour(depth) for depth in (20, 56)]
+        assert [line.get_color() for line in lines] == colours
+        assert [text.get_text() for text in axis.texts] == ["20 layers", "56 layers"]
+    train = left.get_lines()[1]  # plain-56: the mean of two seeds ends near 48.05 %
     assert train.get_ydata()[-1] == pytest.approx(
         100 * (0.4805 + (0.9 - 0.4805) * 0.0067), rel=0.01
     )
@@ -145,7 +168,7 @@ def mixed_figure():
     return figures.depth_figure(rows, [])
 
 
-def test_where_a_line_joins_fewer_seeds_the_marker_is_open_and_the_legend_says_so():
+def test_where_a_line_joins_fewer_seeds_the_marker_is_open_and_the_caption_says_so():
     figure = mixed_figure()
     axis = figure.axes[0]
     lines = axis.get_lines()
@@ -154,8 +177,8 @@ def test_where_a_line_joins_fewer_seeds_the_marker_is_open_and_the_legend_says_s
     ]
     assert [list(line.get_xdata()) for line in opened] == [[32], [32]]
     assert [list(line.get_ydata()) for line in opened] == [[pytest.approx(32)]] * 2
-    legend = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
-    assert legend == ["plain", "residual", "open: 1 of 3 seeds"]
+    assert caption(figure).endswith(" · open: 1 of 3 seeds")
+    assert [text.get_text() for text in axis.texts] == ["guessing", "plain", "residual"]
     plt.close(figure)
 
 
@@ -164,7 +187,7 @@ def test_markers_are_filled_where_all_points_have_as_many_seeds(made):
     assert not [
         line for line in figure.axes[0].get_lines() if line.get_markerfacecolor() == "white"
     ]
-    assert len(figure.axes[1].get_legend().get_texts()) == 2
+    assert "open" not in caption(figure)
     plt.close(figure)
 
 
@@ -172,9 +195,100 @@ def test_a_long_label_is_wrapped_and_not_cut_off():
     label = "photographs of the flowers of one garden, taken every morning of a summer, by colour"
     rows = [made_up_record(depth=depth, data_label=label, protocol=label) for depth in (20, 56)]
     with plt.rc_context(style.STYLE):
-        assert not cut_off(figures.depth_figure(rows, []))
+        assert not cut_off(texts_of(figures.depth_figure(rows, [])))
         narrow = style.titled(plt.figure(figsize=(4, 3), layout="constrained"), label, label)
-        assert not cut_off(narrow)
+        assert not cut_off(texts_of(narrow))
+
+
+def contrast(colour: str) -> float:
+    """Against white, from 1 to 21 (WCAG 2.1)."""
+    parts = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in to_rgb(colour))
+    luminance = sum(w * x for w, x in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
+    return 1.05 / (luminance + 0.05)
+
+
+def test_every_colour_can_be_seen_on_white():
+    arms = [colour for colour, _, _ in style.ARM_STYLES.values()]
+    depths = [style.depth_colour(depth) for depth in (*style.DEPTH_COLOURS, 1202)]
+    colours = {*style.PALETTE, *arms, *depths}
+    assert min(map(contrast, colours)) >= 3
+    assert len(set(depths)) == len(depths)
+    assert contrast(style.GREY) >= 4.5, "text"
+
+
+def test_a_panel_shows_at_most_five_depths_those_of_every_question_first():
+    assert style.shown([110, 8, 14, 20, 32, 44, 56, 20]) == [20, 32, 44, 56, 110]
+    assert style.shown([1202, 8, 56]) == [8, 56, 1202]
+    assert len(style.shown(range(20))) == style.MOST_LINES
+
+
+def test_labels_keep_their_order_and_their_distance_and_move_little():
+    heights = [0.30, 0.10, 0.102, 0.101, 0.99]
+    placed = style.spread(heights, 0.05)
+    assert sorted(range(5), key=placed.__getitem__) == sorted(range(5), key=heights.__getitem__)
+    ordered = sorted(placed)
+    assert all(above - below >= 0.05 - 1e-9 for below, above in pairwise(ordered))
+    assert placed[0] == pytest.approx(0.30), "alone"
+    assert placed[4] == pytest.approx(0.99)
+    assert max(abs(new - old) for new, old in zip(placed, heights, strict=True)) < 0.051
+    assert min(style.spread([0.0, 0.0], 0.1)) >= 0
+    assert max(style.spread([1.0, 1.0], 0.1)) <= 1
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_lines_that_end_at_one_point_have_labels_beside_each_other(rows):
+    with plt.rc_context(style.STYLE):
+        figure, axes = plt.subplots(rows, 2, squeeze=False, layout="constrained")
+        for axis in axes.flat:
+            for number in range(style.MOST_LINES):
+                axis.plot([0, 1, 2], [number, 5, 3], label=f"{number} layers")
+            axis.plot([0, 1], [0, 1], linestyle="none", marker="o", label="a point")
+            style.label_ends(axis)
+            axis.set_xlabel("iteration")
+        texts = texts_of(style.titled(figure, "A title", "a caption"))
+    labels = [text.text for text in texts if text.text.endswith(" layers")]
+    assert len(labels) == style.MOST_LINES * rows * 2
+    assert "a point" not in {text.text for text in texts}
+    assert not overlapping(texts)
+    assert not cut_off(texts)
+
+
+def test_a_legend_lies_between_the_axes_and_the_caption():
+    with plt.rc_context(style.STYLE):
+        figure, axis = plt.subplots(layout="constrained")
+        axis.plot([1, 2], [1, 2])
+        axis.set_xlabel("iteration")
+        keys = [style.key_line(f"line number {number}", color="black") for number in range(7)]
+        texts = texts_of(style.titled(figure, "A title", "a caption", keys=keys))
+    assert not overlapping(texts)
+    assert not cut_off(texts)
+    heights = {text.text: text.extent.y0 for text in texts}
+    assert heights["a caption"] < heights["line number 6"] < heights["iteration"]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        ((REPRODUCED, REPRODUCED), "It holds"),
+        ((REPRODUCED, NOT_REPRODUCED), "Does it hold? Not here"),
+        ((REPRODUCED, INCONCLUSIVE), "Does it hold? Undecided"),
+        ((), "Does it hold? Undecided"),
+    ],
+)
+def test_a_title_says_a_finding_only_where_the_claims_hold(verdicts, expected):
+    claims = [Claim("", verdict, "") for verdict in verdicts]
+    assert style.message("It holds", "Does it hold?", claims) == expected
+
+
+def test_the_title_follows_the_records(made, tmp_path):
+    rows = read_runs(made[0])
+    figure = figures.depth_figure(rows, [])
+    assert title(figure) == "Plain networks get worse with depth, residual ones do not"
+    plt.close(figure)
+    mirrored = {20: 56, 56: 20}
+    figure = figures.depth_figure([replace(row, depth=mirrored[row.depth]) for row in rows], [])
+    assert title(figure).endswith("Not here")
+    plt.close(figure)
 
 
 def test_no_two_committed_figures_are_the_same_picture():
@@ -208,13 +322,8 @@ def test_published_errors_appear_only_beside_comparable_ones(protocol, label, co
     published = published_for(rows)
     assert bool(published) == comparable
     figure = figures.depth_figure(rows, published)
-    legend = [
-        text.get_text()
-        for held in (*figure.legends, figure.axes[1].get_legend())
-        if held
-        for text in held.get_texts()
-    ]
-    assert ("plain, He et al. 2015" in legend) == comparable
+    legend = [text.get_text() for held in figure.legends for text in held.get_texts()]
+    assert ("He et al. 2015" in legend) == comparable
     drawn = sum(
         len(line.get_xdata())
         for axis in figure.axes
@@ -255,6 +364,6 @@ def test_a_diverged_run_is_a_row_and_a_point(tmp_path):
     text = QUESTION.text(tmp_path, verbose=True)
     assert re.search(r"plain +20 +0 +diverged +– ", text)
     figure = figures.depth_figure(rows, [])
-    assert "diverged runs count as guessing" in figure.get_suptitle()
+    assert "diverged runs count as guessing" in caption(figure)
     assert list(figure.axes[0].get_lines()[0].get_ydata()) == [pytest.approx(90)]
     plt.close(figure)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from drawn import caption
 from matplotlib import pyplot as plt
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
@@ -251,13 +252,11 @@ def test_each_kind_of_statistics_is_judged_and_drawn_alone(folder):
     assert "missing" not in running
 
 
-def test_with_several_seeds_every_trained_network_is_drawn_and_the_title_counts_what_is(folder):
+def test_with_several_seeds_every_trained_network_is_drawn_and_the_caption_counts_what_is(folder):
     for arm in ("plain", "residual"):
         made_up_surface(folder, arm, seed=1, direction_seed=0)
     figure = figures.contour_figure(planes_of(folder))
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
-    assert titles == [
-        f"{arm}-56, seed {seed}, directions 0" for seed in (0, 1) for arm in ("plain", "residual")
-    ]
-    assert "2 seeds, 1 pair of directions" in figure.get_suptitle()
+    assert titles == [f"{arm}-56, seed {seed}" for arm in ("plain", "residual") for seed in (0, 1)]
+    assert "2 seeds, 1 pair of directions" in caption(figure)
     plt.close(figure)

@@ -1,7 +1,5 @@
 """The lineage on made-up tables, and its networks as configurations."""
 
-from itertools import pairwise
-
 import hydra
 import pytest
 import torch
@@ -9,7 +7,7 @@ from composing import compose_cell, variants
 from made_up import elsewhere, made_up_record, write_made_up
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from experiments.lineage import QUESTION, figures
+from experiments.lineage import QUESTION
 from experiments.lineage.claims import NETWORKS, STEPS, Lineage, name_of
 from plainres.records.schema import DIVERGED
 
@@ -162,12 +160,3 @@ def test_a_network_of_ones_own_joins_the_table(tmp_path):
     assert QUESTION.text(tmp_path).startswith(
         "digits · protocol quick, 2,000 iterations · 1 seed\n"
     )
-
-
-def test_labels_keep_their_order_and_their_distance():
-    heights = [30.0, 10.0, 10.2, 10.1, 50.0]
-    placed = figures.spread(heights, 2.0)
-    assert sorted(range(5), key=placed.__getitem__) == sorted(range(5), key=heights.__getitem__)
-    ordered = sorted(placed)
-    assert all(above - below >= 2.0 - 1e-9 for below, above in pairwise(ordered))
-    assert max(abs(new - old) for new, old in zip(placed, heights, strict=True)) < 4

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from composing import compose_cell
+from drawn import caption
 from made_up import made_up_record, write_made_up
 from matplotlib import pyplot as plt
 
@@ -320,7 +321,7 @@ def test_the_figure_has_a_point_for_every_row(tmp_path):
     lines = [line for axis in figure.axes for line in axis.get_lines()]
     points = [float(y) for line in lines if line.get_marker() != "None" for y in line.get_ydata()]
     assert sorted(points) == pytest.approx(sorted(100 * row.train_error for row in part.rows))
-    assert "digits · protocol quick · 12 seeds, 2 machines" in figure.get_suptitle()
+    assert "digits · protocol quick · 12 seeds, 2 machines" in caption(figure)
     plt.close(figure)
 
 

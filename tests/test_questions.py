@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from composing import CONF, ROOT, python
-from drawn import cut_off
+from drawn import caption, cut_off, overlapping, texts_of, thick_lines
 from matplotlib import pyplot as plt
 
 from experiments.judging.verdict import DIRECTIONS, VERDICTS
 from experiments.reporting.question import EXPERIMENTS, Question, questions
-from experiments.reporting.style import STYLE
+from experiments.reporting.style import MOST_LINES, SIZE, STYLE, TYPE
 
 RESULTS = ROOT / "results"
 QUESTIONS = questions()
@@ -77,16 +77,21 @@ def test_committed_readmes_are_what_the_committed_tables_give(folder, question):
 
 
 @each_folder
-def test_every_figure_says_what_it_rests_on_and_no_text_is_cut_off(folder, question):
+def test_every_figure_can_be_projected_and_says_what_it_rests_on(folder, question):
     for part in question.read(RESULTS / folder):
         data = {record.data_label for record in question.records(part)}
         for drawing in question.drawings(part):
             with plt.rc_context(STYLE):
                 figure = drawing.draw()
-                title = figure.get_suptitle()
-                assert any(label in title for label in data), drawing.name
-                assert re.search(r" · protocol \w+.* · \d.* seeds?\b", title), drawing.name
-                assert not cut_off(figure), drawing.name
+                below = caption(figure)
+                assert any(label in below for label in data), drawing.name
+                assert re.search(r" · protocol \w+.* · \d.* seeds?\b", below), drawing.name
+                assert figure.get_size_inches().tolist() == list(SIZE), drawing.name
+                assert max(map(thick_lines, figure.axes)) <= MOST_LINES, drawing.name
+                texts = texts_of(figure)
+                assert min(text.points for text in texts) >= TYPE, drawing.name
+                assert not cut_off(texts), drawing.name
+                assert not overlapping(texts), drawing.name
 
 
 @each_measured_question

@@ -2,6 +2,7 @@
 
 import pytest
 from composing import CONF, compose_cell, variants
+from drawn import caption
 from made_up import elsewhere, made_up_record, write_made_up
 from matplotlib import pyplot as plt
 from omegaconf import OmegaConf
@@ -159,7 +160,7 @@ def test_the_figure_shows_both_ends_of_every_rise(folder):
     for setting in part.settings:
         for error in setting.errors.values():
             assert low < 100 * error < high
-    assert "digits · protocol " in figure.get_suptitle()
+    assert "digits · protocol " in caption(figure)
     plt.close(figure)
 
 

@@ -5,10 +5,11 @@ import sys
 import pytest
 import torch
 from composing import python
-from drawn import texts_cut_off
+from drawn import cut_off, texts_drawn
 from torch import nn
 
 from experiments.__main__ import PICTURED
+from experiments.reporting.style import TYPE
 from plainres.instruments import inspect
 from plainres.networks.blocks import SqueezeExcitationBlock
 from plainres.networks.classics import AlexNet, LeNet5, googlenet, inception_v3, vgg
@@ -182,11 +183,12 @@ def test_the_command_prints_the_layers_and_draws_their_shapes(tmp_path):
 
 
 @pytest.mark.parametrize("network", PICTURED)
-def test_every_text_of_a_picture_lies_inside_it(run, tmp_path, network):
-    with texts_cut_off() as texts:
+def test_every_text_of_a_picture_can_be_projected_and_lies_inside_it(run, tmp_path, network):
+    with texts_drawn() as texts:
         status, _, err = run(*f"model={network}".split(), f"picture={tmp_path / 'picture.png'}")
     assert status == 0, err
-    assert not texts
+    assert not cut_off(texts)
+    assert min(text.points for text in texts) >= TYPE
 
 
 @pytest.mark.parametrize(

@@ -26,13 +26,13 @@ return inside(document).filter((each) => each.matches(arguments[0])).map((each) 
   return {text: text(each), left, right, bottom, paths};
 }).filter(({left, right}) => right > left);
 """
-# Colour of each depth in the figures, as near as TensorBoard comes: light blue, green, orange, red
+# Colour of each depth in the figures, as near as TensorBoard comes: blue, green, pink, red
 NEAREST = {
-    20: "rgb(51, 187, 238)",
+    20: "rgb(0, 119, 187)",
     32: "rgb(0, 153, 136)",
-    44: "rgb(255, 112, 67)",
+    44: "rgb(238, 51, 119)",
     56: "rgb(204, 51, 17)",
-    110: "rgb(0, 119, 187)",
+    110: "rgb(51, 187, 238)",
 }
 
 

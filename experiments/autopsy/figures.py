@@ -7,22 +7,25 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from experiments.autopsy import convergence
-from experiments.autopsy.claims import DEPTH, REMEDIES, UNTREATED, ProtocolRuns, label_of
-from experiments.autopsy.run_status import runs_of
-from experiments.judging.errors import chance_error, error_or_chance
-from experiments.reporting import markdown
-from experiments.reporting.question import Drawing
-from experiments.reporting.style import ARM_STYLES, depth_colour, key_line, labelled, titled
-
-# Okabe and Ito's palette; untreated is black
-COLOURS = dict(
-    zip(REMEDIES, ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00"), strict=True)
+from experiments.autopsy.claims import (
+    DEPTH,
+    REMEDIES,
+    UNTREATED,
+    ProtocolRuns,
+    RemedyRuns,
+    check_remedies,
+    label_of,
 )
-OTHER_COLOUR = "#999999"
+from experiments.judging.errors import chance_error, error_or_chance
+from experiments.judging.verdict import REPRODUCED
+from experiments.reporting import markdown, style
+from experiments.reporting.question import Drawing
+from experiments.reporting.style import ARM_STYLES, BLACK, GREY, VERMILLION, key_line
+
+ROWS = 2  # of panels, one panel for each remedy
 
 
 def drawings(runs: ProtocolRuns) -> list[Drawing]:
@@ -39,31 +42,41 @@ def drawings(runs: ProtocolRuns) -> list[Drawing]:
 
 
 def curves_figure(runs: ProtocolRuns) -> Figure:
-    """Running training error of plain-110 against images seen, by remedy; one line per seed.
+    """Running training error of plain-110 against images seen: one panel per remedy.
 
-    Dashed where no untreated network was measured under the same conditions.
+    A line per seed; black: untreated. Dashed where no untreated network was measured under the same
+    conditions.
     """
-    figure, axis = plt.subplots(figsize=(8.5, 4.6), layout="constrained")
-    handles = []
-    for remedy in runs.all_runs:
-        untreated = remedy is runs.untreated
-        colour = "#000000" if untreated else COLOURS.get(remedy.name, OTHER_COLOUR)
-        handles.append(key_line(remedy.title, color=colour))
-        for record in remedy.records:
-            batch = record.images_per_second * record.seconds / record.iterations
-            points = [point for point in remedy.curves if point.seed == record.seed]
-            images = [batch * point.iteration / 1000 for point in points]
-            errors = [100 * point.train_error for point in points]
-            dashes = "-" if untreated or record.seed in remedy.compared else "--"
-            axis.plot(images, errors, color=colour, linewidth=1.3, linestyle=dashes)
-    axis.axhline(_chance(runs), color="grey", linewidth=0.8, linestyle=":")
-    axis.set_xlabel("thousands of images seen")
-    axis.set_ylabel("running training error (%)")
-    axis.set_ylim(0, 100)
-    axis.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
-    heading = f"plain-{DEPTH}, one remedy at a time"
-    dashed = "dashed: no untreated run under the same conditions · " if _incomparable(runs) else ""
-    return titled(figure, heading, label_of(runs), f"{dashed}dotted: guessing")
+    panels: Any = {"sharey": True, "squeeze": False, "layout": "constrained"}
+    figure, axes = plt.subplots(ROWS, -(-len(runs.remedies) // ROWS), **panels)
+    for axis in axes.flat[len(runs.remedies) :]:
+        axis.set_axis_off()
+    for axis, remedy in zip(axes.flat, runs.remedies.values(), strict=False):
+        _draw_runs(axis, runs.untreated, BLACK)
+        _draw_runs(axis, remedy, VERMILLION)
+        axis.axhline(_chance(runs), **style.REFERENCE)
+        axis.set_title(remedy.title)
+        axis.set_ylim(0, 100)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+    figure.supylabel("running training error (%)")
+    for axis in axes[-1]:
+        axis.set_xlabel("1,000 images seen")
+    helped = [claim.verdict == REPRODUCED for claim in check_remedies(runs)[1 : 1 + len(REMEDIES)]]
+    title = f"{sum(helped)} of {len(helped)} remedies clearly help plain-{DEPTH}"
+    notes = ["black: untreated", "a line per seed", "dotted: guessing"]
+    if _incomparable(runs):
+        notes.append("dashed: no untreated run under the same conditions")
+    return style.titled(figure, title, label_of(runs), *notes)
+
+
+def _draw_runs(axis: Axes, remedy: RemedyRuns, colour: str) -> None:
+    for record in remedy.records:
+        batch = record.images_per_second * record.seconds / record.iterations
+        points = [point for point in remedy.curves if point.seed == record.seed]
+        images = [batch * point.iteration / 1000 for point in points]
+        errors = [100 * point.train_error for point in points]
+        comparable = remedy.name == UNTREATED or record.seed in remedy.compared
+        axis.plot(images, errors, "-" if comparable else "--", color=colour, linewidth=1.5)
 
 
 def errors_figure(runs: ProtocolRuns) -> Figure:
@@ -73,44 +86,47 @@ def errors_figure(runs: ProtocolRuns) -> Figure:
     none.
     """
     rows = runs.all_runs
-    figure, axis = plt.subplots(figsize=(9.5, 1.6 + 0.45 * len(rows)), layout="constrained")
+    figure, axis = plt.subplots(layout="constrained")
     for place, remedy in enumerate(rows):
         untreated = remedy.errors[UNTREATED]
         for number, record in enumerate(remedy.records):
-            y = -place + 0.16 * ((len(remedy.records) - 1) / 2 - number)
+            y = -place + 0.22 * ((len(remedy.records) - 1) / 2 - number)
             compared = record.seed in remedy.compared
-            colour = "#D55E00" if compared or remedy is runs.untreated else OTHER_COLOUR
-            style: dict[str, Any] = {"color": colour, "markersize": 6}
+            colour = VERMILLION if compared or remedy is runs.untreated else GREY
+            points: dict[str, Any] = {"color": colour, "markersize": 7}
             error = 100 * error_or_chance(record)
-            axis.plot(error, y, "o", **style)
+            axis.plot(error, y, "o", **points)
             test = 100 * error_or_chance(record, "test_error")
-            axis.plot(test, y, "o", fillstyle="none", **style)
+            axis.plot(test, y, "o", fillstyle="none", **points)
             if compared:
                 before = 100 * untreated[record.seed]
-                axis.plot([before, error], [y, y], color=colour, linewidth=1)
-                axis.plot(before, y, "|", color="#000000", markersize=8)
+                axis.plot([before, error], [y, y], color=colour, linewidth=1.5)
+                axis.plot(before, y, "|", color=BLACK, markersize=10, markeredgewidth=2)
+    keys = {"linestyle": "none", "color": VERMILLION, "marker": "o"}
+    handles = [
+        key_line("training error", **keys),
+        key_line("test error", **(keys | {"fillstyle": "none"})),
+        key_line("untreated", **(keys | {"color": BLACK, "marker": "|", "markersize": 10})),
+    ]
     for (name, records), line in zip(runs.references.items(), ("--", "-"), strict=True):
         if records:
             mean = 100 * statistics.fmean(error_or_chance(record) for record in records)
-            colour, label = ARM_STYLES[records[0].arm][0], f"{name}, untreated, training"
-            axis.axvline(mean, color=colour, linestyle=line, linewidth=1.2, label=label)
-    axis.axvline(_chance(runs), color="grey", linewidth=0.8, linestyle=":", label="guessing")
-    handles, _ = axis.get_legend_handles_labels()
-    keys = {"linestyle": "none", "color": "#D55E00", "marker": "o"}
-    handles += [
-        key_line("running training error", **keys),
-        key_line("test error", **(keys | {"fillstyle": "none"})),
-        key_line("untreated, same conditions", **(keys | {"color": "#000000", "marker": "|"})),
-    ]
+            drawn: Any = {"color": ARM_STYLES[records[0].arm][0], "linestyle": line}
+            axis.axvline(mean, **drawn)
+            handles.append(key_line(name, **drawn))
     if _incomparable(runs):
-        handles.append(
-            key_line("without such an untreated run", **(keys | {"color": OTHER_COLOUR}))
-        )
+        handles.append(key_line("no such untreated run", **(keys | {"color": GREY})))
+    axis.axvline(_chance(runs), **style.REFERENCE)
     axis.set_yticks([-place for place in range(len(rows))], [remedy.title for remedy in rows])
     axis.set_xlim(0, 100)
-    axis.set_xlabel("error (%)")
-    axis.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
-    return titled(figure, f"What remedies bring plain-{DEPTH}", label_of(runs))
+    axis.set_xlabel("error (%), training error: running")
+    reference = list(runs.references)[-1]
+    title = style.message(
+        f"No remedy brings plain-{DEPTH} down to {reference}",
+        f"Does plain-{DEPTH} stay above {reference} with every remedy?",
+        check_remedies(runs)[-1:],
+    )
+    return style.titled(figure, title, label_of(runs), "dotted: guessing", keys=handles)
 
 
 def _incomparable(runs: ProtocolRuns) -> bool:
@@ -124,52 +140,56 @@ def _chance(runs: ProtocolRuns) -> float:
 
 def convergence_figure(runs: ProtocolRuns) -> Figure:
     """Training loss of plain networks by iteration; where rates compare, rates by depth."""
-    size = (11 if runs.rated else 6.5, 4.4)
-    figure, axes = plt.subplots(
-        1, 1 + runs.rated, figsize=size, layout="constrained", squeeze=False
-    )
-    left, handles = axes[0, 0], {}
-    for (arm, depth, _), points in sorted(runs_of(runs.depth_curves).items()):
-        if arm == "plain":
-            colour = depth_colour(depth)
-            steps, losses = [p.iteration for p in points], [p.train_loss for p in points]
-            left.plot(steps, losses, color=colour, linewidth=1.1)
-            handles[depth] = Line2D([], [], color=colour, label=f"{depth} layers")
+    figure, axes = plt.subplots(1, 1 + runs.rated, layout="constrained", squeeze=False)
+    left = axes[0, 0]
+    plain = [point for point in runs.depth_curves if point.arm == "plain"]
+    for depth in style.shown(point.depth for point in plain):
+        points = [point for point in plain if point.depth == depth]
+        named: Any = {"color": style.depth_colour(depth), "label": f"{depth} layers"}
+        style.draw_curves(left, points, "train_loss", 1, **named)
     left.set_yscale("log")
-    left.set_xlabel("iteration")
-    left.set_ylabel("running training loss (nats), logarithmic")
-    left.set_title("plain networks")
-    left.legend(handles=handles.values(), loc="best", fontsize=8)
-    if runs.rated:
-        _draw_rates(axes[0, 1], runs)
-    what = "Convergence" if runs.rated else "Training loss"
-    return titled(figure, f"{what} by depth", markdown.label_of(runs.depth_records))
+    left.set(xlabel="iteration", ylabel="running training loss (nats), log.")
+    style.label_ends(left)
+    label = markdown.label_of(runs.depth_records)
+    if not runs.rated:
+        title = "How does the training loss of plain networks fall, by depth?"
+        return style.titled(figure, title, label)
+    left.set_title("training loss of plain networks")
+    title = style.message(
+        "Plain networks converge exponentially more slowly with depth",
+        "Do plain networks converge exponentially more slowly with depth?",
+        convergence.check(runs.rates, runs.unmeasured, runs.incomparable)[:1],
+    )
+    return style.titled(figure, title, label, keys=_draw_rates(axes[0, 1], runs))
 
 
-def _draw_rates(axis: Axes, runs: ProtocolRuns) -> None:
-    """Filled where the rate is in a fit, open where not; lines over the depths that were fitted."""
+def _draw_rates(axis: Axes, runs: ProtocolRuns) -> list[Any]:
+    """Filled where the rate is in a fit, open where not; lines over the depths that were fitted.
+
+    Returns the keys of the legend.
+    """
     for (arm, seed), rates in runs.rates.items():
         colour, marker, _ = ARM_STYLES[arm]
         lines = convergence.fits_of(runs.rates, arm, runs.unmeasured).get(seed)
         fitted = lines.rates if lines else {}
-        style: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": "none"}
+        points: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": "none"}
         for depth, rate in rates.items():
             if rate > 0:
                 fill, label = ("full", arm) if depth in fitted else ("none", f"{arm}, in no fit")
-                axis.plot(depth, 1000 * rate, alpha=0.7, fillstyle=fill, label=label, **style)
+                axis.plot(depth, 1000 * rate, alpha=0.7, fillstyle=fill, label=label, **points)
         if arm == "plain" and lines:
             first, last = min(fitted), max(fitted)
             grid = [first + (last - first) * step / 100 for step in range(101)]
             laws = ((lines.exponential, "-", "exponential"), (lines.power, ":", "power law"))
             for line, dashes, name in laws:
-                style = {"color": colour, "linestyle": dashes, "label": f"plain, {name}"}
-                axis.plot(grid, [1000 * line.rate(depth) for depth in grid], linewidth=1.0, **style)
+                law: Any = {"color": colour, "linestyle": dashes, "linewidth": 1.5, "label": name}
+                axis.plot(grid, [1000 * line.rate(depth) for depth in grid], **law)
     depths = sorted({depth for rates in runs.rates.values() for depth in rates})
     axis.set_yscale("log")
-    axis.set_xticks(depths, [str(depth) for depth in depths])
-    axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xlabel("depth (weighted layers)")
-    axis.set_ylabel("rate (1 / 1,000 iterations), logarithmic")
-    axis.set_title("-d ln(training loss) / d iteration")
-    handles = labelled([axis])
-    axis.legend(handles.values(), handles, loc="best", fontsize=8)
+    axis.set_xticks(depths, [str(d) if d in style.shown(depths) else "" for d in depths])
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_ylabel("rate (1 / 1,000 iterations), log.")
+    axis.set_title("-d ln(loss) / d iteration")
+    handles, labels = axis.get_legend_handles_labels()
+    return [*dict(zip(labels, handles, strict=True)).values()]

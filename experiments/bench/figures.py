@@ -13,7 +13,6 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy import stats
 
@@ -21,14 +20,24 @@ from experiments.bench import floor, parts, tables
 from experiments.bench.parts import BARE_LOOP, EAGER, PARTS, PLAINRES, SIDE_BY_SIDE, TEXTBOOK
 from experiments.bench.tables import Measurement, against_target, by_round, number, ratio, shown
 from experiments.reporting.markdown import commit_of, markdown, paragraph
-from experiments.reporting.style import depth_axis, publish, titled
+from experiments.reporting.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    VERMILLION,
+    depth_axis,
+    key_line,
+    publish,
+    titled,
+)
 from plainres.records.files import read_table
 
 Rows = Sequence[Measurement]
 
-COLOURS = {TEXTBOOK: "#999999", BARE_LOOP: "#E69F00", PLAINRES: "#0072B2", SIDE_BY_SIDE: "#009E73"}
+COLOURS = {TEXTBOOK: GREY, BARE_LOOP: ORANGE, PLAINRES: BLUE, SIDE_BY_SIDE: GREEN}
 LABELS = {way: "bare loop" if way == BARE_LOOP else way for way in COLOURS}
-SERIES_STYLES = (("#0072B2", "o"), ("#D55E00", "s"))
+SERIES_STYLES = ((BLUE, "o"), (VERMILLION, "s"))
 SPEED = "images_per_second"
 
 # Targets: what the project wants of itself on any machine
@@ -144,11 +153,13 @@ def scaling(rows: Rows) -> list[str]:
         taken, target = shown(_seconds_per_iteration(rows, case, BARE_LOOP)), THOUSAND_GIB
         memory = f"{shown(gib)} GiB ({against_target(gib, target)})"
         thousand = f"{case}: the first iteration takes {taken} s and {memory}."
+    label = _loop_label(rows)
     return [
         "The bare loop in float32 on all cores. Fits are least squares.",
         "",
-        f"![time and memory by depth, width, image size and batch size · {_loop_label(rows)}]"
-        "(figures/scaling.png)",
+        f"![time by depth, width, image size and batch size · {label}](figures/scaling.png)",
+        "",
+        f"![memory by the same · {label}](figures/scaling_memory.png)",
         "",
         *markdown(fits),
         "",
@@ -246,7 +257,8 @@ def line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
 def columns_figure(rows: Rows) -> Figure:
     """Images per second of each way relative to the textbook's of the same round."""
     cases = _cases(rows)
-    figure, axis = plt.subplots(figsize=(10, 4.4), layout="constrained")
+    figure, axis = plt.subplots(layout="constrained")
+    gains: list[float] = []
     ways = [way for way in COLOURS if way != TEXTBOOK]
     for place, way in enumerate(ways):
         for position, case in enumerate(cases):
@@ -255,44 +267,54 @@ def columns_figure(rows: Rows) -> Figure:
                 x = position + (place - (len(ways) - 1) / 2) * 0.27
                 median, low, high = tables.median_and_range(measured)
                 ends = [[median - low], [high - median]]
-                axis.bar(x, median, 0.25, yerr=ends, color=COLOURS[way], capsize=3)
-    axis.axhline(1, color=COLOURS[TEXTBOOK], linewidth=1.2)
+                axis.bar(x, median, 0.25, yerr=ends, color=COLOURS[way], capsize=4)
+                gains += [median] if way == PLAINRES else []
+    axis.axhline(1, color=COLOURS[TEXTBOOK])
     labels = [(case + _precision(rows, case)).replace(", ", "\n") for case in cases]
     axis.set_xticks(range(len(cases)), labels)
     axis.set_ylabel("images/s, textbook = 1")
-    patches = [Patch(color=COLOURS[way], label=label) for way, label in LABELS.items()]
-    axis.legend(handles=patches, frameon=True, fontsize=9)
-    return titled(figure, "Training speed relative to a textbook loop", _columns_label(rows))
+    bar: Any = {"linestyle": "none", "marker": "s", "markersize": 12}
+    keys = [
+        key_line(label, color=COLOURS[way], **({} if way == TEXTBOOK else bar))
+        for way, label in LABELS.items()
+    ]
+    times = " to ".join(f"{gain:.1f}" for gain in (min(gains), max(gains))) if gains else "?"
+    title = f"plainres trains {times} times as fast as the textbook's loop"
+    return titled(figure, title, _columns_label(rows), keys=keys)
 
 
-def scaling_figure(rows: Rows) -> Figure:
-    """Seconds per iteration with the fit above, peak memory below; one column per dimension."""
+def scaling_figure(rows: Rows, memory: bool = False) -> Figure:
+    """Seconds per iteration with the fit, or peak memory; one panel per dimension."""
     every = series_of(rows)
     names = tables.distinct(one.name for one in every)
-    shape: Any = {"figsize": (3 * len(names), 6), "layout": "constrained"}
-    figure, axes = plt.subplots(2, len(names), squeeze=False, sharex="col", **shape)
-    for (above, below), name in zip(axes.T, names, strict=True):
+    shape: Any = {"squeeze": False, "sharey": True, "layout": "constrained"}
+    figure, axes = plt.subplots(-(-len(names) // 2), min(len(names), 2), **shape)
+    for axis in axes.flat[len(names) :]:
+        axis.set_axis_off()
+    keys = []
+    for axis, name in zip(axes.flat, names, strict=False):
         group = [one for one in every if one.name == name]
         for one, (colour, marker) in zip(group, SERIES_STYLES, strict=False):
-            points = {"marker": marker, "color": colour}
-            above.plot(one.values, one.seconds, linestyle="none", label=one.case, **points)
-            below.plot(one.values, one.mib, linestyle=":", **points)
-            if len(one.values) > 2:
+            points: Any = {"marker": marker, "color": colour, "linestyle": "none"}
+            if len(group) > 1:
+                keys.append(key_line(one.case, **points))
+            axis.plot(one.values, one.mib if memory else one.seconds, **points)
+            if memory:
+                axis.plot(one.values, one.mib, linestyle=":", color=colour)
+            elif len(one.values) > 2:
                 slope, intercept, _ = line(one.multiply_adds, one.seconds)
                 fitted = [intercept + slope * work for work in one.multiply_adds]
-                above.plot(one.values, fitted, color=colour, linewidth=1)
-        for axis in (above, below):
-            axis.set_yscale("log")
-            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axis.yaxis.set_minor_formatter(NullFormatter())
-        depth_axis(below, sorted({value for one in group for value in one.values}))
-        below.set_xlabel(name.replace("_", " "))  # depth, or another dimension
-        below.tick_params(axis="x", labelsize=8)
-        above.legend(frameon=True, fontsize=7, loc="best")
-    axes[0, 0].set_ylabel("seconds per iteration")
-    axes[1, 0].set_ylabel("peak memory (MiB)")
-    return titled(figure, "Time and memory of one iteration of the bare loop", _loop_label(rows))
+                axis.plot(one.values, fitted, color=colour)
+        axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1,) if not memory else (1, 2, 5)))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.yaxis.set_minor_formatter(NullFormatter())
+        depth_axis(axis, sorted({value for one in group for value in one.values}))
+        axis.set_xlabel(group[0].case if len(group) == 1 else name.replace("_", " "))
+    figure.supylabel("peak memory (MiB)" if memory else "seconds per iteration")
+    grows = "memory" if memory else "time of an iteration"
+    title = f"How does the {grows} grow with the network and its batch?"
+    return titled(figure, title, _loop_label(rows), "bare loop", keys=keys)
 
 
 def readme(measured: Mapping[str, Rows]) -> str:
@@ -332,6 +354,7 @@ def write_report(folder: Path) -> list[Path]:
         figures["columns"] = partial(columns_figure, measured["columns"])
     if series_of(measured["scaling"]):
         figures["scaling"] = partial(scaling_figure, measured["scaling"])
+        figures["scaling_memory"] = partial(scaling_figure, measured["scaling"], memory=True)
     return publish(folder, figures, readme(measured))
 
 

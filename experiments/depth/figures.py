@@ -7,8 +7,9 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments.depth.claims import ARMS, DepthRuns, published_for
+from experiments.depth.claims import ARMS, DepthRuns, check, complete_part, grid_of, published_for
 from experiments.judging.errors import chance_error
+from experiments.judging.verdict import Claim
 from experiments.reporting import style
 from experiments.reporting.markdown import label_of
 from experiments.reporting.question import Drawing
@@ -16,9 +17,9 @@ from plainres.records.files import read_curves
 from plainres.records.schema import DIVERGED, CurvePoint, Record
 
 PUBLISHED_STYLES = {  # by kind: marker, its size, what the legend calls it
-    "paper": ("D", 7, "He et al. 2015"),
-    "bound": ("^", 9, "He et al. 2015: higher than this"),
-    "reproduction": ("_", 12, "other reproductions"),
+    "paper": ("D", 9, "He et al. 2015"),
+    "bound": ("^", 11, "He et al. 2015: higher than this"),
+    "reproduction": ("_", 14, "other reproductions"),
 }
 
 
@@ -33,29 +34,31 @@ def drawings(runs: DepthRuns) -> list[Drawing]:
 
 
 def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Figure:
-    """The paper's Figure 6: error against iteration, means over seeds.
+    """The paper's Figure 6: running training error against iteration, means over seeds.
 
-    Training dashed, test solid; plain left, residual right.
+    Plain left, residual right; at most five depths.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True, layout="constrained")
-    depths = sorted({point.depth for point in curves})
-    colours = {depth: style.depth_colour(depth) for depth in depths}
+    figure, axes = plt.subplots(1, 2, sharey=True, layout="constrained")
+    depths = style.shown(point.depth for point in curves)
+    drawn = [point for point in curves if point.depth in depths]
     for axis, arm in zip(axes, ARMS, strict=True):
-        for depth, colour in colours.items():
-            points = [point for point in curves if (point.arm, point.depth) == (arm, depth)]
-            train, test = style.mean_curve(points), style.mean_curve(points, "test_error")
-            axis.plot(*train, color=colour, linestyle="--", linewidth=1.1)
-            axis.plot(*test, color=colour, linestyle="-", linewidth=1.6)
+        for depth in depths:
+            points = [point for point in drawn if (point.arm, point.depth) == (arm, depth)]
+            named = {"color": style.depth_colour(depth), "label": f"{depth} layers"}
+            if points:
+                axis.plot(*style.mean_curve(points), **named)
         axis.set(title=f"{arm} networks", xlabel="iteration")
-    errors = [100 * error for p in curves for error in (p.train_error, p.test_error) if error]
+    errors = [100 * point.train_error for point in drawn if point.train_error]
     style.logarithmic_percent(axes[0], min(errors, default=1.0))
-    handles = [
-        style.key_line(f"{depth} layers", color=colours[depth]) for depth in reversed(depths)
-    ]
-    handles.append(style.key_line("training (running)", color="grey", linestyle="--"))
-    handles.append(style.key_line("test", color="grey"))
-    axes[1].legend(handles=handles, loc="best", frameon=True, fontsize=9)
-    return style.titled(figure, "Error against iteration", label_of(records))
+    axes[0].set_ylabel("running training error (%), log.")
+    for axis in axes:
+        style.label_ends(axis)
+    title = style.message(
+        "Deep plain networks end with higher training error, residual ones do not",
+        "Do deep plain networks end with higher training error, and residual ones not?",
+        _claims(records)[:2],
+    )
+    return style.titled(figure, title, label_of(records))
 
 
 def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]]) -> Figure:
@@ -63,39 +66,47 @@ def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]])
 
     Rows of published.csv are drawn too.
     """
-    size = (12.5, 5.4) if published else (10, 4.4)
-    figure, axes = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 2, sharey=True, layout="constrained")
     lowest = min([100.0, *(float(row["error_percent"]) for row in published)])
     chance = 100 * chance_error(records[0].num_classes)
     titles = {"train": "running training error", "test": "test error"}
+    notes, kinds = set(), {}
     for axis, (split, title) in zip(axes, titles.items(), strict=True):
         for arm in ARMS:
             colour, marker, line = style.ARM_STYLES[arm]
             values = style.errors_by_depth(records, arm, f"{split}_error")
             lowest = min([lowest, *(e for seeds in values.values() for e in seeds if e > 0)])
-            means = {"linestyle": line, "markersize": 4, "label": arm}
-            style.draw_seeds(axis, values, style.SEEDS, means, color=colour, marker=marker)
+            means = {"linestyle": line, "label": arm}
+            drawn = {"color": colour, "marker": marker}
+            notes.add(style.draw_seeds(axis, values, style.SEEDS, means, **drawn))
             for kind, (sign, markersize, source) in PUBLISHED_STYLES.items():
                 key = (arm, split, kind)
                 rows = [r for r in published if (r["arm"], r["split"], r["kind"]) == key]
                 theirs = [(int(row["depth"]), float(row["error_percent"])) for row in rows]
                 if theirs:
                     marks: Any = {"marker": sign, "markersize": markersize, "fillstyle": "none"}
-                    marks |= {"linestyle": "none", "color": colour, "label": f"{arm}, {source}"}
-                    axis.plot(*zip(*theirs, strict=True), **marks)
+                    marks |= {"linestyle": "none", "markeredgewidth": 1.8}
+                    axis.plot(*zip(*theirs, strict=True), color=colour, label=source, **marks)
+                    kinds[kind] = style.key_line(source, color=style.GREY, **marks)
         ticks = {row.depth for row in records}
         ticks |= {int(row["depth"]) for row in published if row["split"] == split}
-        axis.axhline(chance, color="grey", linewidth=0.8, linestyle=":")
-        axis.text(min(ticks), chance, "guessing", va="top", ha="left", color="grey", fontsize=8)
+        axis.axhline(chance, **style.REFERENCE)
+        axis.text(min(ticks), chance, "guessing", va="top", ha="left", color=style.GREY)
         axis.set_title(title)
         style.depth_axis(axis, sorted(ticks))
     style.logarithmic_percent(axes[0], lowest)
-    handles = style.labelled(axes)
-    if published:
-        below: Any = {"loc": "outside lower center", "ncols": 4, "fontsize": 9}
-        figure.legend(handles.values(), handles, **below)
-    else:
-        axes[1].legend(handles.values(), handles, loc="best", frameon=True, fontsize=9)
+    for axis in axes:
+        style.label_ends(axis)
+    title = style.message(
+        "Plain networks get worse with depth, residual ones do not",
+        "Do plain networks get worse with depth, and residual ones not?",
+        _claims(records)[:2],
+    )
     diverged = any(row.status == DIVERGED for row in records)
-    note = " · diverged runs count as guessing" if diverged else ""
-    return style.titled(figure, "Error against depth", f"{label_of(records)}{note}")
+    notes.add("diverged runs count as guessing" if diverged else "")
+    caption = (label_of(records), *sorted(notes))
+    return style.titled(figure, title, *caption, keys=[*kinds.values()])
+
+
+def _claims(records: Sequence[Record]) -> list[Claim]:
+    return check(complete_part(records, grid_of(records)))

@@ -27,8 +27,8 @@ FILE = "events.out.tfevents.tables"
 MEANS = "all seeds/{} layers"
 # Custom Scalars gives its seven colours to the runs in the order in which they began: orange, blue,
 # red, light blue, pink, green, grey. In this order they are nearest to those of the figures
-# (experiments/reporting/style.py), which have yellow for 14 layers and black for 110
-COLOURED = (44, 110, 56, 20, 14, 32, 8)
+# (experiments/reporting/style.py), which have black for 110 layers
+COLOURED = (14, 20, 56, 110, 44, 32, 8)
 # Time Series colours runs by what this finds in their names
 DEPTH_IN_NAME = r"(\d+)(?: layers|-seed)"
 

@@ -11,9 +11,9 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from experiments.landscape.claims import CEILING, Plane, Planes, label_of, statistics_of
+from experiments.landscape.claims import CEILING, Plane, Planes, check, label_of, statistics_of
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import titled
+from experiments.reporting.style import message, titled
 
 NUM_LEVELS = 21
 COLOURS = "viridis"
@@ -58,7 +58,7 @@ def clipped(plane: Plane, low: float, high: float) -> np.ndarray:
 
 
 def contour_figure(planes: Planes) -> Figure:
-    """Contours of the loss, one row per trained network and pair of directions, one column per arm.
+    """Contours of the loss, one column per trained network and pair of directions, one row per arm.
 
     Levels are logarithmic and the same for all. The white line is the loss of guessing.
     """
@@ -67,11 +67,10 @@ def contour_figure(planes: Planes) -> Figure:
     networks = sorted({network for _, network in places})
     low, high = bounds(planes)
     levels, norm = np.geomspace(low, high, NUM_LEVELS), LogNorm(low, high)
-    size = (0.6 + 4.2 * len(networks), 0.9 + 3.6 * len(draws))
     panels: Any = {"sharex": True, "sharey": True, "squeeze": False, "layout": "constrained"}
-    figure, axes = plt.subplots(len(draws), len(networks), figsize=size, **panels)
-    for row, draw in enumerate(draws):
-        for column, network in enumerate(networks):
+    figure, axes = plt.subplots(len(networks), len(draws), **panels)
+    for row, network in enumerate(networks):
+        for column, draw in enumerate(draws):
             axis = axes[row, column]
             axis.grid(False)
             axis.set_aspect("equal")
@@ -82,15 +81,21 @@ def contour_figure(planes: Planes) -> Figure:
             axis.contourf(at, at, losses, levels=levels, norm=norm, cmap=COLOURS)
             axis.contour(at, at, losses, levels=levels, colors="black", linewidths=0.3, alpha=0.5)
             if losses.min() < guessing < losses.max():
-                axis.contour(at, at, losses, levels=[guessing], colors="white", linewidths=1.6)
-            axis.plot(0, 0, marker="+", color="red", markersize=8)
-            axis.set_title(plane.surface.name, fontsize=10)
-        axes[row, 0].set_ylabel("second direction")
-    for axis in axes[-1]:
-        axis.set_xlabel("first direction")
-    bar = figure.colorbar(ScalarMappable(norm=norm, cmap=COLOURS), ax=axes, shrink=0.8)
-    bar.set_label(f"training loss (nats per image, logarithmic); white: guessing, {guessing:.2f}")
-    return _titled(figure, list(places.values()))
+                axis.contour(at, at, losses, levels=[guessing], colors="white", linewidths=2.5)
+            axis.plot(0, 0, marker="+", color="red", markersize=10, markeredgewidth=2)
+            axis.set_title(_name(plane, draws))
+            ticks = [share * plane.surface.radius for share in (-0.5, 0, 0.5)]
+            axis.set(xticks=ticks, yticks=ticks)
+    figure.colorbar(ScalarMappable(norm=norm, cmap=COLOURS), ax=axes, label="training loss (nats)")
+    drawn = list(places.values())
+    return _titled(figure, planes, drawn, f"white: guessing, {guessing:.2f} nats")
+
+
+def _name(plane: Plane, draws: list[Draw]) -> str:
+    """The network, and its seed or, of one seed, its pair of directions."""
+    seed, directions = plane.draw
+    several = len({seed for seed, _ in draws}) > 1
+    return f"{plane.surface.network}, {f'seed {seed}' if several else f'pair {directions}'}"
 
 
 def relief_figure(planes: Planes) -> Figure:
@@ -105,24 +110,28 @@ def relief_figure(planes: Planes) -> Figure:
     lowest, highest = math.log10(low), math.log10(high)
     mesh: Any = {"rstride": 1, "cstride": 1, "linewidth": 0.1, "edgecolor": "black"}
     mesh |= {"cmap": COLOURS, "norm": Normalize(lowest, highest), "antialiased": True}
-    figure = plt.figure(figsize=(5.6 * len(drawn), 5.2), layout="constrained")
+    figure = plt.figure(layout="constrained")
     for column, plane in enumerate(drawn):
         axis = figure.add_subplot(1, len(drawn), column + 1, projection="3d")
         at, heights = plane.surface.coordinates, np.log10(clipped(plane, low, high))
         axis.plot_surface(*np.meshgrid(at, at), heights, **mesh)
         axis.set_zlim(lowest, highest)
         axis.zaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{10**value:.3g}"))
-        axis.set(xlabel="first direction", ylabel="second direction")
         for ticks in (axis.set_xticks, axis.set_yticks):
             ticks([-plane.surface.radius, 0, plane.surface.radius])
-        axis.zaxis.set_major_locator(MaxNLocator(5))
-        axis.set_zlabel("training loss (nats)", labelpad=9)
-        axis.set_title(plane.surface.name, fontsize=10, y=0.98)
-        axis.set_box_aspect(None, zoom=0.88)
-    return _titled(figure, drawn)
+        axis.zaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axis.tick_params(axis="z", pad=8)
+        axis.set_title(f"{plane.surface.network}: loss (nats)")
+        axis.set_box_aspect(None, zoom=0.9)
+    return _titled(figure, planes, drawn)
 
 
-def _titled(figure: Figure, drawn: Planes) -> Figure:
-    """With a title that says what is drawn, which may be less than was measured."""
-    title = "Loss around the trained network"
-    return titled(figure, title, label_of(drawn), statistics_of(drawn))
+def _titled(figure: Figure, planes: Planes, drawn: Planes, *notes: str) -> Figure:
+    """With the verdict on smoothness, and what is drawn, which may be less than was measured."""
+    title = message(
+        "The loss around a residual network is smoother",
+        "Is the loss around a residual network smoother?",
+        check(planes)[1:2],
+    )
+    axes = "axes: two random directions"
+    return titled(figure, title, label_of(drawn), statistics_of(drawn), axes, *notes)

@@ -3,31 +3,37 @@
 from functools import partial
 from typing import Any
 
-from matplotlib import colormaps
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from experiments.large.claims import Runs, label_of
+from experiments.large.claims import LAST, Runs, label_of
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import titled
+from experiments.reporting.style import BLUE, VERMILLION, key_line, titled
 
 
 def drawings(runs: Runs) -> list[Drawing]:
-    return [Drawing("losses", "loss against iteration", partial(losses_figure, runs))]
+    alt = "loss before and after the updates, by network"
+    return [Drawing("losses", alt, partial(losses_figure, runs))]
 
 
 def losses_figure(runs: Runs) -> Figure:
-    """Loss of the fixed batch against iteration, one line per cell, coloured by network."""
-    figure, axis = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
-    for number, (network, cells) in enumerate(runs.items()):
-        colour = colormaps["viridis"](number / max(1, len(runs) - 1))
-        for place, run in enumerate(cells):
-            steps, label = range(1, len(run.losses) + 1), network if place == 0 else None
-            style: Any = {"color": colour, "marker": "osD^v"[number % 5]}
-            axis.plot(steps, run.losses, **style, markersize=4, linewidth=1.2, label=label)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set_xlabel("iteration")
-    axis.set_ylabel("training loss (nats per image)")
-    axis.legend(loc="upper right", fontsize=8, ncols=2)
-    return titled(figure, "Large networks at their own size", label_of(runs))
+    """First and last loss of the fixed batch, one row per cell; a diverged run has no last one."""
+    figure, axis = plt.subplots(layout="constrained")
+    cells = [(network, run) for network, own in runs.items() for run in own]
+    first: dict[str, Any] = {"marker": "o", "color": BLUE, "markerfacecolor": "white"}
+    last: dict[str, Any] = {"marker": "o", "color": VERMILLION}
+    for place, (_, run) in enumerate(cells):
+        if not run.diverged:
+            axis.plot([run.first, run.last], [-place, -place], color=BLUE, linewidth=1.5)
+            axis.plot(run.last, -place, **last)
+        axis.plot(run.first, -place, **first)
+    axis.set_yticks([-place for place in range(len(cells))], [network for network, _ in cells])
+    axis.set_xlim(left=min(0.0, axis.get_xlim()[0]))
+    axis.set_xlabel("training loss of the fixed batch (nats per image)")
+    learned = sum(all(run.learned for run in own) for own in runs.values())
+    title = f"{learned} of {len(runs)} large networks learn one batch at their own size"
+    keys = [
+        key_line("before the first update", linestyle="none", **first),
+        key_line(f"mean of the last {LAST}", linestyle="none", **last),
+    ]
+    return titled(figure, title, label_of(runs), keys=keys)

@@ -5,15 +5,16 @@ from functools import partial
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments.lenet.claims import DIGITS, FASHION, MODERN, OLD, Runs, label_of
+from experiments.lenet.claims import DIGITS, FASHION, MODERN, OLD, Runs, check, label_of
+from experiments.reporting import style
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import titled
 
 NAMES = {FASHION: "Fashion-MNIST", DIGITS: "digits"}
-VARIANTS = {  # colours: Okabe and Ito
-    MODERN: ("#0072B2", "ReLU, max pooling"),
-    OLD: ("#D55E00", "tanh, average pooling"),
+VARIANTS = {
+    MODERN: (style.BLUE, "ReLU, max pooling"),
+    OLD: (style.VERMILLION, "tanh, average pooling"),
 }
+LINES = {"train_error": ("--", "training"), "test_error": ("-", "test")}
 
 
 def drawings(runs: Runs) -> list[Drawing]:
@@ -21,28 +22,25 @@ def drawings(runs: Runs) -> list[Drawing]:
 
 
 def curves_figure(runs: Runs) -> Figure:
-    """Error against iteration: one panel per data set, one colour per variant, one line per seed.
+    """Error against iteration, means over seeds: one panel per data set, one colour per variant.
 
     Training error is dashed, test error solid.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    figure, axes = plt.subplots(1, 2, layout="constrained")
     for axis, (data, title) in zip(axes, NAMES.items(), strict=True):
-        for variant, (colour, parts) in VARIANTS.items():
+        for variant, (colour, _) in VARIANTS.items():
             points = runs.curves.get(f"{data}-{variant}", ())
-            for number, seed in enumerate(sorted({point.seed for point in points})):
-                line = [point for point in points if point.seed == seed]
-                errors = [100 * point.train_error for point in line]
-                steps = [point.iteration for point in line]
-                axis.plot(steps, errors, color=colour, linestyle="--", linewidth=1)
-                tested = [
-                    (p.iteration, 100 * p.test_error) for p in line if p.test_error is not None
-                ]
-                steps, errors = [step for step, _ in tested], [error for _, error in tested]
-                label = f"{parts} ({variant})" if number == 0 else None
-                axis.plot(steps, errors, color=colour, linewidth=1.6, label=label)
-        axis.set_title(title)
-        axis.set_xlabel("iteration")
-        axis.set_ylim(0, 30)
-    axes[0].set_ylabel("error (%): training dashed, test solid")
-    axes[0].legend(loc="upper right", fontsize=9)
-    return titled(figure, "LeNet-5", label_of(runs))
+            for measure, (line, _) in LINES.items():
+                axis.plot(*style.mean_curve(points, measure), color=colour, linestyle=line)
+        axis.set(title=title, xlabel="iteration", ylim=(0, 30))
+    axes[0].set_ylabel("error (%)")
+    keys = [style.key_line(name, color=colour) for colour, name in VARIANTS.values()]
+    keys += [
+        style.key_line(name, color=style.GREY, linestyle=line) for line, name in LINES.values()
+    ]
+    title = style.message(
+        "LeNet-5 errs on at most 10 % of Fashion-MNIST's test images",
+        "Does LeNet-5 err on at most 10 % of Fashion-MNIST's test images?",
+        check(runs)[:1],
+    )
+    return style.titled(figure, title, label_of(runs), keys=keys)

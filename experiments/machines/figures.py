@@ -7,12 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.judging.pairs import grouped
-from experiments.machines.claims import ARMS, Part, label_of, machine_of, percent_of
+from experiments.machines.claims import ARMS, Part, check, label_of, machine_of, percent_of
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import key_line, titled
+from experiments.reporting.style import GREY, PALETTE, SEED_LINE, key_line, message, titled
 
-# Okabe and Ito's palette
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTH = 0.6  # of the places of one depth
 
@@ -24,7 +22,7 @@ def drawings(part: Part) -> list[Drawing]:
 
 def errors_figure(part: Part) -> Figure:
     """One panel per arm: a point per seed and machine, and a grey line per seed."""
-    figure, axes = plt.subplots(1, len(ARMS), figsize=(10, 4.8), layout="constrained")
+    figure, axes = plt.subplots(1, len(ARMS), layout="constrained")
     for axis, arm in zip(axes, ARMS, strict=True):
         _panel(axis, part, arm)
     axes[0].set_ylabel("running training error (%)")
@@ -32,15 +30,19 @@ def errors_figure(part: Part) -> Figure:
         key_line(name, color=colour, marker=marker, linestyle="none")
         for name, (colour, marker) in _styles(part).items()
     ]
-    handles.append(key_line("one seed on several machines", color="grey", linewidth=0.8))
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
-    return titled(figure, "The same seeds on several machines", label_of(part))
+    title = message(
+        "Another machine moves the error of plain-56, not that of residual networks",
+        "Does another machine move the error of plain-56, and not that of residual networks?",
+        check(part)[:2],
+    )
+    joined = "lines: one seed on several machines"
+    return titled(figure, title, label_of(part), joined, keys=handles)
 
 
 def _styles(part: Part) -> dict[str, tuple[str, str]]:
     """Colour and marker by machine; they repeat after eight."""
     return {
-        name: (COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)])
+        name: (PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)])
         for place, name in enumerate(part.machines)
     }
 
@@ -53,11 +55,11 @@ def _panel(axis: Axes, part: Part, arm: str) -> None:
     for place, depth in enumerate(depths):
         for rows in grouped(part.networks[arm, depth], lambda row: row.seed).values():
             points = sorted((place + offsets[machine_of(row)], percent_of(row)) for row in rows)
-            axis.plot(*zip(*points, strict=True), color="grey", linewidth=0.8, alpha=0.6)
+            axis.plot(*zip(*points, strict=True), color=GREY, **SEED_LINE)
             for row in rows:
                 colour, marker = styles[machine_of(row)]
                 x = place + offsets[machine_of(row)]
-                axis.plot(x, percent_of(row), marker, color=colour, markersize=6, alpha=0.8)
+                axis.plot(x, percent_of(row), marker, color=colour, alpha=0.8)
     axis.set_xticks(range(len(depths)), [str(depth) for depth in depths])
     axis.set(title=arm, xlabel="depth (weighted layers)")
     axis.set_ylim(bottom=0)

@@ -10,21 +10,9 @@ from matplotlib.figure import Figure
 
 from experiments.pace.claims import TARGETS, Pace, label_of
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import key_line, titled
+from experiments.reporting.style import MOST_LINES, PALETTE, REFERENCE, key_line, titled
 
-# Okabe and Ito's palette
-COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#E69F00",
-    "#56B4E9",
-    "#CC79A7",
-    "#000000",
-    "#999999",
-    "#F0E442",
-)
-STROKES = ("-", "--", ":", "-.")
+STROKES = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "dash-dotted"}
 
 
 def drawings(paces: Sequence[Pace]) -> list[Drawing]:
@@ -33,31 +21,35 @@ def drawings(paces: Sequence[Pace]) -> list[Drawing]:
 
 
 def curves_figure(paces: Sequence[Pace]) -> Figure:
-    """Running training error against seconds.
+    """Running training error against seconds, the soonest cells of each depth.
 
     One panel per depth, one colour per setting, one stroke per machine.
     """
-    depths = sorted({pace.record.depth for pace in paces})
-    panels: Any = {"figsize": (5.2 * len(depths), 4.4), "layout": "constrained"}
-    figure, axes = plt.subplots(1, len(depths), sharey=True, squeeze=False, **panels)
-    settings = sorted({pace.setting for pace in paces})
-    colours = dict(zip(settings, itertools.cycle(COLOURS), strict=False))
-    machines = sorted({pace.machine for pace in paces})
+    by_depth: dict[int, list[Pace]] = {}
+    for pace in paces:  # the soonest first
+        by_depth.setdefault(pace.record.depth, []).append(pace)
+    drawn = {depth: own[:MOST_LINES] for depth, own in by_depth.items()}
+    figure, axes = plt.subplots(
+        1, len(drawn), sharey=True, squeeze=False, layout="constrained"
+    )  # fmt: skip
+    settings = sorted({pace.setting for own in drawn.values() for pace in own})
+    colours = dict(zip(settings, itertools.cycle(PALETTE), strict=False))
+    machines = sorted({pace.machine for own in drawn.values() for pace in own})
     strokes: dict[str, Any] = dict(zip(machines, itertools.cycle(STROKES), strict=False))
-    for axis, depth in zip(axes[0], depths, strict=True):
-        for pace in paces:
-            if pace.record.depth == depth:
-                total, count = pace.record.seconds, pace.record.iterations
-                seconds = [point.iteration * total / count for point in pace.curve]
-                errors = [100 * point.train_error for point in pace.curve]
-                style = {"color": colours[pace.setting], "linestyle": strokes[pace.machine]}
-                axis.plot(seconds, errors, **style, linewidth=1.3)
+    for axis, (depth, own) in zip(axes[0], drawn.items(), strict=True):
+        for pace in own:
+            total, count = pace.record.seconds, pace.record.iterations
+            seconds = [point.iteration * total / count for point in pace.curve]
+            errors = [100 * point.train_error for point in pace.curve]
+            line = {"color": colours[pace.setting], "linestyle": strokes[pace.machine]}
+            axis.plot(seconds, errors, **line)
         for target in TARGETS:
-            axis.axhline(100 * target, color="grey", linewidth=0.8, linestyle=":")
-        axis.set(title=f"residual, {depth} layers", xlabel="seconds", ylim=(15, 70))
+            axis.axhline(100 * target, **REFERENCE)
+        axis.set(title=f"residual-{depth}", xlabel="seconds", ylim=(15, 70))
+        axis.locator_params(axis="x", nbins=4)
     axes[0][0].set_ylabel("running training error (%)")
-    handles = [key_line(setting, color=colours[setting]) for setting in settings]
-    if len(machines) > 1:
-        handles += [key_line(each, color="grey", linestyle=strokes[each]) for each in machines]
-    axes[0][-1].legend(handles=handles, loc="best", fontsize=8)
-    return titled(figure, "Training error against time", label_of(paces))
+    keys = [key_line(setting, color=colours[setting]) for setting in settings]
+    named = [f"{STROKES[strokes[each]]}: {each}" for each in machines] if len(machines) > 1 else []
+    goals = " and ".join(f"{100 * target:g}" for target in TARGETS)
+    title = f"How soon do residual networks reach {goals} % training error?"
+    return titled(figure, title, label_of(paces), *named, keys=keys)

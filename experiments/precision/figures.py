@@ -10,21 +10,23 @@ from matplotlib.figure import Figure
 
 from experiments.judging.pairs import grouped
 from experiments.precision import claims
-from experiments.precision.claims import FLOAT32, MEASURED, GradientCosine, Scale, label_of
-from experiments.reporting.question import Drawing
-from experiments.reporting.style import (
-    SEEDS,
-    depth_axis,
-    depth_colour,
-    draw_seeds,
-    errors_by_depth,
-    key_line,
-    titled,
+from experiments.precision.claims import (
+    FLOAT32,
+    MEASURED,
+    GradientCosine,
+    Scale,
+    check,
+    label_of,
 )
+from experiments.reporting import style
+from experiments.reporting.question import Drawing
 
 ARM_LINES: Any = {"plain": "--", "residual": "-"}
 # Colour, marker and line of the precision of training
-PRECISION_STYLES: Any = {claims.FLOAT32: ("#0072B2", "s", "-"), claims.BF16: ("#D55E00", "o", "--")}
+PRECISION_STYLES: Any = {
+    claims.FLOAT32: (style.BLUE, "s", "-"),
+    claims.BF16: (style.VERMILLION, "o", "--"),
+}
 
 
 def drawings(scale: Scale) -> list[Drawing]:
@@ -39,55 +41,87 @@ def drawings(scale: Scale) -> list[Drawing]:
 
 
 def layers_figure(scale: Scale) -> Figure:
-    """Cosine of each layer's gradient before the first update; means over seeds."""
-    figure, axes = plt.subplots(1, 3, figsize=(12, 4.4), sharey=True, layout="constrained")
-    for axis, (measured, name) in zip(axes, MEASURED.items(), strict=True):
-        for arm, depth in scale.networks(FLOAT32):
-            rows = [r for r in _rows(scale, FLOAT32, arm, depth) if r.iteration == 0 and r.layer]
-            style = {"linestyle": ARM_LINES[arm], "color": depth_colour(depth), "linewidth": 1.2}
-            axis.plot(*_means(rows, lambda row: row.layer, measured), **style)
-        axis.set(title=name, xlabel="layer")
-    axes[0].set_ylabel("cosine with the exact gradient")
-    return _finished(figure, scale, "Direction of each layer's gradient at the start")
+    """Cosine of each layer's gradient before the first update; means over seeds; a row per arm."""
+    figure, axes = plt.subplots(2, 3, sharex=True, sharey=True, layout="constrained")
+    for row, arm in zip(axes, ARM_LINES, strict=True):
+        row[0].set_ylabel(arm)
+        for axis, measured in zip(row, MEASURED, strict=True):
+            for depth in (depth for each, depth in scale.networks(FLOAT32) if each == arm):
+                rows = [
+                    r for r in _rows(scale, FLOAT32, arm, depth) if r.iteration == 0 and r.layer
+                ]
+                line = {"color": style.depth_colour(depth), "label": str(depth), "linewidth": 2}
+                axis.plot(*_means(rows, lambda row: row.layer, measured), **line)
+    for axis, name in zip(axes[0], MEASURED.values(), strict=True):
+        axis.set_title(name)
+    for axis in axes.flat:
+        style.label_ends(axis)
+    for axis in axes[-1]:
+        axis.set_xlabel("layer")
+    figure.supylabel("cosine with the exact gradient")
+    title = style.message(
+        "bf16 turns the first gradient of plain-56 away, more than residual-56's",
+        "Does bf16 turn the first gradient of plain-56 away, more than residual-56's?",
+        check(scale)[:1],
+    )
+    return style.titled(figure, title, label_of(scale), "numbers at lines: depth")
 
 
 def training_figure(scale: Scale) -> Figure:
     """Cosine of all parameters' gradient along training: rows by the precision of training."""
     precisions = scale.precisions
-    size = (12, 1.2 + 3.2 * len(precisions))
     figure, axes = plt.subplots(
-        len(precisions), 3, figsize=size, sharex=True, sharey=True, squeeze=False,
-        layout="constrained",
-    )  # fmt: skip
+        len(precisions), 3, sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
     for row, precision in zip(axes, precisions, strict=True):
-        row[0].set_ylabel(f"cosine, trained in {precision}")
+        row[0].set_ylabel(f"in {precision}")
         for axis, measured in zip(row, MEASURED, strict=True):
             for arm, depth in scale.networks(precision):
                 points = [r for r in _rows(scale, precision, arm, depth) if r.layer == 0]
-                style = {"linestyle": ARM_LINES[arm], "color": depth_colour(depth), "marker": "."}
-                axis.plot(*_means(points, lambda row: row.iteration, measured), **style)
+                line = {
+                    "linestyle": ARM_LINES[arm],
+                    "color": style.depth_colour(depth),
+                    "marker": ".",
+                }
+                axis.plot(*_means(points, lambda row: row.iteration, measured), **line)
             axis.set_xscale("symlog", linthresh=1)
+            axis.set_xticks([0, 10, 1000])
     for axis, name in zip(axes[0], MEASURED.values(), strict=True):
         axis.set_title(name)
     for axis in axes[-1]:
         axis.set_xlabel("iteration")
-    return _finished(figure, scale, "Direction of the gradient during training")
+    figure.supylabel("cosine, by precision of training")
+    depths = sorted({depth for each in precisions for _, depth in scale.networks(each)})
+    keys = [style.key_line(f"{depth} layers", color=style.depth_colour(depth)) for depth in depths]
+    keys += [
+        style.key_line(arm, color=style.GREY, linestyle=line) for arm, line in ARM_LINES.items()
+    ]
+    title = "How exact is the direction of the gradient during training?"
+    return style.titled(figure, title, label_of(scale), keys=keys)
 
 
 def errors_figure(scale: Scale) -> Figure:
     """Training error by depth, one line for each precision of training; seeds as points."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
+    figure, axes = plt.subplots(1, 2, layout="constrained")
+    notes = set()
     for axis, arm in zip(axes, ARM_LINES, strict=True):
         for precision in scale.precisions:
             colour, marker, line = PRECISION_STYLES[precision]
-            errors = errors_by_depth(scale.trained_records(precision), arm, "train_error")
-            means = {"linestyle": line, "label": f"trained in {precision}"}
-            draw_seeds(axis, errors, SEEDS, means, color=colour, marker=marker)
-        depth_axis(axis, sorted({depth for _, depth in scale.networks(scale.precisions[0])}))
-        axis.set(title=f"{arm} networks", ylabel="running training error (%)")
+            errors = style.errors_by_depth(scale.trained_records(precision), arm, "train_error")
+            means = {"linestyle": line, "label": f"in {precision}"}
+            drawn = {"color": colour, "marker": marker}
+            notes.add(style.draw_seeds(axis, errors, style.SEEDS, means, **drawn))
+        style.depth_axis(axis, sorted({depth for _, depth in scale.networks(scale.precisions[0])}))
+        axis.set(title=f"{arm} networks")
         axis.set_ylim(bottom=0)
-        axis.legend(fontsize=9)
-    return titled(figure, "Training error by precision", label_of(scale))
+        style.label_ends(axis)
+    axes[0].set_ylabel("running training error (%)")
+    title = style.message(
+        "Training in bf16 makes degradation worse",
+        "Does training in bf16 make degradation worse?",
+        check(scale)[:1],
+    )
+    return style.titled(figure, title, label_of(scale), *sorted(notes))
 
 
 def _rows(scale: Scale, precision: str, arm: str, depth: int) -> list[GradientCosine]:
@@ -104,12 +138,3 @@ def _means(
     """Keys, ascending, and the mean cosine of the rows of each."""
     groups = grouped(sorted(rows, key=key), key)
     return list(groups), [statistics.fmean(r.cosine(measured) for r in g) for g in groups.values()]
-
-
-def _finished(figure: Figure, scale: Scale, title: str) -> Figure:
-    """With the title, and below it the legend of depths (colours) and arms (lines)."""
-    depths = sorted({depth for each in scale.precisions for _, depth in scale.networks(each)})
-    handles = [key_line(f"{depth} layers", color=depth_colour(depth)) for depth in depths]
-    handles += [key_line(arm, color="grey", linestyle=line) for arm, line in ARM_LINES.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
-    return titled(figure, title, label_of(scale))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from experiments.judging import verdict
 from experiments.judging.verdict import Claim
+from experiments.reporting import latex
 from experiments.reporting.markdown import markdown, measured_on, paragraph, word
 from experiments.reporting.text import columns
 from plainres.records.files import RUNS_TABLE
@@ -120,6 +121,20 @@ class Question(Generic[Part]):
             for note in [*self.notes(part), measured_on(self.records(part))]:
                 lines += ["", *paragraph(note)]
         return "\n".join(lines).rstrip()
+
+    def latex(self, folder: Path, verbose: bool = False, **options: Any) -> str:
+        """Tables and verdicts of each part as LaTeX, with the same arguments as `text`."""
+        lines = [latex.PREAMBLE]
+        for part in self.read(folder, **options):
+            label = self.label(part)
+            for table in self.tables(part):
+                if (table.terminal or verbose) and len(table.rows) > 1:
+                    caption = f"{table.title or self.title}. {label}."
+                    lines += ["", *latex.table(caption, table.rows, table.notes)]
+            if claims := self.claims(part):
+                caption = f"Claims and verdicts; p after Holm's correction. {label}."
+                lines += ["", *latex.table(caption, latex.verdicts(claims))]
+        return "\n".join(lines)
 
     def scores(self, folder: Path, **options: Any) -> list[dict[str, Any]]:
         """One entry per claim for the scoreboard and for JSON: verdict, effect, interval, n, p."""

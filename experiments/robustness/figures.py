@@ -19,16 +19,16 @@ def drawings(part: Settings) -> list[Drawing]:
 def rises_figure(part: Settings) -> Figure:
     """One line per setting and arm, from the error of the shallow network to that of the deep."""
     settings = part.settings
-    figure, axis = plt.subplots(figsize=(8, 0.5 + 0.55 * len(settings)), layout="constrained")
+    figure, axis = plt.subplots(layout="constrained")
     for place, setting in enumerate(settings):
-        arms = (("plain", "plain", 0.14), (setting.shortcut_arm, "residual", -0.14))
+        arms = (("plain", "plain", 0.16), (setting.shortcut_arm, "residual", -0.16))
         for arm, styled_as, offset in arms:
             colour, marker, _ = ARM_STYLES[styled_as]
-            style: Any = {"marker": marker, "color": colour, "markersize": 6}
+            style: Any = {"marker": marker, "color": colour}
             cells = [(arm, depth) for depth in (SHALLOW, DEEP)]
             points = [100 * setting.errors[cell] for cell in cells if cell in setting.errors]
             y = [offset - place] * len(points)
-            axis.plot(points, y, linestyle="-", **style, markevery=[0], linewidth=1.6)
+            axis.plot(points, y, linestyle="-", **style, markevery=[0])
             if len(points) == 2:
                 axis.plot(points[1], y[1], **style, markerfacecolor="white")
     names = [setting.name.replace("_", " ") for setting in settings]
@@ -36,5 +36,7 @@ def rises_figure(part: Settings) -> Figure:
     axis.set_xlabel(f"running training error (%): {SHALLOW} layers filled, {DEEP} layers open")
     styles = zip(("plain", "with shortcuts"), ARM_STYLES.values(), strict=True)
     handles = [key_line(name, color=colour, marker=marker) for name, (colour, marker, _) in styles]
-    axis.legend(handles=handles, loc="best", fontsize=9)
-    return titled(figure, "One choice changed at a time", label_of(part))
+    judged = [setting.judged["degrades"] for setting in settings]
+    count = f"{judged.count(True)} of {len(judged) - judged.count(None)} settings"
+    title = f"plain-{DEEP} errs more than plain-{SHALLOW} in {count}"
+    return titled(figure, title, label_of(part), "one choice changed at a time", keys=handles)

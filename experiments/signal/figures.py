@@ -2,7 +2,8 @@
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,20 +12,53 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.judging.pairs import grouped
+from experiments.reporting import style
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import (
-    ARM_STYLES,
-    depth_colour,
-    draw_seeds,
-    key_line,
-    labelled,
-    titled,
-)
 from experiments.signal import claims
 
-NORM_NAMES = {"batch": "with batch normalisation", "none": "without"}
-ARM_LINES: Any = {"plain": "--", "residual": "-"}
+NORM_NAMES = {"batch": "batch normalisation", "none": "no normalisation"}
 Value = Callable[[claims.ProbePoint], float | None]
+
+
+@dataclass(frozen=True)
+class During:
+    """What one figure of training shows: a measure, and its unit."""
+
+    question: str
+    quantity: str
+    measure: claims.Measure
+    scaled: Callable[[float], float]
+    logarithmic: bool = True
+
+
+DURING = {
+    "gradients": During(
+        "Do gradients vanish or explode during training?",
+        "gradient, second / last layer",
+        claims.gradient_gain,
+        lambda power: 10**power,
+    ),
+    "responses": During(
+        "How large do responses grow during training?",
+        "mean response",
+        lambda layers: claims.power(claims.mean_response(layers)),
+        lambda power: 10**power,
+    ),
+    "correlation": During(
+        "Do gradients stay shattered during training?",
+        "correlation of gradients",
+        claims.correlation,
+        lambda value: value,
+        logarithmic=False,
+    ),
+    "dead": During(
+        "How many channels die during training?",
+        "dead channels (%)",
+        claims.dead,
+        lambda value: 100 * value,
+        logarithmic=False,
+    ),
+}
 
 
 def drawings(signal: claims.Signal) -> list[Drawing]:
@@ -35,7 +69,8 @@ def drawings(signal: claims.Signal) -> list[Drawing]:
     }
     if signal.trained:
         draw["gradients_end"] = partial(gradients_figure, signal, at_end=True)
-        draw["training"] = partial(training_figure, signal)
+        for name, during in DURING.items():
+            draw[f"training_{name}"] = partial(training_figure, signal, during)
     return [Drawing(f"{signal.scale}-{n}", n.replace("_", " "), draw[n]) for n in draw]
 
 
@@ -44,66 +79,55 @@ def responses_figure(signal: claims.Signal) -> Figure:
 
     With batch normalisation after training, where there was any; else at the start.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
-    for axis, norm in zip(axes, claims.NORMS, strict=True):
+    figure, panels = _panels(signal)
+    for (norm, arm), axis in panels.items():
         at_end = signal.trained and norm == "batch"
-        _layers(axis, signal, norm, lambda point: point.response, at_end)
-        when = "after the last iteration" if at_end else "at the start"
-        axis.set(title=f"{NORM_NAMES[norm]}, {when}", xlabel="layer")
-    if not signal.trained:  # with batch normalisation all are 1: below the edge and the legend
-        axes[0].set_yscale("linear")
-        axes[0].set_ylim(0, 1.4 * axes[0].get_ylim()[1])
-    axes[0].set_ylabel("standard deviation of the response")
-    return _finished(figure, axes[0], signal, "Responses by layer")
+        _layers(axis, signal, norm, arm, lambda point: point.response, at_end)
+        if not signal.trained and norm == "batch":  # where all are 1
+            axis.set_yscale("linear")
+            axis.set_ylim(0, 2)
+    title = "How large is each layer's response at the start?"
+    if signal.trained:
+        title = style.message(
+            "After training, responses are smaller with shortcuts",
+            "After training, are responses smaller with shortcuts?",
+            claims.check(signal)[4:5],
+        )
+    note = "without normalisation: at the start" if signal.trained else ""
+    return _finished(figure, panels, signal, title, "standard deviation of response", note)
 
 
 def gradients_figure(signal: claims.Signal, at_end: bool = False) -> Figure:
-    """Gradient norms by layer: of convolutions' outputs above, of weights below."""
-    figure, axes = plt.subplots(2, 2, figsize=(10, 7.6), sharex=True, layout="constrained")
-    values: dict[str, Value] = {
-        "gradient of the convolution's output": lambda point: point.response_gradient,
-        "gradient of the weights": lambda point: point.weight_gradient,
-    }
-    for row, (name, value) in zip(axes, values.items(), strict=True):
-        row[0].set_ylabel(f"{name} (norm)")
-        for axis, norm in zip(row, claims.NORMS, strict=True):
-            _layers(axis, signal, norm, value, at_end)
-            axis.set_title(NORM_NAMES[norm])
-    for axis in axes[1]:
-        axis.set_xlabel("layer")
-    when = "after the last iteration" if at_end else "at the start"
-    return _finished(figure, axes[0][0], signal, f"Gradients by layer {when}")
+    """Norms of the gradients of convolutions' outputs, by layer."""
+    figure, panels = _panels(signal)
+    for (norm, arm), axis in panels.items():
+        _layers(axis, signal, norm, arm, lambda point: point.response_gradient, at_end)
+    title = "How large are gradients after the last iteration, by layer?"
+    if not at_end:
+        title = style.message(
+            "Gradients are healthy in plain networks with normalisation",
+            "Are gradients healthy in plain networks with normalisation?",
+            claims.check(signal)[:2],
+        )
+    return _finished(figure, panels, signal, title, "gradient of the output (norm)")
 
 
-def training_figure(signal: claims.Signal) -> Figure:
-    """During training, one line per network: gradients, responses, shattering, dead ReLUs."""
-    panels: tuple[tuple[str, claims.Measure, Callable[[float], float]], ...] = (
-        ("gradient, second / last layer", claims.gradient_gain, lambda power: 10**power),
-        (
-            "mean response",
-            lambda layers: claims.power(claims.mean_response(layers)),
-            lambda power: 10**power,
-        ),
-        ("correlation of gradients", claims.correlation, lambda value: value),
-        ("dead channels (%)", claims.dead, lambda value: 100 * value),
-    )
-    figure, axes = plt.subplots(len(panels), 2, figsize=(10, 12), sharex=True, layout="constrained")
-    for column, norm in enumerate(claims.NORMS):
-        axes[0][column].set_title(NORM_NAMES[norm])
-        axes[-1][column].set_xlabel("iteration")
-        axes[-1][column].set_xscale("symlog", linthresh=1)
-        for axis, (_, measure, scaled) in zip(axes[:, column], panels, strict=True):
-            for arm, depth in _networks(signal, norm):
-                means = _means(signal, norm, arm, depth, measure)
-                values = [scaled(mean) for mean in means.values()]
-                axis.plot(
-                    list(means), values, ARM_LINES[arm], color=depth_colour(depth), marker="."
-                )
-            if measure not in (claims.correlation, claims.dead):
-                axis.set_yscale("log")
-    for axis, (name, _, _) in zip(axes[:, 0], panels, strict=True):
-        axis.set_ylabel(name)
-    return _finished(figure, axes[0][0], signal, "During training")
+def training_figure(signal: claims.Signal, during: During) -> Figure:
+    """One measure during training, one line per network."""
+    figure, panels = _panels(signal)
+    for (norm, arm), axis in panels.items():
+        for depth in style.shown(signal.depths(norm, arm)):
+            means = _means(signal, norm, arm, depth, during.measure)
+            values = [during.scaled(mean) for mean in means.values()]
+            axis.plot(
+                list(means), values, color=style.depth_colour(depth), marker=".", label=str(depth)
+            )
+        axis.set_xscale("symlog", linthresh=1)
+        axis.set_xticks([0, 1, 10, 100, 1000])
+        if during.logarithmic:
+            axis.set_yscale("log")
+    quantity = during.quantity
+    return _finished(figure, panels, signal, during.question, quantity, of="iteration")
 
 
 def depth_figure(signal: claims.Signal) -> Figure:
@@ -111,32 +135,44 @@ def depth_figure(signal: claims.Signal) -> Figure:
 
     Seeds as points, means as lines.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
+    figure, axes = plt.subplots(1, 2, layout="constrained")
     panels: tuple[tuple[str, claims.Measure, float], ...] = (
-        ("correlation of gradients at neighbouring inputs", claims.correlation, 1),
+        ("correlation of neighbouring gradients", claims.correlation, 1),
         ("dead channels (%)", claims.dead, 100),
     )
+    styles: Any = [(arm, *style.ARM_STYLES[arm]) for arm in claims.ARMS]
+    keys = [style.key_line(arm, color=colour, marker=marker) for arm, colour, marker, _ in styles]
+    lines = dict(zip(claims.NORMS, ("-", ":"), strict=True))
+    keys += [style.key_line(NORM_NAMES[n], color=style.GREY, linestyle=lines[n]) for n in lines]
+    notes = set()
     for axis, (name, measure, factor) in zip(axes, panels, strict=True):
-        for arm in claims.ARMS:
-            colour, marker, _ = ARM_STYLES[arm]
-            for norm, line in zip(claims.NORMS, ("-", ":"), strict=True):
+        for arm, colour, marker, _ in styles:
+            for norm, line in lines.items():
                 depths = signal.depths(norm, arm)
                 series = {d: signal.series(claims.Quantity(measure, norm, arm, d)) for d in depths}
                 measured = {d: values.values() for d, values in series.items() if values}
                 scaled = {d: [factor * v for v in values] for d, values in measured.items()}
-                seeds = {"alpha": 0.3, "markersize": 5}
-                label = f"{arm}, {NORM_NAMES[norm]}"
-                means = {"linestyle": line, "markersize": 4, "label": label}
-                draw_seeds(axis, scaled, seeds, means, color=colour, marker=marker)
-        axis.set(xlabel="depth (weighted layers)", ylabel=name)
-    handles = labelled(axes)
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, fontsize=8)
-    title = "Shattering and dead ReLUs by depth, at the start"
-    return titled(figure, title, claims.label_of(signal))
+                drawn = {"color": colour, "marker": marker}
+                notes.add(style.draw_seeds(axis, scaled, style.SEEDS, {"linestyle": line}, **drawn))
+        axis.set(xlabel="depth (weighted layers)", title=name)
+    title = style.message(
+        "Gradients shatter with depth in plain networks, less with shortcuts",
+        "Do gradients shatter with depth in plain networks, and less with shortcuts?",
+        claims.check(signal)[3:4],
+    )
+    label = claims.label_of(signal)
+    return style.titled(figure, title, label, "at the start", *sorted(notes), keys=keys)
 
 
-def _networks(signal: claims.Signal, norm: str) -> list[tuple[str, int]]:
-    return [(arm, depth) for arm in claims.ARMS for depth in signal.depths(norm, arm)]
+def _panels(signal: claims.Signal) -> tuple[Figure, dict[tuple[str, str], Axes]]:
+    """Panels by normalisation (rows) and arm (columns)."""
+    figure, axes = plt.subplots(2, 2, sharex=True, sharey="row", layout="constrained")
+    panels = {}
+    for row, norm in zip(axes, claims.NORMS, strict=True):
+        for axis, arm in zip(row, claims.ARMS, strict=True):
+            axis.set_title(f"{arm}, {NORM_NAMES[norm]}")
+            panels[norm, arm] = axis
+    return figure, panels
 
 
 def _or_gap(value: float | None) -> float:
@@ -144,12 +180,14 @@ def _or_gap(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _layers(axis: Axes, signal: claims.Signal, norm: str, value: Value, at_end: bool) -> None:
-    """One line per network: value against layer, geometric mean over seeds, logarithmic axis.
+def _layers(
+    axis: Axes, signal: claims.Signal, norm: str, arm: str, value: Value, at_end: bool
+) -> None:
+    """One line per depth: value against layer, geometric mean over seeds, logarithmic axis.
 
     A gap where the value of any seed is 0.
     """
-    for arm, depth in _networks(signal, norm):
+    for depth in style.shown(signal.depths(norm, arm)):
         snapshots = signal.by_seed(norm, arm, depth, at_end).values()
         points = (point for snapshot in snapshots for point in snapshot[1:])
         by_layer = grouped(points, lambda point: point.layer)
@@ -157,7 +195,8 @@ def _layers(axis: Axes, signal: claims.Signal, norm: str, value: Value, at_end: 
             [_or_gap(claims.power(value(point))) for point in layer] for layer in by_layer.values()
         )
         means = [10 ** statistics.fmean(seeds) for seeds in powers]
-        axis.plot(list(by_layer), means, ARM_LINES[arm], color=depth_colour(depth), linewidth=1.2)
+        named: Any = {"color": style.depth_colour(depth), "label": str(depth), "linewidth": 2}
+        axis.plot(list(by_layer), means, **named)
     axis.set_yscale("log")
 
 
@@ -173,10 +212,19 @@ def _means(
     return {iteration: statistics.fmean(values[iteration]) for iteration in sorted(values)}
 
 
-def _finished(figure: Figure, axis: Axes, signal: claims.Signal, title: str) -> Figure:
-    """With the title, and in `axis` the legend of depths (colours) and arms (lines)."""
-    depths = sorted({depth for norm in claims.NORMS for _, depth in _networks(signal, norm)})
-    handles = [key_line(f"{depth} layers", color=depth_colour(depth)) for depth in depths]
-    handles += [key_line(arm, color="grey", linestyle=line) for arm, line in ARM_LINES.items()]
-    axis.legend(handles=handles, loc="best", fontsize=8)
-    return titled(figure, title, claims.label_of(signal))
+def _finished(
+    figure: Figure,
+    panels: Mapping[tuple[str, str], Axes],
+    signal: claims.Signal,
+    title: str,
+    quantity: str,
+    note: str = "",
+    of: str = "layer",
+) -> Figure:
+    """With title, caption, and the names of axes and lines."""
+    for (norm, _), axis in panels.items():
+        if norm == claims.NORMS[-1]:
+            axis.set_xlabel(of)
+        style.label_ends(axis)
+    figure.supylabel(quantity)
+    return style.titled(figure, title, claims.label_of(signal), note, "numbers at lines: depth")

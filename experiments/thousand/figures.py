@@ -5,19 +5,29 @@ from functools import partial
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from experiments.reporting import style
 from experiments.reporting.question import Drawing
-from experiments.reporting.style import mean_curve, titled
-from experiments.thousand.claims import MEMORY, DeepRuns, MemoryRuns, Part, label_of
+from experiments.thousand.claims import (
+    DEEPEST,
+    MEMORY,
+    RECOMPUTED,
+    STORED,
+    DeepRuns,
+    MemoryRuns,
+    Part,
+    check,
+    label_of,
+)
 
-# Okabe and Ito's palette; the styles of the lines repeat what the colours say
+# The styles of the lines repeat what the colours say
 STYLES = {
-    ("plain", 56): ("#D55E00", "--"),
-    ("residual", 110): ("#000000", "-"),
-    ("residual", 302): ("#56B4E9", "-"),
-    ("residual", 602): ("#009E73", "-."),
-    ("residual", 1202): ("#0072B2", ":"),
+    ("plain", 56): (style.VERMILLION, "--"),
+    ("residual", 110): (style.BLACK, "-"),
+    ("residual", 302): (style.PURPLE, "-"),
+    ("residual", 602): (style.GREEN, "-."),
+    ("residual", 1202): (style.BLUE, ":"),
 }
-OTHER_STYLE = ("#CC79A7", "-")
+OTHER_STYLE = (style.SKY, "-")
 
 
 def drawings(part: Part) -> list[Drawing]:
@@ -29,28 +39,37 @@ def drawings(part: Part) -> list[Drawing]:
 
 def curves_figure(runs: DeepRuns) -> Figure:
     """Running training error against iteration, one line per network, means over seeds."""
-    figure, axis = plt.subplots(figsize=(7, 4.4), layout="constrained")
+    figure, axis = plt.subplots(layout="constrained")
     for arm, depth in sorted({(row.arm, row.depth) for row in runs.records}):
-        means = mean_curve(p for p in runs.curves if (p.arm, p.depth) == (arm, depth))
+        means = style.mean_curve(p for p in runs.curves if (p.arm, p.depth) == (arm, depth))
         colour, line = STYLES.get((arm, depth), OTHER_STYLE)
-        label = f"{arm}-{depth}"
-        axis.plot(*means, color=colour, linestyle=line, linewidth=1.6, label=label)
+        axis.plot(*means, color=colour, linestyle=line, label=f"{arm}-{depth}")
     axis.set(xlabel="iteration", ylabel="running training error (%)")
-    axis.legend(loc="best", fontsize=9)
-    return titled(figure, "A thousand layers: training error against iteration", label_of(runs))
+    style.label_ends(axis)
+    title = style.message(
+        f"Residual networks of up to {DEEPEST:,} layers train, plain-56 falls behind",
+        f"Do residual networks of up to {DEEPEST:,} layers train better than plain-56?",
+        check(runs)[:-1],
+    )
+    return style.titled(figure, title, label_of(runs))
 
 
 def memory_figure(runs: MemoryRuns) -> Figure:
     """Peak of memory against depth without and with checkpointing, one marker per cell."""
-    figure, axis = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+    figure, axis = plt.subplots(layout="constrained")
     for records, name, colour, marker in (
-        (runs.stored, "activations stored", "#D55E00", "o"),
-        (runs.recomputed, "activations recomputed (checkpointing)", "#0072B2", "s"),
+        (runs.stored, STORED, style.VERMILLION, "o"),
+        (runs.recomputed, RECOMPUTED, style.BLUE, "s"),
     ):
         rows = sorted(records, key=lambda row: (row.depth, row.seed))
         depths, memory = [r.depth for r in rows], [r.peak_memory_mib / 1024 for r in rows]
-        axis.plot(depths, memory, color=colour, marker=marker, label=name, linewidth=1.4)
+        axis.plot(depths, memory, color=colour, marker=marker, label=name)
     axis.set(xlabel="depth (weighted layers)", ylabel="peak of the process's memory (GiB)")
     axis.set_ylim(bottom=0)
-    axis.legend(loc="best", fontsize=9)
-    return titled(figure, "Memory against depth", label_of(runs))
+    style.label_ends(axis)
+    title = style.message(
+        f"Recomputed activations take less than half of the memory of {DEEPEST:,} layers",
+        f"Do recomputed activations take less than half of the memory of {DEEPEST:,} layers?",
+        check(runs)[:1],
+    )
+    return style.titled(figure, title, label_of(runs))

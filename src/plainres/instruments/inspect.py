@@ -6,6 +6,7 @@ draws how height and width shrink.
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import hydra
@@ -133,26 +134,30 @@ def stages_of(network: nn.Module, image_shape: tuple[int, ...]) -> list[Stage]:
 
 
 def draw_stages(title: str, stages: Sequence[Stage], path: Path) -> None:
-    """Draws how height and width shrink while channels grow, one bar for each stage; PNG."""
+    """Draws how height and width shrink while channels grow, one row for each stage; PNG."""
     from matplotlib import pyplot as plt
 
-    size = (max(6.0, 0.45 * len(stages)), 5.5)
-    figure, axes = plt.subplots(2, 1, figsize=size, sharex=True, layout="constrained")
+    size = (10.0, max(5.6, 1.6 + 0.27 * len(stages)))  # inches: a slide, where the rows fit
+    figure, axes = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
     for axis, place, name, colour in (
-        (axes[0], 1, "height and width\n(pixels, logarithmic)", "#0072B2"),
-        (axes[1], 0, "channels\n(logarithmic)", "#D55E00"),
+        (axes[0], 1, "height, width (pixels, log.)", "#0072B2"),
+        (axes[1], 0, "channels (log.)", "#D55E00"),
     ):
-        axis.bar(range(len(stages)), [stage.shape[place] for stage in stages], color=colour)
-        axis.set_yscale("log", base=2)
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.set_ylim(bottom=0.5)  # the same in every picture, and a bar of 1 can be seen
-        axis.set_ylabel(name)
+        axis.barh(range(len(stages)), [stage.shape[place] for stage in stages], color=colour)
+        axis.set_xscale("log", base=2)
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.set_xlim(left=0.5)  # the same in every picture, and a bar of 1 can be seen
+        axis.set_xlabel(name)
         axis.spines[["right", "top"]].set_visible(False)
-    labels = ["\n".join([_shape_text(stage.shape), *stage.kinds]) for stage in stages]
-    upright: Any = {"rotation": 90, "fontsize": 7, "multialignment": "right"}
-    axes[1].set_xticks(range(len(stages)), labels, **upright)
-    axes[1].set_xlabel("output C×H×W after each layer or block that changes it")
-    figure.suptitle(f"{title}\nheight and width shrink, channels grow", wrap=True)
+    labels = [
+        f"{shorten(', '.join(stage.kinds), 30, placeholder=' …')}  {_shape_text(stage.shape)}"
+        for stage in stages
+    ]
+    axes[0].set_yticks(range(len(stages)), labels)
+    axes[0].set_ylabel("layers and blocks, output C×H×W")
+    axes[0].invert_yaxis()
+    heading = f"{title}\nheight and width shrink, channels grow"
+    figure.suptitle(heading, fontsize=16, fontweight="bold", wrap=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, metadata={"Software": None})
     plt.close(figure)
@@ -185,7 +190,8 @@ def _inspect(config: DictConfig) -> None:
         title, stages = _title(model, config.model), stages_of(network, shape)
         from matplotlib import pyplot as plt
 
-        with plt.style.context("default"):  # whatever the user's matplotlibrc says
+        large = {"font.size": 14}  # to be projected
+        with plt.style.context(["default", large]):  # whatever the user's matplotlibrc says
             draw_stages(title, stages, Path(config.picture))
         print(f"\n{config.picture}")
 
