@@ -40,7 +40,7 @@ lint: $(STAMP) ## ruff and mypy
 sweep-%: $(STAMP) ## sweep-<question>: train what is not yet trained, then figures and verdicts
 	@$(PLAINRES) sweep $* $(VARIABLES)
 
-check-%: $(STAMP) ## check-<question>: verdicts in detail (VERBOSE=1, LOCAL=1: your cells)
+check-%: $(STAMP) ## check-<question>: verdicts in detail (VERBOSE=1, LATEX=1, LOCAL=1)
 	@$(PLAINRES) check $* $(VARIABLES)
 
 check: ## all verdicts, one line each (STRICT=1: fails if one is not reproduced)
