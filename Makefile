@@ -8,7 +8,7 @@ PLAINRES = $(BIN)/python -m experiments
 GIVEN = $(foreach n,$(sort $(.VARIABLES)),$(if $(filter command,$(origin $n)),$n))
 QUOTED = '$(subst ','\'',$1=$(value $1))'
 VERBS = check figures report inspect own-images classify publish power bench deviations \
-	tensorboard
+	status tensorboard
 VARIABLES = $(foreach n,$(GIVEN),$(call QUOTED,$n))
 
 .DEFAULT_GOAL := help
@@ -48,6 +48,7 @@ figures: ## all figures and results READMEs again, from the committed tables
 report: ## one page that shows everything, to open in a browser
 inspect: ## MODEL=alexnet layer by layer (DEPTH=, PICTURE=file.png; ALL=1: every network)
 own-images: ## fine-tune on your pictures: ROOT=folder LABEL=name, or EXAMPLE=folder
+status: ## what the sweeps of this machine are doing (FOLLOW=1: until they have ended; JSON=1)
 classify: ## PICTURE=file or folder: what your network takes it for (RESULTS=own/name)
 publish: ## move your cells into the committed tables (RESULTS=depth/quick)
 power: ## how often the verdicts of the depth experiment are right (PROTOCOL=cpu)

@@ -89,7 +89,9 @@ FLAGS = {
     "thousand": "with the networks of a thousand layers",
     "short": "a few faults of each kind",
     "write": "write the event files, and serve nothing",
+    "follow": "shows them until they have ended",
 }
+WITH_OVERRIDES = ("sweep", "inspect", "own-images", "deviations", "status")
 # May hold spaces
 AS_TYPED = ("name", "surface", "root", "label", "picture", "example", "results", "out")
 
@@ -136,6 +138,7 @@ def verbs() -> dict[str, Verb]:
             classify, "what your trained network takes pictures for", "0", "picture results json"
         ),
         "bench": Verb(bench, "what training costs", "0", "parts rounds seconds thousand"),
+        "status": Verb(status, "what the sweeps of this machine are doing", "?", "json follow"),
         "torture": Verb(
             torture, "faults on purpose, counted", "0", "seed short kinds only jobs out"
         ),
@@ -178,7 +181,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     root = parser()
     argcomplete.autocomplete(root)
     options = root.parse_args(words)
-    if overrides and options.verb not in ("sweep", "inspect", "own-images", "deviations"):
+    if overrides and options.verb not in WITH_OVERRIDES:
         refuse(f"{options.verb} takes no {overrides[0]}")
     name = getattr(options, "name", None) or getattr(options, "label", None) or ""
     if "/" in name or name.startswith("."):
@@ -246,9 +249,10 @@ def sweep(options: argparse.Namespace) -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="plainres-") as folder:
         places = Path(folder, "places")
-        for command in commands:
+        for number, command in enumerate(commands, 1):
+            part = f"part {number} of {len(commands)}" if len(commands) > 1 else ""
             own = f"+experiment={slug}" in command.words
-            if status := run(command, places if own else None):
+            if status := run(command, places if own else None, part):
                 return status
         measured = _announced(places)
     return _report(slug, measured)
@@ -311,7 +315,7 @@ def _print_committed(asked: Any, folder: Path, committed: Path, known: bool) -> 
     print("\n".join(compare(folder, committed)))
 
 
-def run(command: Command, places: Path | None = None) -> int:
+def run(command: Command, places: Path | None = None, part: str = "") -> int:
     """Prints and runs one command, waits for it and returns its status.
 
     A signal to stop is passed on, each once. Where the process finishes all the same, the status is
@@ -320,12 +324,15 @@ def run(command: Command, places: Path | None = None) -> int:
     Args:
         places: a file for the folders into which the command measures
             (plainres.run.config.announce).
+        part: which of several commands it is, for the sweep's title.
     """
     print(_shown(command), flush=True)
     words = [sys.executable, "-m", command.module, *command.words]
     environment = {**os.environ, **command.environment}
     if places:
         environment["PLAINRES_PLACES"] = str(places)
+    if part:
+        environment["PLAINRES_PART"] = part
     processes: list[subprocess.Popen] = []
     with (
         _passed_on(processes) as signals,
@@ -750,6 +757,19 @@ def _weights_here(depth: str) -> str:
         return "imagenet" if imagenet_weights_file(int(depth)).exists() else "null"
     except (KeyError, ValueError):  # no such depth: training says so
         return "null"
+
+
+def status(options: argparse.Namespace) -> int:
+    """Boards of the sweeps that run, and a line for each of the others."""
+    from plainres.run.status import status as show
+
+    results = LOCAL
+    for word in options.overrides:
+        name, _, value = word.partition("=")
+        if name != "results_dir":
+            refuse(f"status takes no {word}; it takes results_dir=…")
+        results = Path(value)
+    return show(results, options.question, options.json, options.follow)
 
 
 def bench(options: argparse.Namespace) -> int:

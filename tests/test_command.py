@@ -257,7 +257,7 @@ def test_an_unusable_table_is_named_and_the_others_are_shown(results, capsys):
 
 
 def test_a_sweep_ends_with_figures_and_verdicts_of_its_own_cells(results, monkeypatch, capsys):
-    def trained(each: Command, places) -> int:
+    def trained(each: Command, places, part) -> int:
         tables(results / "local" / "depth" / "quick")
         place = {"results_dir": "results/local", "committed_dir": "results"}
         places.write_text(json.dumps({**place, "slug": "depth", "folder": "quick"}) + "\n")
@@ -273,6 +273,16 @@ def test_a_sweep_ends_with_figures_and_verdicts_of_its_own_cells(results, monkey
     assert (results / "local" / "depth" / "quick" / "figures" / "curves.png").exists()
     assert not (results / "depth" / "quick" / "README.md").exists()
     assert command.main(["check", "depth", "--local"]) == 0
+
+
+def test_the_parts_of_a_sweep_are_counted(monkeypatch):
+    parts = []
+    monkeypatch.setattr(command, "run", lambda each, places, part: parts.append(part) or 3)
+    assert command.main(["sweep", "depth"]) == 3
+    monkeypatch.setattr(command, "run", lambda each, places, part: parts.append(part))
+    monkeypatch.setattr(command, "_announced", lambda places: [])
+    assert command.main(["sweep", "autopsy"]) == 0
+    assert parts == ["", "part 1 of 3", "part 2 of 3", "part 3 of 3"]
 
 
 HOSTILE = {

@@ -10,6 +10,7 @@ import platform
 import re
 import shutil
 import tempfile
+import time
 from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
@@ -37,7 +38,7 @@ from plainres.run import train
 from plainres.training import checkpoints, machine
 from plainres.training.instructions import ONEDNN
 from plainres.training.module import Classifier
-from plainres.training.runlog import RunLog
+from plainres.training.runlog import RunLog, Start
 from plainres.training.update import updates_per_step
 
 
@@ -584,9 +585,38 @@ def test_what_a_launcher_puts_into_the_environment_does_not_reach_a_cell(
 
 
 def test_progress_is_there_for_the_display(undisturbed):
-    progress = json.loads((undisturbed[0].folder / files.PROGRESS_FILE).read_text())
+    cell = undisturbed[0]
+    progress = json.loads((cell.folder / files.PROGRESS_FILE).read_text())
     assert (progress["iteration"], progress["iterations"]) == (24, 24)
     assert progress["seconds_remaining"] == 0
+    points = files.read_table(cell.folder / files.CURVES_TABLE, schema.CurvePoint)
+    errors = [point.train_error for point in points]
+    assert progress["train_errors"] == pytest.approx(errors, rel=1e-3)
+
+
+def test_time_left_forgets_a_slow_first_iteration_and_the_load_of_an_hour_ago(
+    tmp_path, monkeypatch
+):
+    clock = SimpleNamespace(now=0.0, time=time.time, monotonic=lambda: clock.now)
+    monkeypatch.setattr("plainres.training.runlog.time", clock)
+    start = Start(None, 0, 1, "32-true", "", "0123456789ab")
+    log = RunLog(("plain", 20, 0), tmp_path, start, 1, 100, 1e9, iterations=10_000, batch_size=128)
+    module = SimpleNamespace(
+        iteration=0, running_error_and_loss=lambda: (0.5, 1.0), learning_rate=lambda _: 0.1
+    )
+    trainer = SimpleNamespace(logger=None)
+    log.on_train_start(trainer, module)
+    left = []
+    for iterations, seconds in ((1, 30.0), (1, 0.1), (1000, 0.1), (3000, 0.2)):
+        for _ in range(iterations):
+            clock.now += seconds
+            module.iteration += 1
+            log.on_train_batch_end(trainer, module, None, None, 0)
+        left.append(files.read_progress(tmp_path).seconds_remaining)
+    assert left[0] is None
+    paces = [each / (10_000 - done) for each, done in zip(left[1:], (2, 1002, 4002), strict=True)]
+    assert paces == pytest.approx([0.1, 0.1, 0.2])
+    assert len(files.read_progress(tmp_path).train_errors) <= 64
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="an allocator of glibc")

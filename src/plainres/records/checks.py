@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from functools import cache, partial
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 _FRACTION = (0.0, 1.0)
 _COUNT = (1.0, math.inf)
@@ -18,7 +18,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     **dict.fromkeys(
         (
             *("train_error", "train_error_eval", "test_error", "val_error", "error", "error_eval"),
-            *("parent_error_eval", "error_batch", "parent_error_batch", "dead"),
+            *("parent_error_eval", "error_batch", "parent_error_batch", "dead", "train_errors"),
         ),
         _FRACTION,
     ),
@@ -31,7 +31,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
             *("train_loss", "test_loss", "learning_rate", "ratio", "response"),
             *("weight_gradient", "response_gradient", "logit_size", "logit_difference_eval"),
             *("logit_difference_batch", "error_float32", "error_bf16", "seconds"),
-            *("seconds_remaining", "images_per_second", "peak_memory_mib"),
+            *("seconds_remaining", "images_per_second", "peak_memory_mib", "expected"),
         ),
         _NOT_NEGATIVE,
     ),
@@ -91,7 +91,10 @@ def _checks(row_type: type) -> dict[str, tuple[bool, Callable[[Any], str]]]:
     """Whether a row needs each of its columns, and what is wrong with a value of it."""
     kinds = get_type_hints(row_type)
     return {
-        field.name: (field.default is MISSING, partial(_wrong, field.name, kinds[field.name]))
+        field.name: (
+            field.default is MISSING and field.default_factory is MISSING,
+            partial(_wrong, field.name, kinds[field.name]),
+        )
         for field in fields(row_type)
     }
 
@@ -99,6 +102,10 @@ def _checks(row_type: type) -> dict[str, tuple[bool, Callable[[Any], str]]]:
 def _wrong(column: str, kind: Any, value: Any) -> str:
     """What is wrong with a value; "" for nothing."""
     kinds = get_args(kind) or (kind,)
+    if get_origin(kind) is list:
+        if type(value) is not list:
+            return f"{value!r} is no list"
+        return next(filter(None, (_wrong(column, kinds[0], each) for each in value)), "")
     if value is None and NoneType in kinds:
         return ""
     (target,) = (each for each in kinds if each is not NoneType)

@@ -222,6 +222,21 @@ def read_progress(cell_folder: Path) -> Progress | None:
         return None
 
 
+def lock_of(cell_folder: Path) -> Path:
+    """The file whose lock a process has that trains the cell; it writes its id into it first."""
+    return cell_folder.with_name(f".{cell_folder.name}.lock")
+
+
+def read_failure(cell_folder: Path, sweep: str) -> str | None:
+    """Why a cell failed in the sweep of this id; None: it did not."""
+    try:
+        failure = read_json(cell_folder / FAILURE_FILE)
+    except DamagedFileError:
+        return None
+    own = isinstance(failure, dict) and failure.get("sweep") == sweep
+    return str(failure.get("text")) if own else None
+
+
 def read_record(cell_folder: Path) -> Record | None:
     """The record of a finished cell, or None; unknown values are skipped.
 

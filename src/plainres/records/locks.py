@@ -1,4 +1,4 @@
-"""The lock that keeps two processes from training one cell. It ends with the process."""
+"""Locks of files: who trains a cell, which sweep runs. A lock ends with its process."""
 
 import errno
 import fcntl
@@ -29,6 +29,20 @@ def try_lock(file: IO) -> bool:
             raise
         _warn(Path(file.name).parent, error.strerror)
     return True
+
+
+def is_locked(path: Path) -> bool | None:
+    """Whether a process has the lock of a file; None where the file system has no locks."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            return None
+    return False
 
 
 @cache

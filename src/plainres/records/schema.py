@@ -1,6 +1,6 @@
 """Rows of the tables that every experiment has: records and curves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from plainres.records.identity import cell_name
 
@@ -108,6 +108,7 @@ class Progress:
         seconds, seconds_remaining: of training; the latter None before it can be estimated.
         sweep: id of the sweep that the run belongs to; None: of none.
         notice: what the sweep's display says once, as of a damaged checkpoint; "": nothing.
+        train_errors: the curve so far, at intervals of equal length, the last one now.
     """
 
     pid: int
@@ -118,6 +119,7 @@ class Progress:
     seconds_remaining: float | None
     sweep: str | None = None
     notice: str = ""
+    train_errors: list[float] = field(default_factory=list)
 
 
 def describe(record: Record) -> str:

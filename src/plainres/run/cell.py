@@ -254,7 +254,7 @@ class Cell:
 
     @property
     def _lock_file(self) -> Path:
-        return self.folder.parent / f".{self.name}.lock"
+        return files.lock_of(self.folder)
 
     def trained_by(self) -> str | None:
         """The id of the process that trains the cell now; None: no process."""
@@ -290,15 +290,6 @@ class Cell:
         """Says why the cell failed, for the sweep that this process belongs to."""
         own = {"sweep": os.environ.get(files.SWEEP_VARIABLE), "text": text}
         files.write_json(self.folder / files.FAILURE_FILE, own)
-
-    def failure(self, sweep: str) -> str | None:
-        """Why the cell failed in a sweep; None: it did not. Sweeps are told apart by their id."""
-        try:
-            failure = files.read_json(self.folder / files.FAILURE_FILE)
-        except files.DamagedFileError:
-            return None
-        own = isinstance(failure, dict) and failure.get("sweep") == sweep
-        return str(failure.get("text")) if own else None
 
 
 def _holder(lock: Path) -> str | None:

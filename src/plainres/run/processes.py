@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing import connection, forkserver, resource_tracker
-from pathlib import Path
 from typing import Any
 
 from hydra import version
@@ -24,15 +23,14 @@ from omegaconf import DictConfig, open_dict
 
 from plainres.records import stopping
 from plainres.records.errors import give_up
+from plainres.records.plan import Plan
 from plainres.run.cell import Cell
 
 BUSY = os.EX_TEMPFAIL  # status of a worker whose cell another process trains
 LOST = 255  # multiprocessing's status of a worker whose fork server was killed
 BUSY_SECONDS = 1.0  # between two looks at cells that other processes train
 STOP_SECONDS = 4.2  # for workers to write their checkpoints and end
-# Why a worker ended that could not write it itself, by its cell's folder
-deaths: dict[Path, str] = {}
-notices: list[str] = []  # lines for the display
+plan: Plan | None = None  # of the sweep, which is told what no worker can say
 
 
 @dataclass(frozen=True)
@@ -113,8 +111,8 @@ def launch(
                     waiting.remove(job)
                     process = _started(job, task)
                     running[process.sentinel] = process, job
-                elif not notices:
-                    notices.append(
+                elif plan and not plan.notices:
+                    plan.notify(
                         f"{job.cell.name} is being trained by process {other}; cells of other "
                         "processes come last, and this sweep waits for them"
                     )
@@ -129,8 +127,8 @@ def launch(
                         os.kill(process.pid, signal.SIGKILL)
                 if process.exitcode == BUSY:
                     waiting.append(job)
-                elif process.exitcode:
-                    deaths[job.cell.folder] = cause_of_death(process.exitcode, job.cell)
+                elif process.exitcode and plan:
+                    plan.fail(job.cell.folder, cause_of_death(process.exitcode, job.cell))
 
 
 def cause_of_death(status: int, cell: Cell) -> str:

@@ -7,6 +7,9 @@ and reports failures. Imports no torch before it must.
 import atexit
 import os
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,12 +23,18 @@ from rich.console import Console
 
 from plainres.records import files, stopping
 from plainres.records.errors import give_up
-from plainres.records.schema import describe
+from plainres.records.identity import config_hash
+from plainres.records.plan import Plan, PlannedCell, path_of
+from plainres.records.schema import Record, describe
 from plainres.run import processes
 from plainres.run.cell import Cell, claim_tables, standing
 from plainres.run.config import announce
-from plainres.run.watch import DONE, Display, Watch
+from plainres.run.display import Display
+from plainres.run.estimate import expected_seconds
+from plainres.run.watch import DONE, Watch
 from plainres.training.instructions import limit_instructions
+
+PART_VARIABLE = "PLAINRES_PART"
 
 
 def cells_of(config: DictConfig) -> list[Cell]:
@@ -85,20 +94,26 @@ class Sweep(Callback):
 
         jobs = 1 if jobs is None else jobs
         jobs = min(jobs if jobs > 0 else num_cores(), len(unfinished))
-        watch = Watch(unfinished, jobs, sweep, self._several_folders)
-        self._display = Display(watch, self._title(), self.console, self._gather)
+        try:
+            processes.plan = self._plan(sweep, jobs, unfinished)
+        except OSError as error:
+            give_up([error])
+        self._display = Display([Watch(processes.plan)], self.console, self._gather)
+        self._display.start()
         atexit.register(self._display.stop)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         failures: list[Exception | str] = []
         if self._display is not None:
             self._display.stop()
-            states = self._display.watch.states()
-            failures += [state.failure for state in states if state.status != DONE]
+            states = self._display.watches[0].states()
+            failures += [state.line for state in states if state.status != DONE]
         try:
             self._gather()
         except Exception as error:  # which Hydra would make a warning of
             failures.append(error)
+        if processes.plan is not None:
+            processes.plan.close()
         if failures:
             give_up(failures)
 
@@ -177,7 +192,31 @@ class Sweep(Callback):
     def _title(self) -> str:
         config, folders = self.cells[0].config, self._results_folders
         name = f"{len(folders)} folders" if self._several_folders else config.folder
-        return f"{config.slug}/{name} on {config.data.label}"
+        part = os.environ.get(PART_VARIABLE)  # of several sweeps, one after the other
+        return f"{config.slug}/{name} on {config.data.label}{f', {part}' if part else ''}"
+
+    def _plan(self, sweep: str, jobs: int, unfinished: Sequence[Cell]) -> Plan:
+        """Writes the plan, and returns it."""
+        path = path_of(unfinished[0].results_folder, sweep)
+        left = {cell.folder for cell in unfinished}
+        cells = [
+            PlannedCell(
+                arm=cell.arm,
+                depth=cell.config.model.depth,
+                seed=cell.config.seed,
+                results=cell.config.folder,
+                folder=os.path.relpath(cell.folder, path.parent),
+                iterations=cell.config.protocol.iterations,
+                config_hash=config_hash(cell.identity),
+                keep_weights=cell.config.keep_weights,
+                expected=_expected_seconds(cell),
+                finished=cell.folder not in left,
+            )
+            for cell in self.cells
+        ]
+        plan = Plan(sweep, self._title(), jobs, cells, path)
+        plan.write()
+        return plan
 
     def _gather(self) -> None:
         damaged = []
@@ -191,3 +230,21 @@ class Sweep(Callback):
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False)
+
+
+def _expected_seconds(cell: Cell) -> float | None:
+    """Of training, from this machine's table, the committed one, or that of the same protocol."""
+    protocol, depth = cell.config.protocol, cell.config.model.depth
+    of_protocol = Path(cell.config.committed_dir, "depth", protocol.name)
+    for folder in (cell.results_folder, cell.committed_folder, of_protocol):
+        if rows := _rows(folder):
+            return expected_seconds(rows, cell.arm, depth, protocol.iterations)
+    return None
+
+
+@cache
+def _rows(folder: Path) -> list[Record]:
+    """The records of a folder; none of a damaged table, of which the sweep speaks elsewhere."""
+    with suppress(ValueError, OSError):
+        return files.read_runs(folder)
+    return []

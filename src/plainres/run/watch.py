@@ -1,240 +1,213 @@
-"""Terminal display of a sweep: where its cells stand, read from their files.
+"""Where a sweep stands, read from its plan and the files of its cells. Imports no torch."""
 
-Imports no torch.
-"""
-
-import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass
-from pathlib import Path
-
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from statistics import mean
+from typing import Any
 
 from plainres.records import files
 from plainres.records.errors import one_line
+from plainres.records.plan import Plan, PlannedCell
 from plainres.records.schema import describe, duration
-from plainres.run.cell import Cell
-from plainres.run.processes import deaths, notices
+from plainres.run.estimate import end_of, measured_seconds
 
-WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
-REFRESH_SECONDS = 1.0
-PLAIN_LINE_SECONDS = 60.0  # between two status lines in a log file
+TRUSTED = 0.1  # of a cell; from then on its own estimate is believed
+WAITING, RUNNING, DONE, FAILED, STOPPED = "waiting", "running", "done", "failed", "stopped"
 
 
 @dataclass
 class State:
-    """Where a cell stands; `seconds_remaining` is its own estimate, None without one."""
+    """Where a cell stands.
+
+    Args:
+        name: with the folder where the sweep has several.
+        status: STOPPED: it ran when the sweep's process ended.
+        train_errors: the curve so far, at equal intervals.
+        seconds: of training so far.
+        seconds_remaining: its own estimate; None without one.
+        text: the line of a cell that is done, or why it failed.
+        notice: what its run in this sweep has to say, as of a damaged checkpoint.
+    """
 
     name: str
-    depth: int
-    total: int
+    cell: PlannedCell
     status: str = WAITING
     iteration: int = 0
     train_error: float | None = None
+    train_errors: list[float] = field(default_factory=list)
+    seconds: float | None = None
     seconds_remaining: float | None = None
     text: str = ""
+    notice: str = ""
 
     @property
-    def failure(self) -> str:
-        """The line of a cell that was not finished."""
-        text = f"failed: {self.text}" if self.status == FAILED else "is not finished"
-        return f"{self.name} {text}"
+    def ended(self) -> bool:
+        return self.status in (DONE, FAILED)
+
+    @property
+    def line(self) -> str:
+        """What is said of a cell that has ended, or is not going to."""
+        if self.status == DONE:
+            return self.text
+        return f"{self.name} {f'failed: {self.text}' if self.text else 'is not finished'}"
+
+    @property
+    def progress(self) -> str:
+        """A cell that runs, in a log file."""
+        error = "" if self.train_error is None else f", train_error {self.train_error:.1%}"
+        left = duration(self.seconds_remaining)
+        return f"{self.name} {self.iteration}/{self.cell.iterations}{error}, {left} left"
 
 
 class Watch:
-    """Reads the cells' files and says where the sweep stands.
+    """Reads what the processes of a sweep write, and says where it stands.
 
-    Args:
-        cells: the cells of the sweep.
-        jobs: how many run at once.
-        sweep: its id; what other sweeps wrote into a cell's folder says nothing about this one.
-        several_folders: names of cells start with their folder.
+    What other sweeps wrote into a cell's folder says nothing about this one: sweeps have ids. No
+    two clocks are compared: a sweep may run on another machine.
     """
 
-    def __init__(self, cells: Sequence[Cell], jobs: int, sweep: str, several_folders: bool = False):
-        self.cells = list(cells)
-        self.jobs = jobs
-        self.sweep = sweep
-        self.several_folders = several_folders
-        self._finished: dict[Path, State] = {}
-        # seconds per iteration and weighted layer, by the cell's folder
-        self._pace: dict[Path, float] = {}
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self._finished: dict[PlannedCell, State] = {}
+        self._beside: dict[PlannedCell, float] = {}  # seconds beside training
 
     def states(self) -> list[State]:
         """One state a cell, in the sweep's order."""
-        return [self._state(cell) for cell in self.cells]
+        self.plan.refresh()
+        stopped = self.plan.is_running() is False
+        states = [self._state(cell) for cell in self.plan.cells]
+        for state in states:
+            if stopped and state.status == RUNNING:
+                state.status, state.seconds_remaining = STOPPED, None
+        return states
 
-    def _state(self, cell: Cell) -> State:
-        if cell.folder in self._finished:
-            return self._finished[cell.folder]
-        prefix = f"{cell.config.folder}/" if self.several_folders else ""
-        name = prefix + cell.name
-        state = State(name, cell.config.model.depth, cell.config.protocol.iterations)
-        try:
-            record = cell.finished()
-        except (ValueError, OSError) as error:
-            state.status, state.text = FAILED, one_line(error)
-            return state
-        if record:
-            state.status, state.iteration = DONE, record.iterations
-            state.text = prefix + describe(record)
-            self._finished[cell.folder] = state
-            return state
-        text = cell.failure(self.sweep) or deaths.get(cell.folder)
-        if text is not None:
-            state.status, state.text = FAILED, text
-            return state
-        self._add_progress(state, cell)
-        return state
-
-    def notices(self) -> list[str]:
-        """What runs of this sweep have to say, beside how far they are."""
-        return [
-            f"{cell.name}: {notice}"
-            for cell in self.cells
-            if (progress := files.read_progress(cell.folder))
-            and progress.sweep == self.sweep
-            and (notice := progress.notice)
-        ]
-
-    def _add_progress(self, state: State, cell: Cell) -> None:
-        progress = files.read_progress(cell.folder)
-        if progress is None:
-            return
-        state.iteration, state.train_error = progress.iteration, progress.train_error
-        if progress.sweep == self.sweep:
-            state.status, state.seconds_remaining = RUNNING, progress.seconds_remaining
-        if state.seconds_remaining is not None and state.iteration < state.total:
-            self._pace[cell.folder] = (
-                state.seconds_remaining / (state.total - state.iteration) / state.depth
-            )
+    def notices(self, states: Sequence[State]) -> list[str]:
+        """What the sweep and its runs have to say, beside how far they are."""
+        noticed = [f"{state.cell.name}: {state.notice}" for state in states if state.notice]
+        return [*self.plan.notices, *noticed]
 
     def seconds_remaining(self, states: Sequence[State]) -> float | None:
-        """Of the whole sweep, from the measured seconds per iteration and layer.
-
-        None before the first cell has an estimate.
-        """
-        if not self._pace:
-            return None
-        left = [
-            self._pace_of(cell) * state.depth * (state.total - state.iteration)
-            if state.seconds_remaining is None
-            else state.seconds_remaining
-            for cell, state in zip(self.cells, states, strict=True)
-            if state.status in (RUNNING, WAITING)
-        ]
-        return max(sum(left) / self.jobs, *left) if left else 0.0
-
-    def _pace_of(self, cell: Cell) -> float:
-        """Mean pace of the measured cells of the same network, or of all while there is none."""
-        alike = [
-            other.folder
-            for other in self.cells
-            if (other.arm, other.results_folder) == (cell.arm, cell.results_folder)
-        ]
-        paces = [self._pace[folder] for folder in alike if folder in self._pace] or list(
-            self._pace.values()
-        )
-        return sum(paces) / len(paces)
-
-
-class Display:
-    """Shows a sweep until it is stopped, from a thread of its own.
-
-    Args:
-        title: what is swept.
-        console: where lines are printed.
-        gather: called when cells have ended; what it raises is reported at the end of the sweep.
-    """
-
-    def __init__(self, watch: Watch, title: str, console: Console, gather: Callable[[], object]):
-        self.watch = watch
-        self.title = title
-        self.console = console
-        self.gather = gather
-        self._ended = threading.Event()
-        self._reported: set[str] = set()
-        self._thread = threading.Thread(target=self._show, daemon=True)
-        self._thread.start()
-
-    def stop(self, seconds: float = 5.0) -> None:
-        """Prints what has ended since the last look, and ends; waits so long at most."""
-        self._ended.set()
-        self._thread.join(seconds)
-
-    def _show(self) -> None:
-        live = None
-        if self.console.file.isatty() and not self.console.is_dumb_terminal:
-            live = Live(console=self.console, auto_refresh=False, transient=True)
-        next_line = time.monotonic()
-        with live or nullcontext():
-            while True:
-                ended = self._ended.wait(REFRESH_SECONDS)
-                states = self.watch.states()
-                self._report(states)
-                if ended:
-                    return
-                if live:
-                    drawn = picture(states, self._headline(states), self.console.width)
-                    live.update(drawn, refresh=True)
-                elif time.monotonic() >= next_line and any(state.iteration for state in states):
-                    next_line = time.monotonic() + PLAIN_LINE_SECONDS
-                    running = [_running_line(state) for state in states if state.status == RUNNING]
-                    self._print("; ".join([self._headline(states), *running]))
-
-    def _report(self, states: Sequence[State]) -> None:
-        """One lasting line for each cell that ended, or has a notice, since the last."""
-        for notice in [*notices, *self.watch.notices()]:
-            if notice not in self._reported:
-                self._print(notice)
-                self._reported.add(notice)
-        ended = [
-            state
+        """Of the whole sweep; None before the first cell has an estimate."""
+        shares = {state.cell: state.iteration / state.cell.iterations for state in states}
+        measured = {
+            state.cell: (state.cell.iterations * seconds, shares[state.cell])
             for state in states
-            if state.status in (DONE, FAILED) and state.name not in self._reported
-        ]
-        for state in ended:
-            self._print(state.text if state.status == DONE else state.failure)
-            self._reported.add(state.name)
-        if ended:
-            with suppress(ValueError, OSError):
-                self.gather()
-
-    def _headline(self, states: Sequence[State]) -> str:
-        count = {
-            status: sum(state.status == status for state in states)
-            for status in (DONE, RUNNING, WAITING, FAILED)
+            if (seconds := _seconds_per_iteration(state))
         }
-        parts = [f"{count[status]} {status}" for status in (DONE, RUNNING, WAITING)]
-        if count[FAILED]:
-            parts.append(f"{count[FAILED]} failed")
-        left = duration(self.watch.seconds_remaining(states))
-        return f"{self.title}: {', '.join(parts)}; {left} left"
+        done = [state.cell for state in states if state.status == DONE]
+        beside = {cell: self._beside[cell] for cell in done if cell in self._beside} or self._beside
+        left: dict[str, list[float]] = {RUNNING: [], WAITING: []}
+        for state in states:
+            if state.status not in left:
+                continue
+            whole = measured_seconds(state.cell, measured)
+            if whole is None:
+                return None
+            seconds = whole * (1 - shares[state.cell])
+            if state.seconds_remaining is not None:
+                trust = min(1.0, shares[state.cell] / TRUSTED)
+                seconds += trust * (state.seconds_remaining - seconds)
+            elif beside and state.status == WAITING:
+                seconds += mean(beside.values())
+            left[state.status].append(seconds)
+        return end_of(self.plan.jobs, left[RUNNING], left[WAITING])
 
-    def _print(self, line: str) -> None:
-        self.console.print(line, markup=False, highlight=False)
+    def headline(self, states: Sequence[State]) -> str:
+        """Title, counts, the time that is left and the time of day at which the sweep ends."""
+        order = (DONE, RUNNING, WAITING, FAILED, STOPPED)
+        counts = {status: sum(state.status == status for state in states) for status in order}
+        parts = [f"{counts[status]} {status}" for status in order if counts[status]]
+        left = self.seconds_remaining(states)
+        end = ""
+        if left is not None and (counts[RUNNING] or counts[WAITING]):
+            long = "%a %H:%M" if left > 12 * 3600 else "%H:%M"
+            end = f", until {time.strftime(long, time.localtime(time.time() + left))}"
+        if self.plan.is_running() is None:
+            end += f"; whether it still runs can be seen on {self.plan.host} alone"
+        return f"{self.plan.title}: {', '.join(parts)}; {duration(left)} left{end}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The state of the sweep, by stable names: see plainres.run.status."""
+        states = self.states()
+        running = self.plan.is_running()
+        names = ("sweep", "title", "jobs", "pid", "host")
+        left = None if running is False else self.seconds_remaining(states)
+        return {
+            **{name: getattr(self.plan, name) for name in names},
+            "running": running,
+            "seconds_remaining": left,
+            "cells": [_cell_json(state) for state in states],
+        }
+
+    def _state(self, cell: PlannedCell) -> State:
+        if cell in self._finished:
+            return self._finished[cell]
+        prefix = f"{cell.results}/" if self.plan.several_folders else ""
+        state = State(prefix + cell.name, cell)
+        folder = self.plan.folder(cell)
+        progress = files.read_progress(folder)
+        if progress is not None:
+            state.iteration, state.seconds = progress.iteration, progress.seconds
+            state.train_error, state.train_errors = progress.train_error, progress.train_errors
+            state.notice = progress.notice if progress.sweep == self.plan.sweep else ""
+        try:
+            record = self._record(cell)
+        except OSError as error:
+            state.status, state.text = FAILED, one_line(error)
+            return state
+        if record is not None:
+            state.status, state.iteration = DONE, record.iterations
+            state.train_error, state.seconds = record.train_error, record.seconds
+            state.text = prefix + describe(record)
+            self._add_beside(cell, files.RECORD_FILE, record.seconds)
+        elif cell.finished:  # a committed row is its record
+            state.status, state.iteration = DONE, cell.iterations
+        if state.status == DONE:
+            self._finished[cell] = state
+            return state
+        text = files.read_failure(folder, self.plan.sweep) or self.plan.failures.get(cell.folder)
+        if text is not None:
+            state.status, state.text = FAILED, text
+        elif progress is not None and progress.sweep == self.plan.sweep:
+            state.status, state.seconds_remaining = RUNNING, progress.seconds_remaining
+            self._add_beside(cell, files.PROGRESS_FILE, progress.seconds)
+        return state
+
+    def _record(self, cell: PlannedCell) -> Any:
+        """The record that finishes a cell, or None; the sweep sets a damaged one aside."""
+        folder = self.plan.folder(cell)
+        with suppress(files.DamagedFileError):
+            record = files.read_record(folder)
+            if record is not None and record.config_hash == cell.config_hash:
+                return record if not cell.keep_weights or files.has_weights(folder) else None
+        return None
+
+    def _add_beside(self, cell: PlannedCell, name: str, seconds: float) -> None:
+        """From the times of two files of a cell, which one process wrote: its lock and `name`."""
+        folder = self.plan.folder(cell)
+        with suppress(OSError):
+            began = files.lock_of(folder).stat().st_mtime
+            beside = (folder / name).stat().st_mtime - began - seconds
+            if beside > 0 and not cell.finished:  # less: it continued, or began again since
+                self._beside[cell] = beside
 
 
-def picture(states: Sequence[State], headline: str, width: int) -> Group:
-    """What the terminal shows: a headline and one row for each running cell."""
-    table = Table.grid(padding=(0, 2))
-    for state in states:
-        if state.status == RUNNING:
-            error = "" if state.train_error is None else f"train_error {state.train_error:.1%}"
-            bar = ProgressBar(
-                total=state.total, completed=state.iteration, width=max(10, min(40, width - 70))
-            )
-            remaining = f"{duration(state.seconds_remaining)} left"
-            table.add_row(state.name, bar, f"{state.iteration}/{state.total}", error, remaining)
-    return Group(headline, table)
+def _seconds_per_iteration(state: State) -> float | None:
+    """Of a cell that this sweep has trained, or trains; None before it is known."""
+    if state.cell.finished or not state.iteration:
+        return None
+    if state.status == DONE and state.seconds:
+        return state.seconds / state.iteration
+    left = state.cell.iterations - state.iteration
+    return state.seconds_remaining / left if left > 0 and state.seconds_remaining else None
 
 
-def _running_line(state: State) -> str:
-    error = "" if state.train_error is None else f", train_error {state.train_error:.1%}"
-    left = duration(state.seconds_remaining)
-    return f"{state.name} {state.iteration}/{state.total}{error}, {left} left"
+def _cell_json(state: State) -> dict[str, Any]:
+    cell = asdict(state.cell)
+    names = ("status", "iteration", "train_error", "train_errors", "seconds", "seconds_remaining")
+    return {
+        **{name: cell[name] for name in ("arm", "depth", "seed", "results", "iterations")},
+        **{name: getattr(state, name) for name in (*names, "text")},
+    }

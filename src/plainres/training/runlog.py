@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from collections import deque
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from plainres.records.seal import is_intact
 from plainres.training.machine import Kernels, Precision
 
 PROGRESS_SECONDS = 1.0
+PROGRESS_POINTS = 64  # of the curve, at most
 
 # Seconds since the epoch, iteration, values by name
 Event = tuple[float, int, dict[str, float]]
@@ -122,6 +124,8 @@ class RunLog(pl.Callback):
         self._generators: list[torch.Tensor] = []
         self._started: float | None = None
         self._start_iteration = 0
+        self._first_mark: float | None = None
+        self._marks: deque[tuple[float, int]] = deque()  # times, with the iterations done by then
         self._last_checkpoint = self._last_progress = time.monotonic()
 
     @classmethod
@@ -171,6 +175,9 @@ class RunLog(pl.Callback):
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         iteration = pl_module.iteration
+        if self._first_mark is None:
+            self._first_mark = time.monotonic()
+            self._marks.append((self._first_mark, iteration))
         if iteration % self.log_every == 0 or iteration == self.iterations:
             point = self._point(pl_module)
             if not math.isfinite(point.train_loss):
@@ -249,10 +256,8 @@ class RunLog(pl.Callback):
 
     def _write_progress(self, pl_module: Any, error: float | None) -> None:
         self._last_progress = time.monotonic()
-        done = pl_module.iteration - self._start_iteration
-        remaining = (
-            (self.iterations - pl_module.iteration) * self._seconds_here() / done if done else None
-        )
+        pace = self._pace(self._last_progress, pl_module.iteration)
+        remaining = None if pace is None else (self.iterations - pl_module.iteration) * pace
         progress = Progress(
             pid=os.getpid(),
             sweep=os.environ.get(files.SWEEP_VARIABLE),
@@ -262,8 +267,29 @@ class RunLog(pl.Callback):
             seconds=self.seconds,
             seconds_remaining=remaining,
             notice=self.start.notice,
+            train_errors=self._thinned_curve(),
         )
         files.write_json(self.folder / files.PROGRESS_FILE, asdict(progress))
+
+    def _pace(self, now: float, iteration: int) -> float | None:
+        """Seconds per iteration over the later half of the time since the first iteration.
+
+        That one may have to compile, and what else the machine does changes. None before there are
+        two iterations.
+        """
+        if self._first_mark is None:
+            return None
+        half = (self._first_mark + now) / 2
+        while len(self._marks) > 1 and self._marks[1][0] <= half:
+            self._marks.popleft()
+        since, before = self._marks[0]
+        self._marks.append((now, iteration))
+        return (now - since) / (iteration - before) if iteration > before else None
+
+    def _thinned_curve(self) -> list[float]:
+        step = math.ceil(len(self.curve) / PROGRESS_POINTS) or 1
+        thinned = self.curve[::-1][::step][::-1]
+        return [float(f"{point.train_error:.4g}") for point in thinned]
 
 
 def generator_states() -> list[torch.Tensor]:
