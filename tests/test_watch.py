@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from composing import python
+from composing import ROOT, python
 from made_up import made_up_record
 
 from experiments import __main__ as command
@@ -188,6 +188,28 @@ def test_after_a_third_the_end_is_right_within_a_fifth(tmp_path, jobs):
     for share in (0.34, 0.5, 0.67, 0.9):
         now = share * clock.end
         assert now + clock.left(now) == pytest.approx(clock.end, rel=0.2 * (1 - share))
+
+
+def test_the_end_of_a_recorded_sweep_is_right_within_a_fifth_from_its_first_third_on(tmp_path):
+    """Ten cells on digits, two at a time, while other programs took more than half of the machine.
+
+    Each moment has status, iteration, seconds and seconds_remaining of every cell, as the sweep's
+    files had them.
+    """
+    trace = json.loads((ROOT / "tests" / "trace_of_a_sweep.json").read_text())
+    cells = [
+        planned(arm, depth, iterations=iterations, expected=expected)
+        for arm, depth, iterations, expected in trace["cells"]
+    ]
+    for number, (now, states) in enumerate(trace["moments"]):
+        watch = Watch(planned_sweep(tmp_path / str(number), cells, trace["jobs"]))
+        for cell, (status, iteration, seconds, left) in zip(cells, states, strict=True):
+            if status == DONE:
+                finished(watch.plan, cell, seconds=seconds)
+            elif status == RUNNING:
+                running(watch.plan, cell, iteration, left, seconds=seconds)
+        end = now + watch.seconds_remaining(watch.states())
+        assert end == pytest.approx(trace["end"], rel=0.2), now
 
 
 def shown(states, width, height, ascii_only=False) -> list[str]:
