@@ -15,7 +15,11 @@ from experiments.torture.places import Place, UnexpectedError
 from experiments.torture.zygote import Ended, fork, wait
 from plainres.records.files import read_table, write_table
 
-ABSENT = {"disk-full", "read-only", "memory"}  # which need the right to mount, or take long
+# Which need the right to mount, or take long; kinds of whole sweeps are tests of test_sweep too
+ABSENT = {
+    *("disk-full", "read-only", "memory"),
+    *("worker-killed", "parent-killed", "four-sweeps", "clock"),
+}
 
 
 def test_nothing_is_lost_and_nothing_silently_wrong(tmp_path):
