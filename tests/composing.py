@@ -1,17 +1,33 @@
 """What tests take from the repository itself."""
 
+import copy
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-from plainres.run.cell import compose_cell
+from plainres.run import cell as cells
 from plainres.run.config import CONF, ROOT
 
 __all__ = ["CONF", "ROOT", "committed", "compose_cell", "python", "run", "variants"]
+
+
+def compose_cell(results: Path, *overrides: str) -> cells.Cell:
+    """As that of plainres.run.cell; Hydra composes the same words once, because it takes 0.1 s."""
+    cell = _composed(overrides)
+    config = copy.deepcopy(cell.config)
+    if not any(override.startswith("results_dir=") for override in overrides):
+        config.results_dir = str(results)
+    return cells.Cell(config, cell.arm)
+
+
+@cache
+def _composed(overrides: tuple[str, ...]) -> cells.Cell:
+    return cells.compose_cell(Path("results"), *overrides)
 
 
 def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:

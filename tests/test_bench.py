@@ -362,10 +362,6 @@ def test_real_processes_measure_the_ways_on_digits():
         values = run.measure_in_processes(jobs[way])
         assert all(value > 0 for name, value in values.items() if name != "bf16"), way
         assert not values.get("bf16"), "digits are trained in float32"
-    cell = jobs[parts.PLAINRES]
-    bf16 = [*cell.arguments["overrides"], "protocol.precision=bf16-mixed", "model.depth=8"]
-    arguments = {**cell.arguments, "overrides": bf16}
-    assert run.measure_in_processes(replace(cell, arguments=arguments))["bf16"] == 1
 
 
 def test_the_losses_of_the_first_iterations(tmp_path):

@@ -24,8 +24,10 @@ MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    ("protocol", "model"),
+    [*((protocol, "plain") for protocol in PROTOCOLS), *(("quick", model) for model in MODELS)],
+)
 def test_every_protocol_and_arm_composes_into_a_run(tmp_path, protocol, model):
     cell = compose_cell(tmp_path, f"protocol={protocol}", f"model={model}")
     cell.check()
