@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 test: $(STAMP) ## all tests: offline, a few minutes
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -21,11 +21,6 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 torch.set_num_threads(1)
 
 
-def pytest_xdist_auto_num_workers(config):
-    """One more than cores, because tests wait for the processes that they start; at most 9."""
-    return min(9, (os.cpu_count() or 1) + 1)
-
-
 @pytest.fixture(autouse=True)
 def one_core(monkeypatch):
     """Cells of a test train in one thread: tests beside it take the other cores."""
