@@ -44,9 +44,10 @@ def test_a_question_with_claims_shows_its_verdicts(slug):
 
 def test_verdicts_are_a_column_for_each_folder_and_say_what_they_are_judged_on(tmp_path):
     criterion = Criterion("a - b", (0.1,))
+    large, small = ("it rises (20 → 110)", "it (b) is"), ("it rises (20 → 56)", "it (b) is")
     claims = {
-        "large": [verdict.judge(s, [criterion], "") for s in ("it rises (20 → 110)", "it (b) is")],
-        "small": [verdict.judge(s, [criterion], "") for s in ("it rises (20 → 56)", "it (b) is")],
+        "large": [verdict.judge(statement, [criterion], "") for statement in large],
+        "small": [verdict.judge(statement, [criterion], "") for statement in small],
         "smaller": [Claim("it rises (20 → 56)", INCONCLUSIVE, "missing: plain-20")],
     }
     for name in claims:

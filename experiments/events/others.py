@@ -24,7 +24,7 @@ def figures(results: Path, places: Sequence[str], time: float) -> Iterator[Event
     """The figures of these places, then the first one of each other question.
 
     Args:
-        places: below `results`; one that has no README is passed over.
+        places: below `results`; one without a README is skipped.
         time: that the events get.
     """
     shown = [each for place in places for each in _in_readme(results / place)]

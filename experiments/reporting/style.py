@@ -68,8 +68,8 @@ DEPTH_COLOURS = {
 ARM_STYLES = {"plain": (VERMILLION, "o", "-"), "residual": (BLUE, "s", "-")}
 # Without what changes from day to day
 METADATA: Any = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
-SEEDS = {"alpha": 0.35}  # of points that are single seeds
-SEED_LINE: Any = {"alpha": 0.5, "linewidth": 1}  # of lines that are
+SEEDS = {"alpha": 0.35}  # style of the points of single seeds
+SEED_LINE: Any = {"alpha": 0.5, "linewidth": 1}  # style of their lines
 REFERENCE: Any = {"color": GREY, "linestyle": ":", "linewidth": 1.5}
 OUTLINE = withStroke(linewidth=3, foreground="white")  # of labels over lines
 MOST_LINES = 5  # of a panel, without thin ones

@@ -161,7 +161,8 @@ def _work(config: DictConfig, task: TaskFunction) -> None:
     setup_globals()
     version.setbase("1.3")
     JobRuntime.instance().set("name", config.hydra.job.name)
-    context = HydraContext(config_loader=None, callbacks=Callbacks(config))  # type: ignore[arg-type]
+    no_loader: Any = None
+    context = HydraContext(config_loader=no_loader, callbacks=Callbacks(config))
     try:
         _ = run_job(
             hydra_context=context,

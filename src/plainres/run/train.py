@@ -1,4 +1,4 @@
-"""Trains one cell: build → fit → measure. `python -m plainres.run.train`, with -m for a sweep."""
+"""Trains one cell: build, fit, measure. `python -m plainres.run.train`, with -m for a sweep."""
 
 import logging
 import math

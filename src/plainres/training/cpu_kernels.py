@@ -82,7 +82,7 @@ def forward(program, images, packed, linear, logits, training, momentum, epsilon
         logits: (K, N).
         training: normalise with statistics of the batch, and update the running statistics.
         momentum, epsilon: of batch normalisation; their type is that of all numbers.
-        slope, offset: the activation is u where u = v + offset is above 0, and slope · u elsewhere.
+        slope, offset: the activation is u where u = v + offset is above 0, else slope · u.
     """
     size = size_of(epsilon)
     pixel = images * size
