@@ -51,8 +51,7 @@ def curves_figure(records: Sequence[Record], curves: Sequence[CurvePoint]) -> Fi
     errors = [100 * point.train_error for point in drawn if point.train_error]
     style.logarithmic_percent(axes[0], min(errors, default=1.0))
     axes[0].set_ylabel("running training error (%), log.")
-    for axis in axes:
-        style.label_ends(axis)
+    style.label_ends(*axes)
     title = style.message(
         "Deep plain networks end with higher training error, residual ones do not",
         "Do deep plain networks end with higher training error, and residual ones not?",
@@ -95,8 +94,7 @@ def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]])
         axis.set_title(title)
         style.depth_axis(axis, sorted(ticks))
     style.logarithmic_percent(axes[0], lowest)
-    for axis in axes:
-        style.label_ends(axis)
+    style.label_ends(*axes)
     title = style.message(
         "Plain networks get worse with depth, residual ones do not",
         "Do plain networks get worse with depth, and residual ones not?",

@@ -107,8 +107,7 @@ def branches_figure(runs: IdentityRuns) -> Figure:
                 axis.plot(iterations, ratios, color=colour, label=f"{decay:g}")
             axis.set(yscale="log", xlabel="iteration after the insertion")
             axis.set_title(f"{depth} layers: {name}")
-    for axis in axes.flat:
-        style.label_ends(axis)
+    style.label_ends(*axes.flat)
     figure.supylabel("‖F(x)‖ / ‖x‖, mean over blocks")
     title = style.message(
         "Weight decay drives unneeded branches towards zero",

@@ -54,8 +54,7 @@ def layers_figure(scale: Scale) -> Figure:
                 axis.plot(*_means(rows, lambda row: row.layer, measured), **line)
     for axis, name in zip(axes[0], MEASURED.values(), strict=True):
         axis.set_title(name)
-    for axis in axes.flat:
-        style.label_ends(axis)
+    style.label_ends(*axes.flat)
     for axis in axes[-1]:
         axis.set_xlabel("layer")
     figure.supylabel("cosine with the exact gradient")

@@ -190,11 +190,16 @@ def draw_seeds(
     return f"open: {numbers} of {most} seeds"
 
 
-def label_ends(axis: Axes) -> None:
+def label_ends(*axes: Axes) -> None:
     """The label of each line at its right end, in its colour; labels keep apart from each other.
 
     Call it when everything is drawn: it needs the limits of the axes.
     """
+    for axis in axes:
+        _label_ends(axis)
+
+
+def _label_ends(axis: Axes) -> None:
     ends: dict[str, tuple[Any, float, float]] = {}  # label → colour and end of its first line
     axis.get_ylim()  # brings the limits up to date
     to_axis = axis.transScale + axis.transLimits

@@ -52,8 +52,7 @@ def depth_figure(runs: ShortcutRuns) -> Figure:
     style.logarithmic_percent(axes[0], lowest)
     axes[0].set_ylabel("running training error (%), log.")
     axes[0].yaxis.set_minor_locator(NullLocator())
-    for axis in axes:
-        style.label_ends(axis)
+    style.label_ends(*axes)
     title = style.message(
         "Shortcuts A, B and C all stop degradation",
         "Do the shortcuts A, B and C all stop degradation?",

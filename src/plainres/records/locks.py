@@ -20,35 +20,32 @@ def try_lock(file: IO) -> bool:
     Raises:
         OSError: any other error.
     """
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        _warn(Path(file.name).parent, error.strerror)
-    return True
+    taken = _flock(file, fcntl.LOCK_EX)
+    if taken is None:
+        _warn(Path(file.name).parent)
+    return taken is not False
 
 
 def is_locked(path: Path) -> bool | None:
     """Whether a process has the lock of a file; None where the file system has no locks."""
     with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            return None
-    return False
+        taken = _flock(file, fcntl.LOCK_SH)
+    return None if taken is None else not taken
+
+
+def _flock(file: IO, operation: int) -> bool | None:
+    """Whether the lock could be taken; None where the file system has no locks."""
+    try:
+        fcntl.flock(file, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return None
+    return True
 
 
 @cache
-def _warn(folder: Path, reason: str) -> None:
-    LOG.warning(
-        "%s: the file system has no locks (%s); start no second sweep over the same cells",
-        folder,
-        reason,
-    )
+def _warn(folder: Path) -> None:
+    LOG.warning("%s: the file system has no locks; start no second sweep over its cells", folder)
