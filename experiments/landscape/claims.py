@@ -21,7 +21,7 @@ from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting.question import Table
 from plainres.records.files import read_row, read_table
 
-NETWORKS = ("plain-56", "residual-56")  # the ones that are judged
+NETWORKS = ("plain-44", "residual-44")  # the ones that are judged
 STATISTICS = {"running": "running statistics, as in Li et al.", "batch": "statistics of each batch"}
 RATIO = 0.1  # a negative curvature counts from a tenth of the larger one's size on
 # Of the loss, or of a nat. Smaller differences of neighbours are rounding (float32, the table's
@@ -32,16 +32,16 @@ SHARED = ("protocol", "data_label", "points", "radius", "images")  # by all surf
 CEILING = 100  # times the loss of guessing: figures draw larger losses (up to 1e7) as this one
 SHARE_MARGIN = 0.05  # of the plane, 26 of 529 inner points: a smaller part is not seen in figures
 ROUGHNESS_MARGIN = 0.02  # as much as a smooth bowl has itself: 0.1 + x² + y² on 25×25 points, 0.017
-# Measure → the claim about it, whether residual-56 must have the larger value, and the margin
+# Measure → the claim about it, whether residual-44 must have the larger value, and the margin
 CLAIMS = {
     "negative_curvature": (
-        "around residual-56 fewer points have negative curvature than around plain-56",
+        "around residual-44 fewer points have negative curvature than around plain-44",
         False,
         SHARE_MARGIN,
     ),
-    "roughness": ("residual-56's surface is smoother than plain-56's", False, ROUGHNESS_MARGIN),
+    "roughness": ("residual-44's surface is smoother than plain-44's", False, ROUGHNESS_MARGIN),
     "basin": (
-        "more of residual-56's surface keeps half of what training has gained over guessing",
+        "more of residual-44's surface keeps half of what training has gained over guessing",
         True,
         SHARE_MARGIN,
     ),

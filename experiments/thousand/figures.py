@@ -10,6 +10,7 @@ from experiments.reporting.question import Drawing
 from experiments.thousand.claims import (
     DEEPEST,
     MEMORY,
+    PLAIN,
     RECOMPUTED,
     STORED,
     DeepRuns,
@@ -21,7 +22,7 @@ from experiments.thousand.claims import (
 
 # The styles of the lines repeat what the colours say
 STYLES = {
-    ("plain", 56): (style.VERMILLION, "--"),
+    PLAIN: (style.VERMILLION, "--"),
     ("residual", 110): (style.BLACK, "-"),
     ("residual", 302): (style.PURPLE, "-"),
     ("residual", 602): (style.GREEN, "-."),
@@ -47,8 +48,8 @@ def curves_figure(runs: DeepRuns) -> Figure:
     axis.set(xlabel="iteration", ylabel="running training error (%)")
     style.label_ends(axis)
     title = style.message(
-        f"Residual networks of up to {DEEPEST:,} layers train, plain-56 falls behind",
-        f"Do residual networks of up to {DEEPEST:,} layers train better than plain-56?",
+        f"Residual networks of up to {DEEPEST:,} layers train, plain-{PLAIN[1]} falls behind",
+        f"Do residual networks of up to {DEEPEST:,} layers train better than plain-{PLAIN[1]}?",
         check(runs)[:-1],
     )
     return style.titled(figure, title, label_of(runs))

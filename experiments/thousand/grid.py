@@ -1,4 +1,4 @@
-"""Residual networks of 110 to 1,202 layers beside plain-56, then their memory.
+"""Residual networks of 110 to 1,202 layers beside a plain network, then their memory.
 
 Each cell of memory is a process of its own, because the peak is the process's. Without the
 threshold, glibc keeps what was freed, and its gaps count.
@@ -7,6 +7,7 @@ threshold, glibc keeps what was freed, and its gaps count.
 import re
 
 from experiments.grid import Command, Sweep
+from experiments.thousand.claims import PLAIN
 
 TAKES = ("protocol",)
 
@@ -19,7 +20,8 @@ def commands(sweep: Sweep) -> list[Command]:
     scale = f"thousand={sweep.protocol}"
     trained = [sweep.train(scale)]
     if not sweep.depths:
-        trained.append(sweep.train(scale, "model=plain", "model.depth=56"))
+        arm, depth = PLAIN
+        trained.append(sweep.train(scale, f"model={arm}", f"model.depth={depth}"))
     common = ["force=true"] if sweep.force else []
     common += [word for word in sweep.overrides if WHERE.match(word)]
     for depth in MEMORY_DEPTHS:
