@@ -72,7 +72,7 @@ def network_and_batches():
 def test_the_surface_is_of_the_cell_that_the_experiment_trains(tmp_path):
     for overrides in ((), ("protocol=cpu", "data=cifar10_jpeg"), ("protocol=paper",)):
         for arm in ("plain", "residual"):
-            words = ("+experiment=landscape", f"model={arm}", "model.depth=56", *overrides)
+            words = ("+experiment=landscape", f"model={arm}", "model.depth=44", *overrides)
             trained = compose_cell(tmp_path, *words)
             looked_at = surface_cell(tmp_path, *overrides, arm=arm)
             assert (looked_at.identity, looked_at.folder) == (trained.identity, trained.folder)

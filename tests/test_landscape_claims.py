@@ -25,7 +25,7 @@ def made_up_surface(folder, arm="residual", function=bowl, **changes) -> None:
     """A surface of losses `function`(x, y), as plainres.instruments.landscape writes it."""
     values = {
         "arm": arm,
-        "depth": 56,
+        "depth": 44,
         "seed": 0,
         "protocol": "quick",
         "data_label": "digits",
@@ -55,7 +55,7 @@ def made_up_surface(folder, arm="residual", function=bowl, **changes) -> None:
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three pairs of directions: bowls around residual-56, chaos around plain-56."""
+    """Three pairs of directions: bowls around residual-44, chaos around plain-44."""
     for number in range(3):
         stretch = 1 + 0.1 * number
         made_up_surface(
@@ -164,7 +164,7 @@ def test_surfaces_of_one_seed_on_two_machines_are_not_comparable(tmp_path):
         made_up_surface(tmp_path, "residual", seed=seed)
         made_up_surface(tmp_path, "plain", chaotic, seed=seed, processor="old" * (seed == 0))
     claims = checked(tmp_path)
-    named = "not comparable: seed 0 (plain-56: old; residual-56: a processor, 2 GHz)"
+    named = "not comparable: seed 0 (plain-44: old; residual-44: a processor, 2 GHz)"
     assert [claim.num_seeds for claim in claims] == [0, 0, 0]
     assert claims[0].summary.startswith(named)
     for arm, function in (("plain", chaotic), ("residual", bowl)):
@@ -188,7 +188,7 @@ def test_around_a_network_that_has_not_learned_all_is_smooth_and_that_decides_no
         )
     claims = checked(folder)
     assert [claim.verdict for claim in claims] == [INCONCLUSIVE] * 3
-    assert "residual-56, seed 0, directions 0" in claims[0].summary
+    assert "residual-44, seed 0, directions 0" in claims[0].summary
     assert "no better than guessing" in claims[0].summary
 
 
@@ -212,14 +212,14 @@ def test_a_surface_without_a_counterpart_is_named(folder):
     made_up_surface(folder, "plain", chaotic, direction_seed=3)
     (summary, *_) = (claim.summary for claim in checked(folder))
     assert summary.endswith(
-        "in 3 of 3 pairs; without a counterpart: plain-56, seed 0, directions 3"
+        "in 3 of 3 pairs; without a counterpart: plain-44, seed 0, directions 3"
     )
 
 
 def test_a_missing_arm_and_a_surface_without_finite_losses_decide_nothing(tmp_path):
     made_up_surface(tmp_path, "residual")
     outcomes = {(claim.verdict, claim.summary) for claim in checked(tmp_path)}
-    assert outcomes == {(INCONCLUSIVE, "missing: plain-56")}
+    assert outcomes == {(INCONCLUSIVE, "missing: plain-44")}
     made_up_surface(tmp_path, "plain", lambda x, y: math.nan)
     assert verdicts(tmp_path)[0] == INCONCLUSIVE
 
@@ -248,7 +248,7 @@ def test_each_kind_of_statistics_is_judged_and_drawn_alone(folder):
     running, batch = (folder / "README.md").read_text().split("\n## ")[1:]
     assert running.startswith("digits · protocol quick · 1 seed, 3 pairs of directions")
     assert "statistics of each batch" in batch.splitlines()[0]
-    assert "missing: residual-56" in batch
+    assert "missing: residual-44" in batch
     assert "missing" not in running
 
 
@@ -257,6 +257,6 @@ def test_with_several_seeds_every_trained_network_is_drawn_and_the_caption_count
         made_up_surface(folder, arm, seed=1, direction_seed=0)
     figure = figures.contour_figure(planes_of(folder))
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
-    assert titles == [f"{arm}-56, seed {seed}" for arm in ("plain", "residual") for seed in (0, 1)]
+    assert titles == [f"{arm}-44, seed {seed}" for arm in ("plain", "residual") for seed in (0, 1)]
     assert "2 seeds, 1 pair of directions" in caption(figure)
     plt.close(figure)

@@ -17,7 +17,7 @@ from plainres.run.train import train_cell
 
 PARTS = variants("thousand")
 ERRORS = {
-    ("plain", 56): 0.70,
+    ("plain", 32): 0.70,
     ("residual", 110): 0.05,
     ("residual", 302): 0.07,
     ("residual", 602): 0.06,
@@ -102,7 +102,7 @@ def test_folders_of_memory_differ_in_the_switch_alone(tmp_path):
 
 
 def test_plain_and_residual_share_a_folder(tmp_path):
-    for words in (("model=residual", "model.depth=1202"), ("model=plain", "model.depth=56")):
+    for words in (("model=residual", "model.depth=1202"), ("model=plain", "model.depth=32")):
         cell = compose_cell(tmp_path, "+experiment=thousand", *words)
         assert claim_tables([cell]) is None
 
@@ -117,7 +117,7 @@ def test_checkpointing_changes_no_number_of_a_run(tmp_path):
         assert getattr(one, name) == getattr(other, name), name
 
 
-def test_deep_networks_below_plain_56_are_reproduced(tmp_path):
+def test_deep_networks_below_plain_32_are_reproduced(tmp_path):
     trained(tmp_path)
     assert verdicts(tmp_path) == [REPRODUCED] * 4
     trained(tmp_path, seeds=8)
@@ -125,7 +125,7 @@ def test_deep_networks_below_plain_56_are_reproduced(tmp_path):
     assert all(claim.p is not None for claim in judged(tmp_path))
 
 
-def test_less_than_half_a_point_below_plain_56_is_not_below(tmp_path):
+def test_less_than_half_a_point_below_plain_32_is_not_below(tmp_path):
     trained(tmp_path, {**ERRORS, ("residual", 302): 0.696})
     assert [claim.words for claim in judged(tmp_path)] == ["contradicts", *["supports"] * 3]
 
@@ -135,7 +135,7 @@ def test_one_seed_on_two_machines_is_not_comparable(tmp_path):
     elsewhere(tmp_path / "quick", "residual-1202-seed1")
     claims = judged(tmp_path)
     assert [claim.num_seeds for claim in claims] == [2, 2, 1, 1]
-    named = "seed 1 (plain-56: ATen AVX2 / oneDNN AVX2; residual-1202: another)"
+    named = "seed 1 (plain-32: ATen AVX2 / oneDNN AVX2; residual-1202: another)"
     assert claims[2].summary.endswith(f"not comparable: {named}")
 
 
@@ -189,7 +189,7 @@ def test_1202_layers_are_not_held_against_110_that_are_not_yet_trained(tmp_path,
 
 def test_a_network_that_does_not_train_contradicts_and_a_missing_one_is_named(tmp_path):
     rows = [
-        made_up_record(arm="plain", depth=56, train_error=0.5),
+        made_up_record(arm="plain", depth=32, train_error=0.5),
         made_up_record(depth=602, status=DIVERGED, train_error=None),
     ]
     write_made_up(tmp_path / "quick", rows)
