@@ -6,6 +6,7 @@ import torch
 from composing import compose_cell, variants
 from made_up import elsewhere, made_up_record, write_made_up
 
+from experiments.grid import Sweep, commands
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.lineage import QUESTION
 from experiments.lineage.claims import NETWORKS, STEPS, Lineage, name_of
@@ -160,3 +161,27 @@ def test_a_network_of_ones_own_joins_the_table(tmp_path):
     assert QUESTION.text(tmp_path).startswith(
         "digits · protocol quick, 2,000 iterations · 1 seed\n"
     )
+
+
+def test_the_rate_with_the_lowest_error_on_held_out_images_is_chosen(tmp_path):
+    measured(tmp_path)
+    errors = {("alexnet", 0.05): 0.31, ("alexnet", 0.1): 0.29, ("vgg16", 0.05): 0.4}
+    for (network, rate), error in errors.items():
+        write_made_up(tmp_path / "rates" / f"{network}-{rate}", [made_up_record(val_error=error)])
+    lost = made_up_record(status=DIVERGED, train_error=None, val_error=None)
+    write_made_up(tmp_path / "rates" / "vgg16-0.1", [lost])
+    _, table = QUESTION.tables(read(tmp_path))
+    assert table.rows == [
+        ["network", "rate 0.05", "rate 0.1"],
+        ["AlexNet, half width", "31.00", "29.00 (chosen)"],
+        ["VGG-16, half width", "40.00 (chosen)", "90.00"],
+    ]
+
+
+def test_a_cell_of_the_choice_trains_on_fewer_images_at_its_rate(tmp_path):
+    words = ("+experiment=rates", "network=vgg16", "protocol.learning_rate=0.2", "data=digits")
+    cell = compose_cell(tmp_path, *words)
+    assert cell.results_folder == tmp_path / "lineage" / "rates" / "vgg16-0.2"
+    assert (cell.config.data.val_size, cell.config.protocol.iterations) == (5000, 1000)
+    (command,) = commands(Sweep("lineage", variants="rates"))
+    assert command.words == ["-m", "+experiment=rates", "seed=100"]

@@ -141,10 +141,11 @@ def test_stages_are_of_layers_and_whole_blocks(make, sizes):
 def test_stages_show_what_differs_where_shapes_do_not():
     kinds = {
         era: [stage.kinds for stage in inspect.stages_of(LeNet5(era=era), (1, 32, 32))]
-        for era in ("modern", "1998")
+        for era in ("modern", "1998", "1998-sigmoid")
     }
     assert kinds["modern"] == [["image"], *2 * [["Conv2d", "ReLU"], ["MaxPool2d"]]]
     assert kinds["1998"] == [["image"], *2 * [["Conv2d", "Tanh"], ["AvgPool2d"]]]
+    assert kinds["1998-sigmoid"] == [["image"], *2 * [["Conv2d", "Sigmoid"], ["AvgPool2d"]]]
 
 
 def test_missing_shapes_are_named():

@@ -5,7 +5,7 @@ from functools import partial
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments.lenet.claims import DIGITS, FASHION, MODERN, OLD, Runs, check, label_of
+from experiments.lenet.claims import DIGITS, FASHION, MODERN, OLD, SIGMOID, Runs, check, label_of
 from experiments.reporting import style
 from experiments.reporting.question import Drawing
 
@@ -13,6 +13,7 @@ NAMES = {FASHION: "Fashion-MNIST", DIGITS: "digits"}
 VARIANTS = {
     MODERN: (style.BLUE, "ReLU, max pooling"),
     OLD: (style.VERMILLION, "tanh, average pooling"),
+    SIGMOID: (style.PURPLE, "sigmoid, average pooling"),
 }
 LINES = {"train_error": ("--", "training"), "test_error": ("-", "test")}
 

@@ -1,6 +1,7 @@
 """What did each network of the lineage bring, on the same images?
 
-Each folder below results/lineage is one network.
+Each folder below results/lineage is one network; those below `rates` are short trainings of it at
+several learning rates, judged on held-out training images, from which its rate was chosen.
 """
 
 import statistics
@@ -8,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import Any
 
 from experiments.judging import pairs, verdict
 from experiments.judging.errors import LEARNED, MARGIN, error_or_chance, error_removed
@@ -35,9 +37,21 @@ NETWORKS = {
 }
 VGG = ("vgg11", "vgg13", "vgg16", "vgg19")
 MEASURES = {"test_error": "test error", "train_error": "training error"}
-OWN = ("model.", "protocol.name")  # what networks may differ in
+OWN = ("model.", "protocol.name", "protocol.learning_rate")  # what networks may differ in
+TRIALS = "rates"
 
-Lineage = Mapping[str, Sequence[Record]]  # folder → its records
+
+@dataclass(frozen=True)
+class Lineage:
+    """Records by network, the learning rate of each, and the errors from which it was chosen."""
+
+    networks: Mapping[str, Sequence[Record]]
+    rates: Mapping[str, float]
+    trials: Mapping[str, Mapping[float, Record]]  # by network and rate
+
+    @property
+    def records(self) -> list[Record]:
+        return [*chain(*self.networks.values())]
 
 
 @dataclass(frozen=True)
@@ -83,19 +97,39 @@ def read(folder: Path) -> list[Lineage]:
     """The records of each network, in the order of the papers, networks of one's own last."""
     lineage = pairs.read_folders(folder, "sweep-lineage")
     pairs.require_same_images(lineage)
-    configs = ((name, read_json(folder / name / CONFIG_FILE)) for name in lineage)
-    for (one, config), (other, another) in pairwise(pair for pair in configs if pair[1]):
+    configs = {name: config for name in lineage if (config := _config(folder / name))}
+    for (one, config), (other, another) in pairwise(configs.items()):
         changes = config_differences(config, another)
         if unlike := "; ".join(line for line in changes if not line.startswith(OWN)):
             pair = f"{one} and {other} were not trained alike"
             raise ValueError(f"{pair} ({unlike}): they cannot be compared")
     order = [*NETWORKS, *lineage]
-    return [dict(sorted(lineage.items(), key=lambda item: order.index(item[0])))]
+    networks = dict(sorted(lineage.items(), key=lambda item: order.index(item[0])))
+    rates = {name: config["protocol"].get("learning_rate") for name, config in configs.items()}
+    return [Lineage(networks, rates, _read_trials(folder / TRIALS))]
+
+
+def _config(folder: Path) -> Mapping[str, Any] | None:
+    return read_json(folder / CONFIG_FILE)
+
+
+def _read_trials(folder: Path) -> dict[str, dict[float, Record]]:
+    """The record of each network and rate, from folders <network>-<rate>."""
+    trials: dict[str, dict[float, Record]] = {}
+    for name, records in pairs.read_folders(folder, "").items() if folder.exists() else ():
+        network, _, rate = name.rpartition("-")
+        (trials.setdefault(network, {})[float(rate)],) = records
+    return trials
 
 
 def label_of(lineage: Lineage) -> str:
-    records = [*chain(*lineage.values())]
-    return markdown.label_of(records, f"{max(r.iterations for r in records):,} iterations")
+    iterations = max(record.iterations for record in lineage.records)
+    return markdown.label_of(lineage.records, f"{iterations:,} iterations")
+
+
+def chosen_rate(trials: Mapping[float, Record]) -> float:
+    """The rate with the lowest error on held-out images; of equal ones the smaller."""
+    return min(sorted(trials), key=lambda rate: error_or_chance(trials[rate], "val_error"))
 
 
 def name_of(network: str) -> str:
@@ -115,7 +149,10 @@ def check(lineage: Lineage) -> list[Claim]:
 
 def _judged(lineage: Lineage, step: Step) -> Claim:
     worse, better = name_of(step.worse), name_of(step.better)
-    rows = {worse: lineage.get(step.worse, ()), better: lineage.get(step.better, ())}
+    rows = {
+        worse: lineage.networks.get(step.worse, ()),
+        better: lineage.networks.get(step.better, ()),
+    }
     series = {
         name: pairs.Series.of(own, lambda row: error_or_chance(row, step.measure))
         for name, own in rows.items()
@@ -145,19 +182,44 @@ def _learned(record: Record) -> bool:
 def table(lineage: Lineage) -> Table:
     """One line per network; means over seeds, errors in per cent."""
     heads = ["training error", "in evaluation mode", "test error", "seconds/iteration", "seeds"]
-    rows = [["network", "year", "parameters", "multiply-adds", *heads]]
-    for network, records in lineage.items():
+    rows = [["network", "year", "parameters", "multiply-adds", "rate", *heads]]
+    for network, records in lineage.networks.items():
         first = records[0]
         year = str(NETWORKS[network][1]) if network in NETWORKS else "–"
         work = "–" if first.num_multiply_adds is None else f"{first.num_multiply_adds:,}"
         measures = ("train_error", "train_error_eval", "test_error")
         errors = [f"{mean_error(records, measure):.2f}" for measure in measures]
         pace = statistics.fmean(record.seconds / record.iterations for record in records)
-        size = [f"{first.num_parameters:,}", work]
+        rate = lineage.rates.get(network)
+        size = [f"{first.num_parameters:,}", work, "–" if rate is None else f"{rate:g}"]
         rows.append([name_of(network), year, *size, *errors, f"{pace:.3f}", str(len(records))])
     note = (
         "Errors in %, means over seeds. Training error: running (training mode, augmented images, "
         "in AlexNet with dropout). In evaluation mode: the same network on unaugmented training "
-        "images. Test error: final weights. Multiply-adds: forward pass of one image."
+        "images. Test error: final weights. Multiply-adds: forward pass of one image. Rate: of "
+        "learning."
     )
     return Table("", rows, [note])
+
+
+def rates_table(lineage: Lineage) -> Table:
+    """Held-out error of each network at each learning rate, in per cent."""
+    rates = sorted({rate for trials in lineage.trials.values() for rate in trials})
+    rows = [["network", *(f"rate {rate:g}" for rate in rates)]]
+    for network in sorted(lineage.trials, key=[*NETWORKS, *lineage.trials].index):
+        trials = lineage.trials[network]
+        errors = {
+            rate: f"{100 * error_or_chance(trials[rate], 'val_error'):.2f}" for rate in trials
+        }
+        errors[chosen_rate(trials)] += " (chosen)"
+        rows.append([name_of(network), *(errors.get(rate, "–") for rate in rates)])
+    record = next(record for trials in lineage.trials.values() for record in trials.values())
+    note = (
+        f"Errors in % on training images that were held out, after {record.iterations:,} "
+        f"iterations, seed {record.seed}; no cell of the other table has this seed."
+    )
+    return Table("How the learning rates were chosen", rows, [note])
+
+
+def tables(lineage: Lineage) -> list[Table]:
+    return [table(lineage), *([rates_table(lineage)] if lineage.trials else [])]

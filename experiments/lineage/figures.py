@@ -1,5 +1,6 @@
 """The figures of the lineage."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -33,7 +34,7 @@ def drawings(lineage: Lineage) -> list[Drawing]:
         Drawing(name, f"error against {quantity}", partial(error_figure, lineage, name))
         for name, (_, quantity) in SIZES.items()
     ]
-    if sum(network in lineage for network in VGG) > 1:
+    if sum(network in lineage.networks for network in VGG) > 1:
         shown.append(Drawing("vgg", "VGG: error against depth", partial(vgg_figure, lineage)))
     return shown
 
@@ -46,7 +47,7 @@ def error_figure(lineage: Lineage, name: str) -> Figure:
     field, quantity = SIZES[name]
     figure, axis = plt.subplots(layout="constrained")
     ends = {}
-    for network, records in lineage.items():
+    for network, records in lineage.networks.items():
         x = getattr(records[0], field)
         if x is None:
             continue
@@ -93,7 +94,7 @@ def vgg_figure(lineage: Lineage) -> Figure:
 
     Seeds as points, means as lines.
     """
-    networks = {network: lineage[network] for network in VGG if lineage.get(network)}
+    networks = {n: lineage.networks[n] for n in VGG if lineage.networks.get(n)}
     by_depth = {records[0].depth: records for records in networks.values()}
     figure, axis = plt.subplots(layout="constrained")
     colour, marker = STYLES["vgg"]
@@ -114,4 +115,6 @@ def vgg_figure(lineage: Lineage) -> Figure:
         "Does VGG get better from 11 to 16 layers, and not beyond?",
         check(lineage)[2:4],
     )
-    return style.titled(figure, title, label_of(networks), "half width", *sorted(notes))
+    return style.titled(
+        figure, title, label_of(replace(lineage, networks=networks)), "half width", *sorted(notes)
+    )

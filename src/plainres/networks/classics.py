@@ -4,6 +4,7 @@ All take a number of classes and of input channels, and return logits. VGG, Goog
 Inception-v3 are torchvision's.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,7 +14,13 @@ from torchvision.models import vgg as torchvision_vgg
 from plainres.networks.blocks import NORMS, check_choice
 from plainres.networks.depth import VGG_CONFIGURATIONS, check_depth
 
-VARIANTS = ("1998", "modern")  # model.era
+# model.era → nonlinearity, pooling. Of 1998 are tanh (after the convolutions and linear layers) and
+# the sigmoid (after pooling); textbooks take one of them everywhere
+VARIANTS: Mapping[str, tuple[type[nn.Module], type[nn.Module]]] = {
+    "1998": (nn.Tanh, nn.AvgPool2d),
+    "1998-sigmoid": (nn.Sigmoid, nn.AvgPool2d),
+    "modern": (nn.ReLU, nn.MaxPool2d),
+}
 HEADS = ("imagenet", "small")  # model.head
 INCEPTION_HEAD_SIDE = 17  # pixels; pooling (5×5/3) and a 5×5 convolution reduce them to one
 
@@ -27,7 +34,8 @@ class LeNet5(nn.Module):
     Input (N, in_channels, 32, 32), output logits (N, num_classes).
 
     Args:
-        era: the variant. `1998` has tanh and average pooling, `modern` ReLU and max pooling.
+        era: the variant. `1998` has tanh and average pooling, `1998-sigmoid` the sigmoid and
+            average pooling, `modern` ReLU and max pooling.
 
     Raises:
         ValueError: unknown era, or images that are not 32×32; names what is legal.
@@ -39,9 +47,8 @@ class LeNet5(nn.Module):
         super().__init__()
         check_depth("LeNet5", depth)
         era = str(era)  # on a command line 1998 is a number
-        check_choice("era", era, VARIANTS)
-        nonlinearity = nn.Tanh if era == "1998" else nn.ReLU
-        pooling = nn.AvgPool2d if era == "1998" else nn.MaxPool2d
+        check_choice("era", era, tuple(VARIANTS))
+        nonlinearity, pooling = VARIANTS[era]
         self.features = nn.Sequential(
             nn.Conv2d(in_channels, 6, kernel_size=5),
             nonlinearity(),
