@@ -5,13 +5,14 @@ threshold, glibc keeps what was freed, and its gaps count.
 """
 
 import re
+from itertools import product
 
 from experiments.grid import Command, Sweep
-from experiments.thousand.claims import PLAIN
+from experiments.thousand.claims import PLAIN, RECOMPUTED, STORED
 
 TAKES = ("protocol",)
 
-MEMORY_DEPTHS = (110, 302, 602, 1202)
+MEMORY_DEPTHS, MEMORY_PARTS = (110, 302, 602, 1202), (STORED, RECOMPUTED)
 WHERE = re.compile(r"\+*(results_dir|slug)=")
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
@@ -24,8 +25,7 @@ def commands(sweep: Sweep) -> list[Command]:
         trained.append(sweep.train(scale, f"model={arm}", f"model.depth={depth}"))
     common = ["force=true"] if sweep.force else []
     common += [word for word in sweep.overrides if WHERE.match(word)]
-    for depth in MEMORY_DEPTHS:
-        for part in ("stored", "recomputed"):
-            words = ["+experiment=thousand", f"thousand={part}", f"model.depth={depth}", *common]
-            trained.append(Command("plainres.run.train", words, ENVIRONMENT))
+    for seed, depth, part in product(sweep.seeds.split(","), MEMORY_DEPTHS, MEMORY_PARTS):
+        words = ["+experiment=thousand", f"thousand={part}", f"model.depth={depth}", f"seed={seed}"]
+        trained.append(Command("plainres.run.train", [*words, *common], ENVIRONMENT))
     return trained
