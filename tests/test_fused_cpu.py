@@ -12,6 +12,7 @@ from composing import ROOT, compose_cell
 from torch.func import functional_call
 from torch.nn import functional
 
+from plainres.networks.activations import Rectifier
 from plainres.networks.resnet import CifarNetwork
 from plainres.records import files
 from plainres.records.schema import CurvePoint
@@ -28,9 +29,9 @@ CPU = torch.device("cpu")
 BATCH = (32, 1, 8, 8)
 
 
-def network(shortcut="zero_pad", depth=14, width=4, channels=1, dtype=torch.float64):
+def network(shortcut="zero_pad", depth=14, width=4, channels=1, dtype=torch.float64, **more):
     torch.manual_seed(0)
-    made = CifarNetwork(depth, shortcut, width, in_channels=channels)
+    made = CifarNetwork(depth, shortcut, width, in_channels=channels, **more)
     return made.to(memory_format=torch.channels_last).to(dtype)
 
 
@@ -110,21 +111,21 @@ def test_gradients_are_those_of_finite_differences(shortcut):
         assert float((parameter.grad * direction).sum()) == pytest.approx(slope, rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize(("slope", "offset"), [(0.25, 0.0), (0.0, 1.0), (0.5, -0.5)])
-def test_an_activation_may_have_a_slope_and_an_offset(slope, offset):
-    class Shifted(torch.nn.Module):
-        negative_slope, offset = slope, None
-
-        def forward(self, x):
-            return functional.leaky_relu(x + self.offset, self.negative_slope)
-
-    Shifted.offset = offset
-    library = network()
-    library.relu = Shifted()
-    for block in fused_cpu._blocks(library):
-        block.relu = Shifted()
+@pytest.mark.parametrize(("slope", "shift"), [(0.25, 0.0), (0.0, 1.0), (0.5, -0.5)])
+@pytest.mark.parametrize("shortcut", ["none", "zero_pad"])
+def test_an_activation_may_have_a_slope_and_a_shift(slope, shift, shortcut):
+    library = network(shortcut, slope=slope, shift=shift)
     x = images()
     assert largest_difference(trained_once(fused(library), x), trained_once(library, x)) < 1e-12
+
+
+def test_a_network_with_other_activations_is_not_fused():
+    silu = network()
+    silu.layer2[0].relu = torch.nn.SiLU()
+    mixed = network()
+    mixed.layer2[0].relu = Rectifier(0.5)
+    for each in (silu, mixed):
+        assert not fused_cpu.fuse_network(each, (32, 3, 8, 8))
 
 
 def test_sixty_updates_follow_the_librarys():

@@ -179,9 +179,10 @@ def test_the_rate_with_the_lowest_error_on_held_out_images_is_chosen(tmp_path):
 
 
 def test_a_cell_of_the_choice_trains_on_fewer_images_at_its_rate(tmp_path):
-    words = ("+experiment=rates", "network=vgg16", "protocol.learning_rate=0.2", "data=digits")
+    (command,) = commands(Sweep("lineage", variants="rates"))
+    multirun, *grid, seed = command.words
+    assert (multirun, seed) == ("-m", "seed=100")
+    words = (*grid, "protocol.learning_rate=0.2", "network=vgg16", "data=digits")
     cell = compose_cell(tmp_path, *words)
     assert cell.results_folder == tmp_path / "lineage" / "rates" / "vgg16-0.2"
     assert (cell.config.data.val_size, cell.config.protocol.iterations) == (5000, 1000)
-    (command,) = commands(Sweep("lineage", variants="rates"))
-    assert command.words == ["-m", "+experiment=rates", "seed=100"]

@@ -7,11 +7,11 @@ from experiments.grid import Command, Sweep
 TAKES = ("variants",)
 
 RATES = "rates"
-CHOICE_SEED = "100"  # no judged cell has it
+CHOICE_SEED = "100"  # as in conf/variants/stage.yaml
 
 
 def commands(sweep: Sweep) -> list[Command]:
     if sweep.variants == RATES:
         seeds = CHOICE_SEED if sweep.seeds == Sweep.seeds else sweep.seeds
-        return [replace(sweep, slug=RATES, seeds=seeds).train()]
+        return [replace(sweep, seeds=seeds).train(f"stage={RATES}")]
     return [sweep.train(*([f"network={sweep.variants}"] if sweep.variants else []))]

@@ -22,6 +22,7 @@ from torch.utils.hooks import RemovableHandle
 
 from plainres.data.batches import TrainingBatches
 from plainres.instruments.snapshots import Snapshots, finite, fixed_images
+from plainres.networks.activations import Rectifier
 from plainres.records import tags
 from plainres.training.update import heads
 
@@ -219,6 +220,7 @@ def _add_hooks(network: nn.Module, layers: list[_Layer]) -> list[RemovableHandle
         nn.Conv2d: convolution,
         nn.BatchNorm2d: norm,
         nn.ReLU: relu,
+        Rectifier: relu,
     }
     return [
         module.register_forward_hook(hooks[type(module)])

@@ -4,12 +4,14 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from plainres.networks.activations import RELU
 
 SHORTCUTS = ("none", "zero_pad", "projection", "projection_everywhere", "zero_pad_half")
 EVERY_SECOND = "zero_pad_every_second"  # for a network: every second block zero_pad, others none
@@ -110,11 +112,18 @@ class BasicBlock(nn.Module):
     """Two layers, conv-bn-relu-conv-bn; plus the shortcut, if there is one; then relu.
 
     Convolutions are 3×3 without bias. With norm `none` there is no bn, in the shortcut neither.
-    Input (N, in_channels, H, W), output (N, out_channels, ceil(H / stride), ceil(W / stride)).
+    Both relus are what `activation` builds. Input (N, in_channels, H, W), output (N, out_channels,
+    ceil(H / stride), ceil(W / stride)).
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, stride: int, shortcut: str, norm: str = "batch"
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        shortcut: str,
+        norm: str = "batch",
+        activation: Callable[[], nn.Module] = RELU,
     ):
         super().__init__()
         self.conv1 = nn.Conv2d(
@@ -123,7 +132,7 @@ class BasicBlock(nn.Module):
         self.bn1 = make_norm(norm, out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False)
         self.bn2 = make_norm(norm, out_channels)
-        self.relu = nn.ReLU(inplace=True)
+        self.relu = activation()
         self.downsample = make_shortcut(shortcut, in_channels, out_channels, stride, norm)
 
     def layers(self, x: Tensor) -> Tensor:
@@ -185,8 +194,9 @@ class SqueezeExcitationBlock(BasicBlock):
         shortcut: str,
         reduction: int = 16,
         norm: str = "batch",
+        activation: Callable[[], nn.Module] = RELU,
     ):
-        super().__init__(in_channels, out_channels, stride, shortcut, norm)
+        super().__init__(in_channels, out_channels, stride, shortcut, norm, activation)
         self.se = _squeeze_excitation(out_channels, reduction)
 
     def layers(self, x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from plainres.networks.activations import RELU, make_activation
 from plainres.networks.blocks import (
     EVERY_SECOND,
     BasicBlock,
@@ -42,6 +43,9 @@ class CifarNetwork(nn.Module):
         checkpoint_activations: store only each block's input for the backward pass and compute the
             rest again: about a fifth of the memory, a third more work, the same numbers.
         norm: `batch` (None; as in the paper) or `none`: no batch normalisation anywhere.
+        slope, shift: every activation is u where u = x + shift is positive, slope · u elsewhere;
+            None is 0, and with both 0 it is the paper's ReLU. A `block` of one's own then takes
+            activation=… too.
 
     Raises:
         ValueError: illegal depth, shortcut, norm or initialisation; names the legal ones.
@@ -58,16 +62,21 @@ class CifarNetwork(nn.Module):
         initialisation: str | None = None,
         checkpoint_activations: bool | None = None,
         norm: str | None = None,
+        slope: float | None = None,
+        shift: float | None = None,
     ):
         super().__init__()
         blocks = num_blocks(depth)
+        activation = make_activation(slope, shift)
         if norm == "none":
             block = partial(block, norm=norm)
+        if activation is not RELU:
+            block = partial(block, activation=activation)
         self.checkpoint_activations = bool(checkpoint_activations)
 
         self.conv1 = nn.Conv2d(in_channels, width, kernel_size=3, padding=1, bias=False)
         self.bn1 = make_norm(norm or "batch", width)
-        self.relu = nn.ReLU(inplace=True)
+        self.relu = activation()
         self.layer1 = _stage(block, blocks, width, width, 1, shortcut)
         self.layer2 = _stage(block, blocks, width, 2 * width, 2, shortcut)
         self.layer3 = _stage(block, blocks, 2 * width, 4 * width, 2, shortcut)

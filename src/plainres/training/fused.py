@@ -447,6 +447,7 @@ def fuse_blocks(network: nn.Module) -> int:
     for module in network.modules():
         if (
             type(module) is BasicBlock
+            and type(module.relu) is nn.ReLU
             and isinstance(module.bn2, nn.BatchNorm2d)
             and _fits(module.conv2)
         ):

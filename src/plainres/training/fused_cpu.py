@@ -1,11 +1,11 @@
 """Optional CPU kernels in Numba for CIFAR networks of few channels: `kernels=fused` on a CPU.
 
 Needs: the package numba; a CifarNetwork of BasicBlocks with batch normalisation, 4 to 16 channels
-(a multiple of 4) in its first stage; images up to 16×16; float32 (float64 for tests); batches of a
-multiple of 32. `plainres.training.machine.pick_kernels` decides; only `fuse_network` is called from
-outside. Training steps and evaluations run here; what instruments do (hooks, gradients of images,
-other parameters) runs in the library. Without it only speed is lost: results are the same up to
-rounding. Records of different kernels are never paired.
+(a multiple of 4) in its first stage, and one Rectifier or ReLU everywhere; images up to 16×16;
+float32 (float64 for tests); batches of a multiple of 32. `plainres.training.machine.pick_kernels`
+decides; only `fuse_network` is called from outside. Training steps and evaluations run here; what
+instruments do (hooks, gradients of images, other parameters) runs in the library. Without it only
+speed is lost: results are the same up to rounding. Records of different kernels are never paired.
 """
 
 import math
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from plainres.networks.activations import Rectifier
 from plainres.networks.blocks import BasicBlock, ScaledShortcut, ZeroPadShortcut
 from plainres.networks.resnet import CifarNetwork
 from plainres.training import cpu_kernels
@@ -60,7 +61,9 @@ def fuse_network(network: Any, batch: Sequence[int]) -> bool:
     width = network.conv1.out_channels
     known = all(type(block) is BasicBlock for block in _blocks(network))
     normalised = isinstance(network.bn1, nn.BatchNorm2d)
-    if not known or not normalised or width % CHANNELS_AT_ONCE or width > LARGEST_WIDTH:
+    activations = {_activation(each.relu) for each in (network, *_blocks(network))}
+    one = len(activations) == 1 and None not in activations
+    if not (known and normalised and one) or width % CHANNELS_AT_ONCE or width > LARGEST_WIDTH:
         return False
     modules = [module for module in network.modules() if module is not network]
     network.__class__ = FusedCifarNetwork
@@ -70,6 +73,13 @@ def fuse_network(network: Any, batch: Sequence[int]) -> bool:
         "_norms": [module for module in modules if isinstance(module, nn.BatchNorm2d)],
     }
     return True
+
+
+def _activation(module: nn.Module) -> tuple[float, float] | None:
+    """Slope and offset; None for an activation that the kernels do not have."""
+    if type(module) is Rectifier:
+        return module.negative_slope, module.offset
+    return (0.0, 0.0) if type(module) is nn.ReLU else None
 
 
 def _blocks(network: Any) -> Iterator[Any]:
@@ -137,10 +147,9 @@ class Program:
         self._packed = torch.empty(
             max(conv.weight.numel() for conv, _ in self._layers), dtype=self.dtype
         )
-        number, norm, relu = NUMBERS[self.dtype], network.bn1, network.relu
+        number, norm = NUMBERS[self.dtype], network.bn1
         self._momentum, self._epsilon = number(norm.momentum), number(norm.eps)
-        self._slope = number(getattr(relu, "negative_slope", 0))
-        self._offset = number(getattr(relu, "offset", 0))
+        self._slope, self._offset = map(number, _activation(network.relu) or ())
         self._classes, channels = network.fc.weight.shape
         self._linear = (
             self._new("features", (channels, 1, 1)).address,

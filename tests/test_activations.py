@@ -1,0 +1,77 @@
+"""Activations with a slope and a shift, and the growth of gradients that theory gives them."""
+
+import math
+
+import pytest
+import torch
+from composing import compose_cell
+from torch import nn
+
+from plainres.networks.activations import Rectifier, gradient_growth
+from plainres.networks.blocks import BasicBlock, SqueezeExcitationBlock
+from plainres.networks.resnet import CifarNetwork
+from plainres.run.train import train_cell
+
+
+def test_a_rectifier_is_two_lines_that_meet():
+    x = torch.tensor([-3.0, -1.0, 0.0, 2.0], requires_grad=True)
+    y = Rectifier(0.25, 1.0)(x)
+    assert y.tolist() == [-0.5, 0.0, 1.0, 3.0]
+    y.sum().backward()
+    assert x.grad.tolist() == [0.25, 0.25, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("slope", "shift", "growth"),
+    [
+        (0.0, 0.0, math.pi / (math.pi - 1)),  # Yang et al. 2019
+        (0.25, 0.0, 1.2027),
+        (0.5, 0.0, 1.0680),
+        (0.0, 1.0, 1.1202),
+        (1.0, 0.0, 1.0),  # linear
+        (1.0, 7.0, 1.0),
+    ],
+)
+def test_gradients_grow_as_theory_says(slope, shift, growth):
+    assert gradient_growth(slope, shift) == pytest.approx(growth, abs=1e-4)
+
+
+@pytest.mark.parametrize(("slope", "shift"), [(0.0, -0.5), (0.3, 0.7), (0.5, -2.0)])
+def test_growth_is_the_ratio_of_two_integrals(slope, shift):
+    z = torch.linspace(-12, 12, 2_000_001, dtype=torch.float64, requires_grad=True)
+    weights = torch.exp(-(z**2) / 2).detach()
+    weights /= weights.sum()
+    y = Rectifier(slope, shift)(z)
+    (derivative,) = torch.autograd.grad(y.sum(), z)
+    y = y.detach()
+    variance = (weights * y**2).sum() - (weights * y).sum() ** 2
+    expected = ((weights * derivative**2).sum() / variance).item()
+    assert gradient_growth(slope, shift) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("block", [BasicBlock, SqueezeExcitationBlock])
+def test_a_network_has_its_activation_everywhere_or_the_papers(block):
+    network = CifarNetwork(14, "zero_pad", 4, slope=0.5, block=block)
+    relus = [each for name, each in network.named_modules() if name.split(".")[-1] == "relu"]
+    assert [(each.negative_slope, each.offset) for each in relus] == [(0.5, 0.0)] * 7
+    usual = CifarNetwork(14, "zero_pad", 4, block=block)
+    assert not any(isinstance(each, Rectifier) for each in usual.modules())
+    assert sum(type(each) is nn.ReLU for each in usual.modules()) >= 7
+
+
+def test_slope_and_shift_of_zero_are_a_relu():
+    torch.manual_seed(0)
+    usual = CifarNetwork(14, "none", 4)
+    other = CifarNetwork(14, "none", 4, slope=0.0, shift=0.0)
+    other.load_state_dict(usual.state_dict())
+    x = torch.randn(8, 3, 8, 8)
+    assert torch.equal(usual(x), other(x))
+
+
+def test_a_cell_has_them_by_a_word_and_others_keep_their_identity(tmp_path):
+    words = ("protocol=smoke", "model=plain", "model.depth=8")
+    usual = compose_cell(tmp_path, *words)
+    leaky = compose_cell(tmp_path, *words, "model.slope=0.5", "folder=leaky")
+    assert "slope" not in usual.identity["model"]
+    assert leaky.identity["model"]["slope"] == 0.5
+    assert train_cell(leaky).train_loss != train_cell(usual).train_loss
