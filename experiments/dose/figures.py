@@ -1,0 +1,74 @@
+"""The figure of the dose: error over depth and λ, with the predicted border."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from experiments.dose.claims import Dose, check, label_of
+from experiments.dose.prediction import predictions
+from experiments.reporting import style
+from experiments.reporting.question import Drawing
+
+NAMES = {
+    "relu": "ReLU",
+    "shifted_50": "shift 0.5",
+    "leaky_25": "slope 0.25",
+    "shifted_100": "shift 1",
+    "leaky_50": "slope 0.5",
+    "shifted_200": "shift 2",
+    "leaky_75": "slope 0.75",
+    "linear": "linear",
+}
+
+
+def drawings(dose: Dose) -> list[Drawing]:
+    alt = "error over depth and λ, plain and residual, with the predicted border"
+    return [Drawing(f"{dose.protocol}_map", alt, partial(map_figure, dose))]
+
+
+def map_figure(dose: Dose) -> Figure:
+    """Running training error, means over seeds: a row for each activation, a column for each depth.
+
+    The white line is the predicted trainable depth of plain networks.
+    """
+    names = list(dose.by_activation)
+    figure, axes = plt.subplots(1, 2, sharey=True, layout="constrained")
+    norm = LogNorm(0.5, 90)
+    image: Any = None
+    for axis, arm in zip(axes, ("plain", "residual"), strict=True):
+        depths = sorted({row.depth for row in dose.records if row.arm == arm})
+        errors = [[_mean(dose, name, arm, depth) for depth in depths] for name in names]
+        image = axis.imshow(errors, norm=norm, cmap="viridis", aspect="auto")
+        axis.grid(False)
+        axis.set(title=arm, xlabel="depth (weighted layers)")
+        axis.set_xticks(range(len(depths)), [str(depth) for depth in depths])
+        if arm == "plain":
+            rows = [row for row, name in enumerate(names) if name in predictions()]
+            border = [predictions()[names[row]].depth for row in rows]
+            places = np.interp(border, depths, range(len(depths)), right=len(depths) - 0.5)
+            axis.plot(places, rows, color="white", linewidth=3)
+    labels = []
+    for name in names:
+        theory = predictions().get(name)
+        labels.append(NAMES.get(name, name) + (f", λ = {theory.growth:.2f}" if theory else ""))
+    axes[0].set_yticks(range(len(names)), labels)
+    bar = figure.colorbar(image, ax=axes, label="running training error (%)")
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    title = style.message(
+        "The border of trainable plain networks lies where λ puts it",
+        "Does the border of trainable plain networks lie where λ puts it?",
+        check(dose)[3:4],
+    )
+    line = "white line: trainable depth predicted from ReLU alone"
+    return style.titled(figure, title, label_of(dose), line)
+
+
+def _mean(dose: Dose, name: str, arm: str, depth: int) -> float:
+    """In per cent; nan without a record."""
+    errors = dose.errors(name, arm, depth).values()
+    return 100 * sum(errors) / len(errors) if errors else float("nan")

@@ -1,0 +1,165 @@
+"""The dose on made-up tables: trainable depth, its prediction, claims, table and figure."""
+
+import math
+
+import pytest
+import torch
+from composing import CONF, compose_cell, variants
+from drawn import caption
+from made_up import made_up_record, write_made_up
+from matplotlib import pyplot as plt
+from omegaconf import OmegaConf
+
+from experiments.dose import QUESTION, figures, prediction
+from experiments.dose.depths import trainable_depth
+from experiments.dose.prediction import ACTIVATIONS, predictions
+from experiments.dose.theory import gradient_growth
+from experiments.grid import Sweep, commands
+from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
+from plainres.networks.activations import Rectifier
+from plainres.records.files import read_table
+
+DEPTHS = (20, 32, 44, 56, 80, 110, 164)
+
+
+def error_at(depth: int, trainable: float) -> float:
+    """2 % at 20 layers, twice that at the trainable depth, at most 90 %."""
+    return min(0.9, 0.02 * 2 ** ((depth - 20) / (trainable - 20)))
+
+
+def measured(folder, seeds=1, residual=0.01, **changed) -> None:
+    """All cells; networks train as deep as predicted, or as `changed` says."""
+    for name, predicted in predictions().items():
+        trainable = changed.get(name, predicted.depth)
+        rows = [
+            made_up_record(arm=arm, depth=depth, seed=seed, train_error=error * (1 + 1e-3 * seed))
+            for seed in range(seeds)
+            for depth in DEPTHS
+            for arm, error in (("plain", error_at(depth, trainable)), ("residual", residual))
+        ]
+        write_made_up(folder / f"quick-{name}", rows)
+
+
+def verdicts(folder) -> list[str]:
+    (dose,) = QUESTION.read(folder)
+    return [claim.verdict for claim in QUESTION.claims(dose)]
+
+
+def test_trainable_depth_is_where_the_error_has_doubled():
+    assert trainable_depth({20: 0.02, 32: 0.02, 44: 0.08}) == (38.0, False)
+    assert trainable_depth({8: 0.5, 20: 0.02, 44: 0.03, 56: 0.039}) == (56.0, True)
+    assert trainable_depth({32: 0.02, 44: 0.08}) is None, "without the reference"
+    assert trainable_depth({20: 0.0, 32: 0.5}) is None
+
+
+def test_the_committed_prediction_is_what_the_committed_table_and_theory_give():
+    assert read_table(prediction.TABLE, prediction.Prediction) == prediction.predict()
+    relu, *others = predictions().values()
+    for row in others:
+        ratio = math.log(relu.growth) / math.log(row.growth) if row.growth > 1 else math.inf
+        assert row.depth == pytest.approx(relu.depth * ratio, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("slope", "shift", "growth"),
+    [
+        (0.0, 0.0, math.pi / (math.pi - 1)),  # Yang et al. 2019
+        (0.25, 0.0, 1.2027),
+        (0.5, 0.0, 1.0680),
+        (0.0, 1.0, 1.1202),
+        (1.0, 0.0, 1.0),  # linear
+        (1.0, 7.0, 1.0),
+    ],
+)
+def test_gradients_grow_as_theory_says(slope, shift, growth):
+    assert gradient_growth(slope, shift) == pytest.approx(growth, abs=1e-4)
+
+
+@pytest.mark.parametrize(("slope", "shift"), [(0.0, -0.5), (0.3, 0.7), (0.5, -2.0)])
+def test_growth_is_the_ratio_of_two_integrals(slope, shift):
+    z = torch.linspace(-12, 12, 2_000_001, dtype=torch.float64, requires_grad=True)
+    weights = torch.exp(-(z**2) / 2).detach()
+    weights /= weights.sum()
+    y = Rectifier(slope, shift)(z)
+    (derivative,) = torch.autograd.grad(y.sum(), z)
+    y = y.detach()
+    variance = (weights * y**2).sum() - (weights * y).sum() ** 2
+    expected = ((weights * derivative**2).sum() / variance).item()
+    assert gradient_growth(slope, shift) == pytest.approx(expected, abs=1e-4)
+
+
+def test_every_activation_is_shipped_with_its_slope_and_shift(tmp_path):
+    assert set(variants("activation")) == set(ACTIVATIONS)
+    for name, parameters in ACTIVATIONS.items():
+        words = ("+experiment=dose", f"activation={name}", "model=plain", "model.depth=20")
+        cell = compose_cell(tmp_path, *words)
+        cell.check()
+        model = cell.config.model
+        assert (model.slope or 0, model.shift or 0) == parameters
+        assert cell.results_folder == tmp_path / "dose" / f"quick-{name}"
+        assert predictions()[name].growth == pytest.approx(gradient_growth(*parameters), rel=1e-5)
+
+
+def test_the_sweep_has_every_cell_of_the_claims():
+    params = OmegaConf.load(CONF / "experiment" / "dose.yaml").hydra.sweeper.params
+    assert set(params.activation.split(",")) == set(variants("activation"))
+    assert {int(depth) for depth in params["model.depth"].split(",")} == set(DEPTHS)
+    (command,) = commands(Sweep("dose", variants="linear", arms="plain"))
+    words = ["-m", "+experiment=dose", "protocol=quick", "activation=linear", "model=plain"]
+    assert command.words[:5] == words
+
+
+def test_networks_that_train_as_deep_as_predicted_reproduce_all(tmp_path):
+    measured(tmp_path)
+    assert verdicts(tmp_path) == [REPRODUCED] * 7
+    measured(tmp_path, seeds=9)
+    assert verdicts(tmp_path) == [REPRODUCED] * 7
+
+
+@pytest.mark.parametrize(
+    ("changed", "against"),
+    [
+        ({"leaky_25": 25.0}, {0, 2, 3}),
+        ({"shifted_50": 25.0}, {1, 2, 3}),
+        ({"leaky_50": 105.0}, {2, 3}),
+        ({"shifted_100": 170.0}, {3, 2}),
+        ({"shifted_200": 100.0}, {4}),
+        ({"leaky_75": 100.0}, {4, 5}),
+    ],
+)
+def test_networks_that_train_less_or_deeper_contradict(tmp_path, changed, against):
+    measured(tmp_path, **changed)
+    found = verdicts(tmp_path)
+    assert {place for place, each in enumerate(found) if each == NOT_REPRODUCED} == against
+
+
+def test_shortcuts_that_do_not_help_are_seen(tmp_path):
+    measured(tmp_path, residual=0.03)
+    assert verdicts(tmp_path)[6] == NOT_REPRODUCED
+
+
+def test_what_is_missing_is_named(tmp_path):
+    write_made_up(tmp_path / "quick-relu", [made_up_record(arm="plain", train_error=0.1)])
+    assert verdicts(tmp_path) == [INCONCLUSIVE] * 7
+    (dose,) = QUESTION.read(tmp_path)
+    assert "leaky_25 56" in QUESTION.claims(dose)[0].summary
+
+
+def test_the_table_and_the_map_show_prediction_and_measurement(tmp_path):
+    measured(tmp_path, seeds=2, residual=0.01, linear=1e9)
+    (dose,) = QUESTION.read(tmp_path)
+    table, *_ = QUESTION.tables(dose)
+    rows = {row[0]: row[1:] for row in table.rows[1:]}
+    assert list(rows) == list(ACTIVATIONS)
+    assert rows["relu"][:2] == ["1.467", "31"]
+    assert rows["relu"][2].startswith("31 ±")
+    assert rows["linear"][:2] == ["1.000", "inf"]
+    assert rows["linear"][2].startswith("≥ 164")
+    (drawing,) = QUESTION.drawings(dose)
+    figure = drawing.draw()
+    assert "predicted from ReLU alone" in caption(figure)
+    (line,) = figure.axes[0].get_lines()
+    assert len(line.get_xdata()) == len(ACTIVATIONS)
+    assert list(line.get_xdata()) == sorted(line.get_xdata()), "smaller λ, deeper"
+    plt.close(figure)
+    assert figures.NAMES.keys() == ACTIVATIONS.keys()
