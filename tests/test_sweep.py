@@ -381,7 +381,7 @@ def wait_for(condition, seconds: float = 90) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("launcher", ["processes", "basic"])
+@pytest.mark.parametrize("launcher", ["local", "basic"])
 def test_a_cell_that_fails_leaves_the_others_and_a_line_whatever_launches_it(tmp_path, launcher):
     folder = tmp_path / "depth" / "smoke"
     (folder / "runs" / "residual-8-seed0" / "curves.csv").mkdir(parents=True)  # not to be written
