@@ -19,6 +19,7 @@ help: ## this list
 	@echo
 	@echo "  make sweep-depth PROTOCOL=quick|cpu|cpu32|paper SEEDS=0,1,2 DEPTHS=20,56"
 	@echo "                   ARMS=plain JOBS=2 SHALLOW=1 NAME=folder MISSING=1 FORCE=1 ARGS='any Hydra override'"
+	@echo "                   on a cluster: LAUNCHER=slurm PARTITION=gpu GPUS=1 HOURS=4 (docs/cluster.md)"
 	@echo "  .venv/bin/plainres sweep --help lists the questions and all options"
 
 install: $(STAMP) ## the virtual environment (.venv), with what tests and checks need

@@ -58,6 +58,10 @@ OPTIONS = {
     "name": "of the results folder (default: the protocol's, or the label)",
     "surface": "Hydra overrides of plainres.instruments.landscape, in quotes",
     "jobs": "cells at the same time (default: one per core)",
+    "launcher": "local, slurm or ray: where cells run (default: local; docs/cluster.md)",
+    "partition": "of Slurm",
+    "gpus": "of one cell, on Slurm or Ray",
+    "hours": "that Slurm gives a cell before it is queued again (default: 4)",
     "margin": "a smaller difference counts as none; in points (check depth; default: 0.5)",
     "model": "of conf/model (default: residual)",
     "depth": "weighted layers of the network",
@@ -115,7 +119,8 @@ class Verb:
 def verbs() -> dict[str, Verb]:
     """The subcommands by name."""
     network = "depth weights seeds name jobs force"
-    grid_options = "protocol seeds depths arms variants name surface shallow jobs force missing"
+    grid_options = "protocol seeds depths arms variants name surface shallow force missing"
+    grid_options += " jobs launcher partition gpus hours"
     judged = "protocol name local depths seeds margin verbose json latex strict"
     text = "train what a question asks for, then figures and verdicts"
     return {
@@ -238,7 +243,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def sweep(options: argparse.Namespace) -> int:
     """Trains what is not yet trained; then figures, verdicts, and the committed reference."""
     slug = options.question
-    legal = (*grid.takes(slug), "seeds", "depths", "jobs", "force", "missing")
+    legal = (*grid.takes(slug), "seeds", "depths", "force", "missing", *_LAUNCHED)
     asked = {name: value for name, value in vars(options).items() if name in _SWEEP and value}
     for name in asked:
         if name not in legal:
@@ -265,9 +270,10 @@ def _announced(places: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in dict.fromkeys(lines)]
 
 
+_LAUNCHED = ("jobs", "launcher", "partition", "gpus", "hours")
 _SWEEP = (
     *("protocol", "seeds", "depths", "arms", "variants", "name", "surface"),
-    *("shallow", "jobs", "force", "missing"),
+    *("shallow", "force", "missing", *_LAUNCHED),
 )
 
 

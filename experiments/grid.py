@@ -4,6 +4,7 @@ Most questions are one sweep of conf/experiment/<slug>.yaml. experiments/<slug>/
 options the question takes (`TAKES`), and has a `commands` function where its parts are unlike.
 """
 
+import math
 import re
 import shlex
 from collections.abc import Sequence
@@ -44,6 +45,22 @@ def literal(text: str) -> str:
     )
 
 
+# Launcher → option of a sweep → the key of conf/hydra/launcher that it sets
+LAUNCHERS = {
+    "local": {"jobs": "jobs"},
+    "slurm": {
+        "partition": "hydra.launcher.partition",
+        "gpus": "hydra.launcher.gpus_per_node",
+        "hours": "hydra.launcher.timeout_min",
+        "jobs": "hydra.launcher.array_parallelism",
+    },
+    "ray": {
+        "gpus": "hydra.launcher.ray.remote.num_gpus",
+        "jobs": "hydra.launcher.ray.init.num_cpus",
+    },
+}
+
+
 @dataclass(frozen=True)
 class Command:
     """One process: `python -m <module> <words>`, with variables added to its environment."""
@@ -61,6 +78,7 @@ class Sweep:
         variants: of the question's variants (settings, networks, remedies, scales).
         name: of the results folder.
         surface: Hydra overrides of plainres.instruments.landscape.
+        launcher: of LAUNCHERS; the options below it are its own.
         overrides: any Hydra overrides, passed on last.
     """
 
@@ -73,6 +91,10 @@ class Sweep:
     name: str | None = None
     surface: str | None = None
     shallow: bool = False
+    launcher: str = "local"
+    partition: str | None = None
+    gpus: str | None = None
+    hours: str | None = None
     jobs: str | None = None
     force: bool = False
     missing: bool = False
@@ -91,15 +113,55 @@ class Sweep:
             depths = ",".join([depths or ",".join(map(str, DEPTHS)), *map(str, SHALLOW)])
         words = [f"seed={self.seeds}"]
         words += [f"model.depth={depths}"] if depths else []
-        words += [f"jobs={self.jobs}"] if self.jobs else []
+        words += [f"jobs={self.jobs}"] if self.jobs and self.launcher == "local" else []
         words += ["force=true"] if self.force else []
         words += ["missing=true"] if self.missing else []
         return [*words, *self.overrides]
 
+    @property
+    def launched(self) -> list[str]:
+        """The overrides that say how cells are launched, where it is not on this machine.
+
+        Raises:
+            ValueError: no such launcher, or it has no such option; names what is legal.
+        """
+        if self.launcher not in LAUNCHERS:
+            raise ValueError(f"no launcher {self.launcher!r}; choose {', '.join(LAUNCHERS)}")
+        keys = LAUNCHERS[self.launcher]
+        given = {name: getattr(self, name) for name in LAUNCHERS["slurm"]}
+        for name, value in given.items():
+            if value and name not in keys:
+                names = ", ".join(each.upper() for each in keys)
+                raise ValueError(
+                    f"LAUNCHER={self.launcher} takes no {name.upper()}; it takes {names}"
+                )
+        if self.launcher == "local":
+            return []
+        if self.hours:
+            given["hours"] = _minutes(self.hours)
+        words = [
+            f"{keys[name]}={literal(value) if name == 'partition' else value}"
+            for name, value in given.items()
+            if value
+        ]
+        # the package of the Ray launcher has a configuration called ray
+        name = {"ray": "ray_tasks"}.get(self.launcher, self.launcher)
+        return [f"hydra/launcher={name}", *words]
+
     def train(self, *words: str) -> Command:
         """A sweep of this question's grid with further overrides."""
         grid = ["-m", f"+experiment={self.slug}"]
-        return Command("plainres.run.train", [*grid, *words, *self.shared])
+        return Command("plainres.run.train", [*grid, *words, *self.launched, *self.shared])
+
+
+def _minutes(hours: str) -> str:
+    try:
+        minutes = math.ceil(60 * float(hours))
+    except (ValueError, OverflowError):
+        minutes = 0
+    if minutes < 1:
+        raise ValueError(f"HOURS={hours} is not a number of hours above 0")
+    return str(minutes)
 
 
 def takes(slug: str) -> tuple[str, ...]:

@@ -72,6 +72,29 @@ def test_variables_of_make_and_options_are_the_same_command(capsys):
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            "LAUNCHER=slurm PARTITION=gpu GPUS=1 HOURS=1.5 JOBS=8",
+            "hydra/launcher=slurm hydra.launcher.partition=gpu hydra.launcher.gpus_per_node=1 "
+            "hydra.launcher.timeout_min=90 hydra.launcher.array_parallelism=8",
+        ),
+        (
+            "LAUNCHER=ray GPUS=0.25 JOBS=2",
+            "hydra/launcher=ray_tasks hydra.launcher.ray.remote.num_gpus=0.25 "
+            "hydra.launcher.ray.init.num_cpus=2",
+        ),
+        ("LAUNCHER=local JOBS=2", "jobs=2"),
+    ],
+)
+def test_a_launcher_gets_its_own_keys(tmp_path, capsys, given, words):
+    command.main(["sweep", "depth", *given.split(), "SHOW=1"])
+    shown = shlex.split(capsys.readouterr().out)[4:]
+    assert [word for word in shown if word.startswith(("hydra", "jobs"))] == words.split()
+    compose_cell(tmp_path, *shown)  # no key is unknown
+
+
 def test_args_are_overrides_as_a_shell_splits_them(capsys):
     command.main(["sweep", "depth", "SHOW=1", "ARGS=data.root='/a b' model.depth=20"])
     assert capsys.readouterr().out.endswith("seed=0 'data.root=/a b' model.depth=20\n")
@@ -113,6 +136,9 @@ def test_shallow_networks_come_last(capsys):
     [
         (("sweep", "depth", "PROTOCL=cpu"), "unknown variable PROTOCL; sweep takes PROTOCOL, SEED"),
         (("sweep", "pace", "PROTOCOL=cpu"), "sweep pace takes no PROTOCOL; it takes SEEDS"),
+        (("sweep", "depth", "LAUNCHER=pbs"), "no launcher 'pbs'; choose local, slurm, ray"),
+        (("sweep", "depth", "HOURS=1"), "LAUNCHER=local takes no HOURS; it takes JOBS"),
+        (("sweep", "depth", "LAUNCHER=slurm", "HOURS=a"), "HOURS=a is not a number of hours above"),
         (("sweep", "depht"), "no question 'depht'; choose autopsy, depth"),
         (("check", "shortcuts", "MARGIN=1"), "check shortcuts takes no MARGIN"),
         (("check", "seed=1"), "check takes no seed=1"),

@@ -256,4 +256,4 @@ def test_the_launcher_is_set_where_hydra_heeds_it():
     """hydra#2946: a launcher that an experiment file names is ignored in a sweep."""
     for path in (CONF / "experiment").glob("*.yaml"):
         assert "hydra/launcher" not in path.read_text(encoding="utf-8")
-    assert "override hydra/launcher: processes" in (CONF / "train.yaml").read_text(encoding="utf-8")
+    assert "override hydra/launcher: local" in (CONF / "train.yaml").read_text(encoding="utf-8")

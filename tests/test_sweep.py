@@ -22,6 +22,7 @@ from composing import CONF, ROOT, compose_cell
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from plainres.records import files
 from plainres.records.identity import config_hash, shared_config
@@ -381,7 +382,7 @@ def wait_for(condition, seconds: float = 90) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("launcher", ["processes", "basic"])
+@pytest.mark.parametrize("launcher", ["local", "basic"])
 def test_a_cell_that_fails_leaves_the_others_and_a_line_whatever_launches_it(tmp_path, launcher):
     folder = tmp_path / "depth" / "smoke"
     (folder / "runs" / "residual-8-seed0" / "curves.csv").mkdir(parents=True)  # not to be written
@@ -392,6 +393,34 @@ def test_a_cell_that_fails_leaves_the_others_and_a_line_whatever_launches_it(tmp
     assert len(ended.stderr.splitlines()) == 1
     assert ended.stderr.startswith("plainres: residual-8-seed0 failed:")
     assert "curves.csv" in ended.stderr
+
+
+def test_a_launcher_that_is_not_installed_is_one_line():
+    launcher = {"_target_": "hydra_plugins.gone.Gone"}
+    choices = {"choices": {"hydra/launcher": "ray_tasks"}}
+    config = OmegaConf.create({"hydra": {"launcher": launcher, "runtime": choices}})
+    with pytest.raises(ValueError, match=r"the launcher ray is not installed: .*\.\[ray\]"):
+        sweep.check_launcher(config)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "jobs"),
+    [
+        ({"n_jobs": -1}, -1),
+        ({"array_parallelism": 256}, 256),
+        ({"ray": {"init": {"num_cpus": None}}}, -1),
+        ({"ray": {"init": {"num_cpus": 2}}}, 2),
+        ({}, 1),
+    ],
+)
+def test_a_launcher_says_how_many_cells_run_at_once(launcher, jobs):
+    assert sweep.at_once(OmegaConf.create(launcher)) == jobs
+
+
+def test_a_number_of_cells_is_a_number():
+    for wrong in ("all", 0, 1.5):
+        with pytest.raises(ValueError, match=f"array_parallelism={wrong} is not a number of cells"):
+            sweep.at_once(OmegaConf.create({"array_parallelism": wrong}))
 
 
 def test_two_cells_in_one_folder_are_refused(tmp_path):

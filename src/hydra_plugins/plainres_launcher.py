@@ -1,22 +1,13 @@
-"""The launcher `processes`: Hydra takes launchers from the package hydra_plugins alone."""
+"""The launchers of conf/hydra/launcher: Hydra takes them from the package hydra_plugins alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import II, DictConfig
-
-
-@dataclass
-class ProcessesConfig:
-    """hydra/launcher=processes."""
-
-    _target_: str = "hydra_plugins.plainres_launcher.Processes"
-    n_jobs: int = II("jobs")  # cells at once; -1: one per core
+from omegaconf import DictConfig
 
 
 class Processes(Launcher):
@@ -43,6 +34,24 @@ class Processes(Launcher):
         return []
 
 
-ConfigStore.instance().store(
-    group="hydra/launcher", name="processes", node=ProcessesConfig, provider="plainres"
-)
+with suppress(ImportError):  # of an optional package
+    from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
+
+    class Slurm(SlurmLauncher):
+        """Runs all jobs as one array job of Slurm, and waits for each (plainres.run.slurm)."""
+
+        def __call__(self, *arguments: Any) -> None:
+            """In the job. A failure is an exception, of which submitit keeps the traceback."""
+            from plainres.run import slurm
+
+            with slurm.in_job():
+                _ = super().__call__(*arguments).return_value
+
+        def launch(
+            self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+        ) -> list[JobReturn]:
+            from plainres.run import slurm
+
+            loader = self.hydra_context.config_loader
+            slurm.launch(self, job_overrides, initial_job_idx, loader, self.config, **self.params)
+            return []

@@ -26,17 +26,19 @@ what_stands: Callable[[], str] = str
 
 
 class Stopped(SystemExit):
-    """Ends a process that was asked to stop; the status is 128 + the number of the signal."""
+    """Ends a process that was asked to stop; the status is 128 + the `number` of the signal."""
 
     def __init__(self) -> None:
         assert _signal is not None
+        self.number = _signal
         super().__init__(128 + _signal)
 
 
-def listen(parent: int | None = None) -> None:
+def listen(parent: int | None = None, seconds: float = SECONDS) -> None:
     """Answers requests from now on; a signal that was ignored at the start stays ignored.
 
     Args:
+        seconds: from a request to the end of the process, at most; a worker has its own.
         parent: of a worker, a file descriptor that is readable when its parent is dead. A worker
             leaves the terminal's signals to its parent, and the last line too.
     """
@@ -51,7 +53,12 @@ def listen(parent: int | None = None) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     if parent is None:
         atexit.register(_leave)  # the first one registered runs last
-    threading.Thread(target=_watch, args=(reading, parent), daemon=True).start()
+    threading.Thread(target=_watch, args=(reading, parent, seconds), daemon=True).start()
+
+
+def heed(number: int) -> None:
+    """Answers another signal in the same way; whoever sends it sets the time that is left."""
+    signal.signal(number, _answer)
 
 
 def requested() -> bool:
@@ -81,7 +88,7 @@ def _answer(number: int, frame: object) -> None:
             raise Stopped
 
 
-def _watch(requests: int, parent: int | None) -> None:
+def _watch(requests: int, parent: int | None, seconds: float) -> None:
     """Ends the process in time, even while the main thread computes outside Python."""
     sources = {requests} if parent is None else {requests, parent}
     number = 0
@@ -94,7 +101,7 @@ def _watch(requests: int, parent: int | None) -> None:
     if parent is not None:
         time.sleep(WORKER_SECONDS)
     else:
-        time.sleep(SECONDS)
+        time.sleep(seconds)
         _say(number)
     os._exit(128 + number)
 

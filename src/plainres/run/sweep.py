@@ -17,8 +17,9 @@ from uuid import uuid4
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from plainres.records import files, stopping
@@ -52,6 +53,31 @@ def cells_of(config: DictConfig) -> list[Cell]:
     return [Cell.of(loader.load_sweep_config(config, job)) for job in jobs]
 
 
+def check_launcher(config: DictConfig) -> None:
+    """Raises ValueError where the package of a launcher is not installed; names what to install."""
+    if config.hydra.launcher._target_ not in Plugins.instance().class_name_to_class:
+        name = config.hydra.runtime.choices["hydra/launcher"].partition("_")[0]
+        raise ValueError(
+            f"the launcher {name} is not installed: .venv/bin/pip install -e '.[{name}]'"
+        )
+
+
+def at_once(launcher: DictConfig) -> int:
+    """How many cells a launcher runs at the same time; below 1: one per core.
+
+    Raises:
+        ValueError: its configuration says no number.
+    """
+    for name in ("n_jobs", "array_parallelism", "ray.init.num_cpus"):
+        jobs = OmegaConf.select(launcher, name)
+        if jobs is None:
+            continue
+        if not isinstance(jobs, int) or (jobs < 1 and name != "n_jobs"):
+            raise ValueError(f"hydra.launcher.{name}={jobs} is not a number of cells")
+        return jobs
+    return -1 if "ray" in launcher else 1
+
+
 class Screen(Console):
     """Where a sweep prints: a reader that is gone (`| head`) stops the lines, not the sweep."""
 
@@ -63,22 +89,32 @@ class Screen(Console):
 class Sweep(Callback):
     """Hydra callback: checks, shows, gathers, reports."""
 
-    def __init__(self) -> None:
+    def __init__(self, sweep: str | None = None, folder: str | None = None) -> None:
+        """Without arguments in the sweep's own process; in its jobs with its id and folder."""
+        self.sweep, self.folder = sweep, folder
         self.cells: list[Cell] = []
         self.console = Screen(soft_wrap=True)
         self._display: Display | None = None
 
-    def __reduce__(self) -> tuple[type["Sweep"], tuple[()]]:
-        return Sweep, ()  # some launchers send callbacks to their jobs; the display stays here
+    def __reduce__(self) -> tuple[type["Sweep"], tuple[str | None, str]]:
+        return Sweep, (self.sweep, str(Path.cwd()))  # launchers send it to jobs on other machines
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if self.sweep and self.folder:
+            os.environ[files.SWEEP_VARIABLE] = self.sweep
+            os.chdir(self.folder)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        sweep = os.environ[files.SWEEP_VARIABLE] = uuid4().hex  # workers inherit it
-        jobs = config.hydra.launcher.get("n_jobs")  # None: of a launcher that has its own ways
+        sweep = self.sweep = os.environ[files.SWEEP_VARIABLE] = uuid4().hex  # workers inherit it
+        launcher = config.hydra.launcher
+        local = launcher._target_.endswith(".Processes")
         try:
+            check_launcher(config)
+            jobs = at_once(launcher)
             self.cells = cells_of(config)
             announce(cell.config for cell in self.cells)
             stopping.what_stands = self._what_stands
-            unfinished = self._prepare(ahead=jobs is not None)
+            unfinished = self._prepare(ahead=local)
         except Exception as error:  # Hydra would warn of an exception and go on; an exit ends it
             give_up([error])
         if not unfinished:
@@ -92,7 +128,6 @@ class Sweep(Callback):
             sys.exit(0)
         from plainres.training.machine import num_cores
 
-        jobs = 1 if jobs is None else jobs
         jobs = min(jobs if jobs > 0 else num_cores(), len(unfinished))
         try:
             processes.plan = self._plan(sweep, jobs, unfinished)
