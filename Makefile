@@ -30,8 +30,8 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,kernels]'
 	@touch $@
 
-test: $(STAMP) ## all tests: offline, a few minutes
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+test: $(STAMP) ## all tests but that of a cluster: offline, a few minutes
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile -m 'not slurm'
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
