@@ -4,6 +4,8 @@ Tensors on mps are played by torch's meta tensors, which have device, shape, typ
 numbers.
 """
 
+import subprocess
+
 import pytest
 import torch
 from composing import compose_cell
@@ -194,3 +196,25 @@ def test_the_generator_of_mps_is_kept(monkeypatch):
     states["now"] = torch.zeros(3, dtype=torch.uint8)
     runlog.set_generator_states(kept)
     assert states["now"].tolist() == [0, 1, 2]
+
+
+def test_a_row_names_the_chip_of_a_mac(monkeypatch):
+    """Otherwise all are "arm", and rows of an M1 would be compared with those of an M4."""
+
+    def answer(command, **options):
+        assert command == ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.CompletedProcess(command, 0, "Apple M2\n")
+
+    monkeypatch.setattr(machine.sys, "platform", "darwin")
+    monkeypatch.setattr(machine.subprocess, "run", answer)
+    assert machine.processor_name(CPU) == "Apple M2"
+    assert machine.processor_name(MPS) == "Apple M2 (mps)"
+
+
+def test_memory_on_mps_is_what_the_driver_holds_since_the_cell_began(monkeypatch):
+    held = [64 * 2**20]
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: held[-1])
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: held.append(2**20))
+    assert machine.peak_memory_mib(MPS) == 64
+    machine.reset_peak_memory(MPS)
+    assert machine.peak_memory_mib(MPS) == 1
