@@ -139,7 +139,7 @@ def interrupted(tmp_path, monkeypatch):
         return compose_cell(tmp_path, *SMOKE, "checkpoint_seconds=0", *words)
 
     with monkeypatch.context() as patched:
-        patched.setattr(machine, "instruction_set", lambda device: "ATen AVX512 / oneDNN ALL")
+        patched.setattr(machine, "arithmetic", lambda device: "ATen AVX512 / oneDNN ALL")
         interrupt(compose(), 13)
     return compose
 

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from plainres.data.device import memory_format, to_float64
+
 NORMALISATIONS = ("channel", "pixel_mean", "imagenet")
 EVALUATION_PIXELS = 500 * 64 * 64  # in one batch
 # of torchvision's weights
@@ -78,16 +80,16 @@ class Normaliser:
             )
             return
         # channel by channel, because the whole set in double takes eight times its memory
-        mean = torch.stack([channel.double().mean(0) for channel in images.unbind(1)])
+        mean = torch.stack([to_float64(channel).mean(0) for channel in images.unbind(1)])
         mean = mean.unsqueeze(0) / 255  # (1, C, H, W)
-        deviation = torch.ones(1, images.shape[1], 1, 1, dtype=torch.double, device=images.device)
+        deviation = torch.ones(1, images.shape[1], 1, 1, dtype=torch.double, device=mean.device)
         if kind == "channel":
             mean = mean.mean((2, 3), keepdim=True)
-            squares = [channel.double().square().mean() for channel in images.unbind(1)]
+            squares = [to_float64(channel).square().mean() for channel in images.unbind(1)]
             variance = torch.stack(squares) / 255**2 - mean.flatten().square()
             deviation = variance.clamp_min(1e-12).sqrt().view(1, -1, 1, 1)
-        self.mean = mean.float()
-        self.deviation = deviation.float()
+        self.mean = mean.float().to(images.device)
+        self.deviation = deviation.float().to(images.device)
 
     def __call__(self, images: Tensor) -> Tensor:
         """float32 (N, C, H, W) in [0, 1] → normalised float32 of the same shape."""
@@ -95,7 +97,7 @@ class Normaliser:
 
 
 class Batch(NamedTuple):
-    """`images` normalised float32 (N, C, H, W), channels last in memory; `labels` int64 (N,)."""
+    """`images` normalised float32 (N, C, H, W) in `memory_format`; `labels` int64 (N,)."""
 
     images: Tensor
     labels: Tensor
@@ -269,9 +271,8 @@ class TrainingBatches:
             )
         if "noise" in draws:
             images = images + self.augmentation.noise * draws["noise"]
-        return Batch(
-            images.contiguous(memory_format=torch.channels_last), self.labels[draws["indices"]]
-        )
+        images = images.contiguous(memory_format=memory_format(images.device))
+        return Batch(images, self.labels[draws["indices"]])
 
 
 class EvaluationBatches:
@@ -306,7 +307,8 @@ class EvaluationBatches:
         for step in range(len(self)):
             part = slice(step * self.batch_size, (step + 1) * self.batch_size)
             images = self.normaliser(self.images[part].float() / 255)
-            yield Batch(images.contiguous(memory_format=torch.channels_last), self.labels[part])
+            images = images.contiguous(memory_format=memory_format(images.device))
+            yield Batch(images, self.labels[part])
 
 
 def evenly_spaced(total: int, count: int | None) -> Tensor | slice:

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from plainres.data.device import to_float64
 from plainres.networks.blocks import BasicBlock
 from plainres.networks.resnet import CifarNetwork
 from plainres.records import files
@@ -89,7 +90,7 @@ class BranchNorms(pl.Callback):
         ]
 
     def _add_squares(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        square = output.detach().float().square().sum().double()
+        square = to_float64(output.detach().float().square().sum())
         before = self._squares.get(module)
         self._squares[module] = square if before is None else before + square
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from plainres.data.batches import Batch, TrainingBatches
+from plainres.data.device import fork_generators, memory_format, to_float64, with_float64
 from plainres.instruments.snapshots import Snapshots, finite, fixed_images
 from plainres.training.update import heads, logits_of_heads
 
@@ -73,15 +74,16 @@ def loss_gradients(network: nn.Module, batch: Batch, precision: str) -> list[Ten
     assert precision in PRECISIONS
     images, labels = batch
     network = copy.deepcopy(network)
-    with torch.random.fork_rng([images.device] if images.is_cuda else []):
+    with fork_generators(images.device):
         if precision == "float64":
-            logits = heads(network.double()(images.double()))[0]
+            network = network.to(with_float64(images.device), torch.float64)
+            logits = heads(network(to_float64(images)))[0]
         else:
             logits = logits_of_heads(network, images, bf16=precision == "bf16")[0]
-        loss = functional.cross_entropy(logits, labels)
+        loss = functional.cross_entropy(logits, labels.to(logits.device))
         # Auxiliary heads have no part in this loss
         gradients = torch.autograd.grad(loss, list(network.parameters()), materialize_grads=True)
-    return [gradient.double() for gradient in gradients]
+    return [to_float64(gradient) for gradient in gradients]
 
 
 def compare(gradient: Tensor, exact: Tensor) -> Comparison:
@@ -146,7 +148,8 @@ class GradientCosines(Snapshots):
 
 
 def _every_second(batch: Batch, first: int) -> Batch:
-    images = batch.images[first::2].contiguous(memory_format=torch.channels_last)
+    images = batch.images[first::2]
+    images = images.contiguous(memory_format=memory_format(images.device))
     return Batch(images, batch.labels[first::2])
 
 

@@ -21,6 +21,7 @@ from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from plainres.data.batches import TrainingBatches
+from plainres.data.device import fork_generators, to_float64, with_float64
 from plainres.instruments.snapshots import Snapshots, finite, fixed_images
 from plainres.networks.activations import Rectifier
 from plainres.records import tags
@@ -100,7 +101,7 @@ def mean_correlation(first: Tensor, second: Tensor) -> Tensor:
         first, second: gradients g and h, (N, …).
     """
     # In float64, because squares of small gradients vanish in float32
-    pairs = [gradients.flatten(1).double() for gradients in (first, second)]
+    pairs = [to_float64(gradients.flatten(1)) for gradients in (first, second)]
     lengths = [gradients.norm(dim=1) for gradients in pairs]
     present = (lengths[0] > 0) & (lengths[1] > 0)
     units = [
@@ -144,10 +145,11 @@ def probe(
     """
     assert network.training, "evaluation mode normalises with other statistics"
     if double:  # a copy: checkpointed blocks read their weights again in the backward pass
-        network, images = copy.deepcopy(network).double(), images.double()
-    devices = [images.device] if images.is_cuda else []
+        device = with_float64(images.device)
+        network = copy.deepcopy(network).to(device, torch.float64)
+        images, labels = to_float64(images), labels.to(device)
     # Dropout draws random numbers; compiled code runs no hooks
-    with torch.random.fork_rng(devices), torch.compiler.set_stance("force_eager"):
+    with fork_generators(images.device), torch.compiler.set_stance("force_eager"):
         return _probe(network, images, labels)
 
 
@@ -184,12 +186,13 @@ def _probe(network: nn.Module, images: Tensor, labels: Tensor) -> Signals | None
         return None
     variables: Any = [*(each.weight for each in layers), *(each.output for each in layers), inputs]
     gradients = torch.autograd.grad(loss, variables)
+    device = with_float64(images.device)
     values = torch.stack(
         [
-            *(each.response.double() for each in layers),
-            *(torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients),
-            *(each.dead.double() for each in layers),
-            images.std(correction=0).double(),
+            *(to_float64(each.response) for each in layers),
+            *(torch.linalg.vector_norm(each.to(device), dtype=torch.float64) for each in gradients),
+            *(to_float64(each.dead) for each in layers),
+            to_float64(images.std(correction=0)),
             neighbours_correlation(forward, images[::2]),
         ]
     ).tolist()  # the only wait for the device

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
 from plainres.data.batches import Batch, TrainingBatches, evenly_spaced
+from plainres.data.device import memory_format
 from plainres.records import files
 from plainres.training.runlog import RunLog
 
@@ -89,8 +90,8 @@ class Snapshots(pl.Callback):
         if not due:
             return
         stream: Any = trainer.train_dataloader
-        if stream.images.is_cuda:
-            torch.cuda.synchronize()  # the device's earlier work does not count as the snapshot's
+        if not stream.images.is_cpu:  # the device's earlier work does not count as the snapshot's
+            torch.accelerator.synchronize()
         start = time.perf_counter()
         rows = self.snapshot((*runlog.cell, iteration), pl_module.network, stream)
         if rows:
@@ -113,7 +114,7 @@ def fixed_images(stream: TrainingBatches, count: int) -> Batch:
     """`count` training images, spread evenly over the set, normalised and not augmented."""
     places = evenly_spaced(len(stream.images), count)
     images = stream.normaliser(stream.images[places].float() / 255)
-    images = images.contiguous(memory_format=torch.channels_last)
+    images = images.contiguous(memory_format=memory_format(images.device))
     return Batch(images, stream.labels[places])
 
 

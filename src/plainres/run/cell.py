@@ -134,14 +134,16 @@ class Cell:
         )
 
     def notes(self) -> list[str]:
-        """What the user has to know before the cell runs: of its images, and of its kernels."""
+        """What the user has to know before the cell runs: of its images, kernels and device."""
         from plainres.training import machine
 
         notes = list(self.load_images().notes)
-        if self.config.accelerator != "gpu":  # which only the machine that trains need have
+        # Only the machine that trains need have a GPU
+        if self.config.accelerator != "gpu" or machine.gpus():
             _, device = machine.pick_device(self.config.accelerator)
             precision = machine.pick_precision(self.config.protocol.precision, device)
             notes.append(machine.missing_kernels(self.config.kernels, device, precision))
+            notes.append(machine.shortcomings(device))
         return list(filter(None, notes))
 
     def check(self) -> None:

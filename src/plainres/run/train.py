@@ -105,6 +105,7 @@ def build(cell: Cell) -> Run:
     import pytorch_lightning as pl
 
     from plainres.data.batches import EvaluationBatches
+    from plainres.data.device import memory_format
     from plainres.data.images import evaluation_parts
     from plainres.networks.summary import summarise
     from plainres.training import machine
@@ -112,6 +113,7 @@ def build(cell: Cell) -> Run:
     config = cell.config
     _prepare_process(config)
     accelerator, device = machine.pick_device(config.accelerator)
+    machine.pick_graph(config.cuda_graph, device)  # refused here, before images are read
     source = cell.load_images()
     for note in cell.notes():
         LOG.info(note)
@@ -119,7 +121,7 @@ def build(cell: Cell) -> Run:
             print(note, file=sys.stderr)
 
     pl.seed_everything(config.seed, verbose=False)
-    network = _network(config, source)
+    network = _network(config, source).to(memory_format=memory_format(device))
     start = _start(cell, device)
     stream = _training_batches(cell, source, device, start)
     if config.keep_weights:
@@ -229,8 +231,6 @@ def _prepare_process(config: DictConfig) -> None:
 
 def _network(config: DictConfig, source: "Source") -> Any:
     """The untrained network; a ValueError of its own passes through Hydra unchanged."""
-    import torch
-
     from plainres.networks.blocks import perturb
 
     try:
@@ -243,7 +243,7 @@ def _network(config: DictConfig, source: "Source") -> Any:
         raise
     if config.protocol.perturbation is not None:
         perturb(network, config.protocol.perturbation, config.seed)
-    return network.to(memory_format=torch.channels_last)
+    return network
 
 
 def _start(cell: Cell, device: "torch.device") -> "Start":
@@ -259,7 +259,7 @@ def _start(cell: Cell, device: "torch.device") -> "Start":
     protocol, every = cell.config.protocol, _evaluate_every(cell)
     limit = cell.config.updates_per_step or (GPU_UPDATES_PER_STEP if device.type == "cuda" else 1)
     updates = updates_per_step(limit, protocol.log_every, every)
-    instructions = machine.instruction_set(device)
+    instructions = machine.arithmetic(device)
     precision = machine.pick_precision(protocol.precision, device)
     kernels = machine.pick_kernels(cell.config.kernels, device, precision)
     fresh = Start(None, 0, updates, precision, instructions, config_hash(cell.identity), kernels)

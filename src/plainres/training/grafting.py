@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from plainres.data.batches import Batch, EvaluationBatches, TrainingBatches
+from plainres.data.device import to_float64
 from plainres.data.images import Images
 from plainres.networks.blocks import BasicBlock, initialise
 from plainres.networks.resnet import CifarNetwork
@@ -230,7 +231,7 @@ def _statistics(
     sums: list[Tensor] = []
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        x = output.double()
+        x = to_float64(output)
         sums.append(
             torch.stack(
                 [x.mean((0, 2, 3)), x.square().mean((0, 2, 3)), torch.ones_like(x[0, :, 0, 0])]

@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -57,6 +58,8 @@ def keep_freed_memory() -> None:
 def pick_device(accelerator: str) -> tuple[str, torch.device]:
     """Lightning's accelerator and torch's device for `auto`, `cpu` or `gpu`.
 
+    A GPU is NVIDIA's, AMD's (ROCm, which torch calls cuda too) or Apple's (mps).
+
     Raises:
         ValueError: unknown accelerator, or no GPU where one was asked for.
     """
@@ -64,30 +67,66 @@ def pick_device(accelerator: str) -> tuple[str, torch.device]:
         raise ValueError(
             f"accelerator {accelerator!r} is unknown; legal: {', '.join(ACCELERATORS)}"
         )
-    has_gpu = torch.cuda.is_available()
-    if accelerator == "gpu" and not has_gpu:
+    found = gpus()
+    if accelerator == "gpu" and not found:
         raise ValueError(
             "accelerator 'gpu' was asked for, but torch sees no GPU; legal here: auto, cpu"
         )
-    if has_gpu and accelerator != "cpu":
-        return "gpu", torch.device("cuda")
-    return "cpu", torch.device("cpu")
+    if not found or accelerator == "cpu":
+        return "cpu", torch.device("cpu")
+    kind = found[0].type  # without a number: torch's current one
+    return "gpu" if kind == "cuda" else kind, torch.device(kind)
+
+
+def gpus() -> list[torch.device]:
+    """The GPUs that torch sees."""
+    if torch.cuda.is_available():
+        return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    return [torch.device("mps")] if torch.backends.mps.is_available() else []
+
+
+def _is_rocm(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.version.hip is not None
+
+
+def shortcomings(device: torch.device) -> str:
+    """A line about what a GPU that is not NVIDIA's lacks here, else ""."""
+    if device.type == "mps":
+        return (
+            "Apple's mps: no float64 (what needs it is computed on the CPU), no CUDA graphs, no "
+            "kernels of our own; never tested on one; ARGS=accelerator=cpu trains on the CPU"
+        )
+    if _is_rocm(device):
+        return (
+            "AMD's ROCm: PyTorch's kernels, one by one; our own and CUDA graphs were never tested "
+            "on it (ARGS='kernels=fused cuda_graph=true' tries them)"
+        )
+    return ""
 
 
 def pick_precision(requested: str, device: torch.device) -> Precision:
     """Lightning's precision; `auto` is bf16 where the processor multiplies bf16, else float32.
 
-    With instructions limited to AVX2 a CPU would only emulate bf16.
+    With instructions limited to AVX2 a CPU would only emulate bf16. On Apple's mps `auto` is
+    float32.
 
     Raises:
-        ValueError: unknown precision; names the legal ones.
+        ValueError: unknown precision, or bf16 where macOS has none; names the legal ones.
     """
+    on_mps = device.type == "mps"
+    if requested == "bf16-mixed" and on_mps and not torch.backends.mps.is_macos_or_newer(14, 0):
+        raise ValueError(
+            "protocol.precision 'bf16-mixed' needs macOS 14 on Apple's mps; legal here: auto, "
+            "32-true"
+        )
     for precision in PRECISIONS:
         if requested == precision:
             return precision
     if requested != "auto":
+        lack = ", and Apple's mps has no float64" * on_mps
         raise ValueError(
-            f"protocol.precision {requested!r} is unknown; legal: auto, {', '.join(PRECISIONS)}"
+            f"protocol.precision {requested!r} is unknown{lack}; legal: auto, "
+            f"{', '.join(PRECISIONS)}"
         )
     return "bf16-mixed" if _multiplies_bf16(device) else "32-true"
 
@@ -95,7 +134,7 @@ def pick_precision(requested: str, device: torch.device) -> Precision:
 def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if os.environ.get(ONEDNN) == LIMITS[ONEDNN]:
+    if device.type == "mps" or os.environ.get(ONEDNN) == LIMITS[ONEDNN]:
         return False
     if hasattr(torch.cpu, "get_capabilities"):
         capabilities = torch.cpu.get_capabilities()
@@ -112,7 +151,7 @@ def pick_kernels(requested: str, device: torch.device, precision: Precision) -> 
     training.fused_cpu).
 
     `auto` is the fastest: `fused` with Numba in float32 on a CPU, with Triton in bf16 on a GPU;
-    else `library` on a CPU, `compiled` on a GPU.
+    else `library` on a CPU, on AMD's ROCm and on Apple's mps, `compiled` on another GPU.
 
     Raises:
         ValueError: unknown, or `fused` where it cannot be; names the legal ones.
@@ -133,9 +172,25 @@ def pick_kernels(requested: str, device: torch.device, precision: Precision) -> 
             return kernels
     if requested != "auto":
         raise ValueError(f"kernels {requested!r} is unknown; legal: auto, {', '.join(KERNELS)}")
-    if can_fuse:
+    if can_fuse and not _is_rocm(device):
         return "fused"
-    return "compiled" if on_gpu else "library"
+    return "compiled" if on_gpu and not _is_rocm(device) else "library"
+
+
+def pick_graph(requested: bool | None, device: torch.device) -> bool:
+    """Whether updates are captured in a CUDA graph; None: on a GPU of NVIDIA.
+
+    By default none on ROCm, whose library of convolutions (MIOpen) is not safe in graphs.
+
+    Raises:
+        ValueError: a graph was asked for where there are none.
+    """
+    if requested and device.type != "cuda":
+        raise ValueError(
+            f"cuda_graph=true needs a GPU of NVIDIA or AMD, and this run is on {device.type}; "
+            "legal here: null, false"
+        )
+    return device.type == "cuda" and not _is_rocm(device) if requested is None else requested
 
 
 def missing_kernels(requested: str, device: torch.device, precision: Precision) -> str:
@@ -199,9 +254,16 @@ def timestamp() -> str:
 
 
 def processor_name(device: torch.device) -> str:
-    """Name of the GPU; or of the processor, with family and model: its generation."""
+    """Name of the GPU; or of the processor, with family and model: its generation.
+
+    ROCm and mps are part of the name, so that no row of theirs is compared with others.
+    """
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        return torch.cuda.get_device_name(device) + " (ROCm)" * _is_rocm(device)
+    if device.type == "mps":
+        return f"{_apple_chip()} (mps)"
+    if sys.platform == "darwin":
+        return _apple_chip()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         facts = {
@@ -212,21 +274,43 @@ def processor_name(device: torch.device) -> str:
         return platform.processor() or platform.machine()
 
 
+def _apple_chip() -> str:
+    """As "Apple M2"; the processor and the GPU are on one chip."""
+    command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return platform.processor() or platform.machine()
+
+
 def instruction_set(device: torch.device) -> str:
     """Vector instructions in use on a CPU: ATen's, and oneDNN's limit; "" on a GPU.
 
     Rounding depends on them (training.instructions).
     """
-    if device.type == "cuda":
+    if device.type != "cpu":
         return ""
     limit = os.environ.get(ONEDNN, "ALL")
     return f"ATen {torch.backends.cpu.get_cpu_capability()} / oneDNN {limit}"
+
+
+def arithmetic(device: torch.device) -> str:
+    """What a checkpoint is continued with alone: its `instruction_set`; ROCm or mps; "" for CUDA.
+
+    A row that began on one kind of GPU and ended on another would belong to neither.
+    """
+    if device.type == "mps":
+        return "mps"
+    return "ROCm" if _is_rocm(device) else instruction_set(device)
 
 
 def reset_peak_memory(device: torch.device) -> None:
     """Resets the peak where the system can: a worker trains many cells."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+        return
+    if device.type == "mps":
+        torch.mps.empty_cache()
         return
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # Linux: resets VmHWM
@@ -235,9 +319,14 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """Largest memory since `reset_peak_memory` in MiB: of the GPU, or of the process on a CPU."""
+    """Largest memory since `reset_peak_memory` in MiB: of the GPU, or of the process on a CPU.
+
+    Apple's mps notes no peak: what it holds now, with its cache, which keeps what was freed.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory() / 2**20
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 2**10

@@ -16,6 +16,7 @@ from plainres.records import files, stopping, tags
 from plainres.records.files import CHECKPOINT_FILE
 from plainres.records.schema import CurvePoint, Progress, Record
 from plainres.records.seal import is_intact
+from plainres.training import machine
 from plainres.training.machine import Kernels, Precision
 
 PROGRESS_SECONDS = 1.0
@@ -293,15 +294,15 @@ class RunLog(pl.Callback):
 
 
 def generator_states() -> list[torch.Tensor]:
-    """States of torch's generators: the CPU's, then the GPU's where there is one."""
+    """States of torch's generators: the CPU's, then those of the GPUs that there are."""
     return [
         torch.get_rng_state(),
-        *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else ()),
+        *(torch.get_device_module(gpu).get_rng_state(gpu) for gpu in machine.gpus()),
     ]
 
 
 def set_generator_states(states: list[torch.Tensor]) -> None:
     """Sets what `generator_states` returned; skips GPUs that this machine lacks."""
     torch.set_rng_state(states[0].cpu())
-    for device, state in enumerate(states[1:][: torch.cuda.device_count()]):
-        torch.cuda.set_rng_state(state.cpu(), device)
+    for gpu, state in zip(machine.gpus(), states[1:], strict=False):
+        torch.get_device_module(gpu).set_rng_state(state.cpu(), gpu)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from plainres.data.batches import Batch
+from plainres.training.machine import pick_graph
 
 # Before a graph is captured: they make the momentum buffers, and libraries choose their algorithms
 EAGER_UPDATES = 3
@@ -52,7 +53,7 @@ class UpdateRunner:
         optimiser: its learning rate is overwritten.
         errors, losses: (window,) on the device; iteration i writes element i % window. Both are the
             main head's.
-        graph: whether to capture a CUDA graph; None: where the device has them.
+        graph: whether to capture a CUDA graph; None: as training.machine.pick_graph.
         clip_norm: largest norm of the gradient of all parameters together; None: no clipping.
         auxiliary_weight: factor of each auxiliary head's loss.
     """
@@ -71,7 +72,7 @@ class UpdateRunner:
         self.optimiser = optimiser
         self.errors = errors
         self.losses = losses
-        self.captures = errors.is_cuda if graph is None else graph
+        self.captures = pick_graph(graph, errors.device)
         self._update = partial(
             update,
             forward,
