@@ -49,6 +49,11 @@ MADE_UP = {
     "cells.start": {"first_cell_seconds": 5.0, "later_cell_seconds": 0.5},
     "commands.sweep": {"wall_seconds": 60.0, "cells_per_hour": 600.0, "work_seconds": 110.0},
     "commands.command": {"seconds": 0.5, "imports_torch": 0.0},
+    "many.tables": {
+        f"{step}_{unit}": 30.0 if unit != "mib" else 2000.0
+        for step in figures.STEPS
+        for unit in ("seconds", "processor_seconds", "mib")
+    },
 }
 WORK = 20 * 16**2 * 16**2  # of ResNet-20 at 16×16; the made-up machine's pace never changes
 
