@@ -286,6 +286,8 @@ def estimate(options: argparse.Namespace) -> int:
         refuse(f"DEVICE={asked} has no costs; measured: {known}")
     if not re.fullmatch("0*[1-9][0-9]*", devices := options.devices or "1"):
         refuse(f"DEVICES={devices} is no number of devices; legal: 1 or more")
+    for name in _LAUNCHED:  # how cells are launched is said by the device
+        setattr(options, name, None)
     commands = _commands(options)
     sweeps = [each for each in commands if each.module == "plainres.run.train"]
     cells = [cell for command in sweeps for cell in swept_cells(command.words)]
