@@ -41,6 +41,9 @@ lint: $(STAMP) ## ruff and mypy
 sweep-%: $(STAMP) ## sweep-<question>: train what is not yet trained, then figures and verdicts
 	@$(PLAINRES) sweep $* $(VARIABLES)
 
+estimate-%: $(STAMP) ## estimate-<question>: what the sweep will cost (DEVICE=h100 DEVICES=8)
+	@$(PLAINRES) estimate $* $(VARIABLES)
+
 check-%: $(STAMP) ## check-<question>: verdicts in detail (VERBOSE=1, LATEX=1, LOCAL=1)
 	@$(PLAINRES) check $* $(VARIABLES)
 

@@ -29,6 +29,7 @@ from experiments.grid import Command, Sweep, literal, words_of
 COMMITTED = Path("results")
 LOCAL = COMMITTED / "local"
 BENCH = "bench"  # measures speed: figures, no claims
+ESTIMATE = "estimate"  # of speed too
 NOT_OF_DEPTH = ("dry", "finetune", "smoke")  # protocols whose errors say nothing about depth
 VARIABLE = re.compile(r"([A-Z]+)=(.*)", re.DOTALL)
 OVERRIDE = re.compile(r"(\+\+?|~)?[A-Za-z_][\w./@-]*=|~\w")
@@ -62,6 +63,8 @@ OPTIONS = {
     "partition": "of Slurm",
     "gpus": "of one cell, on Slurm or Ray",
     "hours": "that Slurm gives a cell before it is queued again (default: 4)",
+    "device": "whose costs were measured, as h100, zen4 (estimate; an unknown one names them)",
+    "devices": "how many of them (default: 1)",
     "margin": "a smaller difference counts as none; in points (check depth; default: 0.5)",
     "model": "of conf/model (default: residual)",
     "depth": "weighted layers of the network",
@@ -96,7 +99,7 @@ FLAGS = {
     "write": "write the event files, and serve nothing",
     "follow": "shows them until they have ended",
 }
-WITH_OVERRIDES = ("sweep", "inspect", "own-images", "deviations", "status")
+WITH_OVERRIDES = ("sweep", "estimate", "inspect", "own-images", "deviations", "status")
 # May hold spaces
 AS_TYPED = ("name", "surface", "root", "label", "picture", "example", "results", "out")
 
@@ -125,6 +128,9 @@ def verbs() -> dict[str, Verb]:
     text = "train what a question asks for, then figures and verdicts"
     return {
         "sweep": Verb(sweep, text, None, f"{grid_options} show"),
+        "estimate": Verb(
+            estimate, "what a sweep will cost", None, f"{grid_options} device devices json"
+        ),
         "check": Verb(check, "print verdicts: all, or one question in detail", "?", judged),
         "figures": Verb(figures, "draw figures and write results READMEs again", "*", "local"),
         "publish": Verb(publish, "move your cells into the committed tables", "0", "results"),
@@ -194,7 +200,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         refuse(f"{name!r} is not the name of one folder; NAME=… gives one")
     slugs = getattr(options, "question", None)
     for slug in [slugs] if isinstance(slugs, str) else slugs or []:
-        if slug not in grid.SLUGS and (slug, options.verb) != (BENCH, "figures"):
+        if slug not in grid.SLUGS and (options.verb != "figures" or slug not in (BENCH, ESTIMATE)):
             refuse(f"no question {slug!r}; choose {', '.join(grid.SLUGS)}")
     options.overrides = overrides
     return options
@@ -243,13 +249,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def sweep(options: argparse.Namespace) -> int:
     """Trains what is not yet trained; then figures, verdicts, and the committed reference."""
     slug = options.question
-    legal = (*grid.takes(slug), "seeds", "depths", "force", "missing", *_LAUNCHED)
-    asked = {name: value for name, value in vars(options).items() if name in _SWEEP and value}
-    for name in asked:
-        if name not in legal:
-            names = ", ".join(each.upper() for each in legal)
-            refuse(f"sweep {slug} takes no {name.upper()}; it takes {names}, and overrides")
-    commands = grid.commands(Sweep(slug, **asked, overrides=options.overrides))
+    commands = _commands(options)
     if options.show:
         print("\n".join(_shown(command) for command in commands))
         return 0
@@ -262,6 +262,45 @@ def sweep(options: argparse.Namespace) -> int:
                 return status
         measured = _announced(places)
     return _report(slug, measured)
+
+
+def _commands(options: argparse.Namespace) -> list[Command]:
+    """The commands of the sweep that the options name."""
+    slug = options.question
+    legal = (*grid.takes(slug), "seeds", "depths", "force", "missing", *_LAUNCHED)
+    asked = {name: value for name, value in vars(options).items() if name in _SWEEP and value}
+    for name in asked:
+        if name not in legal:
+            names = ", ".join(each.upper() for each in legal)
+            refuse(f"sweep {slug} takes no {name.upper()}; it takes {names}, and overrides")
+    return grid.commands(Sweep(slug, **asked, overrides=options.overrides))
+
+
+def estimate(options: argparse.Namespace) -> int:
+    """Hours, device-hours, memory and disk of a sweep, from committed tables; trains nothing."""
+    from experiments.estimate import costs, plan
+    from plainres.run.composed import swept_cells
+
+    if options.device not in costs.DEVICES:
+        asked, known = options.device or "…", ", ".join(costs.DEVICES)
+        refuse(f"DEVICE={asked} has no costs; measured: {known}")
+    if not re.fullmatch("0*[1-9][0-9]*", devices := options.devices or "1"):
+        refuse(f"DEVICES={devices} is no number of devices; legal: 1 or more")
+    for name in _LAUNCHED:  # how cells are launched is said by the device
+        setattr(options, name, None)
+    commands = _commands(options)
+    sweeps = [each for each in commands if each.module == "plainres.run.train"]
+    cells = [cell for command in sweeps for cell in swept_cells(command.words)]
+    works = [plan.work_of(cell.config, cell.arm) for cell in cells]
+    found = plan.estimate(works, options.device, int(devices), costs.measured(COMMITTED))
+    if options.json:
+        print(json.dumps(plan.as_json(found), indent=1))
+        return 0
+    print(plan.text(found, options.question))
+    for command in commands:
+        if command not in sweeps:
+            print(f"not counted: {_shown(command)}")
+    return 0
 
 
 def _announced(places: Path) -> list[dict[str, str]]:
@@ -491,8 +530,12 @@ def figures(options: argparse.Namespace) -> int:
 
     results = LOCAL if options.local else COMMITTED
     written = 0
-    for slug in options.question or [*grid.SLUGS, BENCH]:
-        if slug == BENCH:
+    for slug in options.question or [*grid.SLUGS, BENCH, ESTIMATE]:
+        if slug == ESTIMATE:
+            from experiments.estimate.figures import write_report
+
+            paths = write_report(results) if (results / "depth" / "paper").exists() else []
+        elif slug == BENCH:
             from experiments.bench import figures as of_bench
 
             paths = of_bench.write_report(results / BENCH) if (results / BENCH).exists() else []

@@ -20,15 +20,16 @@ from matplotlib import pyplot as plt
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from experiments.bench import cells, figures, loops, parts, run, textbook
+from experiments.bench import cells, figures, loops, many, parts, run, textbook
 from experiments.bench.parts import DIGITS, PARTS, SETTINGS, THOUSAND, Job, Options, Shape
 from experiments.bench.tables import Measurement, against_target, by_round, number, ratio, shown
 from experiments.bench.window import Process, Window
+from experiments.judging.pairs import read_records
 from experiments.reporting.style import SIZE, STYLE, TYPE
 from plainres.data.batches import Augmentation, Batch, Normaliser
 from plainres.data.images import Images
 from plainres.networks.resnet import CifarNetwork
-from plainres.records.files import read_table, write_table
+from plainres.records.files import gather, read_curves, read_table, write_table
 from plainres.run.cell import compose_cell
 
 OPTIONS = Options(cores=2, seconds=0.01, iterations=4, thousand=True, gpu=True, bf16=True)
@@ -49,6 +50,11 @@ MADE_UP = {
     "cells.start": {"first_cell_seconds": 5.0, "later_cell_seconds": 0.5},
     "commands.sweep": {"wall_seconds": 60.0, "cells_per_hour": 600.0, "work_seconds": 110.0},
     "commands.command": {"seconds": 0.5, "imports_torch": 0.0},
+    "many.tables": {
+        f"{step}_{unit}": 30.0 if unit != "mib" else 2000.0
+        for step in figures.STEPS
+        for unit in ("seconds", "processor_seconds", "mib")
+    },
 }
 WORK = 20 * 16**2 * 16**2  # of ResNet-20 at 16×16; the made-up machine's pace never changes
 
@@ -389,3 +395,12 @@ def test_figures_and_parts_need_no_torch():
     imports = "import sys, experiments.bench.figures, experiments.bench.run"
     script = f"{imports}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=120)
+
+
+def test_the_many_cells_are_legal_and_gathered(tmp_path):
+    many.make(tmp_path, cells=30, points=4)
+    gather(tmp_path)
+    rows = read_records(tmp_path)
+    assert len(rows) == len({row.cell for row in rows}) == 30
+    assert {row.seed for row in rows} == {0, 1, 2}
+    assert len(read_curves(tmp_path)) == 30 * 4

@@ -40,6 +40,7 @@ ROOMS |= {
 }
 QUESTION = (JUDGING, REPORTING, RECORDS, "experiments.grid")  # a folder of experiments
 ROOMS["experiments.report"] = (*QUESTION, "experiments.depth")
+ROOMS["experiments.estimate"] = (*QUESTION, "experiments.bench", "plainres.run.estimate")
 ROOMS["experiments.events"] = (*QUESTION, "experiments.signal")
 
 

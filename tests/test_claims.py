@@ -225,6 +225,15 @@ def test_the_largest_part_without_a_missing_cell_is_judged_and_named(tmp_path, l
     )
 
 
+def test_one_missing_cell_of_many_seeds_is_found_at_once():
+    """Not by trying all parts: 60 seeds have 2 to the 60 of them."""
+    rows = records(seeds=60)
+    lost = [row for row in rows if row.cell != "plain-44-seed7"]
+    judged = claims.complete_part(lost, claims.grid_of(lost))
+    assert (judged.missing, judged.depths) == ((), (20, 32, 44, 56, 110))
+    assert judged.seeds == tuple(seed for seed in range(60) if seed != 7)
+
+
 def test_a_grid_of_which_nothing_is_complete_stays_inconclusive():
     rows = [row for row in records() if row.arm == "plain"]
     grid = claims.grid_of(rows)

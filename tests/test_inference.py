@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from experiments.judging import inference
 from experiments.judging.inference import (
     Criterion,
     all_of,
@@ -71,6 +72,17 @@ def test_many_seeds_are_tested_by_random_signs():
         n_resamples=2**20,
     ).pvalue  # fmt: skip
     assert sign_flip(values) == pytest.approx(exact, abs=0.004)
+
+
+def test_very_many_seeds_are_tested_by_the_normal_sum_of_their_signs(monkeypatch):
+    generator = np.random.default_rng(0)
+    for mean in (-0.1, 0.0, 0.05, 0.1, 0.2):
+        values = generator.normal(mean, 1, 400).tolist()
+        by_sum = inference.sign_flip(values)
+        monkeypatch.setattr(inference, "DRAWN", 400)
+        assert by_sum == pytest.approx(inference.sign_flip(values), abs=0.006)
+        monkeypatch.undo()
+    assert inference.sign_flip([0.0] * 400) == 1
 
 
 @pytest.mark.parametrize(("bound", "p"), [(0.125, 1 / 8), (0.5, 1.0), (0.25, 1.0)])

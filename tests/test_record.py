@@ -746,8 +746,11 @@ def test_what_is_committed_is_legal():
     for path in tables:
         if row_type := {files.RUNS_TABLE: Record, files.CURVES_TABLE: CurvePoint}.get(path.name):
             assert files.read_table(path, row_type)
-        for _, row in files._lines(path, ()):
-            assert not [problem for item in row.items() if (problem := wrong_text(*item))]
+        lines = files._lines(path, ())
+        _, columns = next(lines)
+        for _, row in lines:
+            cells = zip(columns, row, strict=True)
+            assert not [problem for cell in cells if (problem := wrong_text(*cell))]
 
 
 def test_gather_without_cells_writes_nothing(tmp_path):

@@ -52,6 +52,13 @@ SWEEP_GAIN, SWEEP_TO_WORK = "≥ 1.4", "≤ 1.1"
 COMMAND_SECONDS, FIGURES_SECONDS = "≤ 1", "≤ 5"
 FIRST_CELL_SECONDS, LATER_CELL_SECONDS = "≤ 4", "≤ 1"
 THOUSAND_GIB = "≤ 16"
+MANY_SECONDS, MANY_MIB = "≤ 60", "≤ 1024"
+STEPS = {
+    "gather": "gather",
+    "gather_again": "gather again, one cell more",
+    "check": "`plainres check depth`",
+    "figures": "`plainres figures depth`",
+}
 
 
 def columns(rows: Rows) -> list[str]:
@@ -169,6 +176,24 @@ def scaling(rows: Rows) -> list[str]:
     ]
 
 
+def many(rows: Rows) -> list[str]:
+    case = rows[0].case
+    table = [["", "seconds", "of a processor", "", "MiB", ""]]
+    for name, text in STEPS.items():
+        seconds, processor, mib = (
+            by_round(rows, case, parts.TABLES, f"{name}_{unit}")
+            for unit in ("seconds", "processor_seconds", "mib")
+        )
+        verdicts = [against_target(processor, MANY_SECONDS), against_target(mib, MANY_MIB)]
+        numbers = [shown(seconds), shown(processor), verdicts[0], shown(mib), verdicts[1]]
+        table.append([text, *numbers])
+    note = (
+        f"{case}; the cells are made up. Each line is a command of its own. Seconds are of a clock "
+        "on the wall; where other work runs, those of a processor say more."
+    )
+    return [*paragraph(note), "", *markdown(table)]
+
+
 def agreement(rows: Rows) -> list[str]:
     reference = rows[0].way
     numbers = (row.quantity.removeprefix("loss ") for row in rows if row.value is not None)
@@ -217,7 +242,8 @@ def gpu(rows: Rows) -> list[str]:
 
 
 SECTIONS = {
-    each.__name__: each for each in (columns, kernels, sweep, startup, scaling, agreement, gpu)
+    each.__name__: each
+    for each in (columns, kernels, sweep, startup, scaling, many, agreement, gpu)
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 # Ways and cases, as the tables spell them
 TEXTBOOK, BARE_LOOP, PLAINRES, SIDE_BY_SIDE = "textbook", "limit", "plainres", "side by side"
 ONE_SWEEP, ONE_AT_A_TIME, TEN_COMMANDS = "one cell a core", "one cell at a time", "ten commands"
+TABLES = "tables"
 CELL, COMMAND, LIBRARIES = "cell", "command", "libraries"
 EAGER, GRAPH, COMPILED, FUSED = GPU_WAYS = ("library, no graph", "library", "compiled", "fused")
 LIBRARY = GRAPH
@@ -200,6 +201,16 @@ def gpu(options: Options) -> Iterator[Job]:
         yield Job(case, way, "cells.train", 1, arguments, shape, copies, environment, missing)
 
 
+MANY, POINTS = 100_000, 10  # cells, and points of the curve of each
+
+
+def many(options: Options) -> Iterator[Job]:
+    """Tables of many made-up cells: gathered, judged and drawn."""
+    case = f"{MANY:,} cells, {POINTS} points of a curve each"
+    arguments = {"cells": MANY, "points": POINTS}
+    yield Job(case, TABLES, "many.tables", 1, arguments)
+
+
 @dataclass(frozen=True)
 class Part:
     """A question, the number of rounds by default, and the jobs that answer the question."""
@@ -216,6 +227,7 @@ PARTS = {
     "sweep": Part("what does a sweep gain from running one cell on each core?", 1, sweep),
     "startup": Part("how long does one wait before something happens?", 3, startup),
     "scaling": Part("how do time and memory grow with depth, width, image and batch?", 1, scaling),
+    "many": Part("how long do the tables of 100,000 cells take?", 1, many),
     "agreement": Part("do CPU and GPU compute the same?", 1, agreement, on_gpu=True),
     "gpu": Part("what does the protocol `paper` cost on a GPU?", 1, gpu, on_gpu=True),
 }

@@ -6,9 +6,9 @@ seed share initial weights and batches, so differences are taken within a seed.
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, product
+from itertools import product
 from pathlib import Path
 
 from experiments.judging import verdict
@@ -145,15 +145,28 @@ def complete_part(records: Sequence[Record], grid: Grid) -> Grid:
     It has the depths of REQUIRED. Of two parts with as many cells it is the one of more seeds. The
     grid itself where there is no such part.
     """
-    best, most = grid, 0
-    for count in range(len(grid.seeds), 0, -1) if grid.missing else ():
-        for seeds in combinations(grid.seeds, count):
-            cells = {depth: set(product(ARMS, [depth], seeds)) for depth in grid.depths}
-            depths = [depth for depth in grid.depths if cells[depth] <= grid.errors.keys()]
-            if set(REQUIRED) <= set(depths) and count * len(depths) > most:
-                most = count * len(depths)
-                best = grid_of(records, [*depths, *grid.shallow], seeds, grid.measure)
-    return best
+    if not grid.missing:
+        return grid
+    has = {seed: frozenset(_complete_depths(grid, seed)) for seed in grid.seeds}
+    shared: set[frozenset[int]] = set()  # the depths that all of some seeds have
+    for depths in set(has.values()):
+        shared |= {depths, *(depths & others for others in shared)}
+    parts = []
+    for depths in shared:
+        if set(REQUIRED) <= depths:
+            seeds = [seed for seed in grid.seeds if depths <= has[seed]]
+            parts.append((-len(seeds) * len(depths), -len(seeds), seeds, sorted(depths)))
+    if not parts:
+        return grid
+    _, _, seeds, deep = min(parts)
+    return grid_of(records, [*deep, *grid.shallow], seeds, grid.measure)
+
+
+def _complete_depths(grid: Grid, seed: int) -> Iterator[int]:
+    """The depths at which a seed has both arms."""
+    for depth in grid.depths:
+        if all((arm, depth, seed) in grid.errors for arm in ARMS):
+            yield depth
 
 
 def check(grid: Grid, margin: float = MARGIN) -> list[Claim]:

@@ -83,9 +83,12 @@ def largest_comparable(rows: Sequence[Row]) -> list[Row]:
 
     They are of one precision, and those of one seed were measured under the same conditions.
     """
-    precisions = Counter(row.precision for row in rows).most_common(1)
-    chosen = {}
-    for seed in {row.seed for row in rows}:
-        kept = (r for r in rows if r.seed == seed and r.precision == precisions[0][0])
-        chosen[seed] = Counter(map(conditions_of, kept)).most_common(1)
-    return [row for row in rows if conditions_of(row) in dict(chosen[row.seed])]
+    if not rows:
+        return []
+    precision = Counter(row.precision for row in rows).most_common(1)[0][0]
+    found: dict[int, Counter[Conditions]] = {}
+    for row in rows:
+        if row.precision == precision:
+            found.setdefault(row.seed, Counter())[conditions_of(row)] += 1
+    chosen = {seed: counts.most_common(1)[0][0] for seed, counts in found.items()}
+    return [row for row in rows if conditions_of(row) == chosen.get(row.seed)]

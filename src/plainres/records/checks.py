@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from functools import cache, partial
@@ -78,12 +79,46 @@ def row_of(row_type: type, values: Mapping[str, Any], where: str) -> Any:
 
 def wrong_text(column: str, text: str) -> str:
     """What is wrong with a value of a table whose row type is not known here; "" for nothing."""
-    if not text or column not in BOUNDS:
-        return ""
+    check = text_check(column)
+    return check(text) if check and text else ""
+
+
+@cache
+def text_check(column: str) -> Callable[[str], str] | None:
+    """What says what is wrong with a text of a column; None where any text may stand in it."""
+    return partial(_wrong_text, column, *BOUNDS[column]) if column in BOUNDS else None
+
+
+def _wrong_text(column: str, least: float, largest: float, text: str) -> str:
     try:
-        return _wrong_number(column, float(text))
+        value = float(text)
     except ValueError:
         return f"{text!r} is no number"
+    fine = least <= value <= largest and value < math.inf
+    return "" if fine else _wrong_number(column, value)
+
+
+@cache
+def reader(row_type: type, column: str) -> Callable[[str], Any]:
+    """What makes a text the value of a column; it raises ValueError that says what is wrong."""
+    kind = get_type_hints(row_type)[column]
+    kinds = get_args(kind) or (kind,)
+    (target,) = (each for each in kinds if each is not NoneType)
+    wrong = _checker(column, kind)
+    booleans = {"True": True, "False": False}
+
+    def read(text: str) -> Any:
+        if not text and NoneType in kinds:
+            return None
+        try:
+            value = booleans[text] if target is bool else target(text)
+        except (ValueError, KeyError):
+            raise ValueError(f"{text!r} is no {target.__name__}") from None
+        if problem := wrong(value):
+            raise ValueError(problem)
+        return sys.intern(text) if target is str else value  # most stand in many rows
+
+    return read
 
 
 @cache
@@ -93,30 +128,44 @@ def _checks(row_type: type) -> dict[str, tuple[bool, Callable[[Any], str]]]:
     return {
         field.name: (
             field.default is MISSING and field.default_factory is MISSING,
-            partial(_wrong, field.name, kinds[field.name]),
+            _checker(field.name, kinds[field.name]),
         )
         for field in fields(row_type)
     }
 
 
-def _wrong(column: str, kind: Any, value: Any) -> str:
-    """What is wrong with a value; "" for nothing."""
+def _checker(column: str, kind: Any) -> Callable[[Any], str]:
+    """What says what is wrong with a value of a column; "" for nothing.
+
+    Rows are many, so all that depends on the column alone is found once.
+    """
     kinds = get_args(kind) or (kind,)
     if get_origin(kind) is list:
-        if type(value) is not list:
-            return f"{value!r} is no list"
-        return next(filter(None, (_wrong(column, kinds[0], each) for each in value)), "")
-    if value is None and NoneType in kinds:
-        return ""
+        wrong = _checker(column, kinds[0])
+
+        def wrong_list(value: Any) -> str:
+            if type(value) is not list:
+                return f"{value!r} is no list"
+            return next(filter(None, map(wrong, value)), "")
+
+        return wrong_list
     (target,) = (each for each in kinds if each is not NoneType)
-    if type(value) is not target and not (target is float and type(value) is int):
-        return f"{value!r} is no {target.__name__}"
-    if target in (int, float):
-        return _wrong_number(column, value)
+    legal = {target, int} if target is float else {target}
+    least, largest = BOUNDS.get(column, (-math.inf, math.inf))
     words, pattern = PATTERNS.get(column, ("", ""))
-    if pattern and not re.fullmatch(pattern, value):
-        return f"{value!r} is not {words}"
-    return ""
+    matches = re.compile(pattern).fullmatch
+
+    def wrong_value(value: Any) -> str:
+        if value is None and NoneType in kinds:
+            return ""
+        if type(value) not in legal:
+            return f"{value!r} is no {target.__name__}"
+        if target is int or target is float:
+            fine = least <= value <= largest and -math.inf < value < math.inf
+            return "" if fine else _wrong_number(column, value)
+        return f"{value!r} is not {words}" if words and not matches(value) else ""
+
+    return wrong_value
 
 
 def _wrong_number(column: str, value: float) -> str:

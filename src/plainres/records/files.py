@@ -10,10 +10,12 @@ import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, asdict, fields
+from io import StringIO
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any, NamedTuple, get_type_hints
+from typing import IO, Any, NamedTuple
 
-from plainres.records.checks import row_of, wrong_text
+from plainres.records.checks import reader, row_of, text_check
 from plainres.records.identity import cell_name, row_hash
 from plainres.records.schema import CurvePoint, Progress, Record
 from plainres.records.seal import is_intact
@@ -34,6 +36,7 @@ PART_SUFFIX = ".part"  # of files that are being written; a kill leaves them
 CURVES_TABLE = "curves.csv"  # in a results folder; a cell's folder has its own part of it
 
 _CELL_COLUMNS = ("arm", "depth", "seed")
+_SPECIAL = frozenset('"\r\n')
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -185,6 +188,15 @@ def read_row(path: Path, row_type: type) -> Any:
         DamagedFileError: a value is missing, of another type or out of its bounds, or the file has
             a sha256 that is not that of its values.
     """
+    values = _sealed(path)
+    if values is None:
+        return None
+    with _named(path):
+        return row_of(row_type, values, str(path))
+
+
+def _sealed(path: Path) -> dict[str, Any] | None:
+    """The values of a JSON file, whose sha256 is theirs if it has one; None without a file."""
     values = read_json(path)
     if values is None:
         return None
@@ -193,7 +205,7 @@ def read_row(path: Path, row_type: type) -> Any:
             raise ValueError(f"{path} is damaged: it has no named values")
         if values.pop("sha256", None) not in (None, _digest(values)):
             raise ValueError(f"{path} is damaged: its sha256 is that of other values")
-        return row_of(row_type, values, str(path))
+    return values
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:
@@ -283,8 +295,7 @@ def write_table(path: Path, rows: Sequence[Any], row_type: type) -> None:
 
 def write_lines(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A CSV file of texts."""
-    lines = [",".join(map(_quoted, row)) for row in (columns, *rows)]
-    update_text(path, "\n".join(lines) + "\n")
+    update_text(path, "\n".join(map(_line, (columns, *rows))) + "\n")
 
 
 def read_table(path: Path, row_type: type) -> list[Any]:
@@ -294,33 +305,45 @@ def read_table(path: Path, row_type: type) -> list[Any]:
         DamagedFileError: a column without default or a value is missing, a value has another type
             or is out of its bounds; names line and column.
     """
-    kinds = get_type_hints(row_type)
+    names = [field.name for field in fields(row_type)]
     required = {field.name for field in fields(row_type) if field.default is MISSING}
     rows = []
     with _named(path):
-        for where, texts in _lines(path, required):
-            values = {
-                name: _read(texts[name], kind, f"{where}, {name}")
-                for name, kind in kinds.items()
-                if name in texts
-            }
-            rows.append(row_of(row_type, values, where))
+        lines = _lines(path, required)
+        _, columns = next(lines, (0, []))
+        known = [
+            (columns.index(name), name, reader(row_type, name)) for name in names if name in columns
+        ]
+        for number, texts in lines:
+            values, name = {}, ""
+            try:
+                for place, name, read in known:
+                    values[name] = read(texts[place])
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}, {name}: {error}") from None
+            row = row_type(**values)
+            if problem := getattr(row, "contradiction", ""):
+                raise ValueError(f"{path}, line {number}: {problem}")
+            rows.append(row)
     return rows
 
 
-def _lines(path: Path, required: Collection[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """File and line, and text by column, of each row of a table; none where there is no file."""
+def _lines(path: Path, required: Collection[str]) -> Iterator[tuple[int, list[str]]]:
+    """Number and texts of each line of a table, its columns first; none where there is no file."""
     if not _is_there(path):
         return
     with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        if missing := sorted(set(required) - set(reader.fieldnames or ())):
+        rows = csv.reader(file, strict=True)
+        columns = next(rows, [])
+        if missing := sorted(set(required) - set(columns)):
             raise ValueError(f"{path} lacks the columns {', '.join(missing)}")
-        for row in reader:
-            where = f"{path}, line {reader.line_num}"
-            if None in row.values() or None in row:
+        yield rows.line_num, columns
+        for row in rows:
+            if len(row) == len(columns):
+                yield rows.line_num, row
+            elif row:
+                where = f"{path}, line {rows.line_num}"
                 raise ValueError(f"{where}: not as many values as columns")
-            yield where, row
 
 
 def _is_there(path: Path) -> bool:
@@ -374,8 +397,8 @@ def gather(folder: Path, into: Path | None = None) -> list[Record]:
     found = gathered(folder, into, read_config(into))
     if found.runs:
         write_table(into / RUNS_TABLE, found.runs, Record)
-    for name, (columns, rows) in found.tables.items():
-        write_lines(into / name, columns, [[row.get(key, "") for key in columns] for row in rows])
+    for name, text in found.tables.items():
+        update_text(into / name, text)
     if found.damaged:
         raise DamagedCellsError("; ".join(found.damaged))
     return found.runs
@@ -387,42 +410,67 @@ class Gathered(NamedTuple):
     Args:
         records: of the gathered cells, by cell.
         runs: the rows of runs.csv.
-        tables: columns and rows of the other tables, by name.
+        tables: text of the other tables, by name.
         damaged: a line for each cell that is not gathered because a file of it is damaged.
     """
 
     records: dict[str, Record]
     runs: list[Record]
-    tables: dict[str, tuple[list[str], list[dict[str, str]]]]
+    tables: dict[str, str]
     damaged: list[str]
 
 
 def gathered(folder: Path, into: Path, shared: Mapping[str, Any] | None) -> Gathered:
     """What `gather` writes into the tables of a configuration."""
-    records, damaged = finished_cells(folder, shared)
-    new: dict[str, list[dict[str, str]]] = {CURVES_TABLE: []}
+    records, digests, damaged = _finished(folder, shared)
+    new: dict[str, list[Block]] = {CURVES_TABLE: []}
     for cell in list(records):
         try:
-            for name, rows in _cell_tables(folder / "runs" / cell).items():
-                new.setdefault(name, []).extend(rows)
+            for name, blocks in _cell_tables(folder / "runs" / cell, digests[cell]).items():
+                new.setdefault(name, []).extend(blocks)
         except DamagedFileError as error:
             del records[cell]
             damaged.append(str(error))
     # before runs.csv, which another sweep writes first
-    old = {name: read_texts(into / name) for name in sorted(new.keys() | _names(into))}
+    old = {name: _blocks(into / name) for name in sorted(new.keys() | _names(into))}
     runs = [record for record in read_runs(into) if record.cell not in records]
     runs = sorted([*runs, *records.values()], key=lambda row: (row.arm, row.depth, row.seed))
     cells = {record.cell for record in runs}
     tables = {}
-    for name, texts in old.items():
-        if unknown := next((row for row in texts if _cell_of(row) not in cells), None):
-            line = f"{into / name} has rows of {_cell_of(unknown)}, and {RUNS_TABLE} has none"
+    for name, blocks in old.items():
+        if unknown := next((block for block in blocks if block.name not in cells), None):
+            line = f"{into / name} has rows of {unknown.name}, and {RUNS_TABLE} has none"
             raise DamagedFileError(into / name, line)
-        kept = [row for row in texts if _cell_of(row) not in records]
-        if rows := [*kept, *new.get(name, [])]:
-            columns = list(dict.fromkeys(key for row in (*new.get(name, []), *kept) for key in row))
-            tables[name] = columns, sorted(rows, key=_order)  # stable within a cell
+        kept = [block for block in blocks if block.name not in records]
+        if rows := [*new.get(name, []), *kept]:
+            tables[name] = _joined(rows)
     return Gathered(records, runs, tables, damaged)
+
+
+class Block(NamedTuple):
+    """The rows of one cell in a table, as lines of CSV."""
+
+    cell: tuple[str, int, int]  # arm, depth, seed
+    columns: tuple[str, ...]
+    lines: str
+
+    @property
+    def name(self) -> str:
+        return cell_name(*self.cell)
+
+
+def _joined(blocks: Sequence[Block]) -> str:
+    """The table of all blocks, sorted by arm, depth and seed; a column that one lacks is empty."""
+    columns = tuple(dict.fromkeys(chain.from_iterable(b.columns for b in blocks if b.lines)))
+    parts = [_line(columns)]
+    for block in sorted(blocks, key=lambda block: block.cell):  # stable within a cell
+        if block.columns == columns:
+            parts += [block.lines] if block.lines else []
+            continue
+        for row in csv.reader(StringIO(block.lines, newline=""), strict=True):
+            values = dict(zip(block.columns, row, strict=True))
+            parts.append(_line([values.get(name, "") for name in columns]))
+    return "\n".join(parts) + "\n"
 
 
 def finished_cells(
@@ -433,36 +481,50 @@ def finished_cells(
     Args:
         shared: a `shared_config`; records of other configurations are left out.
     """
-    records, damaged = {}, []
+    records, _, damaged = _finished(folder, shared)
+    return records, damaged
+
+
+def _finished(
+    folder: Path, shared: Mapping[str, Any] | None
+) -> tuple[dict[str, Record], dict[str, dict[str, str]], list[str]]:
+    """As `finished_cells`, with the digests of each cell's tables, by cell and name of table."""
+    records: dict[str, Record] = {}
+    digests: dict[str, dict[str, str]] = {}
+    damaged = []
     for path in sorted((folder / "runs").glob("*/" + RECORD_FILE)):
         try:
-            record = read_record(path.parent)
+            if (values := _sealed(path)) is None:  # gone since
+                continue
+            with _named(path):
+                record: Record = row_of(Record, values, str(path))
         except DamagedFileError as error:
             damaged.append(str(error))
             continue
         # a folder that was set aside has another name than its cell
-        if record is None or record.cell != path.parent.name:
+        if record.cell != path.parent.name:
             continue
         if shared is None or row_hash(shared, record) == record.config_hash:
             records[record.cell] = record
-    return records, damaged
+            digests[record.cell] = values.get("tables", {})
+    return records, digests, damaged
 
 
-def _cell_tables(folder: Path) -> dict[str, list[dict[str, str]]]:
+def _cell_tables(folder: Path, digests: Mapping[str, str]) -> dict[str, list[Block]]:
     """The rows of a finished cell's tables, by name.
 
     Raises:
         DamagedFileError: a table is not what it was when the cell ended, or has wrong rows.
     """
-    for name, digest in read_json(folder / RECORD_FILE).get("tables", {}).items():
+    for name, digest in digests.items():
         path = folder / name
         if not path.is_file():
             raise DamagedFileError(path, f"{path} is gone")
         if _digest_of(path) != digest:
             raise DamagedFileError(path, f"{path} is damaged: the record has another sha256 of it")
-    tables = {name: read_texts(folder / name) for name in _names(folder)}
-    for name, rows in tables.items():
-        if any(_cell_of(row) != folder.name for row in rows):
+    tables = {name: _blocks(folder / name) for name in _names(folder)}
+    for name, blocks in tables.items():
+        if any(block.name != folder.name for block in blocks):
             raise DamagedFileError(folder / name, f"{folder / name} has rows of another cell")
     return tables
 
@@ -488,24 +550,47 @@ def read_texts(path: Path) -> list[dict[str, str]]:
         DamagedFileError: a row lacks its cell or a value, or a number is out of its bounds; names
             line and column.
     """
-    rows = []
     with _named(path):
-        for where, row in _lines(path, _CELL_COLUMNS):
-            for name in ("depth", "seed"):
-                _read(row[name], int, f"{where}, {name}")
-            for name, text in row.items():
-                if problem := wrong_text(name, text):
-                    raise ValueError(f"{where}, {name}: {problem}")
-            rows.append(row)
-    return rows
+        rows = _checked(path)
+        columns = next(rows, [])
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def _order(row: Mapping[str, str]) -> tuple[str, int, int]:
-    return row["arm"], int(row["depth"]), int(row["seed"])
+def _blocks(path: Path) -> list[Block]:
+    """The rows of `read_texts`, those of each cell together, in the order of their first rows."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    with _named(path):
+        rows = _checked(path)
+        columns = next(rows, [])
+        places = [columns.index(name) for name in _CELL_COLUMNS] if columns else []
+        for row in rows:
+            arm, depth, seed = (row[place] for place in places)
+            found.setdefault((arm, depth, seed), []).append(_line(row))
+    return [
+        Block((arm, int(depth), int(seed)), tuple(columns), "\n".join(lines))
+        for (arm, depth, seed), lines in found.items()
+    ]
 
 
-def _cell_of(row: Mapping[str, str]) -> str:
-    return cell_name(*_order(row))
+def _checked(path: Path) -> Iterator[list[str]]:
+    """The columns of a table, then its rows; ValueError names line and column of a wrong value."""
+    lines = _lines(path, _CELL_COLUMNS)
+    _, columns = next(lines, (0, []))
+    checks = [(columns.index(n), n, check) for n in columns if (check := text_check(n))]
+    numbers = [(columns.index(name), name) for name in _CELL_COLUMNS[1:] if name in columns]
+    if columns:
+        yield columns
+    for number, row in lines:
+        for place, name in numbers:
+            try:
+                int(row[place])
+            except ValueError:
+                where = f"{path}, line {number}, {name}"
+                raise ValueError(f"{where}: {row[place]!r} is no int") from None
+        for place, name, check in checks:
+            if row[place] and (problem := check(row[place])):
+                raise ValueError(f"{path}, line {number}, {name}: {problem}")
+        yield row
 
 
 def repository_state(folder: Path) -> tuple[str, bool | None]:
@@ -542,20 +627,14 @@ def _written(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+def _line(row: Sequence[str]) -> str:
+    """A line of CSV; what has a comma, a quote or an end of line stands in quotes."""
+    line = ",".join(row)
+    if line.count(",") < len(row) and not _SPECIAL & set(line):
+        return line
+    return ",".join(_quoted(text) for text in row)
+
+
 def _quoted(text: str) -> str:
-    return (
-        '"' + text.replace('"', '""') + '"'
-        if any(character in text for character in ',"\r\n')
-        else text
-    )
-
-
-def _read(text: str, kind: Any, where: str) -> Any:
-    options: Iterable[Any] = getattr(kind, "__args__", (kind,))
-    if text == "" and type(None) in options:
-        return None
-    target = next(option for option in options if option is not type(None))
-    try:
-        return {"True": True, "False": False}[text] if target is bool else target(text)
-    except (ValueError, KeyError):
-        raise ValueError(f"{where}: {text!r} is no {target.__name__}") from None
+    special = "," in text or _SPECIAL & set(text)
+    return '"' + text.replace('"', '""') + '"' if special else text

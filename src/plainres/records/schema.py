@@ -8,7 +8,7 @@ FINISHED = "finished"
 DIVERGED = "diverged"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One cell: one training run of (arm, depth, seed) under one protocol.
 
@@ -80,7 +80,7 @@ class Record:
         return ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CurvePoint:
     """One row of curves.csv; `iteration` counts updates.
 

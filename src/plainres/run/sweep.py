@@ -38,8 +38,8 @@ from plainres.training.instructions import limit_instructions
 PART_VARIABLE = "PLAINRES_PART"
 
 
-def cells_of(config: DictConfig) -> list[Cell]:
-    """The cells of a sweep, in the order in which Hydra's basic sweeper launches them.
+def jobs_of(config: DictConfig) -> list[list[str]]:
+    """The overrides of each cell of a sweep, in the order in which Hydra launches them.
 
     Args:
         config: what Hydra composed for the sweep itself, its `hydra` node included.
@@ -49,8 +49,13 @@ def cells_of(config: DictConfig) -> list[Cell]:
     overrides = OverridesParser.create(config_loader=loader).parse_overrides(
         [*params, *config.hydra.overrides.task]
     )
-    jobs = BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]
-    return [Cell.of(loader.load_sweep_config(config, job)) for job in jobs]
+    return BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]
+
+
+def cells_of(config: DictConfig) -> list[Cell]:
+    """The cells of a sweep: `jobs_of`, composed."""
+    loader = GlobalHydra.instance().config_loader()
+    return [Cell.of(loader.load_sweep_config(config, job)) for job in jobs_of(config)]
 
 
 def check_launcher(config: DictConfig) -> None:
