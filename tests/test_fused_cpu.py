@@ -13,11 +13,12 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from plainres.networks.activations import Rectifier
+from plainres.networks.blocks import BasicBlock
 from plainres.networks.resnet import CifarNetwork
 from plainres.records import files
 from plainres.records.schema import CurvePoint
 from plainres.run import train
-from plainres.training import machine
+from plainres.training import grafting, machine
 
 fused_cpu = pytest.importorskip("plainres.training.fused_cpu", reason="needs numba")
 
@@ -117,6 +118,29 @@ def test_an_activation_may_have_a_slope_and_a_shift(slope, shift, shortcut):
     library = network(shortcut, slope=slope, shift=shift)
     x = images()
     assert largest_difference(trained_once(fused(library), x), trained_once(library, x)) < 1e-12
+
+
+@pytest.mark.parametrize("shortcut", ["none", "zero_pad"])
+def test_inserted_blocks_are_fused_too(shortcut):
+    child = grafting.insert(network(shortcut), 2, 2, "middle", "he").double().train()
+    x = images()
+    assert largest_difference(trained_once(fused(child), x), trained_once(child, x)) < 1e-12
+
+
+def test_parts_of_another_precision_are_refused_and_not_read():
+    mixed = fused(network())
+    mixed.layer1[0].float()
+    with pytest.raises(RuntimeError, match="float64 images, parameters also of float32"):
+        mixed(images())
+
+
+def test_a_network_with_blocks_of_ones_own_is_not_fused():
+    class Scaled(BasicBlock):
+        def layers(self, x):
+            return 0.5 * super().layers(x)
+
+    own = network(block=Scaled)
+    assert not fused_cpu.fuse_network(own, BATCH)
 
 
 def test_a_network_with_other_activations_is_not_fused():

@@ -59,7 +59,7 @@ def fuse_network(network: Any, batch: Sequence[int]) -> bool:
     if batch[0] % IMAGES_AT_ONCE or max(batch[2:]) > LARGEST_IMAGE:
         return False
     width = network.conv1.out_channels
-    known = all(type(block) is BasicBlock for block in _blocks(network))
+    known = all(_computes_as_basic_block(block) for block in _blocks(network))
     normalised = isinstance(network.bn1, nn.BatchNorm2d)
     activations = {_activation(each.relu) for each in (network, *_blocks(network))}
     one = len(activations) == 1 and None not in activations
@@ -73,6 +73,16 @@ def fuse_network(network: Any, batch: Sequence[int]) -> bool:
         "_norms": [module for module in modules if isinstance(module, nn.BatchNorm2d)],
     }
     return True
+
+
+def _computes_as_basic_block(block: nn.Module) -> bool:
+    """Also for an InsertedBlock, which is one by another name."""
+    kind: Any = type(block)
+    return (
+        isinstance(block, BasicBlock)
+        and kind.forward is BasicBlock.forward
+        and kind.layers is BasicBlock.layers
+    )
 
 
 def _activation(module: nn.Module) -> tuple[float, float] | None:
@@ -132,6 +142,11 @@ class Program:
     def __init__(self, network: Any, images: Tensor):
         self.images = len(images) if network.training else EVALUATED_AT_ONCE
         self.dtype = images.dtype
+        others = {p.dtype for p in network.parameters()} - {self.dtype}
+        if others:  # the kernels would read past their ends
+            names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in others))
+            own = str(self.dtype).removeprefix("torch.")
+            raise RuntimeError(f"{own} images, parameters also of {names}")
         self.passes = 0
         self.parameters: list[Tensor] = [network.fc.weight, network.fc.bias]
         self._sizes = [network.fc.weight.numel(), network.fc.bias.numel()]
