@@ -357,7 +357,7 @@ def check_decayed():
 
 def check_border():
     stream = batches(augmentation=Augmentation(padding=2))
-    draws = stream.random_draws(0) | {"corner": torch.zeros(2, 8, dtype=torch.long)}
+    draws = stream.random_draws(0) | {"corner": torch.zeros(8, 2, dtype=torch.long)}
     images = stream.make_batch(draws).images
     assert (images[:, :, :2] == 0).all()
     assert (images[:, :, 2:, 2:] != 0).float().mean() > 0.9

@@ -55,12 +55,15 @@ def conditions_of(row: Measured) -> Conditions:
         machine = row.instruction_set
     elif machine in AVX2_PROCESSORS:
         machine = AVX2
+    threads = f"{row.threads} thread{'s' * (row.threads != 1)}"
+    if (devices := getattr(row, "devices", 1)) != 1:
+        threads += f" on each of {devices} devices"
     return Conditions(
         machine,
         row.precision,
         ".".join(row.torch.split(".")[:2]),
         row.kernels or "library",
-        f"{row.threads} thread{'s' * (row.threads != 1)}",
+        threads,
     )
 
 

@@ -103,6 +103,16 @@ class Batch(NamedTuple):
     labels: Tensor
 
 
+class Share(NamedTuple):
+    """The part of each batch and set that one of several devices takes."""
+
+    rank: int = 0  # of the device, from 0
+    devices: int = 1
+
+
+WHOLE = Share()
+
+
 class StepDraws(NamedTuple):
     """Random draws of one training step, which is one or more iterations.
 
@@ -176,6 +186,8 @@ class TrainingBatches:
         stop: number of iterations of the whole run.
         start: first iteration, if a run continues; a multiple of updates_per_step.
         updates_per_step: iterations of one training step; the last step may be shorter.
+        share: which part of each batch; that of the ranks 0, 1, … one after the other is the batch
+            of one device. batch_size is a multiple of the number of devices.
 
     Raises:
         ValueError: batch_size exceeds the set.
@@ -192,6 +204,7 @@ class TrainingBatches:
         stop: int,
         start: int = 0,
         updates_per_step: int = 1,
+        share: Share = WHOLE,
     ):
         if not 1 <= batch_size <= len(images):
             raise ValueError(
@@ -207,6 +220,7 @@ class TrainingBatches:
         self.stop = stop
         self.start = start
         self.updates_per_step = updates_per_step
+        self.share = share
         self.iterations_per_epoch = len(images) // batch_size
         self._epoch = -1
         self._permutation = torch.empty(0, dtype=torch.int64)
@@ -228,7 +242,10 @@ class TrainingBatches:
         return self.make_batch({name: each.to(self.images.device) for name, each in draws.items()})
 
     def random_draws(self, iteration: int) -> dict[str, Tensor]:
-        """Which images, and the random numbers of their augmentation; on the CPU."""
+        """Which images, and the random numbers of their augmentation; on the CPU.
+
+        Each tensor (images of the share, …).
+        """
         epoch, position = divmod(iteration, self.iterations_per_epoch)
         if epoch != self._epoch:
             self._epoch = epoch
@@ -249,11 +266,13 @@ class TrainingBatches:
         if augmentation.padding or augmentation.mirror:
             draws["corner"] = torch.randint(
                 0, 2 * augmentation.padding + 1, (2, count), generator=generator
-            )
+            ).T
             draws["mirrored"] = uniform(0, 1, count) < (0.5 if augmentation.mirror else 0.0)
         if augmentation.noise:
             draws["noise"] = torch.randn(count, *self.images.shape[1:], generator=generator)
-        return draws
+        return {
+            name: each.chunk(self.share.devices)[self.share.rank] for name, each in draws.items()
+        }
 
     def make_batch(self, draws: Mapping[str, Tensor]) -> Batch:
         """The batch of these `random_draws`, which are on the device.
@@ -265,7 +284,7 @@ class TrainingBatches:
             images = warp(images, draws["angle"], draws["scale"], draws["shift"])
         images = self.normaliser(images)
         if "corner" in draws:
-            top, left = draws["corner"]
+            top, left = draws["corner"].unbind(1)
             images = crop_and_mirror(
                 images, self.augmentation.padding, top, left, draws["mirrored"]
             )
@@ -283,6 +302,10 @@ class EvaluationBatches:
         batch_size: None: 500 images of up to 64×64 pixels, fewer of larger ones (40 of 224×224),
             because the memory of a batch grows with its pixels.
         count: number of images, spread evenly over the set; None: all.
+        share: every how many-th of them, and from which on.
+
+    Raises:
+        ValueError: the set has fewer images than there are devices.
     """
 
     def __init__(
@@ -292,10 +315,15 @@ class EvaluationBatches:
         normaliser: Normaliser,
         batch_size: int | None = None,
         count: int | None = None,
+        share: Share = WHOLE,
     ):
         indices, device = evenly_spaced(len(images), count), normaliser.mean.device
-        self.images = images[indices].to(device)
-        self.labels = labels[indices].to(device)
+        self.images = images[indices][share.rank :: share.devices].to(device)
+        self.labels = labels[indices][share.rank :: share.devices].to(device)
+        if len(labels[indices]) < share.devices:
+            raise ValueError(
+                f"{len(labels[indices])} evaluated images are too few for devices={share.devices}"
+            )
         self.normaliser = normaliser
         height, width = images.shape[-2:]
         self.batch_size = batch_size or max(1, min(500, EVALUATION_PIXELS // (height * width)))

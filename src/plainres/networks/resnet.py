@@ -220,7 +220,9 @@ def _forward_contexts(block: nn.Module) -> tuple[AbstractContextManager, Abstrac
 
 @contextmanager
 def _without_statistics_update(block: nn.Module) -> Iterator[None]:
-    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
+    # SyncBatchNorm too, which is no BatchNorm2d
+    kind = nn.modules.batchnorm._BatchNorm
+    norms = [module for module in block.modules() if isinstance(module, kind)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

@@ -24,7 +24,11 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
         _FRACTION,
     ),
     **dict.fromkeys(
-        ("depth", "num_parameters", "num_classes", "iterations", "error_window", "threads"), _COUNT
+        (
+            *("depth", "num_parameters", "num_classes", "iterations", "error_window", "threads"),
+            "devices",
+        ),
+        _COUNT,
     ),
     **dict.fromkeys(
         (

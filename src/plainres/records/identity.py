@@ -45,6 +45,7 @@ def cell_config(config: Mapping[str, Any], arm: str) -> dict[str, Any]:
         "child": config.get("child"),
         # Each thread has sums of its own; all committed cells of a CPU but `own` had one
         "threads": None if config.get("threads") == 1 else config.get("threads"),
+        "devices": None if config.get("devices") == 1 else config.get("devices"),
     }
 
     def kept(node: Mapping[str, Any], path: str) -> dict[str, Any]:

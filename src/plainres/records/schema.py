@@ -26,8 +26,9 @@ class Record:
         num_multiply_adds: convolutions and linear layers, forward pass of one image.
         kernels: library, compiled or fused.
         instruction_set: the vector instructions in use (training.machine.instruction_set).
-        parent: config_hash of the network that a child continues with; "": of no child. Older
-            records lack these four.
+        parent: config_hash of the network that a child continues with; "": of no child.
+        devices: over which Lightning's DDP divided each batch; processor and memory are of the
+            first one. Older records lack these five.
     """
 
     arm: str
@@ -65,6 +66,7 @@ class Record:
     kernels: str = ""
     instruction_set: str = ""
     parent: str = ""
+    devices: int = 1
 
     @property
     def cell(self) -> str:

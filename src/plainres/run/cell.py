@@ -29,7 +29,7 @@ from plainres.records.identity import (
     shared_config,
 )
 from plainres.records.locks import try_lock
-from plainres.run.config import CONF, check_ranges
+from plainres.run.config import CONF, check_ranges, images_at_once
 from plainres.training.instructions import check_instruction_set
 from plainres.training.schedule import Schedule
 
@@ -163,6 +163,7 @@ class Cell:
                 f"{min(missing)} is not set; data={self.config.data.name} needs {min(missing)}=…"
             )
         check_ranges(self.config)
+        images_at_once(self.config)
         check_instruction_set(self.config.instruction_set)
         if self.config.child is not None and self.config.protocol.perturbation is not None:
             raise ValueError(

@@ -65,6 +65,8 @@ class ProtocolConfig:
     precision: str = MISSING  # auto or one of plainres.training.machine.PRECISIONS
     error_window: int | None = None  # iterations
     evaluation_images: int | None = None  # of each set
+    accumulate: int | None = None  # parts of a batch, one after the other
+    batch_statistics: str | None = None  # one of BATCH_STATISTICS
     log_every: int = MISSING  # iterations
     evaluate_every: int = MISSING  # iterations
 
@@ -107,6 +109,7 @@ class RunConfig:
     threads: int = MISSING
     instruction_set: str = MISSING  # one of plainres.training.instructions.INSTRUCTION_SETS
     accelerator: str = MISSING
+    devices: int = MISSING
     updates_per_step: int | None = None
     kernels: str = MISSING
     cuda_graph: bool | None = None
@@ -151,9 +154,11 @@ RANGES: tuple[tuple[str, Any, Any, tuple[str, ...]], ...] = (
             "data.image_size",
             "data.pad_to",
             "threads",
+            "devices",
             "updates_per_step",
         ),
     ),
+    ("a whole number from 2 up", int, lambda value: value >= 2, ("protocol.accumulate",)),
     ("-1 or a whole number from 1 up", int, lambda value: value == -1 or value >= 1, ("jobs",)),
     (
         "a list of whole numbers from 0 up",
@@ -200,7 +205,9 @@ NULL = {
     "protocol.clip_norm": "no clipping",
     "protocol.perturbation": "no change",
     "model.auxiliary_weight": "no auxiliary heads",
+    "protocol.accumulate": "the whole batch at once",
 }
+BATCH_STATISTICS = ("synchronised", "local")
 
 
 def check_ranges(config: DictConfig) -> None:
@@ -218,6 +225,32 @@ def check_ranges(config: DictConfig) -> None:
     for key, number in _numbers(OmegaConf.to_container(config, resolve=True)):
         if not math.isfinite(number):
             raise ValueError(f"{key} {number!r} is not a finite number")
+
+
+def images_at_once(config: DictConfig) -> int:
+    """Images of a batch that go through the network at once, on each device.
+
+    Raises:
+        ValueError: the batch cannot be divided so, or this run not at all; names what is legal.
+    """
+    protocol, devices = config.protocol, config.devices
+    if protocol.batch_statistics not in (None, *BATCH_STATISTICS):
+        raise ValueError(
+            f"protocol.batch_statistics {protocol.batch_statistics!r} is unknown; legal: null, "
+            f"{', '.join(BATCH_STATISTICS)}"
+        )
+    if devices == 1 and protocol.batch_statistics is not None:
+        raise ValueError("protocol.batch_statistics is for devices above 1; null with one device")
+    for key in ("child", "callbacks"):
+        if devices > 1 and config[key]:
+            raise ValueError(f"devices {devices} with {key}, which needs devices=1")
+    parts = devices * (protocol.accumulate or 1)
+    if protocol.batch_size % parts:
+        raise ValueError(
+            f"protocol.batch_size {protocol.batch_size} is not a multiple of {parts}, "
+            "devices times protocol.accumulate"
+        )
+    return protocol.batch_size // parts
 
 
 def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:

@@ -22,11 +22,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from plainres.records import files, schema
-from plainres.records.errors import give_up, one_line, run_command
+from plainres.records.errors import FAILED, give_up, one_line, run_command
 from plainres.records.identity import config_hash
 from plainres.run.cell import BusyError, Cell, claim_tables, standing
-from plainres.run.config import CONF, announce
+from plainres.run.config import CONF, announce, images_at_once
 from plainres.run.processes import BUSY
+from plainres.run.ranks import DeviceError, beside
 from plainres.run.trained import write_preparation
 from plainres.training.instructions import limit_instructions
 from plainres.training.launchers import no_launcher
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
     import torch
 
-    from plainres.data.batches import EvaluationBatches, TrainingBatches
+    from plainres.data.batches import EvaluationBatches, Share, TrainingBatches
     from plainres.data.images import Images, Source
+    from plainres.training.devices import Processes
     from plainres.training.module import Classifier
     from plainres.training.runlog import RunLog, Start
 
@@ -54,6 +56,7 @@ class Run:
         loaders: of the evaluated sets, in the order of `module.evaluated`.
         num_multiply_adds: of one image's forward pass.
         provenance: see plainres.training.machine.provenance.
+        port: at which the processes of several devices find each other.
     """
 
     cell: Cell
@@ -67,6 +70,7 @@ class Run:
     trainer: "pl.Trainer"
     device: "torch.device"
     provenance: dict[str, Any]
+    port: int
 
 
 def train_cell(cell: Cell) -> schema.Record:
@@ -91,45 +95,62 @@ def _train_locked(cell: Cell) -> schema.Record:
     cell.claim_folder()
     files.remove_parts(cell.folder)
     run = build(cell)
-    with stopping.deferred():
+    with stopping.deferred(), beside(cell, _train_beside, run.start, run.port):
         fit(run)
         record = measure(run)
         _save(run, record)
     return record
 
 
+def _train_beside(cell: Cell, start: "Start", port: int, rank: int) -> None:
+    """The same run in the process of another device; it writes nothing."""
+    logging.getLogger().addHandler(logging.NullHandler())
+    run = build(cell, rank, start, port)
+    with stopping.deferred():
+        fit(run)
+        measure(run)
+
+
 @no_launcher()
-def build(cell: Cell) -> Run:
-    """Makes the objects of a run from the configuration of its cell."""
+def build(cell: Cell, rank: int = 0, start: "Start | None" = None, port: int = 0) -> Run:
+    """Makes the objects of a run from the configuration of its cell.
+
+    Args:
+        rank: of the device of this process among those of the run.
+        start, port: of the Run of the first device; None and 0: this is it.
+    """
     limit_instructions(cell.config.instruction_set, cell.config.accelerator)
     import pytorch_lightning as pl
+    from lightning_fabric.plugins.environments.lightning import find_free_network_port
 
-    from plainres.data.batches import EvaluationBatches
+    from plainres.data.batches import EvaluationBatches, Share
     from plainres.data.device import memory_format
     from plainres.data.images import evaluation_parts
     from plainres.networks.summary import summarise
-    from plainres.training import machine
+    from plainres.training import devices, machine
 
     config = cell.config
+    share = Share(rank, config.devices)
     _prepare_process(config)
     accelerator, device = machine.pick_device(config.accelerator)
+    device = devices.pick(device, share)
     machine.pick_graph(config.cuda_graph, device)  # refused here, before images are read
     source = cell.load_images()
-    for note in cell.notes():
+    for note in cell.notes() if rank == 0 else ():
         LOG.info(note)
         if not _in_sweep():
             print(note, file=sys.stderr)
 
     pl.seed_everything(config.seed, verbose=False)
     network = _network(config, source).to(memory_format=memory_format(device))
-    start = _start(cell, device)
-    stream = _training_batches(cell, source, device, start)
-    if config.keep_weights:
+    start = start or _start(cell, device)
+    stream = _training_batches(cell, source, device, start, share)
+    if config.keep_weights and rank == 0:
         write_preparation(cell, source, stream.normaliser)
     evaluated = dict(evaluation_parts(source))
     count = config.protocol.evaluation_images
     loaders = [
-        EvaluationBatches(part.pixels, part.labels, stream.normaliser, count=count)
+        EvaluationBatches(part.pixels, part.labels, stream.normaliser, count=count, share=share)
         for part in evaluated.values()
     ]
     if config.child is not None:
@@ -137,18 +158,22 @@ def build(cell: Cell) -> Run:
     layers = summarise(network, source.train.pixels.shape[1:])
     multiply_adds = sum(layer.multiply_adds for layer in layers)
     kernels = machine.pick_kernels(start.kernels, device, start.precision)
-    shape = (config.protocol.batch_size, *source.train.pixels.shape[1:])
+    kernels = devices.pick_kernels(config.kernels, kernels, share)
+    shape = (images_at_once(config), *source.train.pixels.shape[1:])
     kernels = machine.use_kernels(network, kernels, device, shape)
 
     module = _module(cell, network, stream, tuple(evaluated), start.precision)
-    runlog = _runlog(cell, start)
-    trainer = _trainer(cell, accelerator, runlog, stream)
+    runlog = _runlog(cell, start, share)
+    port = port or find_free_network_port()
+    environment = devices.Processes(share, port)
+    options = devices.options(config, network, device)
+    trainer = _trainer(cell, accelerator, runlog, stream, environment, options)
     # Lightning would end the process in its own way
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     provenance = machine.provenance(device, start.precision, kernels)
     return Run(
         cell, source, start, stream, loaders, multiply_adds, module, runlog, trainer, device,
-        provenance,
+        provenance, port,
     )  # fmt: skip
 
 
@@ -209,6 +234,7 @@ def measure(run: Run) -> schema.Record:
         peak_memory_mib=machine.peak_memory_mib(run.device),
         threads=torch.get_num_threads(),
         finished_at=machine.timestamp(),
+        devices=config.devices,
         **run.provenance,
     )
 
@@ -223,7 +249,12 @@ def _prepare_process(config: DictConfig) -> None:
     torch.set_flush_denormal(True)
     machine.keep_freed_memory()
     logging.captureWarnings(True)
-    for name in ("pytorch_lightning", "lightning.pytorch"):  # into the cell's log file
+    for name in (
+        "pytorch_lightning",
+        "lightning.pytorch",
+        "lightning_fabric",
+        "lightning.fabric",
+    ):  # into the cell's log file
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
@@ -323,7 +354,7 @@ def _evaluate_every(cell: Cell) -> int:
 
 
 def _training_batches(
-    cell: Cell, source: "Source", device: "torch.device", start: "Start"
+    cell: Cell, source: "Source", device: "torch.device", start: "Start", share: "Share"
 ) -> "TrainingBatches":
     from plainres.data.batches import Augmentation, Normaliser, TrainingBatches
 
@@ -341,6 +372,7 @@ def _training_batches(
         protocol.iterations,
         start.iteration,
         start.updates_per_step,
+        share,
     )
 
 
@@ -393,10 +425,12 @@ def _module(
         bf16=precision == "bf16-mixed",
         graph=config.cuda_graph,
         auxiliary_weight=config.model.get("auxiliary_weight"),
+        accumulate=protocol.accumulate or 1,
+        devices=config.devices,
     )
 
 
-def _runlog(cell: Cell, start: "Start") -> "RunLog":
+def _runlog(cell: Cell, start: "Start", share: "Share") -> "RunLog":
     from plainres.training.runlog import RunLog
 
     config, protocol = cell.config, cell.config.protocol
@@ -409,32 +443,35 @@ def _runlog(cell: Cell, start: "Start") -> "RunLog":
         config.checkpoint_seconds,
         protocol.iterations,
         protocol.batch_size,
+        share,
     )
 
 
 def _trainer(
-    cell: Cell, accelerator: str, runlog: "RunLog", stream: "TrainingBatches"
+    cell: Cell,
+    accelerator: str,
+    runlog: "RunLog",
+    stream: "TrainingBatches",
+    environment: "Processes",
+    options: dict[str, Any],
 ) -> "pl.Trainer":
     import pytorch_lightning as pl
     from pytorch_lightning.loggers import TensorBoardLogger
-    from pytorch_lightning.plugins.environments import LightningEnvironment
 
     from plainres.training.checkpoints import TwoCheckpoints
 
     callbacks = (cell.config.callbacks or {}).values()
     # The checkpoint has all events up to it: a killed run's files may have fewer, more, or a torn
     # one. purge_step makes a TensorBoard that has read them forget them
-    for path in cell.folder.glob("events.out.tfevents.*"):
-        path.unlink()
+    if environment.global_rank() == 0:
+        for path in cell.folder.glob("events.out.tfevents.*"):
+            path.unlink()
     logger = TensorBoardLogger(
         cell.folder, name="", version="", default_hp_metric=False, purge_step=0
     )
     logger.experiment.add_text("data", cell.config.data.label, stream.start)
-    environment = LightningEnvironment()
-    environment.set_global_rank(0)  # Lightning took its rank from a launcher when it was imported
     return pl.Trainer(
         accelerator=accelerator,
-        devices=1,
         benchmark=accelerator == "gpu",  # all batches have one shape
         max_epochs=1,  # the stream is one long epoch
         val_check_interval=_evaluate_every(cell) // stream.updates_per_step,
@@ -448,6 +485,7 @@ def _trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=cell.folder,
+        **options,
     )
 
 
@@ -465,7 +503,9 @@ def _final_errors(run: Run) -> dict[str, Any]:
     if math.isfinite(test_loss):
         metrics["test_loss"] = test_loss
     stream, count = run.stream, run.cell.config.protocol.evaluation_images
-    train = EvaluationBatches(stream.images, stream.labels, stream.normaliser, count=count)
+    train = EvaluationBatches(
+        stream.images, stream.labels, stream.normaliser, count=count, share=stream.share
+    )
     return {
         "train_error": train_error,
         "train_loss": train_loss,
@@ -516,6 +556,8 @@ def task(config: DictConfig) -> None:
         if line := claim_tables([cell]):
             print(line)
         files.gather(cell.results_folder)
+    except DeviceError as error:
+        give_up([str(error)], FAILED)
     except (ValueError, OSError) as error:
         give_up([error])
 
@@ -531,7 +573,7 @@ def _train_in_sweep(cell: Cell) -> None:
             except Exception as error:
                 LOG.error("%s", traceback.format_exc())
                 text = one_line(error)
-                if not isinstance(error, (ValueError, OSError)):
+                if not isinstance(error, (ValueError, OSError, DeviceError)):
                     text = f"{type(error).__name__}: {text}; traceback in {cell.folder}/train.log"
                 cell.write_failure(text)
     except BusyError:

@@ -1,6 +1,7 @@
 """The LightningModule: loss, errors, optimiser. It knows no architecture and no data set."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
@@ -35,6 +36,9 @@ class Classifier(pl.LightningModule):
         bf16: multiply in bfloat16 (autocast); weights, sums and losses stay float32.
         graph: capture an update in a CUDA graph; None: where there is a GPU.
         auxiliary_weight: factor of each auxiliary head's loss.
+        accumulate: in how many parts a batch goes through the network (plainres.training.update).
+        devices: over which Lightning's DDP divides each batch. Errors and losses are means over all
+            devices, and so are gradients; running statistics are those of the first device.
     """
 
     window_errors: Tensor
@@ -54,6 +58,8 @@ class Classifier(pl.LightningModule):
         bf16: bool = False,
         graph: bool | None = None,
         auxiliary_weight: float | None = None,
+        accumulate: int = 1,
+        devices: int = 1,
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -69,6 +75,8 @@ class Classifier(pl.LightningModule):
         self.bf16 = bf16
         self.graph = graph
         self.auxiliary_weight = auxiliary_weight
+        self.accumulate = accumulate
+        self.devices = devices
         self.iteration = 0
         self._runner: UpdateRunner | None = None
         # Buffers, so that a resumed run continues with the same running error
@@ -96,20 +104,31 @@ class Classifier(pl.LightningModule):
         )
         if self._runner is None:
             optimiser: Any = self.optimizers(use_pl_optimizer=False)
+            several: dict[str, Any] = {}
+            if self.devices > 1:
+                several = {"backward": self._backward, "synchronise": self.trainer.strategy.reduce}
             self._runner = UpdateRunner(
                 self.logits_of_heads,
                 self.make_batch,
                 optimiser,
                 self.window_errors,
                 self.window_losses,
-                self.graph,
+                self.graph if self.devices == 1 else False,
                 self.clip_norm,
                 self.auxiliary_weight,
+                self.accumulate,
+                **several,
             )
         end = step.iteration + step.num_updates
         rates = [self.learning_rate(iteration) for iteration in range(step.iteration, end)]
         self._runner.run(step.iteration, step.draws, rates)
         self.iteration = end
+
+    def _backward(self, loss: Tensor, last: bool) -> None:
+        """Gradients are averaged over the devices with those of the last part of a batch."""
+        strategy: Any = self.trainer.strategy
+        with nullcontext() if last else strategy.block_backward_sync():
+            self.manual_backward(loss)
 
     def running_error_and_loss(self) -> tuple[float, float]:
         """Mean training error and loss of the last `window` iterations, or of all if fewer."""
@@ -119,6 +138,11 @@ class Classifier(pl.LightningModule):
         )
         error, loss = means.tolist()
         return error, loss
+
+    def on_validation_start(self) -> None:
+        if self.devices > 1:
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         name = self.evaluated[dataloader_idx]

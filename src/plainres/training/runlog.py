@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from plainres.data.batches import WHOLE, Share
 from plainres.records import files, stopping, tags
 from plainres.records.files import CHECKPOINT_FILE
 from plainres.records.schema import CurvePoint, Progress, Record
@@ -87,7 +88,7 @@ class RunLog(pl.Callback):
     A checkpoint holds the curve, the events, the seconds so far and the state of torch's generators
     (dropout draws from them). None is taken between an update and the evaluation after it, because
     Lightning would count that evaluation as done. A resumed run ends with the record, and in
-    TensorBoard with the curves, of an undisturbed one.
+    TensorBoard with the curves, of an undisturbed one. Of several devices the first one writes.
 
     Args:
         cell: arm, depth and seed.
@@ -97,6 +98,7 @@ class RunLog(pl.Callback):
         checkpoint_seconds: seconds between two checkpoints, at least.
         iterations: length of the whole run.
         batch_size: images per iteration.
+        share: of the device of this process.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class RunLog(pl.Callback):
         checkpoint_seconds: float,
         iterations: int,
         batch_size: int,
+        share: Share = WHOLE,
     ):
         self.cell = cell
         self.folder = folder
@@ -118,6 +121,7 @@ class RunLog(pl.Callback):
         self.iterations = iterations
         self.batch_size = batch_size
         self.start = start
+        self.share = share
         self.curve: list[CurvePoint] = []
         self.diverged = False
         self._events: list[Event] = []
@@ -199,11 +203,12 @@ class RunLog(pl.Callback):
             self._write_progress(pl_module, self.curve[-1].train_error if self.curve else None)
         asked = stopping.requested()
         due = asked or time.monotonic() - self._last_checkpoint >= self.checkpoint_seconds
+        due = self._first_device_says(trainer, due)
         if due and iteration < self.iterations and iteration % self.evaluate_every != 0:
             trainer.save_checkpoint(self.folder / CHECKPOINT_FILE)
             self._last_checkpoint = time.monotonic()
-            if asked:
-                raise stopping.Stopped
+            if self._first_device_says(trainer, asked):
+                raise stopping.Stopped if self.share.rank == 0 else SystemExit
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if trainer.state.fn != "fit" or self.diverged:
@@ -257,6 +262,8 @@ class RunLog(pl.Callback):
 
     def _write_progress(self, pl_module: Any, error: float | None) -> None:
         self._last_progress = time.monotonic()
+        if self.share.rank:
+            return
         pace = self._pace(self._last_progress, pl_module.iteration)
         remaining = None if pace is None else (self.iterations - pl_module.iteration) * pace
         progress = Progress(
@@ -286,6 +293,12 @@ class RunLog(pl.Callback):
         since, before = self._marks[0]
         self._marks.append((now, iteration))
         return (now - since) / (iteration - before) if iteration > before else None
+
+    def _first_device_says(self, trainer: Any, yes: bool) -> bool:
+        """What the first device says, on all devices: they save and stop at one iteration."""
+        if self.share.devices == 1:
+            return yes
+        return trainer.strategy.reduce_boolean_decision(yes and self.share.rank == 0, all=False)
 
     def _thinned_curve(self) -> list[float]:
         step = math.ceil(len(self.curve) / PROGRESS_POINTS) or 1

@@ -22,22 +22,37 @@ def update(
     random_draws: Mapping[str, Tensor],
     clip_norm: float | None = None,
     auxiliary_weight: float | None = None,
+    parts: int = 1,
+    backward: Callable[[Tensor, bool], None] = lambda loss, last: loss.backward(),
 ) -> tuple[Tensor, Tensor]:
     """Batch, forward, loss, backward, step; returns the batch's error and loss, scalars.
 
     Python reads no value from the device, so a CUDA graph can hold all of it.
+
+    Args:
+        parts: the batch goes through the network in so many parts of one size, whose gradients are
+            added up.
+        backward: adds the gradient of a loss; the second argument says whether it is that of the
+            last part.
     """
-    images, labels = make_batch(random_draws)
     optimiser.zero_grad(set_to_none=True)
-    logits, *auxiliary_logits = heads(forward(images))
-    loss = functional.cross_entropy(logits, labels)
-    total_loss = _with_auxiliary(loss, auxiliary_logits, labels, auxiliary_weight)
-    total_loss.backward()
+    errors, losses = [], []
+    for number in range(parts):
+        draws = random_draws
+        if parts > 1:
+            draws = {name: each.chunk(parts)[number] for name, each in random_draws.items()}
+        images, labels = make_batch(draws)
+        logits, *auxiliary_logits = heads(forward(images))
+        loss = functional.cross_entropy(logits, labels)
+        total_loss = _with_auxiliary(loss, auxiliary_logits, labels, auxiliary_weight)
+        backward(total_loss if parts == 1 else total_loss / parts, number == parts - 1)
+        errors.append(batch_error(logits, labels))
+        losses.append(loss.detach())
     if clip_norm is not None:
         parameters = [one for group in optimiser.param_groups for one in group["params"]]
         torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
     optimiser.step()
-    return batch_error(logits, labels), loss.detach()
+    return _mean(errors), _mean(losses)
 
 
 class UpdateRunner:
@@ -56,6 +71,8 @@ class UpdateRunner:
         graph: whether to capture a CUDA graph; None: as training.machine.pick_graph.
         clip_norm: largest norm of the gradient of all parameters together; None: no clipping.
         auxiliary_weight: factor of each auxiliary head's loss.
+        parts, backward: as in `update`.
+        synchronise: a value of this device → the mean over all devices.
     """
 
     def __init__(
@@ -68,6 +85,9 @@ class UpdateRunner:
         graph: bool | None = None,
         clip_norm: float | None = None,
         auxiliary_weight: float | None = None,
+        parts: int = 1,
+        backward: Callable[[Tensor, bool], None] = lambda loss, last: loss.backward(),
+        synchronise: Callable[[Tensor], Tensor] = lambda value: value,
     ):
         self.optimiser = optimiser
         self.errors = errors
@@ -80,7 +100,10 @@ class UpdateRunner:
             optimiser,
             clip_norm=clip_norm,
             auxiliary_weight=auxiliary_weight,
+            parts=parts,
+            backward=backward,
         )
+        self._synchronise = synchronise
         self._graph: torch.cuda.CUDAGraph | None = None
         self._eager_updates = 0
         self._draws: dict[str, Tensor] = {}
@@ -139,7 +162,7 @@ class UpdateRunner:
     def _update_next(self) -> None:
         self._rate.copy_(self._rates[self._position].squeeze(0))
         draws = {name: each[self._position].squeeze(0) for name, each in self._draws.items()}
-        error, loss = self._update(draws)
+        error, loss = self._synchronise(torch.stack(self._update(draws)))
         self.errors.index_copy_(0, self._slot, error.view(1))
         self.losses.index_copy_(0, self._slot, loss.to(self.losses.dtype).view(1))
         self._position += 1
@@ -182,6 +205,10 @@ def logits_of_heads(
 def heads(output: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """The logits of each head, the main one first; a network without auxiliary heads has one."""
     return output if isinstance(output, tuple) else (output,)
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(list(values)).mean()
 
 
 def batch_error(logits: Tensor, labels: Tensor) -> Tensor:
