@@ -30,7 +30,8 @@ COMMITTED = Path("results")
 LOCAL = COMMITTED / "local"
 BENCH = "bench"  # measures speed: figures, no claims
 ESTIMATE = "estimate"  # of speed too
-NOT_OF_DEPTH = ("dry", "finetune", "smoke")  # protocols whose errors say nothing about depth
+# Protocols whose errors say nothing about the depth of CIFAR networks
+NOT_OF_DEPTH = ("dry", "finetune", "imagenet", "imagenet_dry", "smoke")
 VARIABLE = re.compile(r"([A-Z]+)=(.*)", re.DOTALL)
 OVERRIDE = re.compile(r"(\+\+?|~)?[A-Za-z_][\w./@-]*=|~\w")
 

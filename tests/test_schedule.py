@@ -10,7 +10,7 @@ from torch import nn
 
 from plainres.data.batches import Batch, StepDraws
 from plainres.training.module import Classifier
-from plainres.training.schedule import Schedule
+from plainres.training.schedule import Plateau, Schedule
 
 
 def shipped(protocol: str) -> Schedule:
@@ -128,3 +128,16 @@ def test_the_optimiser_follows_the_schedule_and_keeps_its_momentum_over_every_ch
         )
     assert used == pytest.approx(expected, rel=1e-12)
     assert module.iteration == 12
+
+
+def test_the_rate_falls_at_a_plateau_of_the_training_error():
+    options = {"kind": "plateau", "patience": 1, "threshold": 0.01}
+    schedule, plateau = Schedule(0.1, 100, **options), Plateau(10, 1, 0.01)
+    errors = [0.9, 0.8, 0.795, 0.79, 0.7, 0.5, 0.495, 0.6, 0.4]
+    for number, error in enumerate(errors, 1):
+        plateau.observe(10 * number, error)
+    assert plateau.drops == [40, 80], "two windows in a row that are not 0.01 lower"
+    rates = [schedule.at(iteration, 18, plateau.drops) for iteration in (0, 39, 40, 79, 80, 99)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    with pytest.raises(ValueError, match="are for kind 'plateau', which needs both"):
+        Schedule(0.1, 100, patience=2)

@@ -497,7 +497,10 @@ def test_a_table_that_cannot_be_gathered_in_the_end_is_no_warning(tmp_path, caps
 
 
 DEPTH_21 = "depth 21 is not 6n+2; nearest: 20 and 26"
-PROTOCOLS = "options in 'protocol': cpu cpu-bf16 cpu16 cpu32 dry finetune paper quick smoke"
+PROTOCOLS = (
+    "options in 'protocol': cpu cpu-bf16 cpu16 cpu32 dry finetune imagenet imagenet_dry paper "
+    "quick smoke"
+)
 OWN = ("data=image_folder", "data.label=x", "data.root=/not/there")
 
 

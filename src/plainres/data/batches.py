@@ -35,6 +35,10 @@ class Augmentation:
         scale: smallest and largest factor of size.
         shift: largest shift in pixels, horizontally and vertically, in both directions.
         noise: standard deviation of Gaussian noise, in units of the normalised image.
+        shorter_side, area, lighting: of images that are decoded when they are needed alone
+            (plainres.data.streaming). Smallest and largest shorter side in pixels, or smallest and
+            largest part of the area, before a random crop; standard deviation of the colour change
+            of Krizhevsky et al. 2012 (0.1 there), along the principal components of the colours.
     """
 
     padding: int = 0
@@ -43,6 +47,9 @@ class Augmentation:
     scale: tuple[float, float] = (1.0, 1.0)
     shift: float = 0.0
     noise: float = 0.0
+    shorter_side: tuple[int, int] | None = None
+    area: tuple[float, float] | None = None
+    lighting: float | None = None
 
     @property
     def warps(self) -> bool:
@@ -172,13 +179,46 @@ def crop_and_mirror(
     return cropped.permute(0, 3, 1, 2)
 
 
-class TrainingBatches:
-    """Training batches of iterations `start` to `stop`; each depends on (seed, iteration) only.
+class Shuffled:
+    """Which images are in the batch of an iteration; depends on (seed, iteration) only.
 
     Every epoch is a new permutation of the set; its last, incomplete batch is dropped, so that all
-    batches have one shape. Random numbers are drawn on the CPU, so they are the same on every
-    device. Drawing (`random_draws`) is apart from making the batch on the device (`make_batch`):
-    iterating yields the draws of `updates_per_step` iterations at a time.
+    batches have one shape.
+
+    Raises:
+        ValueError: batch_size exceeds the set.
+    """
+
+    def __init__(self, total: int, batch_size: int, seed: int):
+        if not 1 <= batch_size <= total:
+            raise ValueError(
+                f"batch_size {batch_size} lies outside 1 to {total}, "
+                "the number of training images (protocol.batch_size=…)"
+            )
+        self.total = total
+        self.batch_size = batch_size
+        self.seed = seed
+        self.iterations_per_epoch = total // batch_size
+        self._epoch = -1
+        self._permutation = torch.empty(0, dtype=torch.int64)
+
+    def indices(self, iteration: int) -> Tensor:
+        """int64 (batch_size,) on the CPU."""
+        epoch, position = divmod(iteration, self.iterations_per_epoch)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._permutation = torch.randperm(
+                self.total, generator=generator_of(self.seed, "epoch", epoch)
+            )
+        return self._permutation[position * self.batch_size : (position + 1) * self.batch_size]
+
+
+class TrainingBatches(Shuffled):
+    """Training batches of iterations `start` to `stop`; each depends on (seed, iteration) only.
+
+    Random numbers are drawn on the CPU, so they are the same on every device. Drawing
+    (`random_draws`) is apart from making the batch on the device (`make_batch`): iterating yields
+    the draws of `updates_per_step` iterations at a time.
 
     Args:
         images: uint8 (N, C, H, W) on the device.
@@ -190,7 +230,7 @@ class TrainingBatches:
             of one device. batch_size is a multiple of the number of devices.
 
     Raises:
-        ValueError: batch_size exceeds the set.
+        ValueError: batch_size exceeds the set, or the augmentation is of images on the disk.
     """
 
     def __init__(
@@ -206,24 +246,18 @@ class TrainingBatches:
         updates_per_step: int = 1,
         share: Share = WHOLE,
     ):
-        if not 1 <= batch_size <= len(images):
-            raise ValueError(
-                f"batch_size {batch_size} lies outside 1 to {len(images)}, "
-                "the number of training images (protocol.batch_size=…)"
-            )
+        super().__init__(len(images), batch_size, seed)
+        for name in ("shorter_side", "area", "lighting"):
+            if getattr(augmentation, name) is not None:
+                raise ValueError(f"protocol.augmentation.{name} is for data=imagenet alone")
         self.images = images
         self.labels = labels
         self.normaliser = normaliser
         self.augmentation = augmentation
-        self.batch_size = batch_size
-        self.seed = seed
         self.stop = stop
         self.start = start
         self.updates_per_step = updates_per_step
         self.share = share
-        self.iterations_per_epoch = len(images) // batch_size
-        self._epoch = -1
-        self._permutation = torch.empty(0, dtype=torch.int64)
 
     def __len__(self) -> int:
         """Training steps of the whole run, those before `start` included."""
@@ -246,19 +280,13 @@ class TrainingBatches:
 
         Each tensor (images of the share, …).
         """
-        epoch, position = divmod(iteration, self.iterations_per_epoch)
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._permutation = torch.randperm(
-                len(self.images), generator=_generator(self.seed, "epoch", epoch)
-            )
-        generator = _generator(self.seed, "step", iteration)
+        generator = generator_of(self.seed, "step", iteration)
         count, augmentation = self.batch_size, self.augmentation
 
         def uniform(low: float, high: float, *shape: int) -> Tensor:
             return torch.rand(*shape, generator=generator) * (high - low) + low
 
-        draws = {"indices": self._permutation[position * count : (position + 1) * count]}
+        draws = {"indices": self.indices(iteration)}
         if augmentation.warps:
             draws["angle"] = uniform(-augmentation.rotation, augmentation.rotation, count)
             draws["scale"] = uniform(*augmentation.scale, count)
@@ -350,6 +378,7 @@ def evenly_spaced(total: int, count: int | None) -> Tensor | slice:
     return torch.linspace(0, total - 1, count, dtype=torch.float64).long()
 
 
-def _generator(seed: int, what: str, number: int) -> torch.Generator:
+def generator_of(seed: int, what: str, number: int) -> torch.Generator:
+    """One generator for each purpose and number, whatever was drawn before."""
     digest = hashlib.blake2b(f"{seed}/{what}/{number}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)

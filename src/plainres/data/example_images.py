@@ -1,10 +1,14 @@
-"""Example pictures, no download: `python -m plainres.data.example_images FOLDER`."""
+"""Example pictures, no download: `python -m plainres.data.example_images FOLDER`.
+
+With `--classes 1000` made-up ones, to try what ImageNet needs without having it.
+"""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from plainres.data import sources
@@ -43,6 +47,27 @@ def write(folder: Path) -> int:
     return len(squares)
 
 
+def write_made_up(folder: Path, classes: int, size: tuple[int, int] = (500, 375)) -> int:
+    """Writes two JPEGs of smooth noise per class to train on and one to test; returns their number.
+
+    They lie in train/<class>/ and val/<class>/, as ImageNet is unpacked. Those that lie there
+    already stay.
+
+    Args:
+        size: width and height in pixels; 500×375 is usual for ImageNet.
+    """
+    random = np.random.default_rng(0)
+    parts = [("train", 0), ("train", 1), ("val", 0)]
+    for label in range(classes):
+        for part, number in parts:
+            noise = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+            path = folder / part / f"class{label:04d}" / f"{number}.JPEG"
+            if not path.exists():
+                with atomic(path) as part_of_file:
+                    Image.fromarray(noise).resize(size).save(part_of_file, format="JPEG")
+    return classes * len(parts)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(
@@ -52,8 +77,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "folder", type=Path, help="is created; gets train/<class>/ and test/<class>/"
     )
-    folder = parser.parse_args(arguments).folder
+    parser.add_argument(
+        "--classes", type=int, help="so many classes of made-up pictures, for data=imagenet"
+    )
+    options = parser.parse_args(arguments)
+    folder = options.folder
     try:
+        if options.classes is not None:
+            number = write_made_up(folder, options.classes)
+            print(f"{folder}: {number} pictures, for protocol=imagenet_dry data.root={folder}")
+            return 0
         number = write(folder)
     except OSError as error:
         print(f"plainres: {error}", file=sys.stderr)

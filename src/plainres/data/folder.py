@@ -54,6 +54,9 @@ def read(root: Path, image_size: int | None, test_share: float | None = None) ->
     options = f"{_VERSION} {image_size} {test_share}"
     if root.is_dir():
         listing = arrange(of_folder(root), root, test_share)
+        if image_size is not None:  # before all is read
+            shape = torch.Size((3, image_size, image_size))
+            _check_memory(max(len(listing.train), len(listing.test)), shape, root)
         key = _key(options, _contents(listing))
         return _cached(key, lambda: _decode(listing, image_size, root))
     if not root.is_file() or not root.name.lower().endswith(ARCHIVES):
@@ -254,14 +257,19 @@ def read_image(path: Path, file_name: Path, image_size: int | None, shown: Path)
 
 
 def _allocate(count: int, shape: torch.Size, root: Path) -> Tensor:
+    _check_memory(count, shape, root)
+    return torch.empty((count, *shape), dtype=torch.uint8)
+
+
+def _check_memory(count: int, shape: torch.Size, root: Path) -> None:
     """Refuses what would take more than half of the memory: small files may hold large pictures."""
     size, memory = count * shape.numel(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size > memory / 2:
         raise ValueError(
             f"{root}: {count} images of {shape[2]}×{shape[1]} pixels take {size / 2**30:.1f} GiB, "
-            f"more than half of the memory of this machine; set a smaller data.image_size"
+            f"more than half of the memory of this machine; set a smaller data.image_size, or "
+            "data=imagenet, which decodes images when they are needed"
         )
-    return torch.empty((count, *shape), dtype=torch.uint8)
 
 
 # Cache

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,12 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    def feed(self, digest: Any) -> None:
+        """Updates a hash with what makes these images."""
+        digest.update(str(tuple(self.pixels.shape)).encode())
+        digest.update(self.pixels.contiguous().numpy().data)
+        digest.update(self.labels.contiguous().numpy().data)
 
 
 @dataclass(frozen=True)
@@ -50,9 +57,7 @@ class Source:
         """Hash of the pixels and labels of the training and test images, 12 hexadecimal digits."""
         digest = hashlib.sha256()
         for images in (self.train, self.test):
-            digest.update(str(tuple(images.pixels.shape)).encode())
-            digest.update(images.pixels.contiguous().numpy().data)
-            digest.update(images.labels.contiguous().numpy().data)
+            images.feed(digest)
         return digest.hexdigest()[:12]
 
 

@@ -50,6 +50,11 @@ def load(
         read = partial(folder.read, test_share=test_share)
     source = read(Path(root or "data").expanduser(), image_size)
     train, test = source.train, source.test
+    if read is _streamed:
+        for key, value in (("val_size", val_size), ("pad_to", pad_to)):
+            if value:
+                raise ValueError(f"data.{key} {value} is for images in memory, and not for {name}")
+        return source
     if image_size is not None:
         train, test = resize(train, image_size), resize(test, image_size)
     if pad_to is not None:
@@ -97,6 +102,12 @@ def _random(root: Path, image_size: int | None) -> Source:
         return Images(pixels, torch.randint(0, 10, (count,), generator=generator))
 
     return Source(part(50_000), part(10_000), tuple("0123456789"))
+
+
+def _streamed(root: Path, image_size: int | None) -> Source:
+    from plainres.data import streaming  # needs torchvision, which takes as long as torch
+
+    return streaming.read(root, image_size)
 
 
 def _photos(root: Path, image_size: int | None) -> Source:
@@ -197,6 +208,7 @@ SOURCES: dict[str, Callable[[Path, int | None], Source]] = {
     "cifar100": _torchvision("CIFAR100", "cifar-100-python.tar.gz"),
     "fashion_mnist": _torchvision("FashionMNIST", "FashionMNIST/raw/*-ubyte, unpacked,"),
     "image_folder": folder.read,
+    "streamed_folder": _streamed,
     "random": _random,
     "photos": _photos,
 }

@@ -25,13 +25,15 @@ Number = Union[int, float]  # noqa: UP007 (OmegaConf before Python 3.11 takes no
 class ScheduleConfig:
     """The learning rate over a run (plainres.training.schedule.Schedule)."""
 
-    kind: str = MISSING  # step or cosine
+    kind: str = MISSING  # step, cosine or plateau
     milestones: list[int] | None = None  # iterations
     factor: Number | None = None  # at each milestone
     warmup: str = MISSING  # linear or constant
     warmup_iterations: int = MISSING
     warmup_learning_rate: Number | None = None
     warmup_min_depth: int | None = None  # weighted layers
+    patience: int | None = None  # error windows
+    threshold: Number | None = None  # of an error as a fraction
 
 
 @dataclass
@@ -44,6 +46,9 @@ class AugmentationConfig:
     scale: list[Number] | None = None  # smallest and largest factor
     shift: Number | None = None  # pixels, either way
     noise: Number | None = None  # standard deviations of the normalised images
+    shorter_side: list[int] | None = None  # pixels, smallest and largest, before a random crop
+    area: list[Number] | None = None  # of a random crop, smallest and largest part of the image
+    lighting: Number | None = None  # standard deviation of the colours' change
 
 
 @dataclass
@@ -82,6 +87,7 @@ class DataConfig:
     pad_to: int | None = None  # pixels a side
     val_size: int = MISSING  # images taken from the training set
     test_share: Number | None = None  # of each class, where the images have no test set
+    test_crops: int | None = None  # of each test image at the end: 1 or 10
     normalisation: str = MISSING  # one of plainres.data.batches.NORMALISATIONS
     mirror: bool = MISSING  # whether a mirrored image is still of its class
 
@@ -107,6 +113,7 @@ class RunConfig:
     missing: bool = MISSING
     jobs: int = MISSING
     threads: int = MISSING
+    workers: int | None = None
     instruction_set: str = MISSING  # one of plainres.training.instructions.INSTRUCTION_SETS
     accelerator: str = MISSING
     devices: int = MISSING
@@ -135,7 +142,9 @@ RANGES: tuple[tuple[str, Any, Any, tuple[str, ...]], ...] = (
             "protocol.schedule.warmup_iterations",
             "protocol.schedule.warmup_min_depth",
             "protocol.augmentation.padding",
+            "protocol.schedule.patience",
             "data.val_size",
+            "workers",
         ),
     ),
     (
@@ -177,6 +186,8 @@ RANGES: tuple[tuple[str, Any, Any, tuple[str, ...]], ...] = (
             "protocol.augmentation.rotation",
             "protocol.augmentation.shift",
             "protocol.augmentation.noise",
+            "protocol.augmentation.lighting",
+            "protocol.schedule.threshold",
             "model.auxiliary_weight",
             "checkpoint_seconds",
         ),
@@ -200,6 +211,19 @@ RANGES: tuple[tuple[str, Any, Any, tuple[str, ...]], ...] = (
         lambda value: len(value) == 2 and 0 < value[0] <= value[1] < math.inf,
         ("protocol.augmentation.scale",),
     ),
+    (
+        "two whole numbers from 1 up, the smaller first",
+        ListConfig,
+        lambda value: len(value) == 2 and 1 <= value[0] <= value[1],
+        ("protocol.augmentation.shorter_side",),
+    ),
+    (
+        "two numbers above 0 and up to 1, the smaller first",
+        ListConfig,
+        lambda value: len(value) == 2 and 0 < value[0] <= value[1] <= 1,
+        ("protocol.augmentation.area",),
+    ),
+    ("1 or 10, and of streamed images", int, lambda value: value in (1, 10), ("data.test_crops",)),
 )
 NULL = {
     "protocol.clip_norm": "no clipping",
@@ -207,6 +231,7 @@ NULL = {
     "model.auxiliary_weight": "no auxiliary heads",
     "protocol.accumulate": "the whole batch at once",
 }
+STREAMED = "streamed_folder"  # data whose images are decoded when they are needed
 BATCH_STATISTICS = ("synchronised", "local")
 
 
@@ -241,9 +266,14 @@ def images_at_once(config: DictConfig) -> int:
         )
     if devices == 1 and protocol.batch_statistics is not None:
         raise ValueError("protocol.batch_statistics is for devices above 1; null with one device")
+    streams = config.data.name == STREAMED
     for key in ("child", "callbacks"):
         if devices > 1 and config[key]:
             raise ValueError(f"devices {devices} with {key}, which needs devices=1")
+        if streams and config[key]:
+            raise ValueError(f"{key} needs images in memory, and data {STREAMED!r} has none there")
+    if config.data.test_crops is not None and not streams:
+        raise ValueError(f"data.test_crops is for data {STREAMED!r} alone; null with others")
     parts = devices * (protocol.accumulate or 1)
     if protocol.batch_size % parts:
         raise ValueError(

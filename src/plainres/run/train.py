@@ -25,7 +25,7 @@ from plainres.records import files, schema
 from plainres.records.errors import FAILED, give_up, one_line, run_command
 from plainres.records.identity import config_hash
 from plainres.run.cell import BusyError, Cell, claim_tables, standing
-from plainres.run.config import CONF, announce, images_at_once
+from plainres.run.config import CONF, STREAMED, announce, images_at_once
 from plainres.run.processes import BUSY
 from plainres.run.ranks import DeviceError, beside
 from plainres.run.trained import write_preparation
@@ -39,9 +39,13 @@ if TYPE_CHECKING:
 
     from plainres.data.batches import EvaluationBatches, Share, TrainingBatches
     from plainres.data.images import Images, Source
+    from plainres.data.streaming import StreamedBatches, StreamedEvaluation
     from plainres.training.devices import Processes
     from plainres.training.module import Classifier
     from plainres.training.runlog import RunLog, Start
+
+    Stream = TrainingBatches | StreamedBatches
+    Evaluation = EvaluationBatches | StreamedEvaluation
 
 LOG = logging.getLogger(__name__)
 GPU_UPDATES_PER_STEP = 100  # about 0.1 s
@@ -62,8 +66,8 @@ class Run:
     cell: Cell
     source: "Source"
     start: "Start"
-    stream: "TrainingBatches"
-    loaders: "list[EvaluationBatches]"
+    stream: "Stream"
+    loaders: "list[Evaluation]"
     num_multiply_adds: int
     module: "Classifier"
     runlog: "RunLog"
@@ -123,7 +127,7 @@ def build(cell: Cell, rank: int = 0, start: "Start | None" = None, port: int = 0
     import pytorch_lightning as pl
     from lightning_fabric.plugins.environments.lightning import find_free_network_port
 
-    from plainres.data.batches import EvaluationBatches, Share
+    from plainres.data.batches import Share
     from plainres.data.device import memory_format
     from plainres.data.images import evaluation_parts
     from plainres.networks.summary import summarise
@@ -148,11 +152,7 @@ def build(cell: Cell, rank: int = 0, start: "Start | None" = None, port: int = 0
     if config.keep_weights and rank == 0:
         write_preparation(cell, source, stream.normaliser)
     evaluated = dict(evaluation_parts(source))
-    count = config.protocol.evaluation_images
-    loaders = [
-        EvaluationBatches(part.pixels, part.labels, stream.normaliser, count=count, share=share)
-        for part in evaluated.values()
-    ]
+    loaders = [_evaluation(cell, part, stream) for part in evaluated.values()]
     if config.child is not None:
         network = _child(cell, network.to(device), stream, source.test)
     layers = summarise(network, source.train.pixels.shape[1:])
@@ -289,6 +289,8 @@ def _start(cell: Cell, device: "torch.device") -> "Start":
 
     protocol, every = cell.config.protocol, _evaluate_every(cell)
     limit = cell.config.updates_per_step or (GPU_UPDATES_PER_STEP if device.type == "cuda" else 1)
+    if cell.config.data.name == STREAMED or protocol.schedule.kind == "plateau":
+        limit = 1  # a batch is large, and a plateau is judged between two updates
     updates = updates_per_step(limit, protocol.log_every, every)
     instructions = machine.arithmetic(device)
     precision = machine.pick_precision(protocol.precision, device)
@@ -353,14 +355,50 @@ def _evaluate_every(cell: Cell) -> int:
     return min(cell.config.protocol.evaluate_every, cell.config.protocol.iterations)
 
 
+def _workers(config: DictConfig) -> int:
+    from plainres.training import machine
+
+    return max(1, machine.num_cores() - 1) if config.workers is None else config.workers
+
+
+def _evaluation(cell: Cell, images: Any, stream: "Stream", crops: int = 1) -> "Evaluation":
+    from plainres.data.batches import EvaluationBatches
+
+    config, count = cell.config, cell.config.protocol.evaluation_images
+    if config.data.name != STREAMED:
+        return EvaluationBatches(
+            images.pixels, images.labels, stream.normaliser, count=count, share=stream.share
+        )
+    from plainres.data.streaming import StreamedEvaluation
+
+    return StreamedEvaluation(
+        images, stream.normaliser, _workers(config), crops, count, stream.share
+    )
+
+
 def _training_batches(
     cell: Cell, source: "Source", device: "torch.device", start: "Start", share: "Share"
-) -> "TrainingBatches":
+) -> "Stream":
     from plainres.data.batches import Augmentation, Normaliser, TrainingBatches
 
     config, protocol = cell.config, cell.config.protocol
     mirror = protocol.augmentation.mirror and config.data.mirror
     augmentation = {**cell.identity["protocol"]["augmentation"], "mirror": mirror}
+    if config.data.name == STREAMED:
+        from plainres.data.streaming import StreamedBatches
+
+        return StreamedBatches(
+            source.train,  # type: ignore[arg-type]
+            config.data.normalisation,
+            Augmentation(**augmentation),
+            protocol.batch_size,
+            config.seed,
+            protocol.iterations,
+            start.iteration,
+            share,
+            device,
+            _workers(config),
+        )
     pixels, labels = source.train.pixels.to(device), source.train.labels.to(device)
     return TrainingBatches(
         pixels,
@@ -376,7 +414,7 @@ def _training_batches(
     )
 
 
-def _child(cell: Cell, network: Any, stream: "TrainingBatches", test: "Images") -> Any:
+def _child(cell: Cell, network: Any, stream: "Stream", test: "Images") -> Any:
     """The network that `child._target_` makes of the parent's; it is trained instead.
 
     The function gets the arguments below and the options of `child`, except `parent`.
@@ -405,20 +443,27 @@ def _child(cell: Cell, network: Any, stream: "TrainingBatches", test: "Images") 
 def _module(
     cell: Cell,
     network: Any,
-    stream: "TrainingBatches",
+    stream: "Stream",
     evaluated: tuple[str, ...],
     precision: str,
 ) -> "Classifier":
     from plainres.training.module import Classifier
+    from plainres.training.schedule import Plateau
 
-    config, protocol = cell.config, cell.config.protocol
+    config, protocol, schedule = cell.config, cell.config.protocol, cell.schedule
+    window = min(protocol.error_window or stream.iterations_per_epoch, protocol.iterations)
+    plateau = None
+    if schedule.patience is not None and schedule.threshold is not None:
+        plateau = Plateau(window, schedule.patience, schedule.threshold)
     return Classifier(
         network,
         make_batch=stream.make_batch,
-        learning_rate=lambda iteration: cell.schedule.at(iteration, config.model.depth),
+        learning_rate=lambda iteration: schedule.at(
+            iteration, config.model.depth, plateau.drops if plateau else ()
+        ),
         momentum=protocol.momentum,
         weight_decay=protocol.weight_decay,
-        window=min(protocol.error_window or stream.iterations_per_epoch, protocol.iterations),
+        window=window,
         evaluated=evaluated,
         nesterov=bool(protocol.nesterov),
         clip_norm=protocol.clip_norm,
@@ -427,6 +472,7 @@ def _module(
         auxiliary_weight=config.model.get("auxiliary_weight"),
         accumulate=protocol.accumulate or 1,
         devices=config.devices,
+        plateau=plateau,
     )
 
 
@@ -451,7 +497,7 @@ def _trainer(
     cell: Cell,
     accelerator: str,
     runlog: "RunLog",
-    stream: "TrainingBatches",
+    stream: "Stream",
     environment: "Processes",
     options: dict[str, Any],
 ) -> "pl.Trainer":
@@ -491,21 +537,20 @@ def _trainer(
 
 def _final_errors(run: Run) -> dict[str, Any]:
     """Errors and losses of the record by name; all None where the run diverged."""
-    from plainres.data.batches import EvaluationBatches
-
     evaluated = ("test_error", "test_loss", "val_error")
     if run.runlog.diverged:
         return dict.fromkeys(("train_error", "train_loss", "train_error_eval", *evaluated))
     train_error, train_loss = run.module.running_error_and_loss()
     # Again, because the last evaluation within the run need not be at its end
-    metrics = _evaluate(run, run.loaders)
+    # and streamed test images may have ten crops now
+    loaders = run.loaders
+    if crops := run.cell.config.data.test_crops:
+        loaders = [_evaluation(run.cell, run.source.test, run.stream, crops), *loaders[1:]]
+    metrics = _evaluate(run, loaders)
     test_loss = metrics.pop("test_loss")
     if math.isfinite(test_loss):
         metrics["test_loss"] = test_loss
-    stream, count = run.stream, run.cell.config.protocol.evaluation_images
-    train = EvaluationBatches(
-        stream.images, stream.labels, stream.normaliser, count=count, share=stream.share
-    )
+    train = _evaluation(run.cell, run.source.train, run.stream)
     return {
         "train_error": train_error,
         "train_loss": train_loss,
@@ -514,7 +559,7 @@ def _final_errors(run: Run) -> dict[str, Any]:
     }
 
 
-def _evaluate(run: Run, loaders: "list[EvaluationBatches]") -> dict[str, float]:
+def _evaluate(run: Run, loaders: "list[Evaluation]") -> dict[str, float]:
     run.trainer.validate(run.module, loaders, verbose=False)
     return {name: float(value) for name, value in run.trainer.callback_metrics.items()}
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import asdict
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,6 +12,7 @@ from torch.nn import functional
 from torchmetrics import MeanMetric, MetricCollection
 
 from plainres.data.batches import Batch, StepDraws
+from plainres.training.schedule import Plateau
 from plainres.training.update import UpdateRunner, logits_of_heads
 
 
@@ -39,6 +41,7 @@ class Classifier(pl.LightningModule):
         accumulate: in how many parts a batch goes through the network (plainres.training.update).
         devices: over which Lightning's DDP divides each batch. Errors and losses are means over all
             devices, and so are gradients; running statistics are those of the first device.
+        plateau: what judges the running training error, where the schedule has one.
     """
 
     window_errors: Tensor
@@ -60,6 +63,7 @@ class Classifier(pl.LightningModule):
         auxiliary_weight: float | None = None,
         accumulate: int = 1,
         devices: int = 1,
+        plateau: Plateau | None = None,
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -77,6 +81,7 @@ class Classifier(pl.LightningModule):
         self.auxiliary_weight = auxiliary_weight
         self.accumulate = accumulate
         self.devices = devices
+        self.plateau = plateau
         self.iteration = 0
         self._runner: UpdateRunner | None = None
         # Buffers, so that a resumed run continues with the same running error
@@ -123,6 +128,8 @@ class Classifier(pl.LightningModule):
         rates = [self.learning_rate(iteration) for iteration in range(step.iteration, end)]
         self._runner.run(step.iteration, step.draws, rates)
         self.iteration = end
+        if self.plateau is not None and end % self.plateau.every == 0:
+            self.plateau.observe(end, self.running_error_and_loss()[0])
 
     def _backward(self, loss: Tensor, last: bool) -> None:
         """Gradients are averaged over the devices with those of the last part of a batch."""
@@ -148,13 +155,23 @@ class Classifier(pl.LightningModule):
         name = self.evaluated[dataloader_idx]
         # Compiled code is for the shapes and the mode of training only
         with torch.compiler.set_stance("force_eager"):
-            logits = self(batch.images)
+            logits = self._evaluated(batch.images)
         # One value per image: the last batch may be smaller, and a MeanMetric that accepts NaN
         # takes no weights
         self.metrics[f"{name}_error"].update((logits.argmax(1) != batch.labels).float())
         self.metrics[f"{name}_loss"].update(
             functional.cross_entropy(logits, batch.labels, reduction="none")
         )
+
+    def _evaluated(self, images: Tensor) -> Tensor:
+        """Logits (N, classes) of images (N, C, H, W).
+
+        Of several crops of each image (N, crops, C, H, W): the logarithm of the mean probabilities.
+        """
+        if images.ndim == 4:
+            return self(images)
+        probabilities = self(images.flatten(0, 1)).softmax(1)
+        return probabilities.unflatten(0, images.shape[:2]).mean(1).log()
 
     def on_validation_epoch_end(self) -> None:
         for name, metric in self.metrics.items(keep_base=True):
@@ -164,9 +181,13 @@ class Classifier(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["iteration"] = self.iteration
+        if self.plateau is not None:
+            checkpoint["plateau"] = asdict(self.plateau)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.iteration = checkpoint["iteration"]
+        if self.plateau is not None:
+            vars(self.plateau).update(checkpoint["plateau"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         # One kernel for all parameters, which takes its learning rate from a tensor

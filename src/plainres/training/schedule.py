@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-KINDS = ("step", "cosine")
+KINDS = ("step", "cosine", "plateau")
 WARMUPS = ("linear", "constant")
 
 
@@ -16,7 +16,8 @@ class Schedule:
         learning_rate: peak value.
         iterations: length of the run.
         kind: `step` multiplies by `factor` at each of `milestones`; `cosine` falls to 0 after the
-            warm-up.
+            warm-up; `plateau` multiplies by `factor` where the training error falls no more
+            (Plateau; section 3.4).
         milestones: iterations from which one more `factor` applies (32,000 and 48,000 in the
             paper).
         factor: 0.1 in the paper.
@@ -26,6 +27,7 @@ class Schedule:
         warmup_iterations: 0: no warm-up.
         warmup_learning_rate: used by `constant` only.
         warmup_min_depth: networks with fewer layers have no warm-up.
+        patience, threshold: of `plateau`.
 
     Raises:
         ValueError: unknown kind or warm-up, or illegal numbers; names what is legal.
@@ -40,6 +42,8 @@ class Schedule:
     warmup_iterations: int = 0
     warmup_learning_rate: float | None = None
     warmup_min_depth: int = 0
+    patience: int | None = None
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         for name, legal in (("kind", KINDS), ("warmup", WARMUPS)):
@@ -48,6 +52,11 @@ class Schedule:
         constant = self.warmup == "constant" and self.warmup_iterations
         if constant and self.warmup_learning_rate is None:
             raise ValueError("schedule warmup 'constant' needs warmup_learning_rate")
+        own = (self.patience is not None, self.threshold is not None)
+        if own != (self.kind == "plateau",) * 2:
+            raise ValueError(
+                "schedule patience and threshold are for kind 'plateau', which needs both"
+            )
         if self.iterations < 1:
             raise ValueError(f"iterations {self.iterations} is below 1")
         if not 0 <= self.warmup_iterations < self.iterations:
@@ -56,17 +65,52 @@ class Schedule:
                 f"iterations - 1 = {self.iterations - 1}"
             )
 
-    def at(self, iteration: int, depth: int) -> float:
-        """Learning rate of update number `iteration` (from 0) of a network of that depth."""
+    def at(self, iteration: int, depth: int, drops: Sequence[int] = ()) -> float:
+        """Learning rate of update number `iteration` (from 0) of a network of that depth.
+
+        Args:
+            drops: of `plateau`, the milestones so far.
+        """
         warmup_iterations = self.warmup_iterations if depth >= self.warmup_min_depth else 0
         if iteration < warmup_iterations:
             if self.warmup == "constant":
                 assert self.warmup_learning_rate is not None
                 return self.warmup_learning_rate
             return self.learning_rate * (iteration + 1) / warmup_iterations
-        if self.kind == "step":
+        if self.kind != "cosine":
+            milestones = self.milestones if self.kind == "step" else drops
             return self.learning_rate * self.factor ** sum(
-                iteration >= milestone for milestone in self.milestones
+                iteration >= milestone for milestone in milestones
             )
         progress = (iteration - warmup_iterations) / (self.iterations - warmup_iterations)
         return self.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+
+
+@dataclass
+class Plateau:
+    """When the training error falls no more. The paper does not say what it calls a plateau.
+
+    Args:
+        every: iterations over which an error is taken, and after which the next one is judged.
+        patience: judged errors in a row that are no lower than the lowest since the last drop minus
+            `threshold`, and that are still no plateau; the next one is.
+        threshold: of an error as a fraction.
+        drops: iterations from which the rate is lower, so far.
+    """
+
+    every: int
+    patience: int
+    threshold: float
+    drops: list[int] = field(default_factory=list)
+    lowest: float = math.inf
+    waited: int = 0
+
+    def observe(self, iteration: int, error: float) -> None:
+        """Judges the mean error of the `every` iterations up to `iteration`."""
+        if error < self.lowest - self.threshold:
+            self.lowest, self.waited = error, 0
+            return
+        self.waited += 1
+        if self.waited > self.patience:
+            self.drops.append(iteration)
+            self.lowest, self.waited = math.inf, 0
