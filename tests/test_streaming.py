@@ -1,7 +1,10 @@
 """Images that stay on the disk: listed, and decoded when a batch needs them."""
 
 import gc
+import multiprocessing
+import os
 import pickle
+import signal
 import weakref
 from dataclasses import replace
 from functools import partial
@@ -99,6 +102,16 @@ def test_a_batch_depends_on_seed_and_iteration_alone(stream, workers):
     whole = batches(stream(images=40, stop=8))[3:]  # over the end of an epoch of 5
     assert same(batches(stream(images=40, start=3, stop=8, workers=workers)), whole)
     assert not torch.equal(whole[0].labels, whole[1].labels)
+
+
+def test_a_signal_to_all_processes_of_a_run_takes_no_worker(stream):
+    """As `timeout` and Slurm send it: the checkpoint comes after batches that are still needed."""
+    steps, whole = iter(stream(images=400, stop=30, workers=1)), stream(images=400, stop=30)
+    first = next(steps)
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid, signal.SIGTERM)
+    pixels = [step.draws["pixels"] for step in (first, *steps)]
+    assert torch.equal(torch.cat(pixels), torch.cat([step.draws["pixels"] for step in whole]))
 
 
 def test_devices_share_a_batch(stream):

@@ -39,12 +39,14 @@ from plainres.data.folder import TESTS, TRAIN, cache_folder
 from plainres.data.images import Images, Source
 from plainres.records.files import atomic
 from plainres.records.seal import Sealing, is_intact
+from plainres.records.stopping import SIGNALS
 
 LEGAL = f"legal: {TRAIN}/<class>/<image> and {TESTS[0]}/<class>/… or {TESTS[1]}/<class>/…"
 EVALUATED_SIDE = 256 / 224  # shorter side of an evaluated image over the side of its crop
 STATISTICS_IMAGES = 10_000  # of the training set: those that mean and covariance are taken from
 STATISTICS_BATCH = 50
 CROPS = (1, 10)
+GRACE_SECONDS = 6  # more than a run takes to stop (records.stopping)
 
 
 @dataclass(frozen=True)
@@ -146,20 +148,26 @@ class Decoded(Dataset):
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_leave_signals,
         )
+        fault = ""
         try:
             yield from loader
         except ValueError as error:  # of a worker, with its traceback
-            line = str(error).strip().splitlines()[-1]
-            raise ValueError(line.removeprefix("ValueError: ")) from error
+            fault = str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
+        if fault:  # not above: the error would keep the workers alive
+            raise ValueError(fault)
 
 
 def _leave_signals(worker: int) -> None:
-    """The process that trains answers for its workers, and ends them."""
+    """A signal to all processes of a run is for the one that trains: it may still need batches.
+
+    So a worker that is told to end does so later; it also ends with that process.
+    """
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGINT, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # blocked in a sweep's workers
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_SECONDS))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # a sweep's processes block it
 
 
 def augmented(augmentation: Augmentation, size: int) -> Callable[[Image.Image], Tensor]:
