@@ -16,6 +16,7 @@ from experiments.reporting.question import Drawing
 from experiments.reporting.style import message, titled
 
 NUM_LEVELS = 21
+MOST_SEEDS = 3  # with more, a panel is too small for its title
 COLOURS = "viridis"
 
 Draw = tuple[int, int]  # training seed, direction seed
@@ -33,12 +34,14 @@ def drawings(planes: Planes) -> list[Drawing]:
 def selected(planes: Planes) -> dict[tuple[Draw, tuple[str, int]], Plane]:
     """By (seed, direction seed) and (arm, depth): the surfaces that are drawn.
 
-    Every pair of directions where there is one training seed, else the first pair of each seed.
+    Every pair of directions where there is one training seed, else the first pair of each of the
+    first MOST_SEEDS seeds.
     """
     first: dict[int, int] = {}
     for seed, directions in sorted({plane.draw for plane in planes}):
         first.setdefault(seed, directions)
-    drawn = [plane for plane in planes if len(first) == 1 or plane.draw in first.items()]
+    shown = sorted(first.items())[:MOST_SEEDS]
+    drawn = [plane for plane in planes if len(first) == 1 or plane.draw in shown]
     return {(plane.draw, (plane.surface.arm, plane.surface.depth)): plane for plane in drawn}
 
 
@@ -133,5 +136,7 @@ def _titled(figure: Figure, planes: Planes, drawn: Planes, *notes: str) -> Figur
         "Is the loss around a residual network smoother?",
         check(planes)[1:2],
     )
+    judged, shown = ({plane.surface.seed for plane in part} for part in (planes, drawn))
+    of_all = f"the title is about all {len(judged)} seeds" if shown < judged else ""
     axes = "axes: two random directions"
-    return titled(figure, title, label_of(drawn), statistics_of(drawn), axes, *notes)
+    return titled(figure, title, label_of(drawn), statistics_of(drawn), of_all, axes, *notes)
