@@ -166,7 +166,9 @@ def test_the_fingerprint_is_that_of_the_images():
 
 
 def test_an_unknown_source_names_the_legal_ones():
-    legal = "digits, cifar10, cifar100, fashion_mnist, image_folder, random, photos"
+    legal = (
+        "digits, cifar10, cifar100, fashion_mnist, image_folder, streamed_folder, random, photos"
+    )
     with pytest.raises(ValueError, match=f"^data 'mnist' is unknown; legal: {legal}$"):
         load("mnist")
 

@@ -68,7 +68,8 @@ def test_the_papers_values_are_no_deviation():
     }
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+# The ledger is of section 4.2, and imagenet is of 3.4
+@pytest.mark.parametrize("protocol", [name for name in PROTOCOLS if "imagenet" not in name])
 def test_no_value_of_a_configuration_can_change_without_a_word(protocol):
     config = configuration(f"protocol={protocol}", "data=cifar10")
     flat, before = ledger.flatten(config), entries(config)
