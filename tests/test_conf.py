@@ -142,7 +142,7 @@ COMMANDS = {
     "lineage": r"(?P<network>.+)",
     "large": r"(?P<large>.+)",
     "thousand": r"(?P<thousand>.+)",
-    "lenet": r"(?P<data>.+)-(?P<model__era>.+)",
+    "lenet": r"(?P<data>[^-]+)-(?P<model__era>.+)",
     "signal": r"(?P<signal>.+)-(?P<model__norm>.+)",
     "precision": r"(?P<precision>\w+)(-(?P<protocol__precision>.+))?",
     "autopsy": r"(?P<protocol>[^-]+)-(?P<rescue>.+)",

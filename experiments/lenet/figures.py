@@ -1,6 +1,7 @@
 """The figure of LeNet-5."""
 
 from functools import partial
+from typing import Any
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -15,7 +16,10 @@ VARIANTS = {
     OLD: (style.VERMILLION, "tanh, average pooling"),
     SIGMOID: (style.PURPLE, "sigmoid, average pooling"),
 }
-LINES = {"train_error": ("--", "training"), "test_error": ("-", "test")}
+LINES: dict[str, tuple[dict[str, Any], str]] = {
+    "train_error": ({"linestyle": "--", "linewidth": 1.2}, "training"),
+    "test_error": ({"linestyle": "-"}, "test"),
+}
 
 
 def drawings(runs: Runs) -> list[Drawing]:
@@ -32,13 +36,11 @@ def curves_figure(runs: Runs) -> Figure:
         for variant, (colour, _) in VARIANTS.items():
             points = runs.curves.get(f"{data}-{variant}", ())
             for measure, (line, _) in LINES.items():
-                axis.plot(*style.mean_curve(points, measure), color=colour, linestyle=line)
+                axis.plot(*style.mean_curve(points, measure), color=colour, **line)
         axis.set(title=title, xlabel="iteration", ylim=(0, 30))
     axes[0].set_ylabel("error (%)")
     keys = [style.key_line(name, color=colour) for colour, name in VARIANTS.values()]
-    keys += [
-        style.key_line(name, color=style.GREY, linestyle=line) for line, name in LINES.values()
-    ]
+    keys += [style.key_line(name, color=style.GREY, **line) for line, name in LINES.values()]
     title = style.message(
         "LeNet-5 errs on at most 10 % of Fashion-MNIST's test images",
         "Does LeNet-5 err on at most 10 % of Fashion-MNIST's test images?",
