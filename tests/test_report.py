@@ -246,7 +246,7 @@ def test_an_exercise_is_a_command_whose_cells_are_committed_and_fast(exercise, t
     assert f"seed={','.join(map(str, exercise.seeds))}" in made.words
     if options.arms:
         assert f"model={','.join(exercise.arms)}" in made.words
-    rows = classroom.cells(exercise, read_records(RESULTS / exercise.folder))
+    rows = classroom.cells(exercise, classroom.committed(exercise, RESULTS))
     assert len(rows) == len(exercise.arms) * len(exercise.depths) * len(exercise.seeds)
     assert sum(row.seconds for row in rows) < 60 * MINUTES * classroom.CORES
     assert {row.data_label for row in rows} == {"digits"}  # needs no network

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from experiments.judging.pairs import read_records
+from experiments.judging.pairs import counterparts, measured_alike, read_records
 from experiments.reporting.markdown import label_of, measured_on
 from experiments.reporting.text import percent
+from plainres.records.files import read_config
 from plainres.records.schema import Record
 
 CORES = 2  # what the times are for
@@ -110,12 +111,23 @@ def outcomes(results: Path) -> list[Outcome]:
     usual = read_records(results / USUAL)
     found = []
     for exercise in EXERCISES:
-        rows = cells(exercise, read_records(results / exercise.folder))
+        rows = cells(exercise, committed(exercise, results))
         if rows:
             table = _table(exercise, rows, usual)
             minutes = sum(row.seconds for row in rows) / 60 / CORES
             found.append(Outcome(exercise, table, label_of(rows), measured_on(rows), minutes))
     return found
+
+
+def committed(exercise: Exercise, results: Path) -> list[Record]:
+    """The rows of the exercise's folder, and cells that other questions have measured alike."""
+    folder = results / exercise.folder
+    own, config = read_records(folder), read_config(folder)
+    if config is None:
+        return own
+    have = {row.cell for row in own}
+    alike = measured_alike(folder, config, exercise.folder.partition("/")[0])
+    return [*own, *(row for row in counterparts(alike, own) if row.cell not in have)]
 
 
 def cells(exercise: Exercise, records: Sequence[Record]) -> list[Record]:

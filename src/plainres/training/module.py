@@ -176,7 +176,8 @@ class Classifier(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         for name, metric in self.metrics.items(keep_base=True):
             if metric.update_called:
-                self.log(name, metric.compute(), logger=False)
+                # the same on all devices; so Lightning need not warn
+                self.log(name, metric.compute(), logger=False, sync_dist=True)
                 metric.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
