@@ -539,7 +539,8 @@ def test_classes_without_train_and_test_are_split_class_by_class(tmp_path):
     assert len(set(both)) == 33, "no image is in both parts, and none is lost"
     assert source.notes == (
         "data.root has no train/ and test/: 7 of its 33 images are the test set, 20% of each "
-        "class, drawn with seed 2015 whatever the seed of a run (data.test_share=… sets the share)",
+        "class, drawn with seed 2015 whatever the seed of a run "
+        "(data.test_share=… sets the share)",
     )
     torch.manual_seed(3)
     assert load_folder(folder).fingerprint == source.fingerprint
@@ -763,7 +764,7 @@ def test_an_archive_that_grows_without_measure_is_refused(folder, tmp_path, monk
 
 def test_images_that_would_fill_the_memory_are_refused(folder, monkeypatch):
     monkeypatch.setattr(os, "sysconf", lambda name: 30)  # 900 bytes in all
-    message = r"5 images of 6×6 pixels take 0\.0 GiB, more than half .*; set a smaller data\.image_"
+    message = r"5 images of 6×6 pixels take 0\.0 GiB, more than half .*; set a smaller data\."
     with pytest.raises(ValueError, match=message):
         load_folder(folder)
     assert len(load_folder(folder, image_size=2).train) == 5

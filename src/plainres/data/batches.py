@@ -1,7 +1,7 @@
 """Batches of a set that lies on the device: shuffled, augmented and normalised there.
 
-Order: warp (on pixels in [0, 1], black outside) → normalise → pad, crop and mirror (the border is
-0, the mean) → noise. Section 4.2 of He et al. 2015 does not say whether it pads before or after the
+Order: warp (on pixels in [0, 1], black outside), normalise, pad, crop and mirror (the border is 0,
+the mean), noise. Section 4.2 of He et al. 2015 does not say whether it pads before or after the
 mean is subtracted; here it is after.
 """
 
@@ -162,7 +162,7 @@ def warp(images: Tensor, angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 def crop_and_mirror(
     images: Tensor, padding: int, top: Tensor, left: Tensor, mirrored: Tensor
 ) -> Tensor:
-    """Pads with zeros, crops to the old size at (top, left) in 0…2·padding, mirrors if `mirrored`.
+    """Pads with zeros, crops to the old size at (top, left) in 0 to 2·padding, mirrors `mirrored`.
 
     Args:
         images: (N, C, H, W).
@@ -226,8 +226,8 @@ class TrainingBatches(Shuffled):
         stop: number of iterations of the whole run.
         start: first iteration, if a run continues; a multiple of updates_per_step.
         updates_per_step: iterations of one training step; the last step may be shorter.
-        share: which part of each batch; that of the ranks 0, 1, … one after the other is the batch
-            of one device. batch_size is a multiple of the number of devices.
+        share: which part of each batch; the parts of all ranks, in their order, are the batch of
+            one device. batch_size is a multiple of the number of devices.
 
     Raises:
         ValueError: batch_size exceeds the set, or the augmentation is of images on the disk.

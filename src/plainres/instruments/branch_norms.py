@@ -19,7 +19,7 @@ from plainres.training.runlog import RunLog
 
 @dataclass(frozen=True)
 class BranchNorm:
-    """One row of branches.csv: ‖F(x)‖ / ‖x‖ of one residual block after `iteration` updates.
+    """One row of branches.csv: ‖F(x)‖ / ‖x‖ of a residual block after `iteration` updates.
 
     `stage` counts from 1, `block` within it from 0; `inserted` blocks are those that
     plainres.training.grafting put into a trained network.
@@ -36,7 +36,7 @@ class BranchNorm:
 
 
 class BranchNorms(pl.Callback):
-    """Writes ‖F(x)‖ / ‖x‖ of every BasicBlock with a shortcut, at first and at each evaluation.
+    """Writes ‖F(x)‖ / ‖x‖ of each BasicBlock with a shortcut, at first and at evaluations.
 
     F(x) is the output of the last batch normalisation, x that of the shortcut. Both norms are over
     all evaluated test images, channels and pixels, in evaluation mode. The callback hooks into the

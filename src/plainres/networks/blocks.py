@@ -149,7 +149,7 @@ class BasicBlock(nn.Module):
 class BottleneckBlock(nn.Module):
     """Three layers: 1×1 to a quarter of the channels, 3×3, 1×1 back (Figure 5, right).
 
-    The 3×3 convolution has the stride, as in torchvision's weights; in the paper the first 1×1 has.
+    The 3×3 convolution has the stride, as in torchvision's weights; in the paper the first 1×1.
     Input (N, in_channels, H, W), output (N, out_channels, ceil(H / stride), ceil(W / stride));
     out_channels is a multiple of 4.
     """
@@ -245,7 +245,7 @@ def initialise(network: nn.Module, kind: str = "he") -> None:
 
     Args:
         kind: `he` (arXiv:1502.01852, normal, ReLU gain, as in the paper; fan-out, one of its two
-            forms: the paper does not say which), `pytorch` (uniform within ±1/√fan-in), or `dirac`
+            forms: the paper does not say which), `pytorch` (uniform to ±1/√fan-in), or `dirac`
             (`he`, and then every layer except the first as near to the identity as possible: see
             `_pass_on`).
 

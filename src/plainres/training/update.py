@@ -62,7 +62,7 @@ class UpdateRunner:
     moves on itself. So a captured update can be replayed, and Python waits for nothing.
 
     Args:
-        forward: images (N, C, H, W) → logits (N, classes); with auxiliary heads a tuple of logits,
+        forward: images (N, C, H, W) to logits (N, classes); with auxiliary heads a tuple of logits,
             the main head's first.
         make_batch: random draws of one iteration → its batch, on the device.
         optimiser: its learning rate is overwritten.
@@ -118,7 +118,7 @@ class UpdateRunner:
         """Iterations `iteration` to `iteration + len(rates) - 1`.
 
         Args:
-            draws: each tensor (iterations, …) on the device; no later call has more iterations than
+            draws: tensors (iterations, ...) on the device; no later call has more iterations than
                 the first one.
             rates: learning rate of each iteration.
         """
