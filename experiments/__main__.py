@@ -326,7 +326,7 @@ def _report(slug: str, places: Sequence[dict[str, str]]) -> int:
     from experiments.reporting.question import question
 
     asked = question(slug)
-    judged: dict[Path, tuple[Path, bool]] = {}  # folder → the committed one, and whether it is one
+    judged: dict[Path, tuple[Path, bool]] = {}  # folder → the committed one, whether it is one
     for place in places:
         results, committed = Path(place["results_dir"]), Path(place["committed_dir"])
         for folder in asked.folders(results, place["slug"]):

@@ -36,9 +36,11 @@ ROOMS |= {
     "experiments.bench": (JUDGING, REPORTING, "plainres"),
     "experiments.torture": (REPORTING, "plainres"),
     "experiments.grid": (),
+    "experiments.theory": (),
     "experiments.__main__": ("experiments", "plainres"),  # the latter lazily
 }
-QUESTION = (JUDGING, REPORTING, RECORDS, "experiments.grid")  # a folder of experiments
+# What a folder of experiments may import
+QUESTION = (JUDGING, REPORTING, RECORDS, "experiments.grid", "experiments.theory")
 ROOMS["experiments.report"] = (*QUESTION, "experiments.depth")
 ROOMS["experiments.estimate"] = (*QUESTION, "experiments.bench", "plainres.run.estimate")
 ROOMS["experiments.events"] = (*QUESTION, "experiments.signal")

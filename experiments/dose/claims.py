@@ -1,7 +1,7 @@
 """How deep can a plain network be, and does λ say so beforehand?
 
 λ is the factor by which squared gradients grow backwards through one plain layer
-(experiments.dose.theory). Each folder below results/dose is one protocol and
+(experiments.theory). Each folder below results/dose is one protocol and
 one activation: <protocol>-<activation>. Judged on running training error; a diverged run counts as
 a network at chance.
 """
@@ -223,7 +223,9 @@ def depth_table(dose: Dose) -> Table:
         sign = "≥ " if any(each.at_least for each in found) else ""
         gain = dose.errors(name, "plain", 110).minus(dose.errors(name, "residual", 110))
         points = mean_and_deviation([100 * value for value in gain.values()]) if gain else "–"
-        theory = [f"{predicted.growth:.3f}", f"{predicted.depth:.0f}"] if predicted else ["–", "–"]
+        theory = ["–", "–"]
+        if predicted:
+            theory = [f"{predicted.growth:.3f}", f"{predicted.depth:.0f}"]
         rows.append([name, *theory, f"{sign}{measured}", points, str(len(found))])
     note = (
         f"Trainable depth: where the error passes {TIMES} times that of plain-{REFERENCE} with the "

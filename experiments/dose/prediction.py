@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.dose.depths import trainable_depth
-from experiments.dose.theory import gradient_growth
 from experiments.judging.errors import error_or_chance
 from experiments.judging.pairs import grouped
+from experiments.theory import gradient_growth
 from plainres.records.files import read_runs, read_table, write_table
 
 TABLE = Path(__file__).with_name("prediction.csv")
@@ -36,7 +36,7 @@ class Prediction:
     """A row of prediction.csv.
 
     Args:
-        growth: λ, see experiments.dose.theory.
+        growth: λ, see experiments.theory.
         finite_depth: c / ln λ layers; None where λ is 1, and no depth is too deep.
     """
 

@@ -131,7 +131,7 @@ def readme(results: Path, costs: Costs, label: str) -> str:
         "",
         *paragraph(
             "Each network is left out in turn, and its seconds per iteration and its memory are "
-            "computed from the others of its row. The mean and the largest relative error; – where "
+            "computed from the others of its row. Mean and largest relative error; – where "
             "too few networks are left."
         ),
         "",
@@ -160,9 +160,8 @@ def _errors(costs: Costs) -> list[list[str]]:
     for setting, known in sorted(costs.items()):
         if setting.shape.family == CIFAR:
             depths = sorted({network.depth for network in known})
-            text = (
-                f"{len(known)}, {'–'.join(map(str, dict.fromkeys((depths[0], depths[-1]))))} layers"
-            )
+            ends = "–".join(map(str, dict.fromkeys((depths[0], depths[-1]))))
+            text = f"{len(known)}, {ends} layers"
             row = [setting.device, setting.precision, setting.kernels, str(setting.shape), text]
             for values in (seconds_of(known), mib_of(known)):
                 errors = held_out(values)

@@ -1,7 +1,7 @@
 """Images in a folder or an archive, decoded once and cached.
 
-They lie in train/<class>/… and test/<class>/…, or in <class>/… alone: then a part of each class
-becomes the test set.
+They lie in train/<class>/… and test/<class>/…, or in <class>/… alone: then a part of each
+class becomes the test set.
 """
 
 import hashlib

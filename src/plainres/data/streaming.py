@@ -90,7 +90,7 @@ class Files(Images):
 
 
 def read(root: Path, image_size: int | None) -> Source:
-    """Lists a folder with train/<class>/… and test/<class>/… (or val/<class>/…); decodes nothing.
+    """Lists a folder: train/<class>/…, and test/<class>/… or val/<class>/…; decodes nothing.
 
     Raises:
         ValueError: the folder is not like that, or image_size is not set; names what is wrong.

@@ -11,7 +11,7 @@ bit, in evaluation mode and in training mode.
 
 `dirac`, in a plain network: both 3×3 kernels are 1 in the middle of their own channel, so the
 convolutions are exact (in float32). Batch normalisation follows each of them. Its running mean and
-variance are those of x over training images; its scale √(variance + ε) and shift (mean) undo them.
+variance are those of x over training images. Its scale √(variance + ε) and shift undo them.
 In evaluation mode the block gives x up to rounding. In training mode the statistics are those of
 each batch, and scale and shift do not undo them: each channel is scaled and shifted by the
 difference of its batch from all images, and gradients pass through the statistics. No other scale

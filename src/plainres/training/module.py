@@ -24,8 +24,8 @@ class Classifier(pl.LightningModule):
     `iteration` is the number of updates done.
 
     Args:
-        network: (N, C, H, W) float → logits (N, classes); with auxiliary heads, in training mode, a
-            tuple of logits, the main head's first.
+        network: (N, C, H, W) float → logits (N, classes); with auxiliary heads, in training mode,
+            a tuple of logits, the main head's first.
         make_batch: random draws of one iteration → its batch.
         learning_rate: iteration, from 0 → learning rate of that update.
         momentum: 0.9 in the paper.

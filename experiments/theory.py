@@ -9,8 +9,8 @@ def gradient_growth(slope: float = 0.0, shift: float = 0.0) -> float:
     λ = E[φ′(z)²] / Var[φ(z)] with z standard normal and φ a rectifier
     (plainres.networks.activations.Rectifier): batch normalisation divides
     what the layer before gave by its standard deviation, and the gradient too. For the ReLU it is
-    π / (π - 1) = 1.467 (Yang et al. 2019, arXiv:1902.08129, for large batches and widths). At least
-    1, and 1 for a linear layer.
+    π / (π - 1) = 1.467 (Yang et al. 2019, arXiv:1902.08129, for large batches and widths). It is
+    at least 1, and 1 for a linear layer.
     """
     below, density = _normal(-shift), math.exp(-shift * shift / 2) / math.sqrt(2 * math.pi)
     above = 1 - below
