@@ -1,17 +1,20 @@
 """At which depth does arithmetic lose the direction of the gradient, and is that a cause?
 
-The criteria were registered before measurement (docs/registered.md).
+The criteria were registered before measurement (docs/registered.md). A claim about several networks
+or precisions has one criterion: of each seed the value that speaks most against it.
 """
 
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from experiments.horizon.parts import (
     APART,
     DEEPEST,
     LOST,
+    WITHIN,
     Part,
     horizon_text,
     updates_until_apart,
@@ -23,7 +26,6 @@ from experiments.judging.pairs import Series
 from experiments.judging.verdict import Claim
 from experiments.reporting import markdown
 
-WITHIN = 1.25  # a predicted depth may be wrong by this factor
 STEP = 1.1  # a tenth deeper or later; less is no difference
 # Group → activations and the precisions in which the horizon is predicted below 302 layers
 GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -68,20 +70,20 @@ def _predicted(part: Part, group: str) -> Claim:
     seeds = pairs.shared_seeds(series)
 
     def criteria() -> list[Criterion]:
-        made = []
-        for name, precision in cases:
-            predicted = math.log(predictions()[name, precision].depth)
-            values = tuple(series[f"{name}, {precision}"][seed] - predicted for seed in seeds)
-            text = f"ln(horizon / predicted), {name}, {precision}"
-            made += [
-                Criterion(text, values, -math.log(WITHIN), above=True, unit=""),
-                Criterion(text, values, math.log(WITHIN), above=False, unit=""),
-            ]
-        return made
+        predicted = {
+            f"{name}, {precision}": math.log(predictions()[name, precision].depth)
+            for name, precision in cases
+        }
+        values = (
+            max(abs(each[seed] - predicted[name]) for name, each in series.items())
+            for seed in seeds
+        )
+        text = "largest |ln(horizon / predicted)|"
+        return [Criterion(text, tuple(values), math.log(WITHIN), above=False, unit="")]
 
     statement = (
-        f"{group}: ln(1/ε) / ln √λ predicts within a factor of {WITHIN:g} the depth at which plain "
-        f"networks lose the direction of their first gradient"
+        f"{group}: ln(1/ε) / ln √λ predicts within a factor of {WITHIN:g} the depth at which "
+        f"plain networks lose the direction of their first gradient"
     )
     return pairs.judge(statement, series, criteria, lambda: _horizons(part, cases))
 
@@ -91,12 +93,10 @@ def _digits(part: Part) -> Claim:
     seeds = pairs.shared_seeds(series)
 
     def criteria() -> list[Criterion]:
-        values = tuple(series["float32"][seed] - series["bf16"][seed] for seed in seeds)
-        text, middle, half = "ln(float32 / bf16)", math.log(DIGITS), math.log(WITHIN)
-        return [
-            Criterion(text, values, middle - half, above=True, unit=""),
-            Criterion(text, values, middle + half, above=False, unit=""),
-        ]
+        ratios = (series["float32"][seed] - series["bf16"][seed] for seed in seeds)
+        values = tuple(abs(ratio - math.log(DIGITS)) for ratio in ratios)
+        text = f"|ln(float32 / bf16 / {DIGITS:g})|"
+        return [Criterion(text, values, math.log(WITHIN), above=False, unit="")]
 
     statement = (
         f"ReLU: {DIGITS:g} times as many digits (float32 beside bf16) reach {DIGITS:g} times as "
@@ -111,15 +111,11 @@ def _ordered(part: Part) -> Claim:
     seeds = pairs.shared_seeds(series)
 
     def criteria() -> list[Criterion]:
-        return [
-            Criterion(
-                f"ln horizon, {deeper} - {shallower}",
-                tuple(series[deeper][seed] - series[shallower][seed] for seed in seeds),
-                math.log(STEP),
-                unit="",
-            )
-            for shallower, deeper in pairwise(ORDER)
-        ]
+        values = (
+            min(series[deeper][s] - series[shallower][s] for shallower, deeper in pairwise(ORDER))
+            for s in seeds
+        )
+        return [Criterion("smallest step of ln horizon", tuple(values), math.log(STEP), unit="")]
 
     statement = "in bf16: the smaller λ, the deeper the networks that keep the direction"
     cases = [(name, "bf16") for name in ORDER]
@@ -131,12 +127,8 @@ def _endless(part: Part) -> Claim:
     seeds = pairs.shared_seeds(series)
 
     def criteria() -> list[Criterion]:
-        return [
-            Criterion(
-                f"smallest cosine, {name}", tuple(each[seed] for seed in seeds), LOST, unit=""
-            )
-            for name, each in series.items()
-        ]
+        values = tuple(min(each[seed] for each in series.values()) for seed in seeds)
+        return [Criterion("smallest cosine", values, LOST, unit="")]
 
     statement = f"with shortcuts the direction is kept up to {DEEPEST:,} layers, in each precision"
     return pairs.judge(statement, series, criteria)
@@ -171,13 +163,20 @@ def _errors(part: Part, precisions: Sequence[str], depths: Sequence[int]) -> dic
     }
 
 
+def _smallest(criteria: Iterable[Criterion]) -> Criterion:
+    """Of each seed the smallest value of several criteria with one bound: all of them must hold."""
+    first, *others = criteria
+    values = tuple(map(min, first.values, *(each.values for each in others)))
+    return replace(first, name="the smaller of both differences", values=values)
+
+
 def _stays(part: Part) -> Claim:
     series = _errors(part, [FLOAT64], (110, 56, 20))
     *deep, shallow = series
     return pairs.judge(
         "degradation is there in float64: plain-56 and plain-110 end above plain-20",
         series,
-        lambda: [pairs.difference(series, name, shallow) for name in deep],
+        lambda: [_smallest(pairs.difference(series, name, shallow) for name in deep)],
         lambda: pairs.mean_errors(series, "training error"),
     )
 
@@ -190,7 +189,7 @@ def _worsens(part: Part) -> Claim:
     couples = list(zip(names[::2], names[1::2], strict=True))
 
     def criteria() -> list[Criterion]:
-        return [pairs.difference(series, *each, treatment=TREATMENT) for each in couples]
+        return [_smallest(pairs.difference(series, *c, treatment=TREATMENT) for c in couples)]
 
     def summary() -> str:
         seeds = pairs.shared_seeds(series, TREATMENT)
@@ -225,15 +224,12 @@ def _apart(series: Mapping[str, Series], couples: Sequence[Sequence[str]], state
     seeds = pairs.shared_seeds(series)
 
     def criteria() -> list[Criterion]:
-        return [
-            Criterion(
-                f"ln updates, {later} - {sooner}",
-                tuple(series[later][seed] - series[sooner][seed] for seed in seeds),
-                math.log(STEP),
-                unit="",
-            )
-            for later, sooner in couples
-        ]
+        values = (
+            min(series[later][seed] - series[sooner][seed] for later, sooner in couples)
+            for seed in seeds
+        )
+        text = "smallest step of ln updates"
+        return [Criterion(text, tuple(values), math.log(STEP), unit="")]
 
     def summary() -> str:
         texts = (

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from experiments.horizon.prediction import predictions
 from experiments.judging import pairs
@@ -24,6 +25,7 @@ BEFORE_TRAINING = ("start", "start_cifar", "width_4", "width_16", "pixels_8", "p
 PARTS = (*BEFORE_TRAINING, "training", "quick", "rounding")
 LOST = 0.5  # a smaller cosine: the direction is lost
 DEEPEST = 1202  # of networks with shortcuts
+WITHIN = 1.25  # a predicted depth may be wrong by this factor
 APART = 0.01  # two runs are apart where their losses differ by this fraction
 
 
@@ -79,11 +81,15 @@ class Part:
         return found
 
     def horizons(self, variant: str, precision: str) -> Series:
-        """The logarithm of plain networks' horizon by seed."""
+        """The logarithm of plain networks' horizon by seed.
+
+        Without seeds that lack networks deep enough for the prediction to be wrong.
+        """
+        needed = WITHIN * predictions()[variant, precision].depth
         values = {
             seed: math.log(found.depth)
             for seed, cosines in self.by_depth(variant, "plain", precision).items()
-            if (found := horizon(cosines)) is not None
+            if (found := horizon(cosines)) and (not found.at_least or found.depth >= needed)
         }
         return self._series(values, variant, "plain")
 
@@ -105,8 +111,7 @@ class Part:
         return Series({seed: values[seed] for seed in sorted(by_seed)}, by_seed)
 
 
-@dataclass(frozen=True)
-class Depth:
+class Depth(NamedTuple):
     """In layers; `at_least` where the deepest network that was measured is not beyond it."""
 
     depth: float

@@ -26,8 +26,8 @@ class Prediction:
     Args:
         growth: λ, see experiments.theory.
         unit: of rounding, ε.
-        finite_depth: ln(1 / ε) / ln √λ layers: an error of rounding grows by √λ in each layer, and
-            from ε to 1 in so many. None where λ is 1.
+        finite_depth: ln(1 / ε) / ln √λ layers: an error of rounding grows by √λ in each layer,
+            and from ε to 1 in so many. None where λ is 1.
     """
 
     activation: str
@@ -54,7 +54,7 @@ def predict() -> list[Prediction]:
                     name,
                     precision,
                     float(f"{growth:.6g}"),
-                    unit,
+                    float(f"{unit:.6g}"),
                     depth and float(f"{depth:.4g}"),
                 )
             )

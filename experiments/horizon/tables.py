@@ -30,8 +30,8 @@ def _horizon_table(part: Part) -> Table:
         rows.append([name, f"{growth:.3f}", *horizons, str(seeds)])
     note = (
         f"Depth at which the median cosine of a plain network's layers falls below {LOST}, "
-        f"geometric mean over seeds; in parentheses ln(1/ε) / ln √λ, frozen before measurement. "
-        f"≥: in some seeds not up to the deepest network."
+        f"geometric mean over seeds; in parentheses ln(1/ε) / ln √λ, frozen before "
+        f"measurement. ≥: in some seeds not up to the deepest network."
     )
     return Table("Horizon in layers (predicted)", rows, [note])
 
