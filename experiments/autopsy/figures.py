@@ -90,7 +90,7 @@ def errors_figure(runs: ProtocolRuns) -> Figure:
     for place, remedy in enumerate(rows):
         untreated = remedy.errors[UNTREATED]
         for number, record in enumerate(remedy.records):
-            y = -place + 0.22 * ((len(remedy.records) - 1) / 2 - number)
+            y = -place + min(0.22, 0.8 / len(remedy.records)) * ((len(remedy.records) - 1) / 2 - number)
             compared = record.seed in remedy.compared
             colour = VERMILLION if compared or remedy is runs.untreated else GREY
             points: dict[str, Any] = {"color": colour, "markersize": 7}
