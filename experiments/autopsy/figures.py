@@ -89,8 +89,9 @@ def errors_figure(runs: ProtocolRuns) -> Figure:
     figure, axis = plt.subplots(layout="constrained")
     for place, remedy in enumerate(rows):
         untreated = remedy.errors[UNTREATED]
+        step = min(0.22, 0.8 / max(1, len(remedy.records)))
         for number, record in enumerate(remedy.records):
-            y = -place + min(0.22, 0.8 / len(remedy.records)) * ((len(remedy.records) - 1) / 2 - number)
+            y = -place + step * ((len(remedy.records) - 1) / 2 - number)
             compared = record.seed in remedy.compared
             colour = VERMILLION if compared or remedy is runs.untreated else GREY
             points: dict[str, Any] = {"color": colour, "markersize": 7}
