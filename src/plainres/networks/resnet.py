@@ -90,7 +90,7 @@ class CifarNetwork(nn.Module):
         self.fc = nn.Linear(4 * width, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d) and padding is not None:
-                module.padding_mode = padding
+                module.padding_mode = padding  # type: ignore[assignment]
         initialise(self, initialisation or "he")
 
     def forward(self, x: Tensor) -> Tensor:
