@@ -9,7 +9,7 @@ nothing of the run; experiments/signal checks that they take less than 2 % of it
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -278,8 +278,8 @@ class Probes(Snapshots):
             correlation=finite(signals.correlation),
         )
         layers = [
-            ProbePoint(
-                *place, number, **{name: finite(each) for name, each in layer._asdict().items()}
+            replace(
+                ProbePoint(*place, number, *map(finite, layer[:-1])), passed=finite(layer.passed)
             )
             for number, layer in enumerate(signals.layers, 1)
         ]
