@@ -33,6 +33,7 @@ from experiments.reporting import style
 from experiments.reporting.question import Drawing
 
 PADDING_STYLES: Any = {"circular": (style.BLUE, "o"), "zeros": (style.VERMILLION, "s")}
+PADDING_NAMES = {"circular": "circular padding", "zeros": "zero padding"}
 STAGE_COLOURS = (style.BLUE, style.GREEN, style.PURPLE)
 THEORY: Any = {"color": style.BLACK, "linestyle": "--", "linewidth": 1.5}
 SEEDS: Any = style.SEEDS
@@ -72,7 +73,7 @@ def growth_figure(rate: Rate) -> Figure:
     top = axis.secondary_xaxis("top")
     top.set_xticks([place for place, _ in names], [name for _, name in names], rotation=90)
     keys: list[Any] = [
-        style.key_line(f"{padding} padding", color=colour, marker=marker, linestyle="none")
+        style.key_line(PADDING_NAMES[padding], color=colour, marker=marker, linestyle="none")
         for padding, (colour, marker) in PADDING_STYLES.items()
     ]
     keys.append(style.key_line("as theory says", **style.REFERENCE))
