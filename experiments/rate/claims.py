@@ -188,7 +188,7 @@ def _near(values: Mapping[str, Sequence[float]], expected: float) -> list[Criter
         criterion
         for name, own in values.items()
         for criterion in _within(
-            f"{name} - ({expected:g})", [value - expected for value in own], EXPONENT_NEAR
+            f"{name} - ({expected:.3g})", [value - expected for value in own], EXPONENT_NEAR
         )
     ]
 

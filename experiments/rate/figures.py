@@ -159,11 +159,8 @@ def shattering_figure(rate: Rate) -> Figure:
     figure, axis = plt.subplots(layout="constrained")
     notes = set()
     for arm, (colour, marker, linestyle) in style.ARM_STYLES.items():
-        values = {
-            depth: [v for v in rate.series(correlation, REFERENCE, arm, depth).values() if v > 0]
-            for depth in DEPTHS
-        }
-        found = {depth: own for depth, own in values.items() if own}
+        series = {depth: rate.series(correlation, REFERENCE, arm, depth) for depth in DEPTHS}
+        found = {depth: list(own.values()) for depth, own in series.items() if own}
         drawn = {"color": colour, "marker": marker}
         line = {"linestyle": linestyle, "label": arm}
         notes.add(style.draw_seeds(axis, found, style.SEEDS, line, **drawn))
@@ -179,16 +176,14 @@ def shattering_figure(rate: Rate) -> Figure:
     for arm, (colour, marker, _) in style.ARM_STYLES.items():
         keys.append(style.key_line(arm, color=colour, marker=marker))
     style.depth_axis(axis, DEPTHS)
-    axis.set(yscale="log", ylim=(1e-3, 1.5), ylabel="correlation of gradients")
+    axis.set_ylabel("correlation of gradients")
     title = style.message(
         "Gradients shatter as theory says: by halves without shortcuts, slowly with them",
         "Do gradients shatter by half in each layer without shortcuts, as 1/√L with them?",
         check(rate)[7:9],
     )
-    note = "values below 0 are not drawn"
-    return style.titled(
-        figure, title, label_of(rate), "ReLU, circular padding", note, *sorted(notes), keys=keys
-    )
+    caption = "ReLU, circular padding"
+    return style.titled(figure, title, label_of(rate), caption, *sorted(notes), keys=keys)
 
 
 def _snapshots(rate: Rate, arm: str) -> list[Snapshot]:
