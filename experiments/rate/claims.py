@@ -61,7 +61,7 @@ STATEMENTS = (
 def label_of(rate: Rate) -> str:
     records = rate.all_records
     labels = ", ".join(sorted({record.data_label for record in records}))
-    return f"{labels} · at the start · {seeds_of(records)}"
+    return f"{labels} · protocol quick, at the start · {seeds_of(records)}"
 
 
 def check(rate: Rate) -> list[Claim]:
