@@ -152,6 +152,11 @@ def test_a_network_with_other_activations_is_not_fused():
         assert not fused_cpu.fuse_network(each, (32, 3, 8, 8))
 
 
+def test_a_network_with_circular_padding_is_not_fused():
+    assert not fused_cpu.fuse_network(network(padding="circular"), BATCH)
+    assert fused_cpu.fuse_network(network(padding="zeros"), BATCH)
+
+
 def test_sixty_updates_follow_the_librarys():
     library = network("none")
     kernels = fused(library)

@@ -111,6 +111,8 @@ def test_responses_and_gradients_are_those_of_a_network_written_out(norm, shortc
     )
     dead = [(after.amax((0, 2, 3)) == 0).float().mean().item() for after in behind]
     assert [layer[3] for layer in signals.layers] == pytest.approx(dead)
+    variances = [after.var((0, 2, 3), correction=0).mean().item() for after in behind]
+    assert [layer.passed**2 for layer in signals.layers] == pytest.approx(variances, rel=1e-4)
 
 
 def _is_main_convolution(name: str, module: nn.Module) -> bool:
@@ -339,6 +341,7 @@ def test_every_layer_has_a_row_in_every_probe(probed):
         image = point.layer == 0
         assert (point.correlation is not None, point.seconds is not None) == (image, image)
         assert (point.weight_gradient is None, point.dead is None) == (image, image)
+        assert (point.passed is None) == image
         assert point.response > 0
         assert point.response_gradient > 0
     assert points[8].response == points[0].response, "the same images"

@@ -23,7 +23,7 @@ NO_CHANGE = "nothing"
 LOCAL = "local"  # results/local holds what this machine measured, laid out as results
 SHORTCUTS = {"plain": "none", "residual": "zero_pad"}  # of conf/model; a row says its own
 # Network, by its name in config.json → option → what null means
-NULL_MEANS = {"plainres.network.CifarNetwork": {"norm": "batch"}}
+NULL_MEANS = {"plainres.network.CifarNetwork": {"norm": "batch", "padding": "zeros"}}
 
 Cell = tuple[str, int, int]  # arm, depth, seed
 Row = TypeVar("Row")

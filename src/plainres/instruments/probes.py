@@ -9,7 +9,7 @@ nothing of the run; experiments/signal checks that they take less than 2 % of it
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -52,6 +52,9 @@ class ProbePoint:
             image.
         correlation: in layer 0: `neighbours_correlation`.
         seconds: in layer 0: duration of the probe.
+        passed: what the layer passes on, behind the addition of the shortcut and the ReLU: its
+            standard deviation over images and positions, root mean square over channels. By so
+            much the next batch normalisation divides what comes from this layer.
     """
 
     arm: str
@@ -65,6 +68,7 @@ class ProbePoint:
     dead: float | None = None
     correlation: float | None = None
     seconds: float | None = None
+    passed: float | None = None
 
 
 class LayerSignals(NamedTuple):
@@ -74,6 +78,7 @@ class LayerSignals(NamedTuple):
     weight_gradient: float
     response_gradient: float
     dead: float
+    passed: float
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,7 @@ class _Layer:
     output: GradientEdge  # not the tensor: a ReLU may overwrite it in place
     response: Tensor
     dead: Tensor
+    passed: Tensor
 
 
 def _probe(network: nn.Module, images: Tensor, labels: Tensor) -> Signals | None:
@@ -193,13 +199,14 @@ def _probe(network: nn.Module, images: Tensor, labels: Tensor) -> Signals | None
             *(to_float64(each.response) for each in layers),
             *(torch.linalg.vector_norm(each.to(device), dtype=torch.float64) for each in gradients),
             *(to_float64(each.dead) for each in layers),
+            *(to_float64(each.passed) for each in layers),
             to_float64(images.std(correction=0)),
             neighbours_correlation(forward, images[::2]),
         ]
     ).tolist()  # the only wait for the device
     responses, weights, outputs = (values[i * count : (i + 1) * count] for i in range(3))
-    image_gradient, *dead, image_response, correlation = values[3 * count :]
-    signals = zip(responses, weights, outputs, dead, strict=True)
+    image_gradient, *behind, image_response, correlation = values[3 * count :]
+    signals = zip(responses, weights, outputs, behind[:count], behind[count:], strict=True)
     return Signals(
         tuple(LayerSignals(*each) for each in signals), image_response, image_gradient, correlation
     )
@@ -209,9 +216,10 @@ def _add_hooks(network: nn.Module, layers: list[_Layer]) -> list[RemovableHandle
     """Hooks of the main path; a convolution appends a layer, norm and ReLU complete it."""
 
     def convolution(module: Any, inputs: Any, output: Tensor) -> None:
-        dead = torch.full((), math.nan, device=output.device)  # until a ReLU follows
+        unknown = torch.full((), math.nan, device=output.device)  # until a ReLU follows
         response = output.detach().std(correction=0)
-        layers.append(_Layer(module.weight, get_gradient_edge(output), response, dead))
+        edge = get_gradient_edge(output)
+        layers.append(_Layer(module.weight, edge, response, unknown, unknown))
 
     def norm(module: Any, inputs: Any, output: Tensor) -> None:
         layers[-1].response = output.detach().std(correction=0)
@@ -219,6 +227,7 @@ def _add_hooks(network: nn.Module, layers: list[_Layer]) -> list[RemovableHandle
     def relu(module: Any, inputs: Any, output: Tensor) -> None:
         if output.ndim == 4:
             layers[-1].dead = (output.detach().amax((0, 2, 3)) == 0).float().mean()
+            layers[-1].passed = output.detach().var((0, 2, 3), correction=0).mean().sqrt()
 
     hooks: dict[type, Callable[[Any, Any, Tensor], None]] = {
         nn.Conv2d: convolution,
@@ -270,7 +279,9 @@ class Probes(Snapshots):
             correlation=finite(signals.correlation),
         )
         layers = [
-            ProbePoint(*place, number, *map(finite, layer))
+            replace(
+                ProbePoint(*place, number, *map(finite, layer[:-1])), passed=finite(layer.passed)
+            )
             for number, layer in enumerate(signals.layers, 1)
         ]
         return [image, *layers]

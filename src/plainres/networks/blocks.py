@@ -17,6 +17,7 @@ SHORTCUTS = ("none", "zero_pad", "projection", "projection_everywhere", "zero_pa
 EVERY_SECOND = "zero_pad_every_second"  # for a network: every second block zero_pad, others none
 NORMS = ("batch", "none")
 INITIALISATIONS = ("he", "pytorch", "dirac")
+PADDINGS = ("zeros", "circular")
 # Mean over standard deviation of a rectified standard normal variable. With this shift, batch
 # normalisation maps the output of a ReLU to values that the next ReLU lets through.
 RECTIFIED_MEAN = 1 / math.sqrt(math.pi - 1)

@@ -13,10 +13,12 @@ from torch.utils.checkpoint import checkpoint
 from plainres.networks.activations import RELU, make_activation
 from plainres.networks.blocks import (
     EVERY_SECOND,
+    PADDINGS,
     BasicBlock,
     BottleneckBlock,
     SqueezeExcitationBlock,
     SqueezeExcitationBottleneck,
+    check_choice,
     initialise,
     make_norm,
 )
@@ -46,9 +48,11 @@ class CifarNetwork(nn.Module):
         slope, shift: every activation is u where u = x + shift is positive, slope · u elsewhere;
             None is 0, and with both 0 it is the paper's ReLU. A `block` of one's own then takes
             activation=… too.
+        padding: what 3×3 convolutions see beyond the border: `zeros` (None; as in the paper), or
+            with `circular` the opposite border, so that all pixels have like neighbourhoods.
 
     Raises:
-        ValueError: illegal depth, shortcut, norm or initialisation; names the legal ones.
+        ValueError: illegal depth, shortcut, norm, initialisation or padding; names the legal ones.
     """
 
     def __init__(
@@ -64,8 +68,10 @@ class CifarNetwork(nn.Module):
         norm: str | None = None,
         slope: float | None = None,
         shift: float | None = None,
+        padding: str | None = None,
     ):
         super().__init__()
+        check_choice("padding", padding or "zeros", PADDINGS)
         blocks = num_blocks(depth)
         activation = make_activation(slope, shift)
         if norm == "none":
@@ -82,6 +88,9 @@ class CifarNetwork(nn.Module):
         self.layer3 = _stage(block, blocks, 2 * width, 4 * width, 2, shortcut)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(4 * width, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and padding is not None:
+                module.padding_mode = padding  # type: ignore[assignment]
         initialise(self, initialisation or "he")
 
     def forward(self, x: Tensor) -> Tensor:

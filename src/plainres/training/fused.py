@@ -459,5 +459,6 @@ def fuse_blocks(network: nn.Module) -> int:
 def _fits(convolution: nn.Conv2d) -> bool:
     return (
         convolution.stride == (1, 1)
+        and convolution.padding_mode == "zeros"
         and convolution.in_channels == convolution.out_channels in CHANNELS
     )

@@ -1,11 +1,12 @@
 """Optional CPU kernels in Numba for CIFAR networks of few channels: `kernels=fused` on a CPU.
 
-Needs: the package numba; a CifarNetwork of BasicBlocks with batch normalisation, 4 to 16 channels
-(a multiple of 4) in its first stage, and one Rectifier or ReLU everywhere; images up to 16×16;
-float32 (float64 for tests); batches of a multiple of 32. `plainres.training.machine.pick_kernels`
-decides; only `fuse_network` is called from outside. Training steps and evaluations run here; what
-instruments do (hooks, gradients of images, other parameters) runs in the library. Without it only
-speed is lost: results are the same up to rounding. Records of different kernels are never paired.
+Needs: the package numba; a CifarNetwork of BasicBlocks with batch normalisation and zero padding,
+4 to 16 channels (a multiple of 4) in its first stage, and one Rectifier or ReLU everywhere; images
+up to 16×16; float32 (float64 for tests); batches of a multiple of 32.
+`plainres.training.machine.pick_kernels` decides; only `fuse_network` is called from outside.
+Training steps and evaluations run here; what instruments do (hooks, gradients of images, other
+parameters) runs in the library. Without it only speed is lost: results are the same up to rounding.
+Records of different kernels are never paired.
 """
 
 import math
@@ -59,9 +60,10 @@ def fuse_network(network: Any, batch: Sequence[int]) -> bool:
     if batch[0] % IMAGES_AT_ONCE or max(batch[2:]) > LARGEST_IMAGE:
         return False
     width = network.conv1.out_channels
-    known = all(_computes_as_basic_block(block) for block in _blocks(network))
+    blocks = list(_blocks(network))
+    known = all(map(_computes_as_basic_block, blocks)) and _pads_zeros(network)
     normalised = isinstance(network.bn1, nn.BatchNorm2d)
-    activations = {_activation(each.relu) for each in (network, *_blocks(network))}
+    activations = {_activation(each.relu) for each in (network, *blocks)}
     one = len(activations) == 1 and None not in activations
     if not (known and normalised and one) or width % CHANNELS_AT_ONCE or width > LARGEST_WIDTH:
         return False
@@ -82,6 +84,12 @@ def _computes_as_basic_block(block: nn.Module) -> bool:
         isinstance(block, BasicBlock)
         and kind.forward is BasicBlock.forward
         and kind.layers is BasicBlock.layers
+    )
+
+
+def _pads_zeros(network: nn.Module) -> bool:
+    return all(
+        each.padding_mode == "zeros" for each in network.modules() if isinstance(each, nn.Conv2d)
     )
 
 

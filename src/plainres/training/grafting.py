@@ -201,10 +201,11 @@ def _shortcut(network: CifarNetwork, stage: int) -> str:
         type(last) is not BasicBlock
         or isinstance(last.downsample, nn.Sequential)
         or not isinstance(last.bn2, nn.BatchNorm2d)
+        or last.conv2.padding_mode != "zeros"
     ):
         raise ValueError(
-            "blocks are inserted between BasicBlocks; legal: norm batch; shortcuts none, zero_pad, "
-            "projection from 14 layers on"
+            "blocks are inserted between BasicBlocks; legal: norm batch; padding zeros; "
+            "shortcuts none, zero_pad, projection from 14 layers on"
         )
     return "none" if last.downsample is None else "zero_pad"
 

@@ -1,0 +1,347 @@
+"""By which factor do gradients grow in one layer at the start, and does theory give it?
+
+One setting (experiments.rate.measured.Setting) and one factor varied at a time, each measured
+before the first update. All criteria of a claim must hold, over seeds that all its networks have.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+
+from experiments.judging import pairs, verdict
+from experiments.judging.inference import Criterion
+from experiments.judging.pairs import Series
+from experiments.judging.verdict import Claim
+from experiments.rate.measured import (
+    LADDER,
+    PADDINGS,
+    REFERENCE,
+    STAGES,
+    Blocks,
+    Rate,
+    Setting,
+    Snapshot,
+    line,
+    log_growth,
+    mean_log_growth,
+    predicted_blocks,
+    stage_blocks,
+)
+from experiments.reporting.question import Table
+from experiments.reporting.text import mean_and_deviation, seeds_of
+
+DEPTH = 56  # of the plain networks whose λ is measured
+DEEPEST = 110  # of the networks whose gradients are followed block by block
+DEPTHS = (8, 14, 20, 32, 56, 110)
+VISIBLE = (8, 14, 20)  # depths at which the correlation of plain networks exceeds its noise
+NEAR, LOG_NEAR = 0.1, 0.2
+GROWING = 1.05  # λ above which ln λ is judged
+LINEAR, POWER = 1.0, -2.0  # exponents of variance and squared gradient
+EXPONENT_NEAR = 0.25
+HALVING = math.log(2)
+RATE_NEAR = 0.25  # of ln 2
+ROOT = -0.5
+SECOND_STAGE = 1
+PIXELS = (32, 16, 8, 4)  # of images; the second stage has half as many a side
+STATEMENTS = (
+    "circular padding: λ is within 10 % of theory for every activation",
+    "circular padding: ln λ is within 20 % of theory for every activation with λ above 1.05",
+    "zero padding: activations have the order of theory",
+    "zero padding: the smaller the image, the smaller λ (16, 8, 4, 2 pixels a side)",
+    "with shortcuts: variance grows linearly with the block's number (first stage)",
+    "squared gradients fall with the block's number as a power near -2 with shortcuts, and "
+    "exponentially without (first stage)",
+    "with shortcuts: variance and squared gradient have the exponents of theory in every stage",
+    "plain: the correlation of gradients at neighbouring inputs falls as 2^-L in L layers",
+    "with shortcuts: the correlation of gradients at neighbouring inputs falls as 1/√L",
+)
+
+
+def label_of(rate: Rate) -> str:
+    records = rate.all_records
+    labels = ", ".join(sorted({record.data_label for record in records}))
+    return f"{labels} · protocol quick, at the start · {seeds_of(records)}"
+
+
+def check(rate: Rate) -> list[Claim]:
+    """The claims in the order of STATEMENTS, corrected together."""
+    claims = [
+        _near_theory(rate),
+        _log_near_theory(rate),
+        _ordered(rate),
+        _falls_with_pixels(rate),
+        _linear_variance(rate),
+        _power_of_gradient(rate),
+        _walk(rate),
+        _halves(rate),
+        _root(rate),
+    ]
+    return verdict.corrected(claims)
+
+
+def ladder(padding: str) -> dict[str, Setting]:
+    """The reference with each activation, by name."""
+    return {
+        name: REFERENCE._replace(slope=slope, shift=shift, padding=padding)
+        for name, (slope, shift) in LADDER.items()
+    }
+
+
+def _growths(rate: Rate, padding: str) -> dict[str, Series]:
+    """ln λ, mean over stages, by activation."""
+    settings = ladder(padding).items()
+    return {name: rate.series(mean_log_growth, each, "plain", DEPTH) for name, each in settings}
+
+
+def _within(name: str, values: Sequence[float], near: float) -> list[Criterion]:
+    """Two criteria: the values lie within ± `near`."""
+    return [
+        Criterion(name, tuple(values), side * near, above=side < 0, unit="") for side in (-1, 1)
+    ]
+
+
+def _judged(
+    statement: str, series: Mapping[str, Series], criteria: Callable[[Mapping], list[Criterion]]
+) -> Claim:
+    """Criteria are made from the values of each series over the seeds that all have."""
+
+    def made() -> list[Criterion]:
+        seeds = pairs.shared_seeds(series)
+        return criteria({name: [each[seed] for seed in seeds] for name, each in series.items()})
+
+    def summary() -> str:
+        named = {criterion.name: criterion for criterion in made()}
+        return pairs.means(list(named.values()))
+
+    return pairs.judge(statement, series, made, summary)
+
+
+def _near_theory(rate: Rate) -> Claim:
+    settings = ladder("circular")
+
+    def criteria(values: Mapping[str, Sequence[float]]) -> list[Criterion]:
+        made = []
+        for name, logs in values.items():
+            ratios = [math.exp(log) / settings[name].growth - 1 for log in logs]
+            made += _within(f"{name}, λ / theory - 1", ratios, NEAR)
+        return made
+
+    return _judged(STATEMENTS[0], _growths(rate, "circular"), criteria)
+
+
+def _log_near_theory(rate: Rate) -> Claim:
+    theory = {name: math.log(each.growth) for name, each in ladder("circular").items()}
+    growths = _growths(rate, "circular")
+    series = {name: growths[name] for name in growths if theory[name] > math.log(GROWING)}
+
+    def criteria(values: Mapping[str, Sequence[float]]) -> list[Criterion]:
+        made = []
+        for name, logs in values.items():
+            ratios = [log / theory[name] - 1 for log in logs]
+            made += _within(f"{name}, ln λ / theory - 1", ratios, LOG_NEAR)
+        return made
+
+    return _judged(STATEMENTS[1], series, criteria)
+
+
+def _falling(values: Mapping[str, Sequence[float]]) -> list[Criterion]:
+    """Each series lies above the next one."""
+    return [
+        Criterion(
+            f"ln λ, {larger} - {smaller}",
+            tuple(a - b for a, b in zip(values[larger], values[smaller], strict=True)),
+            unit="",
+        )
+        for larger, smaller in pairwise(values)
+    ]
+
+
+def _ordered(rate: Rate) -> Claim:
+    return _judged(STATEMENTS[2], _growths(rate, "zeros"), _falling)
+
+
+def _falls_with_pixels(rate: Rate) -> Claim:
+    measure = partial(log_growth, stage=SECOND_STAGE)
+    series = {
+        f"{pixels // 2} pixels": rate.series(
+            measure, REFERENCE._replace(padding="zeros", pixels=pixels), "plain", DEPTH
+        )
+        for pixels in PIXELS
+    }
+    return _judged(STATEMENTS[3], series, _falling)
+
+
+def _of_blocks(
+    rate: Rate, measure: Callable[[Blocks], float], arm: str = "residual", stage: int = 0
+) -> Series:
+    return rate.series(lambda each: measure(stage_blocks(each, stage)), REFERENCE, arm, DEEPEST)
+
+
+def _linear_variance(rate: Rate) -> Claim:
+    series = {"exponent of variance": _of_blocks(rate, Blocks.variance_exponent)}
+    return _judged(STATEMENTS[4], series, partial(_near, expected=LINEAR))
+
+
+def _near(values: Mapping[str, Sequence[float]], expected: float) -> list[Criterion]:
+    return [
+        criterion
+        for name, own in values.items()
+        for criterion in _within(
+            f"{name} - ({expected:.3g})", [value - expected for value in own], EXPONENT_NEAR
+        )
+    ]
+
+
+def _power_of_gradient(rate: Rate) -> Claim:
+    exponent, residual, plain = "exponent of squared gradient", "residual", "plain"
+    series = {exponent: _of_blocks(rate, Blocks.gradient_exponent)}
+    for arm in (residual, plain):
+        series[arm] = _of_blocks(rate, Blocks.power_over_exponential, arm)
+
+    def criteria(values: Mapping[str, Sequence[float]]) -> list[Criterion]:
+        text = "ln of squared residuals, power - exponential"
+        return [
+            *_near({exponent: values[exponent]}, POWER),
+            Criterion(f"{residual}, {text}", tuple(values[residual]), above=False, unit=""),
+            Criterion(f"{plain}, {text}", tuple(values[plain]), above=True, unit=""),
+        ]
+
+    return _judged(STATEMENTS[5], series, criteria)
+
+
+def _walk(rate: Rate) -> Claim:
+    measures = {"variance": Blocks.variance_exponent, "squared gradient": Blocks.gradient_exponent}
+    series, theory = {}, {}
+    for stage in range(STAGES):
+        for name, measure in measures.items():
+            text = f"stage {stage + 1}, exponent of {name}"
+            series[text] = _of_blocks(rate, measure, stage=stage)
+            theory[text] = measure(predicted_blocks(DEEPEST, stage))
+
+    def criteria(values: Mapping[str, Sequence[float]]) -> list[Criterion]:
+        made = []
+        for name, own in values.items():
+            made += _near({name: own}, theory[name])
+        return made
+
+    return _judged(STATEMENTS[6], series, criteria)
+
+
+def correlation(snapshot: Snapshot) -> float:
+    """Of gradients at neighbouring inputs; NaN where there is none."""
+    value = snapshot[0].correlation
+    return math.nan if value is None else value
+
+
+def _log_correlation(snapshot: Snapshot) -> float:
+    value = correlation(snapshot)
+    return math.log(value) if value > 0 else math.nan
+
+
+def _correlations(rate: Rate, arm: str, depths: Sequence[int]) -> dict[str, Series]:
+    """Logarithms, by depth."""
+    return {
+        f"{arm}-{depth}": rate.series(_log_correlation, REFERENCE, arm, depth) for depth in depths
+    }
+
+
+def _slopes(
+    values: Mapping[str, Sequence[float]], positions: Sequence[float]
+) -> tuple[list[float], list[float]]:
+    """Slope, and sum of squared residuals, of a line through the series; one of each per seed."""
+    lines = [line(positions, each) for each in zip(*values.values(), strict=True)]
+    return [each.slope for each in lines], [each.squares for each in lines]
+
+
+def _halves(rate: Rate) -> Claim:
+    def criteria(values: Mapping[str, Sequence[float]]) -> list[Criterion]:
+        slopes, _ = _slopes(values, VISIBLE)
+        ratios = [-slope / HALVING - 1 for slope in slopes]
+        return _within("fall of ln correlation per layer / ln 2 - 1", ratios, RATE_NEAR)
+
+    return _judged(STATEMENTS[7], _correlations(rate, "plain", VISIBLE), criteria)
+
+
+def _root(rate: Rate) -> Claim:
+    def criteria(values: Mapping[str, Sequence[float]]) -> list[Criterion]:
+        slopes, power = _slopes(values, [math.log(depth) for depth in DEPTHS])
+        _, exponential = _slopes(values, DEPTHS)
+        fits = [math.log(p / e) for p, e in zip(power, exponential, strict=True)]
+        name = "ln of squared residuals, power - exponential"
+        return [
+            *_near({"exponent of correlation": slopes}, ROOT),
+            Criterion(name, tuple(fits), above=False, unit=""),
+        ]
+
+    return _judged(STATEMENTS[8], _correlations(rate, "residual", DEPTHS), criteria)
+
+
+def tables(rate: Rate) -> list[Table]:
+    return [ladder_table(rate), settings_table(rate), blocks_table(rate), correlation_table(rate)]
+
+
+def ladder_table(rate: Rate) -> Table:
+    """λ by activation and padding: theory, mean over stages, and each stage."""
+    stages = [f"stage {stage + 1}" for stage in range(STAGES)]
+    heads = [f"{padding}: {name}" for padding in PADDINGS for name in ("λ", *stages)]
+    rows = [["activation", "theory", *heads]]
+    for name, setting in ladder(PADDINGS[0]).items():
+        row = [name, f"{setting.growth:.3f}"]
+        for padding in PADDINGS:
+            row += _growth_texts(rate, setting._replace(padding=padding))
+        rows.append(row)
+    note = (
+        f"Plain networks of {DEPTH} layers. λ: factor by which squared gradients grow backwards in "
+        "a layer, geometric mean over the stages. ± is of seeds."
+    )
+    return Table("λ by activation", rows, [note])
+
+
+def settings_table(rate: Rate) -> Table:
+    """λ where width, batch or image are others."""
+    stages = [f"stage {stage + 1}" for stage in range(STAGES)]
+    rows = [["activation", "padding", "width", "batch", "pixels", "theory", "λ", *stages]]
+    known = {each for padding in PADDINGS for each in ladder(padding).values()}
+    for setting in sorted(rate.snapshots.keys() - known):
+        texts = [str(setting.width), str(setting.batch), str(setting.pixels)]
+        growth = f"{setting.growth:.3f}"
+        growths = _growth_texts(rate, setting)
+        rows.append([setting.activation, setting.padding, *texts, growth, *growths])
+    return Table("λ in other settings", rows)
+
+
+def _growth_texts(rate: Rate, setting: Setting) -> list[str]:
+    by_stage = (partial(log_growth, stage=stage) for stage in range(STAGES))
+    measures: list[Callable[[Snapshot], float]] = [mean_log_growth, *by_stage]
+    series = [rate.series(measure, setting, "plain", DEPTH) for measure in measures]
+    return [_text([math.exp(value) for value in each.values()]) for each in series]
+
+
+def blocks_table(rate: Rate) -> Table:
+    """Exponents of variance and squared gradient over blocks, with those of theory."""
+    heads = ["variance, theory", "variance", "squared gradient, theory", "squared gradient"]
+    rows = [["stage", *heads]]
+    for stage in range(STAGES):
+        row, theory = [str(stage + 1)], predicted_blocks(DEEPEST, stage)
+        for measure in (Blocks.variance_exponent, Blocks.gradient_exponent):
+            values = _of_blocks(rate, measure, stage=stage).values()
+            row += [f"{measure(theory):.2f}", _text(list(values), 2)]
+        rows.append(row)
+    note = (
+        f"residual-{DEEPEST}, ReLU, circular padding. Slopes on axes of logarithms. ± is of seeds."
+    )
+    return Table("Exponents over the blocks of a stage", rows, [note])
+
+
+def correlation_table(rate: Rate) -> Table:
+    """Correlation of gradients at neighbouring inputs by depth."""
+    rows = [["network", *map(str, DEPTHS)]]
+    for arm in ("plain", "residual"):
+        series = [rate.series(correlation, REFERENCE, arm, depth) for depth in DEPTHS]
+        rows.append([arm, *(_text(list(each.values())) for each in series)])
+    return Table("Correlation of gradients at neighbouring inputs, by depth", rows)
+
+
+def _text(values: Sequence[float], digits: int = 3) -> str:
+    return mean_and_deviation(values, digits) if values else "–"
