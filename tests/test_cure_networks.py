@@ -7,11 +7,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from plainres.instruments.probes import probe
 from plainres.networks import cures
 from plainres.networks.blocks import BasicBlock
 from plainres.networks.cures import DiracConvolution, StochasticDepth, correlation_map
 from plainres.networks.initialisations import initialise
 from plainres.networks.resnet import CifarNetwork
+from plainres.training import devices
 
 
 def images(count: int = 32, channels: int = 3, size: int = 8) -> torch.Tensor:
@@ -132,6 +134,14 @@ def test_the_authors_slope_of_a_residual_network_solves_our_map():
                 shortcut = correlation_map(shortcut, slope)
             correlation = 0.36 * shortcut + 0.64 * branch
     assert correlation_map(correlation, slope) == pytest.approx(0.75, abs=1e-7)
+
+
+def test_a_dirac_convolution_is_a_layer_for_the_probes():
+    network = CifarNetwork(8, "none", width=4, block=cures.DiracBlock)
+    signals = probe(network, images(8).float(), torch.arange(8))
+    assert signals is not None
+    assert len(signals.layers) == 7
+    assert all(layer.weight_gradient > 0 for layer in signals.layers)
 
 
 @pytest.mark.parametrize("layers", [19, 109])
@@ -265,7 +275,18 @@ def test_stochastic_depth_drops_blocks_by_the_linear_rule():
     x = images().float()
     assert torch.equal(network.eval()(x), network(x)), "evaluation draws nothing"
     drop = StochasticDepth(0.3)
+    assert isinstance(drop, devices.DROPOUTS), "refused on several devices, as dropout is"
     ones = torch.ones(5, 1, 2, 2)
     found = [drop(ones) for _ in range(2000)]
     assert all(len(each.unique()) == 1 for each in found), "the whole batch at once"
     assert torch.stack(found).mean() == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["DiracBlock", "ReZeroBlock", "StochasticDepthBlock"])
+def test_fused_kernels_leave_other_blocks_alone(name):
+    pytest.importorskip("numba")
+    from plainres.training.fused_cpu import fuse_network
+
+    shape = (32, 3, 8, 8)
+    assert fuse_network(CifarNetwork(8, "none", width=4), shape)
+    assert not fuse_network(CifarNetwork(8, "none", width=4, block=getattr(cures, name)), shape)
