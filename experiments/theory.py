@@ -2,6 +2,17 @@
 
 import math
 
+ACTIVATIONS = {  # name → slope and shift, as in conf/variants/activation.yaml; λ falls
+    "relu": (0.0, 0.0),
+    "shifted_50": (0.0, 0.5),
+    "leaky_25": (0.25, 0.0),
+    "shifted_100": (0.0, 1.0),
+    "leaky_50": (0.5, 0.0),
+    "shifted_200": (0.0, 2.0),
+    "leaky_75": (0.75, 0.0),
+    "linear": (1.0, 0.0),
+}
+
 
 def gradient_growth(slope: float = 0.0, shift: float = 0.0) -> float:
     """λ: by how much squared gradients grow backwards through one plain layer, at the start.

@@ -12,10 +12,10 @@ from omegaconf import OmegaConf
 
 from experiments.dose import QUESTION, figures, prediction
 from experiments.dose.depths import trainable_depth
-from experiments.dose.prediction import ACTIVATIONS, predictions
+from experiments.dose.prediction import predictions
 from experiments.grid import Sweep, commands
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from experiments.theory import gradient_growth
+from experiments.theory import ACTIVATIONS, gradient_growth
 from plainres.networks.activations import Rectifier
 from plainres.records.files import read_table
 

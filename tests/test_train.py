@@ -665,7 +665,7 @@ def test_bf16_trains_to_nearly_the_same_loss(undisturbed, tmp_path):
 def test_under_bf16_the_loss_is_taken_in_float32():
     network = nn.Linear(4, 3)
     options = {"momentum": 0.9, "weight_decay": 0.0, "window": 1}
-    module = Classifier(network, None, lambda step: 0.1, **options, bf16=True)
+    module = Classifier(network, None, lambda step: 0.1, **options, dtype=torch.bfloat16)
     images = torch.randn(2, 4)
     logits = module(images)
     assert logits.dtype == torch.float32

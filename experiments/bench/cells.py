@@ -46,7 +46,7 @@ class Clock(pl.Callback):
             "checkpoint_seconds": time.monotonic() - began,
             "first_iteration_seconds": self.window.first_iteration_seconds,
             "peak_memory_mib": peak_memory_mib(pl_module.device),
-            "bf16": float(pl_module.bf16),
+            "bf16": float(pl_module.multiplied_in == torch.bfloat16),
             "seconds_per_iteration": self.window.seconds_per_iteration / batch.num_updates,
             "ended": self.window.ended,
         }

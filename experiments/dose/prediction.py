@@ -14,21 +14,11 @@ from pathlib import Path
 from experiments.dose.depths import trainable_depth
 from experiments.judging.errors import error_or_chance
 from experiments.judging.pairs import grouped
-from experiments.theory import gradient_growth
+from experiments.theory import ACTIVATIONS, gradient_growth
 from plainres.records.files import read_runs, read_table, write_table
 
 TABLE = Path(__file__).with_name("prediction.csv")
 SOURCE = Path(__file__).parents[2] / "results" / "depth" / "quick"  # plain networks with ReLU
-ACTIVATIONS = {  # name → slope and shift, as in conf/variants/activation.yaml
-    "relu": (0.0, 0.0),
-    "shifted_50": (0.0, 0.5),
-    "leaky_25": (0.25, 0.0),
-    "shifted_100": (0.0, 1.0),
-    "leaky_50": (0.5, 0.0),
-    "shifted_200": (0.0, 2.0),
-    "leaky_75": (0.75, 0.0),
-    "linear": (1.0, 0.0),
-}
 
 
 @dataclass(frozen=True)

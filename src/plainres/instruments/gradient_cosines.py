@@ -19,9 +19,14 @@ from torch.nn import functional
 from plainres.data.batches import Batch, TrainingBatches
 from plainres.data.device import fork_generators, memory_format, to_float64, with_float64
 from plainres.instruments.snapshots import Snapshots, finite, fixed_images
-from plainres.training.update import heads, logits_of_heads
+from plainres.training.update import logits_of_heads
 
-PRECISIONS = ("float64", "float32", "bf16")
+PRECISIONS = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "bf16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 @dataclass(frozen=True)
@@ -68,18 +73,19 @@ def loss_gradients(network: nn.Module, batch: Batch, precision: str) -> list[Ten
     units in each precision.
 
     Args:
-        precision: how it is computed: `float64`, or as training does it, `float32` or `bf16`.
+        precision: how it is computed: `float64`, or as training does it, `float32`, `bf16` or
+            `float16` (without a factor of the loss).
     """
     assert network.training, "evaluation mode normalises with other statistics"
     assert precision in PRECISIONS
     images, labels = batch
+    dtype, device = PRECISIONS[precision], images.device
     network = copy.deepcopy(network)
-    with fork_generators(images.device):
-        if precision == "float64":
-            network = network.to(with_float64(images.device), torch.float64)
-            logits = heads(network(to_float64(images)))[0]
-        else:
-            logits = logits_of_heads(network, images, bf16=precision == "bf16")[0]
+    if dtype == torch.float64:
+        images, device = to_float64(images), with_float64(device)
+    network = network.to(device, dtype if dtype == torch.float64 else torch.float32)
+    with fork_generators(batch.images.device):
+        logits = logits_of_heads(network, images, dtype)[0]
         loss = functional.cross_entropy(logits, labels.to(logits.device))
         # Auxiliary heads have no part in this loss
         gradients = torch.autograd.grad(loss, list(network.parameters()), materialize_grads=True)
@@ -96,12 +102,16 @@ def compare(gradient: Tensor, exact: Tensor) -> Comparison:
     return Comparison(float(product), float((gradient - exact).norm() / exact.norm()))
 
 
-def uses_library_kernels(network: nn.Module) -> bool:
-    """Whether no part of a network is compiled or has fused kernels (training.machine.KERNELS)."""
-    return not any(
+def require_library_kernels(network: nn.Module, table: str) -> None:
+    """Raises ValueError if a part of a network is compiled or has fused kernels; names `table`."""
+    if any(
         module._compiled_call_impl or type(module).__module__.startswith("plainres.training.fused")
         for module in network.modules()
-    )
+    ):
+        raise ValueError(
+            f"{table} is for library kernels, and these are compiled or fused; set "
+            "kernels=library cuda_graph=false"
+        )
 
 
 class GradientCosines(Snapshots):
@@ -123,22 +133,18 @@ class GradientCosines(Snapshots):
     def snapshot(
         self, place: tuple[str, int, int, int], network: nn.Module, stream: TrainingBatches
     ) -> list[GradientCosine]:
-        if not uses_library_kernels(network):
-            raise ValueError(
-                f"{self.table} is for library kernels, and these are compiled or fused; set "
-                "kernels=library cuda_graph=false"
-            )
+        require_library_kernels(network, self.table)
         twice = fixed_images(stream, 2 * self.images)
         batch, others = (_every_second(twice, first) for first in (0, 1))
-        exact = _layers(network, batch, "float64")
+        exact = layer_gradients(network, batch, "float64")
         if not exact[0].isfinite().all():
             return []
         columns = [
             [compare(*pair) for pair in zip(gradients, exact, strict=True)]
             for gradients in (
-                _layers(network, batch, "float32"),
-                _layers(network, batch, "bf16"),
-                _layers(network, others, "float64"),
+                layer_gradients(network, batch, "float32"),
+                layer_gradients(network, batch, "bf16"),
+                layer_gradients(network, others, "float64"),
             )
         ]
         return [
@@ -153,7 +159,7 @@ def _every_second(batch: Batch, first: int) -> Batch:
     return Batch(images, batch.labels[first::2])
 
 
-def _layers(network: nn.Module, batch: Batch, precision: str) -> list[Tensor]:
+def layer_gradients(network: nn.Module, batch: Batch, precision: str) -> list[Tensor]:
     """Gradients of all parameters together, then of each convolution's weights; flat."""
     gradients = [each.flatten() for each in loss_gradients(network, batch, precision)]
     weights = {id(module.weight) for module in network.modules() if isinstance(module, nn.Conv2d)}

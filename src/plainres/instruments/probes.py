@@ -132,7 +132,7 @@ def neighbours_correlation(forward: Callable[[Tensor], Tensor], images: Tensor) 
 def probe(
     network: nn.Module, images: Tensor, labels: Tensor, double: bool = False
 ) -> Signals | None:
-    """Signals of a network in training mode, in float32; None where its loss is not finite.
+    """Signals of a network in training mode; None where its loss is not finite.
 
     The loss is the mean cross-entropy of the images. The network, its gradients and running
     statistics, and the random generators stay as they are.
@@ -140,11 +140,12 @@ def probe(
     Args:
         images: normalised float32 (N, C, H, W), channels last.
         labels: int64 (N,).
-        double: probes a copy in float64 instead. Without normalisation, signals of deep networks
-            leave the range of float32.
+        double: probes a copy in float64, else in the precision of training. Without normalisation,
+            signals of deep networks leave the range of float32.
     """
     assert network.training, "evaluation mode normalises with other statistics"
-    if double:  # a copy: checkpointed blocks read their weights again in the backward pass
+    if double or next(network.parameters()).dtype == torch.float64:
+        # A copy: checkpointed blocks read their weights again in the backward pass
         device = with_float64(images.device)
         network = copy.deepcopy(network).to(device, torch.float64)
         images, labels = to_float64(images), labels.to(device)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from plainres.data.images import Images, Source
     from plainres.data.streaming import StreamedBatches, StreamedEvaluation
     from plainres.training.devices import Processes
+    from plainres.training.machine import Precision
     from plainres.training.module import Classifier
     from plainres.training.runlog import RunLog, Start
 
@@ -157,6 +158,8 @@ def build(cell: Cell, rank: int = 0, start: "Start | None" = None, port: int = 0
         network = _child(cell, network.to(device), stream, source.test)
     layers = summarise(network, source.train.pixels.shape[1:])
     multiply_adds = sum(layer.multiply_adds for layer in layers)
+    if start.precision == "64-true":
+        network = network.double()
     kernels = machine.pick_kernels(start.kernels, device, start.precision)
     kernels = devices.pick_kernels(config.kernels, kernels, share)
     shape = (images_at_once(config), *source.train.pixels.shape[1:])
@@ -445,8 +448,9 @@ def _module(
     network: Any,
     stream: "Stream",
     evaluated: tuple[str, ...],
-    precision: str,
+    precision: "Precision",
 ) -> "Classifier":
+    from plainres.training import machine
     from plainres.training.module import Classifier
     from plainres.training.schedule import Plateau
 
@@ -467,7 +471,7 @@ def _module(
         evaluated=evaluated,
         nesterov=bool(protocol.nesterov),
         clip_norm=protocol.clip_norm,
-        bf16=precision == "bf16-mixed",
+        dtype=machine.DTYPES[precision],
         graph=config.cuda_graph,
         auxiliary_weight=config.model.get("auxiliary_weight"),
         accumulate=protocol.accumulate or 1,

@@ -16,6 +16,7 @@ from plainres.records.seal import is_intact
 
 # torch is imported inside functions: a sweep with nothing left to do ends in seconds
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from plainres.data.batches import Normaliser
@@ -61,7 +62,7 @@ class TrainedNetwork:
     """A network in evaluation mode, and how a picture becomes its input.
 
     Args:
-        bf16: multiply in bfloat16, as it was trained.
+        dtype: what it multiplies in, as in training.
         shape: (C, H, W) of its input.
         image_size: pixels a side of a picture before `pad_to`; None: pictures have that size.
         pad_to: black is added up to so many pixels a side; None: none is.
@@ -69,7 +70,7 @@ class TrainedNetwork:
     """
 
     network: "nn.Module"
-    bf16: bool
+    dtype: "torch.dtype"
     classes: tuple[str, ...]
     shape: tuple[int, ...]
     image_size: int | None
@@ -86,15 +87,20 @@ class TrainedNetwork:
         """
         import torch
 
+        from plainres.training.machine import DTYPES, pick_precision
+
         record = files.read_record(folder)
         if record is None:
             raise ValueError(f"{folder} has no finished network")
         kept = _read_preparation(folder)
         network = _network(kept)
+        dtype = DTYPES[pick_precision(record.precision, torch.device("cpu"))]
+        if dtype == torch.float64:
+            network = network.double()
         network.load_state_dict(_read(folder / files.WEIGHTS_FILE))
         return cls(
             network.eval().to(memory_format=torch.channels_last),
-            record.precision == "bf16-mixed",
+            dtype,
             tuple(kept["classes"]),
             tuple(kept["shape"]),
             kept["image_size"],
@@ -146,7 +152,7 @@ class TrainedNetwork:
         images = (self.read(path)[None].float() / 255 - self.mean) / self.deviation
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
-            return logits_of_heads(self.network, images, self.bf16)[0][0].softmax(0)
+            return logits_of_heads(self.network, images, self.dtype)[0][0].softmax(0)
 
 
 def _network(kept: dict[str, Any]) -> "nn.Module":

@@ -21,8 +21,14 @@ from plainres.networks import blocks
 from plainres.records import files
 from plainres.training.instructions import LIMITS, ONEDNN
 
-Precision = Literal["32-true", "bf16-mixed"]
+Precision = Literal["32-true", "bf16-mixed", "64-true"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+# What plainres.training.update.logits_of_heads multiplies in
+DTYPES: dict[Precision, torch.dtype] = {
+    "32-true": torch.float32,
+    "bf16-mixed": torch.bfloat16,
+    "64-true": torch.float64,
+}
 Kernels = Literal["library", "compiled", "fused"]
 KERNELS: tuple[Kernels, ...] = get_args(Kernels)
 ACCELERATORS = ("auto", "cpu", "gpu")
@@ -111,9 +117,14 @@ def pick_precision(requested: str, device: torch.device) -> Precision:
     float32.
 
     Raises:
-        ValueError: unknown precision, or bf16 where macOS has none; names the legal ones.
+        ValueError: unknown precision, or one that Apple's mps does not have; names the legal ones.
     """
     on_mps = device.type == "mps"
+    if requested == "64-true" and on_mps:
+        raise ValueError(
+            "protocol.precision '64-true' does not exist on Apple's mps; legal here: auto, "
+            "32-true, bf16-mixed; or ARGS=accelerator=cpu"
+        )
     if requested == "bf16-mixed" and on_mps and not torch.backends.mps.is_macos_or_newer(14, 0):
         raise ValueError(
             "protocol.precision 'bf16-mixed' needs macOS 14 on Apple's mps; legal here: auto, "
@@ -150,7 +161,7 @@ def pick_kernels(requested: str, device: torch.device, precision: Precision) -> 
     """Kernels to train with: `library`, `compiled` (torch.compile), `fused` (training.fused and
     training.fused_cpu).
 
-    `auto` is the fastest: `fused` with Numba in float32 on a CPU, with Triton in bf16 on a GPU;
+    `auto` is the fastest: on a CPU `fused` with Numba, not in bf16; on a GPU with Triton, in bf16;
     else `library` on a CPU, on AMD's ROCm and on Apple's mps, `compiled` on another GPU.
 
     Raises:
@@ -158,14 +169,14 @@ def pick_kernels(requested: str, device: torch.device, precision: Precision) -> 
     """
     on_gpu = device.type == "cuda" and has_triton()
     can_fuse = (
-        precision == "32-true" and find_spec("numba") is not None
+        precision != "bf16-mixed" and find_spec("numba") is not None
         if device.type == "cpu"
         else on_gpu and precision == "bf16-mixed"
     )
     if requested == "fused" and not can_fuse:
         raise ValueError(
-            "kernels 'fused' need the package numba and 32-true on a CPU, Triton and bf16-mixed on "
-            "a GPU; legal here: auto, library, compiled"
+            "kernels 'fused' need the package numba and 32-true or 64-true on a CPU, Triton and "
+            "bf16-mixed on a GPU; legal here: auto, library, compiled"
         )
     for kernels in KERNELS:
         if requested == kernels:

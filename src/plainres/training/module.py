@@ -35,7 +35,8 @@ class Classifier(pl.LightningModule):
         nesterov: Nesterov momentum; the paper has none.
         clip_norm: largest norm of the gradient of all parameters together; None: no clipping, as in
             the paper.
-        bf16: multiply in bfloat16 (autocast); weights, sums and losses stay float32.
+        dtype: what is multiplied in. bfloat16: by autocast; weights, sums and losses stay float32.
+            float64: all is computed in it, and the network has to be in it.
         graph: capture an update in a CUDA graph; None: where there is a GPU.
         auxiliary_weight: factor of each auxiliary head's loss.
         accumulate: in how many parts a batch goes through the network (plainres.training.update).
@@ -58,7 +59,7 @@ class Classifier(pl.LightningModule):
         evaluated: tuple[str, ...] = ("test",),
         nesterov: bool = False,
         clip_norm: float | None = None,
-        bf16: bool = False,
+        dtype: torch.dtype = torch.float32,
         graph: bool | None = None,
         auxiliary_weight: float | None = None,
         accumulate: int = 1,
@@ -76,7 +77,7 @@ class Classifier(pl.LightningModule):
         self.evaluated = evaluated
         self.nesterov = nesterov
         self.clip_norm = clip_norm
-        self.bf16 = bf16
+        self.multiplied_in = dtype
         self.graph = graph
         self.auxiliary_weight = auxiliary_weight
         self.accumulate = accumulate
@@ -101,7 +102,7 @@ class Classifier(pl.LightningModule):
 
     def logits_of_heads(self, images: Tensor) -> tuple[Tensor, ...]:
         """Logits (N, classes) of each head, the main one first; others in training mode only."""
-        return logits_of_heads(self.network, images, self.bf16)
+        return logits_of_heads(self.network, images, self.multiplied_in)
 
     def training_step(self, step: StepDraws, batch_idx: int) -> None:
         assert step.iteration == self.iteration, (

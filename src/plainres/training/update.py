@@ -163,7 +163,7 @@ class UpdateRunner:
         self._rate.copy_(self._rates[self._position].squeeze(0))
         draws = {name: each[self._position].squeeze(0) for name, each in self._draws.items()}
         error, loss = self._synchronise(torch.stack(self._update(draws)))
-        self.errors.index_copy_(0, self._slot, error.view(1))
+        self.errors.index_copy_(0, self._slot, error.to(self.errors.dtype).view(1))
         self.losses.index_copy_(0, self._slot, loss.to(self.losses.dtype).view(1))
         self._position += 1
         self._slot.add_(1).remainder_(len(self.errors))
@@ -188,16 +188,24 @@ def updates_per_step(limit: int, log_every: int, evaluate_every: int) -> int:
 
 
 def logits_of_heads(
-    network: Callable[[Tensor], Tensor | tuple[Tensor, ...]], images: Tensor, bf16: bool
+    network: Callable[[Tensor], Tensor | tuple[Tensor, ...]],
+    images: Tensor,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, ...]:
-    """Logits (N, classes) of each head in float32, the main one first.
+    """Logits (N, classes) of each head, the main one first, in float32 or float64.
 
     Args:
         images: normalised float32 (N, C, H, W).
-        bf16: multiply in bfloat16 (autocast).
+        dtype: what is multiplied in: float32; float64, in which the parameters have to be;
+            bfloat16 or float16, by autocast, with parameters and logits in float32.
     """
+    if dtype == torch.float64:
+        return heads(network(images.to(dtype)))
+    low = dtype != torch.float32
     # Without autocast's cache: weights change within a step, and each is used once per update
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
+    with torch.autocast(
+        images.device.type, dtype if low else torch.bfloat16, enabled=low, cache_enabled=False
+    ):
         # The loss is taken in float32
         return tuple(logits.float() for logits in heads(network(images)))
 

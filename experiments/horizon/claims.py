@@ -1,0 +1,248 @@
+"""At which depth does arithmetic lose the direction of the gradient, and is that a cause?
+
+The criteria were registered before measurement (docs/registered.md). A claim about several networks
+or precisions has one criterion: of each seed the value that speaks most against it.
+"""
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from experiments.horizon.parts import (
+    APART,
+    DEEPEST,
+    LOST,
+    WITHIN,
+    Part,
+    horizon_text,
+    updates_until_apart,
+)
+from experiments.horizon.prediction import UNITS, predictions
+from experiments.judging import pairs, verdict
+from experiments.judging.inference import Criterion
+from experiments.judging.pairs import Series
+from experiments.judging.verdict import Claim
+from experiments.reporting import markdown
+
+STEP = 1.1  # a tenth deeper or later; less is no difference
+# Group → activations and the precisions in which the horizon is predicted below 302 layers
+GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "ReLU": {"relu": tuple(UNITS)},
+    "slopes": {"leaky_25": tuple(UNITS), "leaky_50": ("bf16", "float16")},
+    "shifts": {"shifted_50": tuple(UNITS), "shifted_100": ("bf16", "float16")},
+}
+ORDER = ("relu", "shifted_50", "leaky_25", "shifted_100", "leaky_50")  # λ falls
+DIGITS = math.log(UNITS["float32"]) / math.log(UNITS["bf16"])  # three times as many
+COSINE_MARGIN = 0.1
+LATE = 100  # updates
+TREATMENT = ("precision",)
+FLOAT64, FLOAT32 = "64-true", "32-true"
+
+
+def label_of(part: Part) -> str:
+    return markdown.label_of(part.records, f"part {part.name}")
+
+
+def check(part: Part) -> list[Claim]:
+    """The claims about one part, corrected together."""
+    if part.name == "training":
+        claims = [_returns(part)]
+    elif part.name == "quick":
+        claims = [_stays(part), _worsens(part)]
+    elif part.name == "rounding":
+        claims = [_sooner(part), _later(part)]
+    else:
+        claims = [_predicted(part, group) for group in GROUPS if _has(part, GROUPS[group])]
+        if part.name in ("start", "start_cifar"):
+            claims += [_digits(part), _ordered(part), _endless(part)]
+    return verdict.corrected(claims)
+
+
+def _has(part: Part, activations: Iterable[str]) -> bool:
+    return part.name in ("start", "start_cifar") or bool(set(activations) & set(part.by_variant))
+
+
+def _predicted(part: Part, group: str) -> Claim:
+    cases = [(name, precision) for name, of in GROUPS[group].items() for precision in of]
+    series = {f"{name}, {precision}": part.horizons(name, precision) for name, precision in cases}
+    seeds = pairs.shared_seeds(series)
+
+    def criteria() -> list[Criterion]:
+        predicted = {
+            f"{name}, {precision}": math.log(predictions()[name, precision].depth)
+            for name, precision in cases
+        }
+        values = (
+            max(abs(each[seed] - predicted[name]) for name, each in series.items())
+            for seed in seeds
+        )
+        text = "largest |ln(horizon / predicted)|"
+        return [Criterion(text, tuple(values), math.log(WITHIN), above=False, unit="")]
+
+    statement = (
+        f"{group}: ln(1/ε) / ln √λ predicts within a factor of {WITHIN:g} the depth at which "
+        f"plain networks lose the direction of their first gradient"
+    )
+    return pairs.judge(statement, series, criteria, lambda: _horizons(part, cases))
+
+
+def _digits(part: Part) -> Claim:
+    series = {name: part.horizons("relu", name) for name in ("bf16", "float32")}
+    seeds = pairs.shared_seeds(series)
+
+    def criteria() -> list[Criterion]:
+        ratios = (series["float32"][seed] - series["bf16"][seed] for seed in seeds)
+        values = tuple(abs(ratio - math.log(DIGITS)) for ratio in ratios)
+        text = f"|ln(float32 / bf16 / {DIGITS:g})|"
+        return [Criterion(text, values, math.log(WITHIN), above=False, unit="")]
+
+    statement = (
+        f"ReLU: {DIGITS:g} times as many digits (float32 beside bf16) reach {DIGITS:g} times as "
+        f"deep, within a factor of {WITHIN:g}"
+    )
+    cases = [("relu", "bf16"), ("relu", "float32")]
+    return pairs.judge(statement, series, criteria, lambda: _horizons(part, cases))
+
+
+def _ordered(part: Part) -> Claim:
+    series = {name: part.horizons(name, "bf16") for name in ORDER}
+    seeds = pairs.shared_seeds(series)
+
+    def criteria() -> list[Criterion]:
+        values = (
+            min(series[deeper][s] - series[shallower][s] for shallower, deeper in pairwise(ORDER))
+            for s in seeds
+        )
+        return [Criterion("smallest step of ln horizon", tuple(values), math.log(STEP), unit="")]
+
+    statement = "in bf16: the smaller λ, the deeper the networks that keep the direction"
+    cases = [(name, "bf16") for name in ORDER]
+    return pairs.judge(statement, series, criteria, lambda: _horizons(part, cases))
+
+
+def _endless(part: Part) -> Claim:
+    series = {precision: part.lowest("residual", precision) for precision in UNITS}
+    seeds = pairs.shared_seeds(series)
+
+    def criteria() -> list[Criterion]:
+        values = tuple(min(each[seed] for each in series.values()) for seed in seeds)
+        return [Criterion("smallest cosine", values, LOST, unit="")]
+
+    statement = f"with shortcuts the direction is kept up to {DEEPEST:,} layers, in each precision"
+    return pairs.judge(statement, series, criteria)
+
+
+def _returns(part: Part) -> Claim:
+    late, early = f"after {LATE} updates", "at the start"
+    series = {
+        late: part.cosines("", "plain", 110, "float32", LATE),
+        early: part.cosines("", "plain", 110, "float32", 0),
+    }
+
+    def criteria() -> list[Criterion]:
+        seeds = pairs.shared_seeds(series)
+        values = tuple(series[late][seed] - series[early][seed] for seed in seeds)
+        return [Criterion(f"cosine {late} - {early}", values, COSINE_MARGIN, unit="")]
+
+    statement = (
+        f"plain-110, float32: {LATE} updates bring the direction back, by more than "
+        f"{COSINE_MARGIN} in cosine"
+    )
+    return pairs.judge(statement, series, criteria)
+
+
+def _errors(part: Part, precisions: Sequence[str], depths: Sequence[int]) -> dict[str, Series]:
+    return {
+        f"plain-{depth}, {precision}": pairs.errors_by_seed(
+            part.by_variant.get(precision, ()), "plain", depth
+        )
+        for precision in precisions
+        for depth in depths
+    }
+
+
+def _smallest(criteria: Iterable[Criterion]) -> Criterion:
+    """Of each seed the smallest value of several criteria with one bound: all of them must hold."""
+    first, *others = criteria
+    values = tuple(map(min, first.values, *(each.values for each in others)))
+    return replace(first, name="the smaller of both differences", values=values)
+
+
+def _stays(part: Part) -> Claim:
+    series = _errors(part, [FLOAT64], (110, 56, 20))
+    *deep, shallow = series
+    return pairs.judge(
+        "degradation is there in float64: plain-56 and plain-110 end above plain-20",
+        series,
+        lambda: [_smallest(pairs.difference(series, name, shallow) for name in deep)],
+        lambda: pairs.mean_errors(series, "training error"),
+    )
+
+
+def _worsens(part: Part) -> Claim:
+    series = _errors(part, [FLOAT32, FLOAT64], (110, 56))
+    names = [
+        f"plain-{depth}, {precision}" for depth in (110, 56) for precision in (FLOAT32, FLOAT64)
+    ]
+    couples = list(zip(names[::2], names[1::2], strict=True))
+
+    def criteria() -> list[Criterion]:
+        return [_smallest(pairs.difference(series, *c, treatment=TREATMENT) for c in couples)]
+
+    def summary() -> str:
+        seeds = pairs.shared_seeds(series, TREATMENT)
+        means = {n: statistics.fmean(each[seed] for seed in seeds) for n, each in series.items()}
+        texts = (f"{100 * mean:.2f} % ({name})" for name, mean in means.items())
+        return f"training error {', '.join(texts)}"
+
+    statement = "float32 makes degradation worse than float64: plain-56 and plain-110 end higher"
+    return pairs.judge(statement, series, criteria, summary, TREATMENT)
+
+
+def _sooner(part: Part) -> Claim:
+    series = {
+        f"plain-{depth}": updates_until_apart(part, "plain", depth) for depth in (20, 56, 110)
+    }
+    return _apart(
+        series,
+        list(pairwise(series)),
+        "two plain networks that differ in the last digit at the start are apart the sooner the "
+        "deeper they are (20, 56, 110 layers)",
+    )
+
+
+def _later(part: Part) -> Claim:
+    arms = ("residual", "plain")
+    series = {f"{arm}-110": updates_until_apart(part, arm, 110) for arm in arms}
+    statement = "with shortcuts two networks of 110 layers are apart later"
+    return _apart(series, [("residual-110", "plain-110")], statement)
+
+
+def _apart(series: Mapping[str, Series], couples: Sequence[Sequence[str]], statement: str) -> Claim:
+    seeds = pairs.shared_seeds(series)
+
+    def criteria() -> list[Criterion]:
+        values = (
+            min(series[later][seed] - series[sooner][seed] for later, sooner in couples)
+            for seed in seeds
+        )
+        text = "smallest step of ln updates"
+        return [Criterion(text, tuple(values), math.log(STEP), unit="")]
+
+    def summary() -> str:
+        texts = (
+            f"{n} {math.exp(statistics.fmean(each[s] for s in seeds)):.0f}"
+            for n, each in series.items()
+        )
+        return f"losses differ by {100 * APART:g} % after updates: {', '.join(texts)}"
+
+    return pairs.judge(statement, series, criteria, summary)
+
+
+def _horizons(part: Part, cases: Iterable[tuple[str, str]]) -> str:
+    texts = (
+        f"{name}, {precision} {horizon_text(part, name, precision)}" for name, precision in cases
+    )
+    return f"horizon (predicted): {'; '.join(texts)}"

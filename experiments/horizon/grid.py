@@ -1,0 +1,34 @@
+"""The parts of conf/variants/horizon.yaml: depths and activations before the first update, then
+networks in training."""
+
+from experiments.grid import Command, Sweep
+
+TAKES = ("variants", "arms")
+
+PARTS = "start,width_4,width_16,pixels_8,pixels_32,training,quick,rounding"
+LADDER = ("start", "start_cifar")  # parts with all activations
+IN_TRAINING = ("training", "quick", "rounding")
+ACTIVATIONS = "relu,shifted_50,leaky_25,shifted_100,leaky_50"
+SHORT = "140,110,92,80,68,56,44,38,32,26,20,14,8"
+LONG = f"302,236,182,{SHORT}"
+LONGEST = f"1202,602,{LONG}"  # of networks with shortcuts
+
+
+def commands(sweep: Sweep) -> list[Command]:
+    made = []
+    for part in (sweep.variants or PARTS).split(","):
+        words = [f"horizon={part}"]
+        if part in IN_TRAINING:
+            made.append(sweep.train(*words, *([f"model={sweep.arms}"] if sweep.arms else [])))
+            continue
+        for arm in (sweep.arms or "plain,residual").split(","):
+            if arm == "plain" or part in LADDER:
+                made.append(sweep.train(*words, f"model={arm}", *_grid(arm, part, sweep.depths)))
+    return made
+
+
+def _grid(arm: str, part: str, depths: str | None) -> list[str]:
+    """Activations and depths; `depths` are a person's own."""
+    own = SHORT if part not in LADDER else LONG if arm == "plain" else LONGEST
+    words = [] if depths else [f"model.depth={own}"]
+    return [f"activation={ACTIVATIONS}", *words] if own == LONG else words

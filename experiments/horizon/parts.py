@@ -1,0 +1,208 @@
+"""What is measured of rounding: cosines by depth, the horizon, and how runs drift apart.
+
+Each folder below results/horizon is <part> or <part>-<variant>. Parts before the first update
+(`start`, `start_cifar`; `width_4` and others with ReLU alone) have one folder for each activation;
+`training` has networks along training; `quick-<precision>` networks trained in float64 and in
+float32; `rounding-exact` and `rounding-perturbed` pairs of runs.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments.horizon.prediction import predictions
+from experiments.judging import pairs
+from experiments.judging.pairs import Series, cell_of, grouped
+from plainres.records.files import read_curves, read_table
+from plainres.records.schema import CurvePoint, Record
+
+TABLE = "horizon.csv"
+BEFORE_TRAINING = ("start", "start_cifar", "width_4", "width_16", "pixels_8", "pixels_32")
+PARTS = (*BEFORE_TRAINING, "training", "quick", "rounding")
+LOST = 0.5  # a smaller cosine: the direction is lost
+DEEPEST = 1202  # of networks with shortcuts
+WITHIN = 1.25  # a predicted depth may be wrong by this factor
+APART = 0.01  # two runs are apart where their losses differ by this fraction
+
+
+@dataclass(frozen=True)
+class HorizonPoint:
+    """A row of horizon.csv (plainres.instruments.horizon.HorizonPoint)."""
+
+    arm: str
+    depth: int
+    seed: int
+    iteration: int
+    precision: str
+    cosine: float
+    median_cosine: float
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is judged together.
+
+    Args:
+        by_variant: records by activation, precision of training or start; "" where there is none.
+        points: rows of horizon.csv, in the same way.
+        curves: of `rounding` alone, in the same way.
+    """
+
+    name: str
+    by_variant: Mapping[str, Sequence[Record]]
+    points: Mapping[str, Sequence[HorizonPoint]]
+    curves: Mapping[str, Sequence[CurvePoint]]
+
+    @property
+    def records(self) -> list[Record]:
+        return [record for records in self.by_variant.values() for record in records]
+
+    def cosines(self, variant: str, arm: str, depth: int, precision: str, iteration: int) -> Series:
+        """Median cosines by seed."""
+        values = {
+            point.seed: point.median_cosine
+            for point in self.points.get(variant, ())
+            if (point.arm, point.depth) == (arm, depth)
+            and (point.precision, point.iteration) == (precision, iteration)
+        }
+        return self._series(values, variant, arm, depth)
+
+    def by_depth(self, variant: str, arm: str, precision: str) -> dict[int, dict[int, float]]:
+        """Seed → depth → median cosine before the first update."""
+        found: dict[int, dict[int, float]] = {}
+        for point in self.points.get(variant, ()):
+            if (point.arm, point.precision, point.iteration) == (arm, precision, 0):
+                found.setdefault(point.seed, {})[point.depth] = point.median_cosine
+        return found
+
+    def horizons(self, variant: str, precision: str) -> Series:
+        """The logarithm of plain networks' horizon by seed.
+
+        Without seeds that lack networks deep enough for the prediction to be wrong.
+        """
+        needed = WITHIN * predictions()[variant, precision].depth
+        values = {
+            seed: math.log(found.depth)
+            for seed, cosines in self.by_depth(variant, "plain", precision).items()
+            if (found := horizon(cosines)) and (not found.at_least or found.depth >= needed)
+        }
+        return self._series(values, variant, "plain")
+
+    def lowest(self, arm: str, precision: str) -> Series:
+        """The smallest median cosine over depths, of seeds that have the deepest network."""
+        by_depth = self.by_depth("relu", arm, precision)
+        values = {seed: min(c.values()) for seed, c in by_depth.items() if DEEPEST in c}
+        return self._series(values, "relu", arm)
+
+    def _series(
+        self, values: Mapping[int, float], variant: str, arm: str, depth: int | None = None
+    ) -> Series:
+        rows = [
+            row
+            for row in self.by_variant.get(variant, ())
+            if row.arm == arm and depth in (None, row.depth) and row.seed in values
+        ]
+        by_seed = grouped(rows, lambda row: row.seed)
+        return Series({seed: values[seed] for seed in sorted(by_seed)}, by_seed)
+
+
+class Depth(NamedTuple):
+    """In layers; `at_least` where the deepest network that was measured is not beyond it."""
+
+    depth: float
+    at_least: bool
+
+
+def horizon(cosines: Mapping[int, float]) -> Depth | None:
+    """The depth at which the cosine first falls below 0.5, linear between two depths.
+
+    Args:
+        cosines: by depth, of one seed.
+
+    Returns:
+        None with less than two depths, or where the cosine is below 0.5 from the first one on.
+    """
+    depths = sorted(cosines)
+    if len(depths) < 2 or cosines[depths[0]] < LOST:
+        return None
+    for shallow, deep in pairwise(depths):
+        high, low = cosines[shallow], cosines[deep]
+        if low < LOST:
+            return Depth(shallow + (high - LOST) / (high - low) * (deep - shallow), False)
+    return Depth(float(depths[-1]), True)
+
+
+def read(folder: Path) -> list[Part]:
+    """One part for each of PARTS that is there, others last."""
+    records = pairs.read_folders(folder, "sweep-horizon")
+    names = grouped(records, lambda name: name.partition("-")[0])
+    parts = []
+    for name in sorted(names, key=lambda name: (*PARTS, name).index(name)):
+        variants = {each: each.partition("-")[2] for each in names[name]}
+        parts.append(
+            Part(
+                name,
+                {variant: records[each] for each, variant in variants.items()},
+                {
+                    variant: read_table(folder / each / TABLE, HorizonPoint)
+                    for each, variant in variants.items()
+                    if (folder / each / TABLE).exists()
+                },
+                {
+                    variant: read_curves(folder / each)
+                    for each, variant in variants.items()
+                    if name == "rounding"
+                },
+            )
+        )
+        pairs.require_same_images(parts[-1].by_variant)
+    return parts
+
+
+def updates_until_apart(part: Part, arm: str, depth: int) -> Series:
+    """The logarithm of the first update at which the losses of two runs differ by APART, by seed.
+
+    Pairs that never do count with their last update.
+    """
+    curves = {
+        start: grouped(
+            (point for point in part.curves.get(start, ()) if cell_of(point)[:2] == (arm, depth)),
+            lambda point: point.seed,
+        )
+        for start in ("exact", "perturbed")
+    }
+    values = {}
+    for seed in curves["exact"].keys() & curves["perturbed"].keys():
+        both = list(zip(curves["exact"][seed], curves["perturbed"][seed], strict=False))
+        apart = [
+            a.iteration for a, b in both if abs(a.train_loss - b.train_loss) > APART * a.train_loss
+        ]
+        values[seed] = math.log(min(apart, default=both[-1][0].iteration))
+    rows = [
+        row
+        for start in ("exact", "perturbed")
+        for row in part.by_variant.get(start, ())
+        if (row.arm, row.depth) == (arm, depth) and row.seed in values
+    ]
+    by_seed = grouped(rows, lambda row: row.seed)
+    return Series({seed: values[seed] for seed in sorted(by_seed)}, by_seed)
+
+
+def horizon_text(part: Part, activation: str, precision: str) -> str:
+    """`28 (29)`: geometric mean over seeds, and the prediction in parentheses."""
+    found = [
+        each
+        for cosines in part.by_depth(activation, "plain", precision).values()
+        if (each := horizon(cosines)) is not None
+    ]
+    if not found:
+        return "–"
+    mean = math.exp(statistics.fmean(math.log(each.depth) for each in found))
+    sign = "≥ " if any(each.at_least for each in found) else ""
+    predicted = predictions().get((activation, precision))
+    return f"{sign}{mean:.0f}" + (f" ({predicted.depth:.0f})" if predicted else "")

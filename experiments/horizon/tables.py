@@ -1,0 +1,87 @@
+"""The tables of each part: horizons, cosines, errors by precision, updates until runs are apart."""
+
+import math
+import statistics
+
+from experiments.horizon.claims import FLOAT32, FLOAT64, ORDER
+from experiments.horizon.parts import APART, LOST, Part, horizon_text, updates_until_apart
+from experiments.horizon.prediction import UNITS, predictions
+from experiments.judging import pairs
+from experiments.reporting.question import Table
+from experiments.reporting.text import mean_and_deviation
+
+
+def tables(part: Part) -> list[Table]:
+    if part.name == "quick":
+        return [_error_table(part)]
+    if part.name == "rounding":
+        return [_apart_table(part)]
+    if part.name == "training":
+        return [_training_table(part)]
+    return [_horizon_table(part), _cosine_table(part)]
+
+
+def _horizon_table(part: Part) -> Table:
+    rows = [["activation", "λ", *UNITS, "seeds"]]
+    for name in [each for each in ORDER if each in part.by_variant]:
+        growth = predictions()[name, "bf16"].growth
+        seeds = len(part.by_depth(name, "plain", "bf16"))
+        horizons = (horizon_text(part, name, precision) for precision in UNITS)
+        rows.append([name, f"{growth:.3f}", *horizons, str(seeds)])
+    note = (
+        f"Depth at which the median cosine of a plain network's layers falls below {LOST}, "
+        f"geometric mean over seeds; in parentheses ln(1/ε) / ln √λ, frozen before "
+        f"measurement. ≥: in some seeds not up to the deepest network."
+    )
+    return Table("Horizon in layers (predicted)", rows, [note])
+
+
+def _cosine_table(part: Part) -> Table:
+    depths = sorted({row.depth for row in part.records})
+    rows = [["network", "precision", *map(str, depths)]]
+    for name in [each for each in ORDER if each in part.by_variant]:
+        for arm in sorted({row.arm for row in part.by_variant[name]}):
+            for precision in UNITS:
+                means = [
+                    list(part.cosines(name, arm, depth, precision, 0).values()) for depth in depths
+                ]
+                texts = (f"{statistics.fmean(each):.2f}" if each else "–" for each in means)
+                rows.append([f"{arm}, {name}", precision, *texts])
+    return Table("Median cosine by depth, means over seeds", rows, terminal=False)
+
+
+def _training_table(part: Part) -> Table:
+    iterations = sorted({point.iteration for points in part.points.values() for point in points})
+    rows = [["network", "precision", *map(str, iterations)]]
+    for arm, depth in sorted({(row.arm, row.depth) for row in part.records}):
+        for precision in UNITS:
+            means = [list(part.cosines("", arm, depth, precision, i).values()) for i in iterations]
+            texts = (f"{statistics.fmean(each):.2f}" if each else "–" for each in means)
+            rows.append([f"{arm}-{depth}", precision, *texts])
+    return Table("Median cosine by updates, means over seeds", rows)
+
+
+def _error_table(part: Part) -> Table:
+    precisions = [each for each in (FLOAT64, FLOAT32) if each in part.by_variant]
+    rows = [["network", *precisions, "seeds"]]
+    for arm, depth in sorted({(row.arm, row.depth) for row in part.records}):
+        errors = [
+            pairs.errors_by_seed(part.by_variant[each], arm, depth).values() for each in precisions
+        ]
+        texts = [mean_and_deviation([100 * e for e in each]) if each else "–" for each in errors]
+        rows.append([f"{arm}-{depth}", *texts, str(max(map(len, errors)))])
+    return Table("Running training error in %, by precision of training", rows)
+
+
+def _apart_table(part: Part) -> Table:
+    rows = [["network", "updates until apart", "seeds"]]
+    for arm, depth in sorted({(row.arm, row.depth) for row in part.records}):
+        updates = [math.exp(each) for each in updates_until_apart(part, arm, depth).values()]
+        text = mean_and_deviation(updates, 0) if updates else "–"
+        rows.append([f"{arm}-{depth}", text, str(len(updates))])
+    note = (
+        f"Two runs with the same seed; every initial weight of the second one is changed by 1e-7 "
+        f"of its value. Apart: the mean losses of four updates differ by {100 * APART:g} %. Pairs "
+        f"that never are count with their last update."
+    )
+    return Table("Updates until two runs are apart", rows, [note])
