@@ -217,6 +217,9 @@ def test_the_table_ranks_by_error_and_says_what_each_network_has(tmp_path):
     for part, name in ((quick, "quick_growth"), (deep, "deep")):
         (drawing,) = QUESTION.drawings(part)
         assert drawing.name == name
-        plt.close(drawing.draw())
+        figure = drawing.draw()
+        shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        assert part is deep or shown == list(names), "the lowest error first, as in the table"
+        plt.close(figure)
     assert math.isinf(claims._mean(quick.errors("fixup", 7)))
     assert QUESTION.write(tmp_path)

@@ -287,6 +287,11 @@ def tables(cures: Cures) -> list[Table]:
     return [_deep_table(cures) if cures.deep else _table(cures)]
 
 
+def ranked(cures: Cures) -> list[str]:
+    """The networks by their error at 110 layers, the lowest first."""
+    return sorted(cures.by_cure, key=lambda name: _mean(cures.errors(name, DEEPEST)))
+
+
 def _table(cures: Cures) -> Table:
     """One line a network, by its error at 110 layers, the lowest first."""
     heads = ["shortcut", "normalisation", f"gradient, {DEEPEST}", f"cosine, {DEEPEST}"]
@@ -294,7 +299,7 @@ def _table(cures: Cures) -> Table:
     heads += [f"above plain-{REFERENCE}", "seconds", "parameters", "seeds"]
     rows = [["cure", *heads]]
     reference = cures.errors("untreated", REFERENCE)
-    for name in sorted(cures.by_cure, key=lambda name: _mean(cures.errors(name, DEEPEST))):
+    for name in ranked(cures):
         deepest = cures.of(name, DEEPEST)
         row = [CURES.get(name, name), _shortcut(cures.by_cure[name])]
         row.append("no" if name in NOT_NORMALISED else "yes")
@@ -307,7 +312,8 @@ def _table(cures: Cures) -> Table:
     note = (
         "Gradient: its norm at the first block's output over that at the last one's, before the "
         "first update (geometric mean over seeds). Cosine: of two images behind the last block "
-        f"then. Error: running training error in %. Above plain-{REFERENCE}: points above the "
+        "then. Error: running training error in %; a diverged run counts as guessing, 90 %. "
+        f"Above plain-{REFERENCE}: points above the "
         f"untreated network of {REFERENCE} layers with the same seed. Seconds: of training "
         f"{DEEPEST} layers. ± is of seeds."
     )

@@ -5,19 +5,19 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from experiments.cures.claims import (
     CURES,
     DEEPEST,
-    DEPTHS,
     FOLDERS,
     NOT_NORMALISED,
     WITHOUT_SHORTCUT,
     Cures,
     check,
     label_of,
+    ranked,
 )
-from experiments.judging.pairs import Series
 from experiments.reporting import style
 from experiments.reporting.question import Drawing
 
@@ -33,38 +33,36 @@ def drawings(cures: Cures) -> list[Drawing]:
 
 
 def growth_figure(cures: Cures) -> Figure:
-    """Means over seeds; a panel for each depth, a point for each network."""
-    figure, axes = plt.subplots(1, 2, sharey=True, layout="constrained")
-    for axis, depth in zip(axes, DEPTHS, strict=True):
-        points = []
-        for name in cures.by_cure:
-            growth, errors = cures.growth(name, depth), cures.errors(name, depth)
-            if not growth or not errors:
-                continue
-            x, y = 10 ** _mean(growth), 100 * _mean(errors)
-            shortcut = name not in WITHOUT_SHORTCUT
-            look: Any = {"color": COLOURS[shortcut], "marker": MARKERS[name not in NOT_NORMALISED]}
-            axis.plot(x, y, linestyle="none", **look)
-            points.append((x, y, CURES.get(name, name)))
-        axis.set(title=f"{depth} layers", xlabel="growth of gradients at the start", xscale="log")
-        for x, y, name in points:
-            near = {"xytext": (5, 3), "textcoords": "offset points", "fontsize": 8}
-            axis.annotate(name, (x, y), **near)
-        axis.margins(x=0.2)
-    style.logarithmic_percent(axes[0], 0.5)
-    axes[0].set_ylabel("running training error (%), log.")
+    """A row for each network, the lowest error on top: its error, and its growth beside it."""
+    figure, (left, right) = plt.subplots(1, 2, sharey=True, layout="constrained")
+    names = [name for name in ranked(cures) if cures.errors(name, DEEPEST)]
+    for row, name in enumerate(names):
+        colour = COLOURS[name not in WITHOUT_SHORTCUT]
+        look: Any = {"color": colour, "marker": MARKERS[name not in NOT_NORMALISED]}
+        points: Any = {"linestyle": "none", **look}
+        errors = [100 * error for error in cures.errors(name, DEEPEST).values()]
+        left.plot(errors, [row] * len(errors), **points)
+        growth = [10**power for power in cures.growth(name, DEEPEST).values()]
+        right.plot(growth, [row] * len(growth), **points)
+    left.set(xscale="log", xlabel=f"error of {DEEPEST} layers (%), log.")
+    left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    left.set_yticks(range(len(names)), [CURES.get(name, name) for name in names])
+    left.invert_yaxis()
+    right.set(xscale="log", xlabel="growth of gradients at the start")
     title = style.message(
         "The less gradients grow in a plain network, the deeper it trains",
-        "Do plain networks train the deeper, the less gradients grow in them?",
+        "Does less growth of gradients let plain networks train?",
         check(cures)[1:2],
     )
+    lines: Any = {"marker": "", "linestyle": "-"}
+    shapes: Any = {"color": style.GREY, "linestyle": "none"}
     keys = [
-        style.key_line("no shortcuts", color=COLOURS[False], marker="", linestyle="-"),
-        style.key_line("shortcuts", color=COLOURS[True], marker="", linestyle="-"),
-        style.key_line("normalised", color=style.GREY, marker=MARKERS[True], linestyle="none"),
-        style.key_line("not normalised", color=style.GREY, marker=MARKERS[False], linestyle="none"),
+        style.key_line("no shortcuts", color=COLOURS[False], **lines),
+        style.key_line("shortcuts", color=COLOURS[True], **lines),
+        style.key_line("normalised", marker=MARKERS[True], **shapes),
+        style.key_line("not normalised", marker=MARKERS[False], **shapes),
     ]
-    return style.titled(figure, title, label_of(cures), "means over seeds", keys=keys)
+    return style.titled(figure, title, label_of(cures), "a point is a seed", keys=keys)
 
 
 def deep_figure(cures: Cures) -> Figure:
@@ -81,12 +79,8 @@ def deep_figure(cures: Cures) -> Figure:
     axis.set(ylabel="running training error (%)", ylim=(0, 100))
     style.label_ends(axis)
     title = style.message(
-        "Pre-activation trains hundreds of layers, the form of 2015 does not as well",
+        "Pre-activation trains hundreds of layers better",
         "Does pre-activation train hundreds of layers better?",
         check(cures),
     )
     return style.titled(figure, title, label_of(cures))
-
-
-def _mean(series: Series) -> float:
-    return sum(series.values()) / len(series)
