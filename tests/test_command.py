@@ -139,7 +139,7 @@ def test_shallow_networks_come_last(capsys):
         (("sweep", "depth", "LAUNCHER=pbs"), "no launcher 'pbs'; choose local, slurm, ray"),
         (("sweep", "depth", "HOURS=1"), "LAUNCHER=local takes no HOURS; it takes JOBS"),
         (("sweep", "depth", "LAUNCHER=slurm", "HOURS=a"), "HOURS=a is not a number of hours above"),
-        (("sweep", "depht"), "no question 'depht'; choose autopsy, depth"),
+        (("sweep", "depht"), "no question 'depht'; choose autopsy, cures"),
         (("check", "shortcuts", "MARGIN=1"), "check shortcuts takes no MARGIN"),
         (("check", "seed=1"), "check takes no seed=1"),
         (("check",), "no tables in results; make sweep-depth measures"),

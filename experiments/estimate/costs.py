@@ -53,7 +53,8 @@ DEVICES = {
     "xeon": _core("Intel Xeon (model 167)", "Intel(R) Xeon(R) Processor (family 6, model 167)"),
 }
 SHORTEST = 200  # iterations: a shorter run is mostly its start
-WITH_INSTRUMENTS = ("landscape", "precision", "signal")  # their seconds hold measurements too
+# Their seconds hold measurements too, or are of other blocks by the same arm's name
+WITH_INSTRUMENTS = ("cures", "landscape", "precision", "signal")
 # The Zen 5 had other work beside its cells but for these, which ran again when it was idle
 # (docs/registered.md, digits with fused kernels); elsewhere they took two to six times as long
 BUSY, IDLE_FOLDER, IDLE_SEED, IDLE_DEPTH = "zen5", "depth/quick", 0, 20

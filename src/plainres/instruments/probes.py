@@ -186,7 +186,7 @@ def _probe(network: nn.Module, images: Tensor, labels: Tensor) -> Signals | None
         for hook in hooks:
             hook.remove()
     count = len(layers)
-    assert count == sum(type(module) is nn.Conv2d for module in _main_path(network)), (
+    assert count == sum(isinstance(module, nn.Conv2d) for module in _main_path(network)), (
         "a layer ran without its module"
     )
     if not loss.isfinite():
@@ -236,9 +236,10 @@ def _add_hooks(network: nn.Module, layers: list[_Layer]) -> list[RemovableHandle
         Rectifier: relu,
     }
     return [
-        module.register_forward_hook(hooks[type(module)])
+        module.register_forward_hook(hook)
         for module in _main_path(network)
-        if type(module) in hooks
+        for kind, hook in hooks.items()
+        if isinstance(module, kind)
     ]
 
 

@@ -19,10 +19,10 @@ from plainres.networks.blocks import (
     SqueezeExcitationBlock,
     SqueezeExcitationBottleneck,
     check_choice,
-    initialise,
     make_norm,
 )
 from plainres.networks.depth import BOTTLENECK_MIN_DEPTH, IMAGENET_BLOCKS, check_depth, num_blocks
+from plainres.networks.initialisations import initialise
 
 
 class CifarNetwork(nn.Module):
@@ -41,7 +41,7 @@ class CifarNetwork(nn.Module):
         in_channels: 3 for colour, 1 for grey.
         block: builds one block from (in_channels, out_channels, stride, shortcut), and from
             norm="none" if `norm` is that.
-        initialisation: `he` (None; as in the paper), `pytorch` or `dirac`.
+        initialisation: one of plainres.networks.initialisations; None: `he`, as in the paper.
         checkpoint_activations: store only each block's input for the backward pass and compute the
             rest again: about a fifth of the memory, a third more work, the same numbers.
         norm: `batch` (None; as in the paper) or `none`: no batch normalisation anywhere.
@@ -91,7 +91,7 @@ class CifarNetwork(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d) and padding is not None:
                 module.padding_mode = padding  # type: ignore[assignment]
-        initialise(self, initialisation or "he")
+        initialise(self, initialisation or "he", slope or 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))

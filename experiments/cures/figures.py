@@ -1,0 +1,86 @@
+"""The figures of the cures: error against the growth of gradients; the deepest networks."""
+
+from functools import partial
+from typing import Any
+
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from experiments.cures.claims import (
+    CURES,
+    DEEPEST,
+    FOLDERS,
+    NOT_NORMALISED,
+    WITHOUT_SHORTCUT,
+    Cures,
+    check,
+    label_of,
+    ranked,
+)
+from experiments.reporting import style
+from experiments.reporting.question import Drawing
+
+COLOURS = {True: style.BLUE, False: style.VERMILLION}  # with a shortcut, without
+MARKERS = {True: "o", False: "s"}  # with normalisation, without
+
+
+def drawings(cures: Cures) -> list[Drawing]:
+    if cures.deep:
+        return [Drawing("deep", "error of 302 and 602 layers", partial(deep_figure, cures))]
+    alt = f"error of {DEEPEST} layers against the growth of gradients at the start"
+    return [Drawing(f"{cures.protocol}_growth", alt, partial(growth_figure, cures))]
+
+
+def growth_figure(cures: Cures) -> Figure:
+    """A row for each network, the lowest error on top: its error, and its growth beside it."""
+    figure, (left, right) = plt.subplots(1, 2, sharey=True, layout="constrained")
+    names = [name for name in ranked(cures) if cures.errors(name, DEEPEST)]
+    for row, name in enumerate(names):
+        colour = COLOURS[name not in WITHOUT_SHORTCUT]
+        look: Any = {"color": colour, "marker": MARKERS[name not in NOT_NORMALISED]}
+        points: Any = {"linestyle": "none", **look}
+        errors = [100 * error for error in cures.errors(name, DEEPEST).values()]
+        left.plot(errors, [row] * len(errors), **points)
+        growth = [10**power for power in cures.growth(name, DEEPEST).values()]
+        right.plot(growth, [row] * len(growth), **points)
+    left.set(xscale="log", xlabel=f"error of {DEEPEST} layers (%), log.")
+    left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    left.set_yticks(range(len(names)), [CURES.get(name, name) for name in names])
+    left.invert_yaxis()
+    right.set(xscale="log", xlabel="growth of gradients at the start")
+    title = style.message(
+        "The less gradients grow in a plain network, the deeper it trains",
+        "Does less growth of gradients let plain networks train?",
+        check(cures)[1:2],
+    )
+    lines: Any = {"marker": "", "linestyle": "-"}
+    shapes: Any = {"color": style.GREY, "linestyle": "none"}
+    keys = [
+        style.key_line("no shortcuts", color=COLOURS[False], **lines),
+        style.key_line("shortcuts", color=COLOURS[True], **lines),
+        style.key_line("normalised", marker=MARKERS[True], **shapes),
+        style.key_line("not normalised", marker=MARKERS[False], **shapes),
+    ]
+    return style.titled(figure, title, label_of(cures), "a point is a seed", keys=keys)
+
+
+def deep_figure(cures: Cures) -> Figure:
+    """Seeds as points, their mean as line."""
+    figure, axis = plt.subplots(layout="constrained")
+    depths = sorted({row.depth for row in cures.records})
+    looks = {"option_a": (style.VERMILLION, "o"), "preactivation": (style.BLUE, "s")}
+    for name in cures.by_cure:
+        colour, marker = looks.get(name, (style.GREY, "^"))
+        values = {d: [100 * error for error in cures.errors(name, d).values()] for d in depths}
+        label = {"label": FOLDERS.get(name, name)}
+        style.draw_seeds(axis, values, style.SEEDS, label, color=colour, marker=marker)
+    style.depth_axis(axis, depths)
+    axis.set(ylabel="running training error (%)", ylim=(0, 100))
+    style.label_ends(axis)
+    title = style.message(
+        "Pre-activation trains hundreds of layers better",
+        "Does pre-activation train hundreds of layers better?",
+        check(cures),
+    )
+    return style.titled(figure, title, label_of(cures))
