@@ -145,6 +145,13 @@ def test_networks_that_are_not_deep_enough_decide_nothing(tmp_path):
     assert verdicts(tmp_path)[:4] == [INCONCLUSIVE] * 4
 
 
+def test_a_part_without_relu_has_no_figure_of_it(tmp_path):
+    start(tmp_path)
+    (tmp_path / "start-relu" / RUNS_TABLE).unlink()
+    (part,) = QUESTION.read(tmp_path)
+    assert [drawing.name for drawing in figures.drawings(part)] == ["start-predicted"]
+
+
 def test_other_widths_are_judged_on_relu_alone(tmp_path):
     start(tmp_path, part="width_4")
     for name in ("leaky_25", "leaky_50", "shifted_50", "shifted_100"):

@@ -40,7 +40,10 @@ def drawings(part: Part) -> list[Drawing]:
     if part.name in made:
         alt, draw = made[part.name]
         return [Drawing(part.name, alt, partial(draw, part))]
-    drawn = [Drawing(f"{part.name}-cosines", "cosine by depth", partial(cosines_figure, part))]
+    drawn = []
+    if "relu" in part.by_variant:
+        draw = partial(cosines_figure, part)
+        drawn.append(Drawing(f"{part.name}-cosines", "cosine by depth", draw))
     if part.name in BEFORE_TRAINING[:2]:
         alt = "measured beside predicted horizon"
         drawn.append(Drawing(f"{part.name}-predicted", alt, partial(predicted_figure, part)))
@@ -108,7 +111,7 @@ def predicted_figure(part: Part) -> Figure:
         "Does one number, λ, predict how deep each precision sees?",
         check(part)[: len(GROUPS)],
     )
-    note = f"each seed a point; grey: within a factor of {WITHIN:g}"
+    note = f"a point is a seed; grey: factor {WITHIN:g}"
     return style.titled(figure, title, label_of(part), note, keys=keys)
 
 
