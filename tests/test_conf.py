@@ -146,6 +146,16 @@ COMMANDS = {
     "signal": r"(?P<signal>.+)-(?P<model__norm>.+)",
     "precision": r"(?P<precision>\w+)(-(?P<protocol__precision>.+))?",
     "autopsy": r"(?P<protocol>[^-]+)-(?P<rescue>.+)",
+    "cures": r"(?P<protocol>[^-]+)-(?P<cure>.+)",
+    "dose": r"(?P<protocol>.+)-(?P<activation>[^-]+)",
+    "horizon": (
+        r"(?P<horizon>[^-]+)(-((?P<vars__start>exact|perturbed)"
+        r"|(?P<protocol__precision>\d.+)|(?P<activation>.+)))?"
+    ),
+    "rate": (
+        r"(?P<model__padding>.+)-width(?P<protocol__width>.+)-batch(?P<protocol__batch_size>.+)"
+        r"-pixels(?P<data__image_size>.+)-(?P<activation>.+)"
+    ),
     "pace": (
         r"width(?P<protocol__width>.+)-batch(?P<protocol__batch_size>.+)"
         r"-rate(?P<protocol__learning_rate>.+)"
