@@ -19,7 +19,6 @@ from plainres.records.files import CURVES_TABLE, RUNS_TABLE, read_table, write_t
 from plainres.records.schema import CurvePoint, Record
 from plainres.run import train
 from plainres.run.trained import TrainedNetwork
-from plainres.training import machine
 
 DEPTHS = (8, 14, 20, 26, 32, 38, 44, 56, 68, 80, 92, 110, 140, 182, 236, 302)
 SEEDS = 8
@@ -262,8 +261,3 @@ def test_training_in_float64(tmp_path, kernels):
         assert {parameter.dtype for parameter in network.parameters()} == {dtype}
         losses[precision] = record.train_loss
     assert losses["64-true"] == pytest.approx(losses["32-true"], rel=1e-4)
-
-
-def test_apple_has_no_float64():
-    with pytest.raises(ValueError, match="'64-true' does not exist on Apple's mps"):
-        machine.pick_precision("64-true", torch.device("mps"))

@@ -116,9 +116,14 @@ def predicted_figure(part: Part) -> Figure:
 
 
 def training_figure(part: Part) -> Figure:
-    """Median cosine after so many updates, a panel for each precision."""
+    """Median cosine after so many updates, a panel for each precision.
+
+    Of networks with shortcuts the deepest; the table has the others.
+    """
     figure, axes = plt.subplots(1, len(UNITS), sharey=True, layout="constrained")
-    networks = sorted({(row.arm, row.depth) for row in part.records})
+    plain, residual = ({r.depth for r in part.records if r.arm == arm} for arm in LINES)
+    networks = [("plain", depth) for depth in sorted(plain)]
+    networks += [("residual", max(residual))] if residual else []
     points = [point for each in part.points.values() for point in each]
     for axis, precision in zip(axes, UNITS, strict=True):
         for arm, depth in networks:
@@ -131,6 +136,7 @@ def training_figure(part: Part) -> Figure:
         axis.set(title=precision, xlabel="updates")
         axis.set_xscale("symlog", linthresh=1)
         axis.set_xticks([0, 10, 1000], ["0", "10", "1000"])
+        axis.set_xlim(left=-0.2)
     axes[0].set_ylabel("cosine with the exact gradient")
     keys = [
         style.key_line(f"{depth} layers", color=style.depth_colour(depth))

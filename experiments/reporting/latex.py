@@ -18,6 +18,7 @@ LETTERS: dict[str, str | int | None] = {
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
     **{"±": r"$\pm$", "×": r"$\times$", "→": r"$\to$", "−": "$-$", "·": r"$\cdot$"},
     **{"≤": r"$\leq$", "≥": r"$\geq$", "‖": r"$\|$", "–": "--", "…": r"\dots{}"},
+    **{"λ": r"$\lambda$", "ε": r"$\varepsilon$", "√": r"$\surd$"},
     **{raised: f"$^{{{digit}}}$" for digit, raised in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
 }
 

@@ -122,8 +122,8 @@ def pick_precision(requested: str, device: torch.device) -> Precision:
     on_mps = device.type == "mps"
     if requested == "64-true" and on_mps:
         raise ValueError(
-            "protocol.precision '64-true' does not exist on Apple's mps; legal here: auto, "
-            "32-true, bf16-mixed; or ARGS=accelerator=cpu"
+            "protocol.precision '64-true' is not there on Apple's mps, which has no float64; legal "
+            "here: auto, 32-true, bf16-mixed; or ARGS=accelerator=cpu"
         )
     if requested == "bf16-mixed" and on_mps and not torch.backends.mps.is_macos_or_newer(14, 0):
         raise ValueError(
@@ -134,10 +134,8 @@ def pick_precision(requested: str, device: torch.device) -> Precision:
         if requested == precision:
             return precision
     if requested != "auto":
-        lack = ", and Apple's mps has no float64" * on_mps
         raise ValueError(
-            f"protocol.precision {requested!r} is unknown{lack}; legal: auto, "
-            f"{', '.join(PRECISIONS)}"
+            f"protocol.precision {requested!r} is unknown; legal: auto, {', '.join(PRECISIONS)}"
         )
     return "bf16-mixed" if _multiplies_bf16(device) else "32-true"
 
