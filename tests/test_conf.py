@@ -185,6 +185,8 @@ def command_of(slug: str, name: str) -> list[str]:
         return OWN.split()
     if slug == "class":
         return ["+experiment=depth", f"folder={name}", CLASS[name]]
+    if slug == "cures":  # deep-<name> holds what the variant deep_<name> measures
+        name = re.sub("^deep-", "quick-deep_", name)
     said = re.fullmatch(COMMANDS[slug], name)
     assert said is not None, name
     options = {
