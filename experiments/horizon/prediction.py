@@ -26,8 +26,8 @@ class Prediction:
     Args:
         growth: λ, see experiments.theory.
         unit: of rounding, ε.
-        finite_depth: ln(1 / ε) / ln √λ layers: an error of rounding grows by √λ in each layer,
-            and from ε to 1 in so many. None where λ is 1.
+        finite_depth: ln(1 / ε) / ln √λ layers: an error of rounding grows by √λ in each
+            layer, and from ε to 1 in so many. None where λ is 1.
     """
 
     activation: str

@@ -292,8 +292,8 @@ def ladder_table(rate: Rate) -> Table:
             row += _growth_texts(rate, setting._replace(padding=padding))
         rows.append(row)
     note = (
-        f"Plain networks of {DEPTH} layers. λ: factor by which squared gradients grow backwards in "
-        "a layer, geometric mean over the stages. ± is of seeds."
+        f"Plain networks of {DEPTH} layers. λ: factor by which squared gradients grow backwards "
+        "in a layer, geometric mean over the stages. ± is of seeds."
     )
     return Table("λ by activation", rows, [note])
 

@@ -24,7 +24,7 @@ from plainres.records.seal import Sealing, is_intact
 
 TRAIN, TESTS = "train", ("test", "val")  # the first that is there
 TEST_SHARE = 0.2
-LEGAL = "legal: train/<class>/… and test/<class>/…, or <class>/… alone, with two classes or more"
+LEGAL = "legal: train/<class>/… and test/<class>/…, or <class>/… alone, from two classes up"
 _VERSION = 2  # of what this file makes of a picture; another one is decoded anew
 
 

@@ -14,8 +14,8 @@ from torchvision.models import vgg as torchvision_vgg
 from plainres.networks.blocks import NORMS, check_choice
 from plainres.networks.depth import VGG_CONFIGURATIONS, check_depth
 
-# model.era → nonlinearity, pooling. Of 1998 are tanh (after convolutions and linear layers) and the
-# sigmoid (after pooling); textbooks take one of them everywhere
+# model.era → nonlinearity, pooling. Of 1998 are tanh (after convolutions and linear layers) and
+# the sigmoid (after pooling); textbooks take one of them everywhere
 VARIANTS: Mapping[str, tuple[type[nn.Module], type[nn.Module]]] = {
     "1998": (nn.Tanh, nn.AvgPool2d),
     "1998-sigmoid": (nn.Sigmoid, nn.AvgPool2d),
