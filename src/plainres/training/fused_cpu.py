@@ -2,7 +2,7 @@
 
 Needs: the package numba; a CifarNetwork of BasicBlocks with batch normalisation and zero padding,
 4 to 16 channels (a multiple of 4) in its first stage, and one Rectifier or ReLU everywhere; images
-up to 16×16; float32 (float64 for tests); batches of a multiple of 32.
+up to 16×16; float32 or float64; batches of a multiple of 32.
 `plainres.training.machine.pick_kernels` decides; only `fuse_network` is called from outside.
 Training steps and evaluations run here; what instruments do (hooks, gradients of images, other
 parameters) runs in the library. Without it only speed is lost: results are the same up to rounding.
