@@ -15,6 +15,7 @@ from experiments.rate.claims import (
     DEEPEST,
     DEPTH,
     DEPTHS,
+    border_theory,
     check,
     correlation,
     label_of,
@@ -26,6 +27,7 @@ from experiments.rate.measured import (
     STAGES,
     Rate,
     Snapshot,
+    log_growth,
     mean_log_growth,
 )
 from experiments.rate.walk import residual_signals
@@ -43,6 +45,7 @@ CLOSE = 0.02  # of λ: activations that are nearer share a name in the figure
 def drawings(rate: Rate) -> list[Drawing]:
     made: dict[str, tuple[str, Callable[[Rate], Figure]]] = {
         "growth": ("λ, measured against theory", growth_figure),
+        "border": ("λ by stage with zero padding, against both theories", border_figure),
         "layers": ("squared gradient by layer, plain and residual", layers_figure),
         "blocks": ("variance and squared gradient by block", blocks_figure),
         "shattering": ("correlation of gradients by depth", shattering_figure),
@@ -83,6 +86,40 @@ def growth_figure(rate: Rate) -> Figure:
         check(rate)[:1],
     )
     return style.titled(figure, title, label_of(rate), f"plain-{DEPTH}", keys=keys)
+
+
+def border_figure(rate: Rate) -> Figure:
+    """λ of each stage with zero padding against theory: that without a border, that with one."""
+    figure, axes = plt.subplots(1, 2, sharex=True, sharey=True, layout="constrained")
+    growths = []
+    for setting in ladder("zeros").values():
+        for stage, colour in enumerate(STAGE_COLOURS):
+            series = rate.series(partial(log_growth, stage=stage), setting, "plain", DEPTH)
+            values = [math.exp(value) for value in series.values()]
+            theories = (setting.growth, border_theory(setting, stage).growth)
+            growths += [*values, *theories]
+            for axis, theory in zip(axes, theories, strict=True):
+                axis.plot([theory] * len(values), values, ".", color=colour, **SEEDS)
+                if values:
+                    axis.plot(theory, statistics.fmean(values), "s", color=colour)
+    for axis, name in zip(axes, ("without a border", "with a border"), strict=True):
+        ends = [min(growths, default=1), max(growths, default=1)]
+        axis.plot(ends, ends, **style.REFERENCE)
+        axis.set(xlabel="λ of theory", title=f"theory {name}")
+    axes[0].set_ylabel("λ measured")
+    sides = [REFERENCE.pixels >> stage for stage in range(STAGES)]
+    keys: list[Any] = [
+        style.key_line(f"{side}×{side} pixels", color=colour, marker="s", linestyle="none")
+        for side, colour in zip(sides, STAGE_COLOURS, strict=True)
+    ]
+    keys.append(style.key_line("as theory says", **style.REFERENCE))
+    title = style.message(
+        "What a border of zeros does to the growth of gradients is predicted too",
+        "Is what a border of zeros does to the growth of gradients predicted too?",
+        check(rate)[9:10],
+    )
+    caption = f"plain-{DEPTH}, zero padding, eight activations"
+    return style.titled(figure, title, label_of(rate), caption, keys=keys)
 
 
 def layers_figure(rate: Rate) -> Figure:
