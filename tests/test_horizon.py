@@ -1,6 +1,7 @@
 """The horizon on made-up tables and in short runs: prediction, claims, tables, figures, grid."""
 
 import math
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -12,9 +13,10 @@ from trained import SMOKE
 from experiments.grid import Sweep, commands
 from experiments.horizon import QUESTION, figures, prediction
 from experiments.horizon.claims import GROUPS
-from experiments.horizon.parts import TABLE, HorizonPoint, horizon
+from experiments.horizon.parts import SKETCHES, TABLE, HorizonPoint, Sketch, horizon
 from experiments.horizon.prediction import UNITS, predictions
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
+from plainres.instruments.weight_sketch import WeightSketch
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, read_table, write_table
 from plainres.records.schema import CurvePoint, Record
 from plainres.run import train
@@ -87,6 +89,22 @@ def rounding(folder, **growth: float) -> None:
                     loss = 2.0 * (1 + sign * apart)
                     curves.append(CurvePoint(arm, int(depth), seed, update, 0.9, loss, 0.1))
         write(folder / f"rounding-{start_}", records, curves=curves)
+
+
+def weights(folder, **growth: float) -> None:
+    """Distances of weights grow from 1e-6 as exp(growth · update)."""
+    for start_, sign in (("exact", 0), ("perturbed", 1)):
+        records, points = [], []
+        for name, rate in growth.items():
+            arm, depth = name.split("_")
+            for seed in range(SEEDS):
+                records.append(made_up_record(arm=arm, depth=int(depth), seed=seed))
+                for update in (0, 1, 4, 16, 64):
+                    apart = sign * 1e-5 * math.exp((rate + 1e-4 * seed) * update)
+                    projections = f"{1 + apart:.12g} {2 - apart:.12g}"
+                    points.append(Sketch(arm, int(depth), seed, update, 10.0, projections))
+        write_table(folder / f"weights-{start_}" / RUNS_TABLE, records, Record)
+        write_table(folder / f"weights-{start_}" / SKETCHES, points, Sketch)
 
 
 def verdicts(folder) -> list[str]:
@@ -185,6 +203,33 @@ def test_deeper_networks_are_apart_sooner(tmp_path):
     assert verdicts(tmp_path) == [NOT_REPRODUCED, NOT_REPRODUCED]
 
 
+def test_the_weights_of_deeper_networks_are_farther_apart(tmp_path):
+    rates = {"plain_20": 0.1, "plain_56": 0.2, "plain_110": 0.3}
+    weights(tmp_path, **rates, residual_110=0.1)
+    assert verdicts(tmp_path) == [REPRODUCED, REPRODUCED]
+    (part,) = QUESTION.read(tmp_path)
+    (table,) = QUESTION.tables(part)
+    row = dict(zip(table.rows[0], table.rows[1], strict=True))
+    assert (row["network"], row["0"], row["seeds"]) == ("plain-20", "1.0e-06", str(SEEDS))
+    weights(tmp_path, plain_20=0.3, plain_56=0.2, plain_110=0.1, residual_110=0.3)
+    assert verdicts(tmp_path) == [NOT_REPRODUCED, NOT_REPRODUCED]
+
+
+def test_projections_know_the_distance_of_two_networks():
+    torch.manual_seed(0)
+    one, other = (torch.nn.Sequential(torch.nn.Linear(50, 40), torch.nn.ReLU()) for _ in range(2))
+    sketches = [
+        Sketch(*asdict(point).values())
+        for network in (one, other)
+        for point in WeightSketch(at=[0]).snapshot(("plain", 20, 0, 0), network, None)
+    ]
+    flat = [torch.nn.utils.parameters_to_vector(each.parameters()) for each in (one, other)]
+    expected = (flat[0] - flat[1]).norm() / flat[0].norm()
+    assert sketches[0].norm == pytest.approx(flat[0].norm().item(), rel=1e-6)
+    assert sketches[0].distance(sketches[1]) == pytest.approx(expected.item(), rel=0.4)
+    assert sketches[0].distance(sketches[0]) == 0
+
+
 def test_runs_that_never_are_apart_count_with_their_last_update(tmp_path):
     rounding(tmp_path, plain_20=0.0)
     (part,) = QUESTION.read(tmp_path)
@@ -197,6 +242,7 @@ def test_tables_and_figures_of_all_parts(tmp_path):
     start(tmp_path, part="pixels_8")
     quick(tmp_path)
     rounding(tmp_path, plain_20=0.1, plain_56=0.2, residual_20=0.1)
+    weights(tmp_path, plain_20=0.1, plain_56=0.2, residual_20=0.1)
     text = QUESTION.text(tmp_path)
     assert "29 (29)" in text and "87 (87)" in text
     drawn = {
@@ -205,7 +251,7 @@ def test_tables_and_figures_of_all_parts(tmp_path):
         for drawing in figures.drawings(part)
     }
     assert list(drawn) == [
-        *("start-cosines", "start-predicted", "pixels_8-cosines", "quick", "rounding")
+        *("start-cosines", "start-predicted", "pixels_8-cosines", "quick", "rounding", "weights")
     ]
     lines = drawn["start-cosines"].axes[0].get_lines()
     upright = [line.get_xdata()[0] for line in lines if len(set(line.get_xdata())) == 1]
@@ -215,7 +261,7 @@ def test_tables_and_figures_of_all_parts(tmp_path):
 
 def test_the_grid_has_each_part_with_its_depths():
     made = [" ".join(each.words) for each in commands(Sweep("horizon"))]
-    assert len(made) == 9
+    assert len(made) == 10
     assert "model=residual model.depth=1202,602,302" in made[1]
     assert "activation=relu,shifted_50" in made[0] and "activation" not in made[1]
     assert all("model.depth=140," in each and "plain" in each for each in made[2:6])

@@ -16,6 +16,7 @@ from experiments.horizon.parts import (
     LOST,
     WITHIN,
     Part,
+    distance_after,
     horizon_text,
     updates_until_apart,
 )
@@ -37,6 +38,7 @@ ORDER = ("relu", "shifted_50", "leaky_25", "shifted_100", "leaky_50")  # λ fall
 DIGITS = math.log(UNITS["float32"]) / math.log(UNITS["bf16"])  # three times as many
 COSINE_MARGIN = 0.1
 LATE = 100  # updates
+EARLY = 16  # updates after which the weights of two runs are compared
 TREATMENT = ("precision",)
 FLOAT64, FLOAT32 = "64-true", "32-true"
 
@@ -53,6 +55,8 @@ def check(part: Part) -> list[Claim]:
         claims = [_stays(part), _worsens(part)]
     elif part.name == "rounding":
         claims = [_sooner(part), _later(part)]
+    elif part.name == "weights":
+        claims = [_farther(part), _nearer(part)]
     else:
         claims = [_predicted(part, group) for group in GROUPS if _has(part, GROUPS[group])]
         if part.name in ("start", "start_cifar"):
@@ -221,22 +225,59 @@ def _later(part: Part) -> Claim:
 
 
 def _apart(series: Mapping[str, Series], couples: Sequence[Sequence[str]], statement: str) -> Claim:
+    text = f"losses differ by {100 * APART:g} % after updates"
+    return _steps(series, couples, statement, "ln updates", text, ".0f")
+
+
+def _farther(part: Part) -> Claim:
+    series = {
+        f"plain-{depth}": distance_after(part, "plain", depth, EARLY) for depth in (110, 56, 20)
+    }
+    statement = (
+        f"after {EARLY} updates the weights of two plain networks that differ in the last digit "
+        "at the start are farther apart, the deeper they are (20, 56, 110 layers)"
+    )
+    return _distant(series, list(pairwise(series)), statement)
+
+
+def _nearer(part: Part) -> Claim:
+    arms = ("plain", "residual")
+    series = {f"{arm}-110": distance_after(part, arm, 110, EARLY) for arm in arms}
+    statement = "with shortcuts the weights of two networks of 110 layers are nearer then"
+    return _distant(series, [("plain-110", "residual-110")], statement)
+
+
+def _distant(
+    series: Mapping[str, Series], couples: Sequence[Sequence[str]], statement: str
+) -> Claim:
+    text = f"distance of the weights after {EARLY} updates, over their norm"
+    return _steps(series, couples, statement, "ln distance", text, ".1e")
+
+
+def _steps(
+    series: Mapping[str, Series],
+    couples: Sequence[Sequence[str]],
+    statement: str,
+    unit: str,
+    text: str,
+    digits: str,
+) -> Claim:
+    """The first of each couple is larger by a tenth; series are logarithms by seed."""
     seeds = pairs.shared_seeds(series)
 
     def criteria() -> list[Criterion]:
         values = (
-            min(series[later][seed] - series[sooner][seed] for later, sooner in couples)
+            min(series[larger][seed] - series[smaller][seed] for larger, smaller in couples)
             for seed in seeds
         )
-        text = "smallest step of ln updates"
-        return [Criterion(text, tuple(values), math.log(STEP), unit="")]
+        name = f"smallest step of {unit}"
+        return [Criterion(name, tuple(values), math.log(STEP), unit="")]
 
     def summary() -> str:
-        texts = (
-            f"{n} {math.exp(statistics.fmean(each[s] for s in seeds)):.0f}"
-            for n, each in series.items()
-        )
-        return f"losses differ by {100 * APART:g} % after updates: {', '.join(texts)}"
+        means = {
+            n: math.exp(statistics.fmean(each[s] for s in seeds)) for n, each in series.items()
+        }
+        return f"{text}: {', '.join(f'{name} {mean:{digits}}' for name, mean in means.items())}"
 
     return pairs.judge(statement, series, criteria, summary)
 

@@ -1,7 +1,7 @@
 """The figures of the horizon: cosines by depth, measured beside predicted, and in training."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,9 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from experiments.horizon.claims import FLOAT32, FLOAT64, GROUPS, ORDER, check, label_of
-from experiments.horizon.parts import APART, BEFORE_TRAINING, LOST, WITHIN, Part, horizon
+from experiments.horizon.parts import (
+    APART,
+    BEFORE_TRAINING,
+    LOST,
+    WITHIN,
+    Part,
+    horizon,
+    loss_distances,
+    weight_distances,
+)
 from experiments.horizon.prediction import UNITS, predictions
-from experiments.judging.pairs import cell_of, grouped
 from experiments.reporting import style
 from experiments.reporting.question import Drawing
 
@@ -35,7 +43,8 @@ def drawings(part: Part) -> list[Drawing]:
     made = {
         "training": ("cosine along training", training_figure),
         "quick": ("errors by precision of training", errors_figure),
-        "rounding": ("distance of two runs", rounding_figure),
+        "rounding": ("difference of two runs' losses", rounding_figure),
+        "weights": ("distance of two runs' weights", weights_figure),
     }
     if part.name in made:
         alt, draw = made[part.name]
@@ -177,14 +186,9 @@ def errors_figure(part: Part) -> Figure:
 
 def rounding_figure(part: Part) -> Figure:
     """How far the losses of two runs are apart, median over seeds, by update; a panel per arm."""
-    figure, axes = plt.subplots(1, 2, sharey=True, layout="constrained")
-    for axis, arm in zip(axes, LINES, strict=True):
-        for depth in sorted({row.depth for row in part.records if row.arm == arm}):
-            line = {"color": style.depth_colour(depth), "label": str(depth)}
-            axis.plot(*_median_distance(part, arm, depth), **line)
+    figure, axes = _distances_figure(part, loss_distances)
+    for axis in axes:
         axis.axhline(100 * APART, **style.REFERENCE)
-        axis.set(title=f"{arm} networks", xlabel="updates", yscale="log")
-        style.label_ends(axis)
     axes[0].set_ylabel("difference of the losses (%)")
     title = style.message(
         "One changed digit: the deeper a plain network, the sooner it goes elsewhere",
@@ -195,21 +199,40 @@ def rounding_figure(part: Part) -> Figure:
     return style.titled(figure, title, label_of(part), note)
 
 
-def _median_distance(part: Part, arm: str, depth: int) -> tuple[list[int], list[float]]:
-    """Updates, and differences of the losses in per cent of the exact run's, at least 1e-5."""
-    runs = [
-        grouped(
-            (point for point in part.curves.get(start, ()) if cell_of(point)[:2] == (arm, depth)),
-            lambda point: point.seed,
-        )
-        for start in ("exact", "perturbed")
-    ]
-    distances: dict[int, list[float]] = {}
-    for seed in runs[0].keys() & runs[1].keys():
-        for one, other in zip(runs[0][seed], runs[1][seed], strict=False):
-            relative = abs(one.train_loss - other.train_loss) / one.train_loss
-            distances.setdefault(one.iteration, []).append(max(100 * relative, 1e-5))
-    return list(distances), [statistics.median(each) for each in distances.values()]
+def weights_figure(part: Part) -> Figure:
+    """How far the weights of two runs are apart, median over seeds, by update; a panel per arm."""
+    figure, axes = _distances_figure(part, weight_distances)
+    for axis in axes:
+        axis.set_xscale("symlog", linthresh=1)
+        axis.set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])
+        axis.set_xlim(left=-0.2)
+    axes[0].set_ylabel("distance of the weights (% of their norm)")
+    title = style.message(
+        "One changed digit: the deeper a plain network, the farther it goes elsewhere",
+        "One changed digit: does a plain network go the farther elsewhere, the deeper it is?",
+        check(part)[:1],
+    )
+    note = "numbers at lines: depth; median over seeds"
+    return style.titled(figure, title, label_of(part), note)
+
+
+def _distances_figure(
+    part: Part, distances_of: Callable[[Part, str, int], dict[int, dict[int, float]]]
+) -> tuple[Figure, Sequence[Axes]]:
+    """By update, at least 1e-5 per cent; a panel per arm, a line per depth."""
+    figure, axes = plt.subplots(1, 2, sharey=True, layout="constrained")
+    for axis, arm in zip(axes, LINES, strict=True):
+        for depth in sorted({row.depth for row in part.records if row.arm == arm}):
+            by_update: dict[int, list[float]] = {}
+            for distances in distances_of(part, arm, depth).values():
+                for update, distance in distances.items():
+                    by_update.setdefault(update, []).append(max(100 * distance, 1e-5))
+            medians = [statistics.median(each) for each in by_update.values()]
+            line = {"color": style.depth_colour(depth), "label": str(depth)}
+            axis.plot(list(by_update), medians, **line)
+        axis.set(title=f"{arm} networks", xlabel="updates", yscale="log")
+        style.label_ends(axis)
+    return figure, axes
 
 
 def _draw(axis: Axes, by_seed: Mapping[int, Mapping[int, float]], **line: Any) -> None:

@@ -5,9 +5,9 @@ from experiments.grid import Command, Sweep
 
 TAKES = ("variants", "arms")
 
-PARTS = "start,width_4,width_16,pixels_8,pixels_32,training,quick,rounding"
+PARTS = "start,width_4,width_16,pixels_8,pixels_32,training,quick,rounding,weights"
 LADDER = ("start", "start_cifar")  # parts with all activations
-IN_TRAINING = ("training", "quick", "rounding")
+IN_TRAINING = ("training", "quick", "rounding", "weights")
 ACTIVATIONS = "relu,shifted_50,leaky_25,shifted_100,leaky_50"
 SHORT = "140,110,92,80,68,56,44,38,32,26,20,14,8"
 LONG = f"302,236,182,{SHORT}"

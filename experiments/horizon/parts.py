@@ -3,7 +3,8 @@
 Each folder below results/horizon is <part> or <part>-<variant>. Parts before the first update
 (`start`, `start_cifar`; `width_4` and others with ReLU alone) have one folder for each activation;
 `training` has networks along training; `quick-<precision>` networks trained in float64 and in
-float32; `rounding-exact` and `rounding-perturbed` pairs of runs.
+float32; `rounding-exact` and `rounding-perturbed` pairs of runs, whose losses are compared, and
+`weights-exact` and `weights-perturbed` the same with projections of their weights.
 """
 
 import math
@@ -12,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from experiments.horizon.prediction import predictions
 from experiments.judging import pairs
@@ -20,9 +23,10 @@ from experiments.judging.pairs import Series, cell_of, grouped
 from plainres.records.files import read_curves, read_table
 from plainres.records.schema import CurvePoint, Record
 
-TABLE = "horizon.csv"
+TABLE, SKETCHES = "horizon.csv", "sketch.csv"
 BEFORE_TRAINING = ("start", "start_cifar", "width_4", "width_16", "pixels_8", "pixels_32")
-PARTS = (*BEFORE_TRAINING, "training", "quick", "rounding")
+PARTS = (*BEFORE_TRAINING, "training", "quick", "rounding", "weights")
+STARTS = ("exact", "perturbed")
 LOST = 0.5  # a smaller cosine: the direction is lost
 DEEPEST = 1202  # of networks with shortcuts
 WITHIN = 1.25  # a predicted depth may be wrong by this factor
@@ -44,6 +48,24 @@ class HorizonPoint:
 
 
 @dataclass(frozen=True)
+class Sketch:
+    """A row of sketch.csv (plainres.instruments.weight_sketch.SketchPoint)."""
+
+    arm: str
+    depth: int
+    seed: int
+    iteration: int
+    norm: float
+    projections: str
+    seconds: float | None = None
+
+    def distance(self, other: "Sketch") -> float:
+        """Of the weights of two runs, in units of this one's norm; estimated."""
+        mine, others = (np.array(each.projections.split(), float) for each in (self, other))
+        return float(np.sqrt(np.mean((mine - others) ** 2))) / self.norm
+
+
+@dataclass(frozen=True)
 class Part:
     """What is judged together.
 
@@ -51,12 +73,14 @@ class Part:
         by_variant: records by activation, precision of training or start; "" where there is none.
         points: rows of horizon.csv, in the same way.
         curves: of `rounding` alone, in the same way.
+        sketches: of `weights` alone, in the same way.
     """
 
     name: str
     by_variant: Mapping[str, Sequence[Record]]
     points: Mapping[str, Sequence[HorizonPoint]]
     curves: Mapping[str, Sequence[CurvePoint]]
+    sketches: Mapping[str, Sequence[Sketch]]
 
     @property
     def records(self) -> list[Record]:
@@ -98,6 +122,17 @@ class Part:
         by_depth = self.by_depth("relu", arm, precision)
         values = {seed: min(c.values()) for seed, c in by_depth.items() if DEEPEST in c}
         return self._series(values, "relu", arm)
+
+    def of_couples(self, values: Mapping[int, float], arm: str, depth: int) -> Series:
+        """Values of pairs of runs, one exact and one perturbed, by seed."""
+        rows = [
+            row
+            for start in STARTS
+            for row in self.by_variant.get(start, ())
+            if (row.arm, row.depth) == (arm, depth) and row.seed in values
+        ]
+        by_seed = grouped(rows, lambda row: row.seed)
+        return Series({seed: values[seed] for seed in sorted(by_seed)}, by_seed)
 
     def _series(
         self, values: Mapping[int, float], variant: str, arm: str, depth: int | None = None
@@ -158,10 +193,48 @@ def read(folder: Path) -> list[Part]:
                     for each, variant in variants.items()
                     if name == "rounding"
                 },
+                {
+                    variant: read_table(folder / each / SKETCHES, Sketch)
+                    for each, variant in variants.items()
+                    if name == "weights"
+                },
             )
         )
         pairs.require_same_images(parts[-1].by_variant)
     return parts
+
+
+def loss_distances(part: Part, arm: str, depth: int) -> dict[int, dict[int, float]]:
+    """Seed → update → difference of two runs' losses, over that of the exact run."""
+    return {
+        seed: {
+            a.iteration: abs(a.train_loss - b.train_loss) / a.train_loss
+            for a, b in zip(exact, perturbed, strict=False)
+        }
+        for seed, exact, perturbed in _couples(part.curves, arm, depth)
+    }
+
+
+def weight_distances(part: Part, arm: str, depth: int) -> dict[int, dict[int, float]]:
+    """Seed → update → distance of two runs' weights, over the norm of the exact run's."""
+    return {
+        seed: {a.iteration: a.distance(b) for a, b in zip(exact, perturbed, strict=False)}
+        for seed, exact, perturbed in _couples(part.sketches, arm, depth)
+    }
+
+
+def _couples(
+    points: Mapping[str, Sequence[Any]], arm: str, depth: int
+) -> list[tuple[int, list[Any], list[Any]]]:
+    """Seed, and the rows of its exact and of its perturbed run."""
+    exact, perturbed = (
+        grouped(
+            (point for point in points.get(start, ()) if cell_of(point)[:2] == (arm, depth)),
+            lambda point: point.seed,
+        )
+        for start in STARTS
+    )
+    return [(seed, exact[seed], perturbed[seed]) for seed in sorted(exact.keys() & perturbed)]
 
 
 def updates_until_apart(part: Part, arm: str, depth: int) -> Series:
@@ -169,28 +242,21 @@ def updates_until_apart(part: Part, arm: str, depth: int) -> Series:
 
     Pairs that never do count with their last update.
     """
-    curves = {
-        start: grouped(
-            (point for point in part.curves.get(start, ()) if cell_of(point)[:2] == (arm, depth)),
-            lambda point: point.seed,
-        )
-        for start in ("exact", "perturbed")
+    values = {
+        seed: math.log(min((i for i, d in distances.items() if d > APART), default=max(distances)))
+        for seed, distances in loss_distances(part, arm, depth).items()
     }
-    values = {}
-    for seed in curves["exact"].keys() & curves["perturbed"].keys():
-        both = list(zip(curves["exact"][seed], curves["perturbed"][seed], strict=False))
-        apart = [
-            a.iteration for a, b in both if abs(a.train_loss - b.train_loss) > APART * a.train_loss
-        ]
-        values[seed] = math.log(min(apart, default=both[-1][0].iteration))
-    rows = [
-        row
-        for start in ("exact", "perturbed")
-        for row in part.by_variant.get(start, ())
-        if (row.arm, row.depth) == (arm, depth) and row.seed in values
-    ]
-    by_seed = grouped(rows, lambda row: row.seed)
-    return Series({seed: values[seed] for seed in sorted(by_seed)}, by_seed)
+    return part.of_couples(values, arm, depth)
+
+
+def distance_after(part: Part, arm: str, depth: int, updates: int) -> Series:
+    """The logarithm of the distance of two runs' weights after so many updates, by seed."""
+    values = {
+        seed: math.log(distances[updates])
+        for seed, distances in weight_distances(part, arm, depth).items()
+        if distances.get(updates, 0) > 0
+    }
+    return part.of_couples(values, arm, depth)
 
 
 def horizon_text(part: Part, activation: str, precision: str) -> str:
