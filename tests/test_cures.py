@@ -80,10 +80,10 @@ def test_the_shipped_networks_are_those_of_the_claims(tmp_path):
         cell = compose_cell(tmp_path, "+experiment=cures", f"cure={name}")
         cell.check()
         model = cell.config.model
-        assert (model.shortcut == "none") == (name in WITHOUT_SHORTCUT)
+        assert (model.shortcut == "none") == (name in WITHOUT_SHORTCUT | claims.LATER)
         assert (model.norm == "none") == (name in claims.NOT_NORMALISED)
         assert cell.config.kernels == "library"
-        assert cell.config.protocol.learning_rate == (0.01 if name in claims.SLOW else 0.1)
+        assert cell.config.protocol.learning_rate == (0.01 if name.endswith("_slow") else 0.1)
         assert cell.config.protocol.iterations == (500 if name in DEEP else 2000)
         places.add(cell.results_folder.name)
     assert places == {f"quick-{c}" for c in CURES} | {name.replace("_", "-", 1) for name in DEEP}
@@ -93,7 +93,7 @@ def test_the_sweep_has_every_cell_of_the_claims():
     quick, shallow, deep = (" ".join(each.words) for each in commands(Sweep("cures")))
     assert f"cure={','.join(CURES)}" in quick
     assert shallow.split()[:4] == ["-m", "+experiment=cures", "protocol=quick", "model.depth=20"]
-    assert f"model.depth=602,302 cure={','.join(DEEP)}" in deep
+    assert f"model.depth=1202,602,302 cure={','.join(DEEP)}" in deep
     (one,) = commands(Sweep("cures", variants="fixup", depths="20"))
     assert "cure=fixup" in one.words
     assert one.words[-1] == "model.depth=20"

@@ -11,6 +11,7 @@ from experiments.cures.claims import (
     CURES,
     DEEPEST,
     FOLDERS,
+    LATER,
     NOT_NORMALISED,
     WITHOUT_SHORTCUT,
     Cures,
@@ -27,7 +28,7 @@ MARKERS = {True: "o", False: "s"}  # with normalisation, without
 
 def drawings(cures: Cures) -> list[Drawing]:
     if cures.deep:
-        return [Drawing("deep", "error of 302 and 602 layers", partial(deep_figure, cures))]
+        return [Drawing("deep", "error of the deepest networks", partial(deep_figure, cures))]
     alt = f"error of {DEEPEST} layers against the growth of gradients at the start"
     return [Drawing(f"{cures.protocol}_growth", alt, partial(growth_figure, cures))]
 
@@ -37,7 +38,7 @@ def growth_figure(cures: Cures) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, sharey=True, layout="constrained")
     names = [name for name in ranked(cures) if cures.errors(name, DEEPEST)]
     for row, name in enumerate(names):
-        colour = COLOURS[name not in WITHOUT_SHORTCUT]
+        colour = COLOURS[name not in WITHOUT_SHORTCUT | LATER]
         look: Any = {"color": colour, "marker": MARKERS[name not in NOT_NORMALISED]}
         points: Any = {"linestyle": "none", **look}
         errors = [100 * error for error in cures.errors(name, DEEPEST).values()]

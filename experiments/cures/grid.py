@@ -17,5 +17,5 @@ def commands(sweep: Sweep) -> list[Command]:
         if "untreated" in others and not sweep.depths:
             made.append(sweep.train(f"protocol={sweep.protocol}", "model.depth=20"))
     if deep:
-        made.append(sweep.train("model.depth=602,302", f"cure={','.join(deep)}"))
+        made.append(sweep.train("model.depth=1202,602,302", f"cure={','.join(deep)}"))
     return made
