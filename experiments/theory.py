@@ -12,6 +12,16 @@ ACTIVATIONS = {  # name → slope and shift, as in conf/variants/activation.yaml
     "leaky_75": (0.75, 0.0),
     "linear": (1.0, 0.0),
 }
+NAMES = {  # in tables and figures
+    "relu": "ReLU",
+    "shifted_50": "shift 0.5",
+    "leaky_25": "slope 0.25",
+    "shifted_100": "shift 1",
+    "leaky_50": "slope 0.5",
+    "shifted_200": "shift 2",
+    "leaky_75": "slope 0.75",
+    "linear": "linear",
+}
 
 
 def gradient_growth(slope: float = 0.0, shift: float = 0.0) -> float:

@@ -11,13 +11,13 @@ from made_up import made_up_record, write_made_up
 from matplotlib import pyplot as plt
 from omegaconf import OmegaConf
 
-from experiments.dose.prediction import ACTIVATIONS
 from experiments.grid import Sweep, commands
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.rate import QUESTION, claims, grid, measured
 from experiments.rate.border import border_signals
-from experiments.rate.measured import LADDER, PADDINGS, REFERENCE, Setting, Signal
+from experiments.rate.measured import PADDINGS, REFERENCE, Setting, Signal
 from experiments.rate.walk import residual_signals
+from experiments.theory import ACTIVATIONS, NAMES
 from plainres.instruments.probes import probe
 from plainres.networks.resnet import CifarNetwork
 from plainres.records.files import write_table
@@ -131,7 +131,7 @@ def test_a_wide_residual_network_has_the_variances_and_gradients_of_the_walk():
 
 
 def test_the_ladder_is_that_of_the_variants_and_falls():
-    assert list(LADDER.values()) == list(ACTIVATIONS.values())
+    assert list(NAMES) == list(ACTIVATIONS)
     assert set(grid.ACTIVATIONS.split(",")) == set(variants("activation"))
     growths = [setting.growth for setting in claims.ladder("circular").values()]
     assert growths == sorted(growths, reverse=True)

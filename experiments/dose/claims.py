@@ -23,6 +23,7 @@ from experiments.judging.verdict import Claim
 from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from experiments.reporting.text import mean_and_deviation
+from experiments.theory import NAMES
 from plainres.records.schema import Record
 
 SLOPES, SHIFTS = ("relu", "leaky_25", "leaky_50"), ("relu", "shifted_50", "shifted_100")
@@ -226,7 +227,7 @@ def depth_table(dose: Dose) -> Table:
         theory = ["–", "–"]
         if predicted:
             theory = [f"{predicted.growth:.3f}", f"{predicted.depth:.0f}"]
-        rows.append([name, *theory, f"{sign}{measured}", points, str(len(found))])
+        rows.append([NAMES.get(name, name), *theory, f"{sign}{measured}", points, str(len(found))])
     note = (
         f"Trainable depth: where the error passes {TIMES} times that of plain-{REFERENCE} with the "
         f"same activation and seed; ≥: some seeds train at the deepest depth, which counts as "
@@ -241,5 +242,6 @@ def error_table(dose: Dose, arm: str) -> Table:
     rows = [["activation", *map(str, depths)]]
     for name in dose.by_activation:
         errors = [[100 * each for each in dose.errors(name, arm, d).values()] for d in depths]
-        rows.append([name, *(mean_and_deviation(each) if each else "–" for each in errors)])
+        texts = (mean_and_deviation(each) if each else "–" for each in errors)
+        rows.append([NAMES.get(name, name), *texts])
     return Table(f"{arm}: running training error in %, by depth", rows)

@@ -1,5 +1,8 @@
 """The figure of the dose: error over depth and λ, with the predicted border."""
 
+import math
+import statistics
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,17 +16,7 @@ from experiments.dose.claims import Dose, check, label_of
 from experiments.dose.prediction import predictions
 from experiments.reporting import style
 from experiments.reporting.question import Drawing
-
-NAMES = {
-    "relu": "ReLU",
-    "shifted_50": "shift 0.5",
-    "leaky_25": "slope 0.25",
-    "shifted_100": "shift 1",
-    "leaky_50": "slope 0.5",
-    "shifted_200": "shift 2",
-    "leaky_75": "slope 0.75",
-    "linear": "linear",
-}
+from experiments.theory import NAMES
 
 
 def drawings(dose: Dose) -> list[Drawing]:
@@ -34,7 +27,7 @@ def drawings(dose: Dose) -> list[Drawing]:
 def map_figure(dose: Dose) -> Figure:
     """Running training error, means over seeds: a row for each activation, a column for each depth.
 
-    The white line is the predicted trainable depth of plain networks.
+    Of plain networks the white line is the predicted trainable depth, the black one the measured.
     """
     names = list(dose.by_activation)
     figure, axes = plt.subplots(1, 2, sharey=True, layout="constrained")
@@ -50,8 +43,11 @@ def map_figure(dose: Dose) -> Figure:
         if arm == "plain":
             rows = [row for row, name in enumerate(names) if name in predictions()]
             border = [predictions()[names[row]].depth for row in rows]
-            places = np.interp(border, depths, range(len(depths)), right=len(depths) - 0.5)
-            axis.plot(places, rows, color="white", linewidth=3)
+            axis.plot(_places(border, depths), rows, color="white", linewidth=3)
+            found = [dose.log_depths(name).values() for name in names]
+            rows = [row for row, logs in enumerate(found) if logs]
+            means = [math.exp(statistics.fmean(found[row])) for row in rows]
+            axis.plot(_places(means, depths), rows, color="black", linewidth=3)
     labels = []
     for name in names:
         theory = predictions().get(name)
@@ -64,8 +60,13 @@ def map_figure(dose: Dose) -> Figure:
         "Does the border of trainable plain networks lie where λ puts it?",
         check(dose)[3:4],
     )
-    line = "white line: trainable depth predicted from ReLU alone"
+    line = "trainable depth: white as predicted from ReLU alone, black as measured"
     return style.titled(figure, title, label_of(dose), line)
+
+
+def _places(borders: Sequence[float], depths: Sequence[int]) -> Any:
+    """Of depths among the columns; far right what lies beyond the last one."""
+    return np.interp(borders, depths, range(len(depths)), right=len(depths) - 0.5)
 
 
 def _mean(dose: Dose, name: str, arm: str, depth: int) -> float:

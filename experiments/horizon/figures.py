@@ -24,16 +24,10 @@ from experiments.horizon.parts import (
 from experiments.horizon.prediction import UNITS, predictions
 from experiments.reporting import style
 from experiments.reporting.question import Drawing
+from experiments.theory import NAMES
 
 COLOURS = {"bf16": style.VERMILLION, "float16": style.ORANGE, "float32": style.BLUE}
 MARKERS = dict(zip(ORDER, "osD^v", strict=True))
-NAMES = {
-    "relu": "ReLU",
-    "shifted_50": "shift 0.5",
-    "leaky_25": "slope 0.25",
-    "shifted_100": "shift 1",
-    "leaky_50": "slope 0.5",
-}
 LINES = {"plain": "--", "residual": "-"}
 IN_WORDS = {FLOAT64: "in float64", FLOAT32: "in float32"}
 PRECISION_STYLES = {FLOAT64: (style.GREEN, "D", ":"), FLOAT32: (style.BLUE, "s", "-")}

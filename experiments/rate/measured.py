@@ -19,22 +19,13 @@ import numpy as np
 from experiments.judging import pairs
 from experiments.judging.pairs import Series, cell_of, grouped
 from experiments.rate.walk import STAGES, residual_signals
-from experiments.theory import gradient_growth
+from experiments.theory import ACTIVATIONS, NAMES, gradient_growth
 from plainres.records.files import RUNS_TABLE, read_config, read_table
 from plainres.records.identity import cell_name
 from plainres.records.schema import Record
 
 PROBES_TABLE = "probes.csv"
-LADDER = {  # slope and shift of conf/variants/activation.yaml, the largest λ first
-    "ReLU": (0.0, 0.0),
-    "shift 0.5": (0.0, 0.5),
-    "slope 0.25": (0.25, 0.0),
-    "shift 1": (0.0, 1.0),
-    "slope 0.5": (0.5, 0.0),
-    "shift 2": (0.0, 2.0),
-    "slope 0.75": (0.75, 0.0),
-    "linear": (1.0, 0.0),
-}
+LADDER = {NAMES[key]: values for key, values in ACTIVATIONS.items()}  # the largest λ first
 PADDINGS = ("circular", "zeros")
 
 
