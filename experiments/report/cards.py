@@ -18,7 +18,10 @@ from experiments.reporting.question import EXPERIMENTS, Question, Table, questio
 # Verdict → how the page marks it: a class of its style sheet and a sign
 MARKS = {REPRODUCED: ("held", "✓"), NOT_REPRODUCED: ("failed", "✗"), INCONCLUSIVE: ("open", "?")}
 # Questions that come first; all others follow by name
-ORDER = ("depth", "why", "shortcuts", "identity", "signal", "thousand", "landscape", "autopsy")
+ORDER = (
+    *("depth", "shortcuts", "identity", "signal", "rate", "dose", "horizon", "cures", "autopsy"),
+    *("thousand", "landscape"),
+)
 UNQUOTED = " !$'()*+,/:;=?@[]{}"  # in a data URI
 LINK = re.compile(r"\[([^]]+)\]\([^)]*\)")
 SHORTEST = 80  # characters of "one sentence": a shorter one gets the next sentence too

@@ -65,6 +65,16 @@ EXERCISES = (
         (56,),
     ),
     Exercise(
+        "Change the activation",
+        "A ReLU puts out 0 for everything negative. What does plain-56 do with an activation that "
+        "passes half of it on (slope 0.5)? Are shortcuts still needed then?",
+        "By how much did the error of plain-56 fall, without any shortcut? What is left between "
+        "plain and residual networks? Try 110 layers next.",
+        "make sweep-dose VARIANTS=leaky_50 DEPTHS=20,56",
+        "dose/quick-leaky_50",
+        beside=True,
+    ),
+    Exercise(
         "Change the width",
         "Twice the channels means about four times the parameters. Which of the four networks "
         "gain by that? Was plain-56 only too small?",
