@@ -14,10 +14,10 @@ from omegaconf import OmegaConf
 from experiments.grid import Sweep, commands
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.rate import QUESTION, claims, grid, measured
-from experiments.rate.border import border_signals
+from experiments.rate.border import border_signals, predict
 from experiments.rate.measured import PADDINGS, REFERENCE, Setting, Signal
 from experiments.rate.walk import residual_signals
-from experiments.theory import ACTIVATIONS, NAMES
+from experiments.theory import ACTIVATIONS, NAMES, gradient_growth
 from plainres.instruments.probes import probe
 from plainres.networks.resnet import CifarNetwork
 from plainres.records.files import write_table
@@ -199,7 +199,7 @@ def test_a_wide_plain_network_has_the_growth_and_the_cosine_of_theory_with_a_bor
     network.layer1[-1].register_forward_hook(lambda *each: features.append(each[2].detach()))
     signals = probe(network, images, torch.arange(96) % 10)
     logs = [2 * math.log(layer.response_gradient) for layer in signals.layers[3:17]]
-    theory = border_signals(slope, shift, 8)
+    theory = border_signals()[slope, shift, 8]
     growth = math.exp(-measured.line(range(len(logs)), logs).slope)
     assert growth == pytest.approx(theory.growth, rel=0.03)
     flat = torch.nn.functional.normalize(features[0].flatten(1))
@@ -207,11 +207,18 @@ def test_a_wide_plain_network_has_the_growth_and_the_cosine_of_theory_with_a_bor
     assert (flat @ flat.T)[others].mean().item() == pytest.approx(theory.cosine, abs=0.05)
 
 
+def test_the_committed_theory_with_a_border_is_what_is_computed():
+    for row in border_signals().values():
+        if row.pixels <= 4:
+            made = predict(row.activation, row.pixels)
+            assert row.growth == pytest.approx(made.growth, rel=2e-3)
+            assert row.cosine == pytest.approx(made.cosine, abs=2e-3)
+
+
 def test_without_neighbours_a_border_changes_nothing():
-    for slope, shift in ACTIVATIONS.values():
-        assert border_signals(slope, shift, 1).growth == pytest.approx(
-            claims.REFERENCE._replace(slope=slope, shift=shift).growth, rel=0.02
-        )
+    for (slope, shift, pixels), row in border_signals().items():
+        if pixels == 1:
+            assert row.growth == pytest.approx(gradient_growth(slope, shift), rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +260,7 @@ def test_tables_and_figures_show_theory_and_measurement(tmp_path):
     relu = dict(zip(growths.rows[0], growths.rows[1], strict=True))
     assert (relu["activation"], relu["theory"]) == ("ReLU", "1.467")
     assert relu["circular: λ"].startswith("1.467 ±")
-    assert border.rows[1][:2] == ["ReLU", f"{border_signals(0, 0, 16).growth:.3f}"]
+    assert border.rows[1][:2] == ["ReLU", f"{border_signals()[0, 0, 16].growth:.3f}"]
     assert [row[2] for row in blocks.rows[1:]] == [
         f"{float(r[1]):.2f} ± 0.00" for r in blocks.rows[1:]
     ]

@@ -11,38 +11,65 @@ and has the rest of the variance. Normalisation divides by the root of σ² = me
 spread of m over pixels, which differs from channel to channel: so channels are drawn, at random but
 always the same ones. On the way back a pixel's squared gradient is multiplied by the mean over
 channels of E[φ′²] / σ² and spread over the pixels from which it came; λ is the largest eigenvalue.
+
+    python -c "from experiments.rate import border; border.write()"
+
+writes border.csv beside this file, in half a minute; everything else reads that.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from pathlib import Path
 
 import numpy as np
 from scipy.special import ndtr
 
+from experiments.theory import ACTIVATIONS
+from plainres.records.files import read_table, write_table
+
+TABLE = Path(__file__).with_name("border.csv")
+PIXELS = (16, 8, 4, 2, 1)  # a side of a stage
 CHANNELS = 2048  # drawn in each layer
 LAYERS, KEPT = 30, 10  # from images without anything in common; means are of the last ones
 POWERS = 30  # of the operator, for its largest eigenvalue
 
 
-class BorderSignals(NamedTuple):
-    """Of a layer deep in a plain network.
+@dataclass(frozen=True)
+class BorderSignals:
+    """A row of border.csv: of a layer deep in a plain network with zero padding.
 
     Args:
+        pixels: a side of the stage.
         growth: λ, by which squared gradients grow backwards in one layer.
         cosine: of what two images give behind the activation.
     """
 
+    activation: str
+    pixels: int
     growth: float
     cosine: float
 
 
 @cache
-def border_signals(slope: float, shift: float, pixels: int) -> BorderSignals:
-    """Prediction for one activation (plainres.networks.activations.Rectifier), zero padding.
+def border_signals() -> Mapping[tuple[float, float, int], BorderSignals]:
+    """The rows of border.csv, by slope, shift and pixels."""
+    rows = read_table(TABLE, BorderSignals)
+    return {(*ACTIVATIONS[row.activation], row.pixels): row for row in rows}
+
+
+def write() -> None:
+    rows = [predict(name, pixels) for name in ACTIVATIONS for pixels in PIXELS]
+    write_table(TABLE, rows, BorderSignals)
+
+
+def predict(activation: str, pixels: int) -> BorderSignals:
+    """Computes a row.
 
     Args:
-        pixels: a side of the stage.
+        activation: a key of experiments.theory.ACTIVATIONS.
     """
+    slope, shift = ACTIVATIONS[activation]
     draws = np.random.default_rng(0)
     square, between = np.ones((pixels, pixels)), np.zeros((pixels,) * 4)  # E[φ²], E[φφ] of images
     growths, cosines = [], []
@@ -58,8 +85,8 @@ def border_signals(slope: float, shift: float, pixels: int) -> BorderSignals:
         between = (outputs.T @ outputs / CHANNELS).reshape(between.shape)
         growths.append(_eigenvalue((slopes / total).mean(axis=0).reshape(square.shape)))
         cosines.append(np.einsum("ijij", between) / square.sum())
-    growth = np.exp(np.log(growths[-KEPT:]).mean())
-    return BorderSignals(float(growth), float(np.mean(cosines[-KEPT:])))
+    growth, cosine = np.exp(np.log(growths[-KEPT:]).mean()), np.mean(cosines[-KEPT:])
+    return BorderSignals(activation, pixels, float(f"{growth:.4g}"), round(float(cosine), 4))
 
 
 def _spread(values: np.ndarray) -> np.ndarray:

@@ -285,7 +285,7 @@ def _root(rate: Rate) -> Claim:
 
 def border_theory(setting: Setting, stage: int) -> BorderSignals:
     """Of a stage with zero padding."""
-    return border_signals(setting.slope, setting.shift, setting.pixels >> stage)
+    return border_signals()[setting.slope, setting.shift, setting.pixels >> stage]
 
 
 def _border(rate: Rate) -> Claim:
