@@ -56,8 +56,8 @@ def map_figure(dose: Dose) -> Figure:
     bar = figure.colorbar(image, ax=axes, label="running training error (%)")
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     title = style.message(
-        "The border of trainable plain networks lies where λ puts it",
-        "Does the border of trainable plain networks lie where λ puts it?",
+        "λ says how deep plain networks train",
+        "Does λ say how deep plain networks train?",
         check(dose)[3:4],
     )
     line = "trainable depth: white as predicted from ReLU alone, black as measured"

@@ -82,7 +82,7 @@ def _predicted(part: Part, group: str) -> Claim:
             max(abs(each[seed] - predicted[name]) for name, each in series.items())
             for seed in seeds
         )
-        text = "largest |ln(horizon / predicted)|"
+        text = "largest distance of ln horizon from prediction"
         return [Criterion(text, tuple(values), math.log(WITHIN), above=False, unit="")]
 
     statement = (
@@ -99,7 +99,7 @@ def _digits(part: Part) -> Claim:
     def criteria() -> list[Criterion]:
         ratios = (series["float32"][seed] - series["bf16"][seed] for seed in seeds)
         values = tuple(abs(ratio - math.log(DIGITS)) for ratio in ratios)
-        text = f"|ln(float32 / bf16 / {DIGITS:g})|"
+        text = f"distance of ln(float32 / bf16) from ln {DIGITS:g}"
         return [Criterion(text, values, math.log(WITHIN), above=False, unit="")]
 
     statement = (

@@ -308,8 +308,8 @@ def _border(rate: Rate) -> Claim:
         )
         bound = math.log(1 + NEAR)
         return [
-            Criterion("largest |ln(λ / theory)|", largest, bound, above=False, unit=""),
-            Criterion("mean |ln(λ / theory)|, with - without border", gains, above=False, unit=""),
+            Criterion("largest distance of ln λ from theory", largest, bound, above=False, unit=""),
+            Criterion("mean distance, theory with - without border", gains, above=False, unit=""),
         ]
 
     return _judged(STATEMENTS[9], series, criteria)
