@@ -223,6 +223,14 @@ def weight_distances(part: Part, arm: str, depth: int) -> dict[int, dict[int, fl
     }
 
 
+def norm_ratios(part: Part, arm: str, depth: int) -> dict[int, float]:
+    """Seed → norm of the weights after the last update over that at the start, exact runs."""
+    return {
+        seed: exact[-1].norm / exact[0].norm
+        for seed, exact, _ in _couples(part.sketches, arm, depth)
+    }
+
+
 def _couples(
     points: Mapping[str, Sequence[Any]], arm: str, depth: int
 ) -> list[tuple[int, list[Any], list[Any]]]:

@@ -9,6 +9,7 @@ from experiments.horizon.parts import (
     LOST,
     Part,
     horizon_text,
+    norm_ratios,
     updates_until_apart,
     weight_distances,
 )
@@ -102,17 +103,20 @@ def _distance_table(part: Part) -> Table:
     updates = sorted(
         {update for own in distances.values() for each in own.values() for update in each}
     )
-    rows = [["network", *map(str, updates), "seeds"]]
+    rows = [["network", *map(str, updates), "norm, last / first", "seeds"]]
     for (arm, depth), own in distances.items():
         medians = (
             statistics.median(each[update] for each in own.values() if update in each)
             for update in updates
         )
         texts = [f"{median:.1e}" for median in medians] if own else ["–"] * len(updates)
-        rows.append([f"{arm}-{depth}", *texts, str(len(own))])
+        norms = list(norm_ratios(part, arm, depth).values())
+        ratio = f"{statistics.median(norms):.3g}" if norms else "–"
+        rows.append([f"{arm}-{depth}", *texts, ratio, str(len(own))])
     note = (
         "Two runs with the same seed; every initial weight of the second one is changed by 1e-7 of "
         "its value. Distance of all weights over their norm, median over seeds, from projections "
-        "on 32 random directions (an eighth of it is the error of one estimate)."
+        "on 32 random directions (an eighth of it is the error of one estimate). Norm: of the "
+        "exact run's weights after the last update, over that at the start."
     )
     return Table("Distance of two runs' weights by updates", rows, [note])
