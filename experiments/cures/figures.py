@@ -29,13 +29,13 @@ MARKERS = {True: "o", False: "s"}  # with normalisation, without
 def drawings(cures: Cures) -> list[Drawing]:
     if cures.deep:
         return [Drawing("deep", "error of the deepest networks", partial(deep_figure, cures))]
-    alt = f"error of {DEEPEST} layers against the growth of gradients at the start"
+    alt = f"error of {DEEPEST} layers, growth of gradients and cosine of images at the start"
     return [Drawing(f"{cures.protocol}_growth", alt, partial(growth_figure, cures))]
 
 
 def growth_figure(cures: Cures) -> Figure:
-    """A row for each network, the lowest error on top: its error, and its growth beside it."""
-    figure, (left, right) = plt.subplots(1, 2, sharey=True, layout="constrained")
+    """A row for each network, the lowest error on top: error, growth, and how alike images are."""
+    figure, (left, middle, right) = plt.subplots(1, 3, sharey=True, layout="constrained")
     names = [name for name in ranked(cures) if cures.errors(name, DEEPEST)]
     for row, name in enumerate(names):
         colour = COLOURS[name not in WITHOUT_SHORTCUT | LATER]
@@ -44,12 +44,15 @@ def growth_figure(cures: Cures) -> Figure:
         errors = [100 * error for error in cures.errors(name, DEEPEST).values()]
         left.plot(errors, [row] * len(errors), **points)
         growth = [10**power for power in cures.growth(name, DEEPEST).values()]
-        right.plot(growth, [row] * len(growth), **points)
-    left.set(xscale="log", xlabel=f"error of {DEEPEST} layers (%), log.")
+        middle.plot(growth, [row] * len(growth), **points)
+        cosines = list(cures.cosine(name, DEEPEST).values())
+        right.plot(cosines, [row] * len(cosines), **points)
+    left.set(xscale="log", xlabel=f"error, {DEEPEST} layers (%)")
     left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     left.set_yticks(range(len(names)), [CURES.get(name, name) for name in names])
     left.invert_yaxis()
-    right.set(xscale="log", xlabel="growth of gradients at the start")
+    middle.set(xscale="log", xlabel="growth of gradients")
+    right.set(xlim=(0, 1.05), xlabel="cosine of two images")
     title = style.message(
         "The less gradients grow in a plain network, the deeper it trains",
         "Does less growth of gradients let plain networks train?",
@@ -63,7 +66,7 @@ def growth_figure(cures: Cures) -> Figure:
         style.key_line("normalised", marker=MARKERS[True], **shapes),
         style.key_line("not normalised", marker=MARKERS[False], **shapes),
     ]
-    return style.titled(figure, title, label_of(cures), "a point is a seed", keys=keys)
+    return style.titled(figure, title, label_of(cures), "growth, cosine: at the start", keys=keys)
 
 
 def deep_figure(cures: Cures) -> Figure:
