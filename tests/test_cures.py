@@ -224,7 +224,8 @@ def test_the_table_ranks_by_error_and_says_what_each_network_has(tmp_path):
         assert drawing.name == name
         figure = drawing.draw()
         shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-        assert part is deep or shown == list(names), "the lowest error first, as in the table"
+        ranked = [name for name in names if "rate 0.01" not in name]
+        assert part is deep or shown == ranked, "the lowest error first, as in the table"
         plt.close(figure)
     assert math.isinf(claims._mean(quick.errors("fixup", 7)))
     assert QUESTION.write(tmp_path)
