@@ -108,8 +108,8 @@ def _readme(folder: Path, networks: Sequence[Confusion], records: Sequence[Recor
     lines = [f"# {folder.name}: test errors by class", "", *paragraph(f"{label_of(records)}."), ""]
     lines += ["![which class is taken for which](figures/confusion.png)", ""]
     for network in networks:
-        rows = [[text.replace("|", r"\|") for text in row] for row in _rows(network, LISTED)]
-        lines += [*paragraph(f"{_title(network)}."), "", *markdown(rows), ""]
+        table = markdown(_rows(network, LISTED))
+        lines += [*paragraph(f"{_title(network)}."), "", *table, ""]
     lines += paragraph(
         f"All classes: [{CLASSES_TABLE}]({CLASSES_TABLE}). Counts by true class (rows) and "
         f"predicted class (columns): [{CONFUSION_TABLE}]({CONFUSION_TABLE})."

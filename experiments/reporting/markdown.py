@@ -21,7 +21,7 @@ def paragraph(text: str) -> list[str]:
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table; the first row is its heading."""
+    """The lines of a Markdown table; the first row is its heading; `|` in a cell is escaped."""
     escaped = ([cell.replace("|", r"\|") for cell in row] for row in rows)
     head, *body = ("| " + " | ".join(row) + " |" for row in escaped)
     return [head, "|" + " --- |" * len(rows[0]), *body]
