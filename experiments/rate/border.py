@@ -7,10 +7,11 @@ so does λ. (With circular padding all pixels have the same mean, and normalisat
 
 Layers are wide and batches large. In one channel the response of image s at pixel p is m(p) +
 r(p, s): m is a normal field with the covariance between two images, r is independent between images
-and has the rest of the variance. Normalisation divides by the root of σ² = mean of r² over pixels +
-spread of m over pixels, which differs from channel to channel: so channels are drawn, at random but
-always the same ones. On the way back a pixel's squared gradient is multiplied by the mean over
-channels of E[φ′²] / σ² and spread over the pixels from which it came; λ is the largest eigenvalue.
+and has the rest of the variance. Normalisation divides by the root of σ², the mean of r² over
+pixels plus the spread of m over pixels. It differs from channel to channel, so channels are drawn,
+at random but always the same ones. On the way back a pixel's squared gradient is multiplied by the
+mean over channels of E[φ′²] / σ² and spread over the pixels from which it came; λ is the largest
+eigenvalue of that.
 
     python -c "from experiments.rate import border; border.write()"
 
@@ -71,7 +72,8 @@ def predict(activation: str, pixels: int) -> BorderSignals:
     """
     slope, shift = ACTIVATIONS[activation]
     draws = np.random.default_rng(0)
-    square, between = np.ones((pixels, pixels)), np.zeros((pixels,) * 4)  # E[φ²], E[φφ] of images
+    # Means of φ² and, of two images, of φ times φ
+    square, between = np.ones((pixels, pixels)), np.zeros((pixels,) * 4)
     growths, cosines = [], []
     for _ in range(LAYERS):
         variance = _spread(square).ravel()

@@ -46,6 +46,7 @@ RATE_NEAR = 0.25  # of ln 2
 ROOT = -0.5
 SECOND_STAGE = 1
 PIXELS = (32, 16, 8, 4)  # of images; the second stage has half as many a side
+FARTHEST = "largest distance of ln λ from theory"
 UNSEEN = 10  # seeds from here on were measured after the theory of borders was written
 STATEMENTS = (
     "circular padding: λ is within 10 % of theory for every activation",
@@ -308,7 +309,7 @@ def _border(rate: Rate) -> Claim:
         )
         bound = math.log(1 + NEAR)
         return [
-            Criterion("largest distance of ln λ from theory", largest, bound, above=False, unit=""),
+            Criterion(FARTHEST, largest, bound, above=False, unit=""),
             Criterion("mean distance, theory with - without border", gains, above=False, unit=""),
         ]
 
