@@ -10,8 +10,8 @@ r(p, s): m is a normal field with the covariance between two images, r is indepe
 and has the rest of the variance. Normalisation divides by the root of σ², the mean of r² over
 pixels plus the spread of m over pixels. It differs from channel to channel, so channels are drawn,
 at random but always the same ones. On the way back a pixel's squared gradient is multiplied by the
-mean over channels of E[φ′²] / σ² and spread over the pixels from which it came; λ is the largest
-eigenvalue of that.
+mean over channels of E[φ′²] / σ², and spread over the pixels from which it came. λ is the
+largest eigenvalue of that.
 
     python -c "from experiments.rate import border; border.write()"
 
