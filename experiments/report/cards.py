@@ -16,7 +16,11 @@ from experiments.reporting.markdown import measured_on
 from experiments.reporting.question import EXPERIMENTS, Question, Table, questions
 
 # Verdict → how the page marks it: a class of its style sheet and a sign
-MARKS = {REPRODUCED: ("held", "✓"), NOT_REPRODUCED: ("failed", "✗"), INCONCLUSIVE: ("open", "?")}
+MARKS = {
+    REPRODUCED: ("held", "✓"),
+    NOT_REPRODUCED: ("failed", "✗"),
+    INCONCLUSIVE: ("open", "?"),
+}
 # Questions that come first; all others follow by name
 ORDER = (
     *("depth", "shortcuts", "identity", "signal", "rate", "dose", "horizon", "cures", "autopsy"),

@@ -18,7 +18,7 @@ TAILORED = 0.9  # correlation of two images behind all layers, of Zhang et al. 2
 
 
 class DiracConvolution(nn.Conv2d):
-    """Convolves the positive and negative part of its input with diag(a) · δ + diag(b) · W/‖W‖.
+    """Convolves the positive and negative part of its input with diag(a) δ + diag(b) W / ‖W‖.
 
     Zagoruyko & Komodakis 2017 (arXiv:1706.00388), with the activation of their code for CIFAR: x
     becomes relu(x) and min(x, 0), side by side, and δ adds the two up again. So the layer passes
