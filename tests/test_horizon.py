@@ -13,9 +13,18 @@ from trained import SMOKE
 from experiments.grid import Sweep, commands
 from experiments.horizon import QUESTION, figures, prediction
 from experiments.horizon.claims import GROUPS
-from experiments.horizon.parts import SKETCHES, TABLE, HorizonPoint, Sketch, horizon
+from experiments.horizon.parts import (
+    CONTIGUOUS,
+    SIZES,
+    SKETCHES,
+    TABLE,
+    HorizonPoint,
+    Sketch,
+    horizon,
+)
 from experiments.horizon.prediction import UNITS, predictions
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
+from plainres.instruments.horizon import Horizon
 from plainres.instruments.weight_sketch import WeightSketch
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, read_table, write_table
 from plainres.records.schema import CurvePoint, Record
@@ -105,6 +114,21 @@ def weights(folder, **growth: float) -> None:
                     points.append(Sketch(arm, int(depth), seed, update, 10.0, projections))
         write_table(folder / f"weights-{start_}" / RUNS_TABLE, records, Record)
         write_table(folder / f"weights-{start_}" / SKETCHES, points, Sketch)
+
+
+def layout(folder, exact=1.0, own=1.0, errors=(1e-6, 1e-5, 1e-4)) -> None:
+    """Horizons where predicted, from exact sums and from the error of sums, times a factor each."""
+    for size, error in zip(SIZES, errors, strict=True):
+        depths = {CONTIGUOUS: exact * predictions()["relu", "float32"].depth}
+        depths["float32"] = own * prediction.depth_of(error, predictions()["relu", "bf16"].growth)
+        records, points = [], []
+        for seed in range(SEEDS):
+            for depth in DEPTHS[4:]:
+                records.append(made_up_record(arm="plain", depth=depth, seed=seed, iterations=1))
+                for precision, lost_at in depths.items():
+                    value = cosine(depth, lost_at * (1 + 1e-3 * seed))
+                    points.append(HorizonPoint("plain", depth, seed, 0, precision, 0, value, error))
+        write(folder / f"layout-{size}", records, points)
 
 
 def verdicts(folder) -> list[str]:
@@ -215,6 +239,21 @@ def test_the_weights_of_deeper_networks_are_farther_apart(tmp_path):
     assert verdicts(tmp_path) == [NOT_REPRODUCED, NOT_REPRODUCED]
 
 
+@pytest.mark.parametrize(
+    ("changed", "contradicted"),
+    [
+        ({}, None),
+        ({"exact": 0.75}, 0),
+        ({"own": 1.3}, 1),
+        ({"errors": (1e-6, 1e-6, 1e-4)}, 2),
+    ],
+)
+def test_images_change_the_horizon_only_where_sums_are_not_exact(tmp_path, changed, contradicted):
+    layout(tmp_path, **changed)
+    expected = [NOT_REPRODUCED if i == contradicted else REPRODUCED for i in range(3)]
+    assert verdicts(tmp_path) == expected
+
+
 def test_projections_know_the_distance_of_two_networks():
     torch.manual_seed(0)
     one, other = (torch.nn.Sequential(torch.nn.Linear(50, 40), torch.nn.ReLU()) for _ in range(2))
@@ -243,6 +282,7 @@ def test_tables_and_figures_of_all_parts(tmp_path):
     quick(tmp_path)
     rounding(tmp_path, plain_20=0.1, plain_56=0.2, residual_20=0.1)
     weights(tmp_path, plain_20=0.1, plain_56=0.2, residual_20=0.1)
+    layout(tmp_path)
     text = QUESTION.text(tmp_path)
     assert "29 (29)" in text and "87 (87)" in text
     drawn = {
@@ -251,7 +291,8 @@ def test_tables_and_figures_of_all_parts(tmp_path):
         for drawing in figures.drawings(part)
     }
     assert list(drawn) == [
-        *("start-cosines", "start-predicted", "pixels_8-cosines", "quick", "rounding", "weights")
+        *("start-cosines", "start-predicted", "pixels_8-cosines", "layout"),
+        *("quick", "rounding", "weights"),
     ]
     lines = drawn["start-cosines"].axes[0].get_lines()
     upright = [line.get_xdata()[0] for line in lines if len(set(line.get_xdata())) == 1]
@@ -261,10 +302,10 @@ def test_tables_and_figures_of_all_parts(tmp_path):
 
 def test_the_grid_has_each_part_with_its_depths():
     made = [" ".join(each.words) for each in commands(Sweep("horizon"))]
-    assert len(made) == 10
+    assert len(made) == 13
     assert "model=residual model.depth=1202,602,302" in made[1]
     assert "activation=relu,shifted_50" in made[0] and "activation" not in made[1]
-    assert all("model.depth=140," in each and "plain" in each for each in made[2:6])
+    assert all("model.depth=140," in each and "plain" in each for each in made[2:9])
     only = commands(Sweep("horizon", variants="start", arms="plain", depths="20,56"))
     assert [" ".join(each.words).count("model.depth") for each in only] == [1]
 
@@ -274,6 +315,7 @@ def test_the_grid_has_each_part_with_its_depths():
     [
         ("start", "start-leaky_25"),
         ("pixels_8", "pixels_8-leaky_25"),
+        ("layout_8", "layout-8"),
         ("quick", "quick-32-true"),
         ("rounding", "rounding-exact"),
     ],
@@ -284,14 +326,30 @@ def test_parts_have_their_folders(tmp_path, part, folder):
 
 
 def test_a_run_writes_a_row_for_each_precision(tmp_path):
-    callback = "+callbacks={horizon:{_target_:plainres.instruments.horizon.Horizon,images:8}}"
-    cell = compose_cell(tmp_path, *SMOKE, callback, "model=plain", "kernels=library")
-    train.train_cell(cell)
-    rows = read_table(cell.folder / TABLE, HorizonPoint)
+    rows = measured(tmp_path)
     assert {row.precision for row in rows} == set(UNITS)
     first = {row.precision: row.median_cosine for row in rows if row.iteration == 0}
     assert first["float32"] > first["float16"] > first["bf16"] > 0
     assert first["float32"] == pytest.approx(1, abs=1e-6)
+    errors = {row.precision: row.normalisation_error for row in rows if row.iteration == 0}
+    for precision, unit in UNITS.items():
+        # The library may sum in float32, many values one after the other
+        assert unit / 4 < errors[precision] < (100 if precision == "float32" else 4) * unit
+
+
+def test_with_exact_sums_normalisation_errs_by_the_unit_of_rounding(tmp_path):
+    rows = measured(tmp_path, f"+callbacks.horizon.precisions=[{CONTIGUOUS}]")
+    assert {row.precision for row in rows} == {CONTIGUOUS}
+    assert all(row.normalisation_error < 4 * UNITS["float32"] for row in rows)
+    with pytest.raises(ValueError, match=r"\['tf32'\] are unknown; legal: float32, float32_contig"):
+        Horizon(precisions=["tf32"])
+
+
+def measured(folder, *words: str) -> list[HorizonPoint]:
+    callback = "+callbacks={horizon:{_target_:plainres.instruments.horizon.Horizon,images:8}}"
+    cell = compose_cell(folder, *SMOKE, callback, "model=plain", "kernels=library", *words)
+    train.train_cell(cell)
+    return read_table(cell.folder / TABLE, HorizonPoint)
 
 
 @pytest.mark.parametrize("kernels", ["library", "fused"])

@@ -12,12 +12,15 @@ from itertools import pairwise
 
 from experiments.horizon.parts import (
     APART,
+    CONTIGUOUS,
     DEEPEST,
     LOST,
+    SIZES,
     WITHIN,
     Part,
     distance_after,
     horizon_text,
+    layout_text,
     updates_until_apart,
 )
 from experiments.horizon.prediction import UNITS, predictions
@@ -57,6 +60,8 @@ def check(part: Part) -> list[Claim]:
         claims = [_sooner(part), _later(part)]
     elif part.name == "weights":
         claims = [_farther(part), _nearer(part)]
+    elif part.name == "layout":
+        claims = [_exact_sums(part), _own_error(part), _earlier(part)]
     else:
         claims = [_predicted(part, group) for group in GROUPS if _has(part, GROUPS[group])]
         if part.name in ("start", "start_cifar"):
@@ -70,30 +75,93 @@ def _has(part: Part, activations: Iterable[str]) -> bool:
 
 def _predicted(part: Part, group: str) -> Claim:
     cases = [(name, precision) for name, of in GROUPS[group].items() for precision in of]
-    series = {f"{name}, {precision}": part.horizons(name, precision) for name, precision in cases}
-    seeds = pairs.shared_seeds(series)
-
-    def criteria() -> list[Criterion]:
-        predicted = {
-            f"{name}, {precision}": math.log(predictions()[name, precision].depth)
-            for name, precision in cases
-        }
-        values = (
-            max(abs(each[seed] - predicted[name]) for name, each in series.items())
-            for seed in seeds
-        )
-        text = "largest distance of ln horizon from prediction"
-        return [Criterion(text, tuple(values), math.log(WITHIN), above=False, unit="")]
-
+    predicted = {
+        f"{name}, {precision}": predictions()[name, precision].depth for name, precision in cases
+    }
+    series = {
+        f"{name}, {precision}": part.horizons(name, precision, predicted[f"{name}, {precision}"])
+        for name, precision in cases
+    }
     statement = (
         f"{group}: ln(1/ε) / ln √λ predicts within a factor of {WITHIN:g} the depth at which "
         f"plain networks lose the direction of their first gradient"
     )
-    return pairs.judge(statement, series, criteria, lambda: _horizons(part, cases))
+    return pairs.judge(
+        statement,
+        series,
+        lambda: [_distance(series, {n: dict.fromkeys(series[n], predicted[n]) for n in series})],
+        lambda: _horizons(part, cases),
+    )
+
+
+def _distance(
+    series: Mapping[str, Series], predicted: Mapping[str, Mapping[int, float]]
+) -> Criterion:
+    """Of logarithms of horizons from depths in layers, by seed: the largest distance is small."""
+    values = (
+        max(abs(each[seed] - math.log(predicted[name][seed])) for name, each in series.items())
+        for seed in pairs.shared_seeds(series)
+    )
+    text = "largest distance of ln horizon from prediction"
+    return Criterion(text, tuple(values), math.log(WITHIN), above=False, unit="")
+
+
+def _exact_sums(part: Part) -> Claim:
+    predicted = predictions()["relu", "float32"].depth
+    series = {f"{size} pixels": part.horizons(size, CONTIGUOUS, predicted) for size in SIZES}
+    statement = (
+        f"where normalisation sums in float64 (layout contiguous), ln(1/ε) / ln √λ predicts the "
+        f"horizon of float32 within a factor of {WITHIN:g}, at each size of images"
+    )
+    return pairs.judge(
+        statement,
+        series,
+        lambda: [_distance(series, {n: dict.fromkeys(series[n], predicted) for n in series})],
+        lambda: _by_size(part, CONTIGUOUS),
+    )
+
+
+def _own_error(part: Part) -> Claim:
+    series, predicted = {}, {}
+    for size in SIZES:
+        depths = part.predicted_by_error(size, "float32")
+        series[f"{size} pixels"] = part.horizons(size, "float32", max(depths.values(), default=0))
+        predicted[f"{size} pixels"] = depths
+    statement = (
+        "where it sums in float32 (channels last), the same formula does, with the measured error "
+        "of the first normalisation in the place of ε"
+    )
+    return pairs.judge(
+        statement,
+        series,
+        lambda: [_distance(series, predicted)],
+        lambda: _by_size(part, "float32"),
+    )
+
+
+def _earlier(part: Part) -> Claim:
+    series = {f"{size} pixels": part.horizons(size, "float32", 0) for size in SIZES}
+    return _steps(
+        series,
+        list(pairwise(series)),
+        "where it sums in float32 (channels last), the larger the images, the earlier the "
+        "direction is lost",
+        "ln horizon",
+        "horizon in layers",
+        ".0f",
+    )
+
+
+def _by_size(part: Part, precision: str) -> str:
+    texts = (f"{size} pixels {layout_text(part, size, precision)}" for size in SIZES)
+    return f"horizon (predicted): {'; '.join(texts)}"
 
 
 def _digits(part: Part) -> Claim:
-    series = {name: part.horizons("relu", name) for name in ("bf16", "float32")}
+    series = {
+        name: part.horizons("relu", name, predictions()["relu", name].depth)
+        for name in ("bf16", "float32")
+    }
     seeds = pairs.shared_seeds(series)
 
     def criteria() -> list[Criterion]:
@@ -111,7 +179,9 @@ def _digits(part: Part) -> Claim:
 
 
 def _ordered(part: Part) -> Claim:
-    series = {name: part.horizons(name, "bf16") for name in ORDER}
+    series = {
+        name: part.horizons(name, "bf16", predictions()[name, "bf16"].depth) for name in ORDER
+    }
     seeds = pairs.shared_seeds(series)
 
     def criteria() -> list[Criterion]:

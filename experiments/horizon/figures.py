@@ -14,7 +14,9 @@ from experiments.horizon.claims import FLOAT32, FLOAT64, GROUPS, ORDER, check, l
 from experiments.horizon.parts import (
     APART,
     BEFORE_TRAINING,
+    CONTIGUOUS,
     LOST,
+    SIZES,
     WITHIN,
     Part,
     horizon,
@@ -39,6 +41,7 @@ def drawings(part: Part) -> list[Drawing]:
         "quick": ("errors by precision of training", errors_figure),
         "rounding": ("difference of two runs' losses", rounding_figure),
         "weights": ("distance of two runs' weights", weights_figure),
+        "layout": ("cosine by depth and layout", layout_figure),
     }
     if part.name in made:
         alt, draw = made[part.name]
@@ -77,6 +80,30 @@ def cosines_figure(part: Part) -> Figure:
         check(part)[:1],
     )
     return style.titled(figure, title, label_of(part), "ReLU; dotted, upright: predicted depth")
+
+
+def layout_figure(part: Part) -> Figure:
+    """Median cosine by depth in float32, a panel for each layout, a line for each image size."""
+    figure, axes = plt.subplots(1, 2, sharey=True, layout="constrained")
+    panels = {"float32": "sums in float32", CONTIGUOUS: "sums in float64"}
+    for axis, (precision, title) in zip(axes, panels.items(), strict=True):
+        for size, colour in zip(SIZES, (style.GREEN, style.BLUE, style.VERMILLION), strict=True):
+            by_seed = part.by_depth(size, "plain", precision)
+            if by_seed:
+                _draw(axis, by_seed, color=colour, label=f"{size}×{size}")
+        predicted = predictions()["relu", "float32"].depth
+        axis.axvline(predicted, color=style.GREY, linestyle=":")
+        axis.axhline(LOST, **style.REFERENCE)
+        axis.set(title=title, ylim=(-0.3, 1.05), xlabel="depth (weighted layers)")
+        style.label_ends(axis)
+    axes[0].set_ylabel("cosine with the exact gradient")
+    title = style.message(
+        "With exact sums float32 loses the direction where λ says",
+        "With exact sums, does float32 lose the direction where λ says?",
+        check(part)[:1],
+    )
+    note = "plain networks, ReLU; numbers at lines: pixels; dotted, upright: predicted depth"
+    return style.titled(figure, title, label_of(part), note)
 
 
 def predicted_figure(part: Part) -> Figure:

@@ -5,10 +5,13 @@ from experiments.grid import Command, Sweep
 
 TAKES = ("variants", "arms")
 
-PARTS = "start,width_4,width_16,pixels_8,pixels_32,training,quick,rounding,weights"
+PARTS = "start,width_4,width_16,pixels_8,pixels_32,layout_8,layout_16,layout_32,training,quick"
+PARTS = f"{PARTS},rounding,weights"
 LADDER = ("start", "start_cifar")  # parts with all activations
 IN_TRAINING = ("training", "quick", "rounding", "weights")
 ACTIVATIONS = "relu,shifted_50,leaky_25,shifted_100,leaky_50"
+# Both sides of the horizon of float32
+LAYOUT = "140,110,92,80,68,56,44,32"
 SHORT = "140,110,92,80,68,56,44,38,32,26,20,14,8"
 LONG = f"302,236,182,{SHORT}"
 LONGEST = f"1202,602,{LONG}"  # of networks with shortcuts
@@ -30,5 +33,6 @@ def commands(sweep: Sweep) -> list[Command]:
 def _grid(arm: str, part: str, depths: str | None) -> list[str]:
     """Activations and depths; `depths` are a person's own."""
     own = SHORT if part not in LADDER else LONG if arm == "plain" else LONGEST
+    own = LAYOUT if part.startswith("layout") else own
     words = [] if depths else [f"model.depth={own}"]
     return [f"activation={ACTIVATIONS}", *words] if own == LONG else words

@@ -1,10 +1,11 @@
 """What is measured of rounding: cosines by depth, the horizon, and how runs drift apart.
 
 Each folder below results/horizon is <part> or <part>-<variant>. Parts before the first update
-(`start`, `start_cifar`; `width_4` and others with ReLU alone) have one folder for each activation;
-`training` has networks along training; `quick-<precision>` networks trained in float64 and in
-float32; `rounding-exact` and `rounding-perturbed` pairs of runs, whose losses are compared, and
-`weights-exact` and `weights-perturbed` the same with projections of their weights.
+(`start`, `start_cifar`; `width_4` and others with ReLU alone) have one folder for each activation,
+`layout` one for each size of images, with two layouts of float32. `training` has networks along
+training; `quick-<precision>` networks trained in float64 and in float32; `rounding-exact` and
+`rounding-perturbed` pairs of runs, whose losses are compared, and `weights-exact` and
+`weights-perturbed` the same with projections of their weights.
 """
 
 import math
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.horizon.prediction import predictions
+from experiments.horizon.prediction import depth_of, predictions
 from experiments.judging import pairs
 from experiments.judging.pairs import Series, cell_of, grouped
 from plainres.records.files import read_curves, read_table
@@ -25,8 +26,10 @@ from plainres.records.schema import CurvePoint, Record
 
 TABLE, SKETCHES = "horizon.csv", "sketch.csv"
 BEFORE_TRAINING = ("start", "start_cifar", "width_4", "width_16", "pixels_8", "pixels_32")
-PARTS = (*BEFORE_TRAINING, "training", "quick", "rounding", "weights")
+PARTS = (*BEFORE_TRAINING, "layout", "training", "quick", "rounding", "weights")
 STARTS = ("exact", "perturbed")
+SIZES = ("8", "16", "32")  # pixels, of `layout`
+CONTIGUOUS = "float32_contiguous"  # a precision of `layout`: normalisation sums in float64
 LOST = 0.5  # a smaller cosine: the direction is lost
 DEEPEST = 1202  # of networks with shortcuts
 WITHIN = 1.25  # a predicted depth may be wrong by this factor
@@ -44,6 +47,7 @@ class HorizonPoint:
     precision: str
     cosine: float
     median_cosine: float
+    normalisation_error: float | None = None
     seconds: float | None = None
 
 
@@ -70,7 +74,8 @@ class Part:
     """What is judged together.
 
     Args:
-        by_variant: records by activation, precision of training or start; "" where there is none.
+        by_variant: records by activation, size of images, precision of training or start; "" where
+            there is none.
         points: rows of horizon.csv, in the same way.
         curves: of `rounding` alone, in the same way.
         sketches: of `weights` alone, in the same way.
@@ -104,18 +109,38 @@ class Part:
                 found.setdefault(point.seed, {})[point.depth] = point.median_cosine
         return found
 
-    def horizons(self, variant: str, precision: str) -> Series:
+    def horizons(self, variant: str, precision: str, predicted: float) -> Series:
         """The logarithm of plain networks' horizon by seed.
 
         Without seeds that lack networks deep enough for the prediction to be wrong.
+
+        Args:
+            predicted: in layers.
         """
-        needed = WITHIN * predictions()[variant, precision].depth
+        needed = WITHIN * predicted
         values = {
             seed: math.log(found.depth)
             for seed, cosines in self.by_depth(variant, "plain", precision).items()
             if (found := horizon(cosines)) and (not found.at_least or found.depth >= needed)
         }
         return self._series(values, variant, "plain")
+
+    def normalisation_error(self, variant: str, precision: str) -> dict[int, float]:
+        """By seed: relative error of the first normalisation, geometric mean over plain networks.
+
+        That normalisation is the same in each depth but for its initial weights.
+        """
+        errors: dict[int, list[float]] = {}
+        for point in self.points.get(variant, ()):
+            if (point.arm, point.precision) == ("plain", precision) and point.normalisation_error:
+                errors.setdefault(point.seed, []).append(point.normalisation_error)
+        return {seed: statistics.geometric_mean(each) for seed, each in errors.items()}
+
+    def predicted_by_error(self, variant: str, precision: str) -> dict[int, float]:
+        """Seed → horizon of ReLU, in layers, if the first normalisation's error grows by √λ."""
+        growth = predictions()["relu", "float32"].growth
+        errors = self.normalisation_error(variant, precision)
+        return {seed: depth_of(error, growth) for seed, error in errors.items()}
 
     def lowest(self, arm: str, precision: str) -> Series:
         """The smallest median cosine over depths, of seeds that have the deepest network."""
@@ -209,7 +234,7 @@ def loss_distances(part: Part, arm: str, depth: int) -> dict[int, dict[int, floa
     return {
         seed: {
             a.iteration: abs(a.train_loss - b.train_loss) / a.train_loss
-            for a, b in zip(exact, perturbed, strict=False)
+            for a, b in _at_one_iteration(exact, perturbed)
         }
         for seed, exact, perturbed in _couples(part.curves, arm, depth)
     }
@@ -218,7 +243,7 @@ def loss_distances(part: Part, arm: str, depth: int) -> dict[int, dict[int, floa
 def weight_distances(part: Part, arm: str, depth: int) -> dict[int, dict[int, float]]:
     """Seed → update → distance of two runs' weights, over the norm of the exact run's."""
     return {
-        seed: {a.iteration: a.distance(b) for a, b in zip(exact, perturbed, strict=False)}
+        seed: {a.iteration: a.distance(b) for a, b in _at_one_iteration(exact, perturbed)}
         for seed, exact, perturbed in _couples(part.sketches, arm, depth)
     }
 
@@ -245,6 +270,11 @@ def _couples(
     return [(seed, exact[seed], perturbed[seed]) for seed in sorted(exact.keys() & perturbed)]
 
 
+def _at_one_iteration(exact: Sequence[Any], perturbed: Sequence[Any]) -> list[tuple[Any, Any]]:
+    others = {row.iteration: row for row in perturbed}
+    return [(row, others[row.iteration]) for row in exact if row.iteration in others]
+
+
 def updates_until_apart(part: Part, arm: str, depth: int) -> Series:
     """The logarithm of the first update at which the losses of two runs differ by APART, by seed.
 
@@ -269,14 +299,27 @@ def distance_after(part: Part, arm: str, depth: int, updates: int) -> Series:
 
 def horizon_text(part: Part, activation: str, precision: str) -> str:
     """`28 (29)`: geometric mean over seeds, and the prediction in parentheses."""
+    predicted = predictions().get((activation, precision))
+    return _mean_text(part, activation, precision, predicted.depth if predicted else None)
+
+
+def layout_text(part: Part, size: str, precision: str) -> str:
+    """As horizon_text; with sums in float32 the prediction is from the measured error."""
+    depths = list(part.predicted_by_error(size, precision).values())
+    if precision == CONTIGUOUS:
+        depths = [predictions()["relu", "float32"].depth]
+    predicted = statistics.geometric_mean(depths) if depths else None
+    return _mean_text(part, size, precision, predicted)
+
+
+def _mean_text(part: Part, variant: str, precision: str, predicted: float | None) -> str:
     found = [
         each
-        for cosines in part.by_depth(activation, "plain", precision).values()
+        for cosines in part.by_depth(variant, "plain", precision).values()
         if (each := horizon(cosines)) is not None
     ]
     if not found:
         return "–"
     mean = math.exp(statistics.fmean(math.log(each.depth) for each in found))
     sign = "≥ " if any(each.at_least for each in found) else ""
-    predicted = predictions().get((activation, precision))
-    return f"{sign}{mean:.0f}" + (f" ({predicted.depth:.0f})" if predicted else "")
+    return f"{sign}{mean:.0f}" + (f" ({predicted:.0f})" if predicted else "")

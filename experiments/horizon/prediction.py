@@ -42,13 +42,21 @@ class Prediction:
         return math.inf if self.finite_depth is None else self.finite_depth
 
 
+def depth_of(error: float, growth: float) -> float:
+    """Layers after which a relative error has grown to 1: ln(1 / error) / ln √λ.
+
+    Args:
+        growth: λ, above 1.
+    """
+    return -math.log(error) / (math.log(growth) / 2)
+
+
 def predict() -> list[Prediction]:
     made = []
     for name, parameters in ACTIVATIONS.items():
         growth = gradient_growth(*parameters)
         for precision, unit in UNITS.items():
-            limited = growth > 1 + 1e-12
-            depth = -math.log(unit) / (math.log(growth) / 2) if limited else None
+            depth = depth_of(unit, growth) if growth > 1 + 1e-12 else None
             made.append(
                 Prediction(
                     name,

@@ -6,9 +6,12 @@ import statistics
 from experiments.horizon.claims import FLOAT32, FLOAT64, ORDER
 from experiments.horizon.parts import (
     APART,
+    CONTIGUOUS,
     LOST,
+    SIZES,
     Part,
     horizon_text,
+    layout_text,
     norm_ratios,
     updates_until_apart,
     weight_distances,
@@ -28,7 +31,25 @@ def tables(part: Part) -> list[Table]:
         return [_distance_table(part)]
     if part.name == "training":
         return [_training_table(part)]
+    if part.name == "layout":
+        return [_layout_table(part)]
     return [_horizon_table(part), _cosine_table(part)]
+
+
+def _layout_table(part: Part) -> Table:
+    rows = [["pixels", "sums in", "error of the first normalisation", "horizon", "seeds"]]
+    for size in [each for each in SIZES if each in part.by_variant]:
+        for precision, sums in (("float32", "float32"), (CONTIGUOUS, "float64")):
+            errors = part.normalisation_error(size, precision).values()
+            error = f"{statistics.geometric_mean(errors):.1e}" if errors else "–"
+            rows.append([size, sums, error, layout_text(part, size, precision), str(len(errors))])
+    note = (
+        "Float32, ReLU, plain networks before the first update. The library's normalisation adds "
+        "up in float32 where channels are last, as everywhere in this project, and in float64 in "
+        "the layout contiguous. In parentheses: ln(1/ε) / ln √λ; ε is the error in the third "
+        "column, or the unit of rounding where sums are in float64."
+    )
+    return Table("Horizon in layers (predicted), by size of images and layout", rows, [note])
 
 
 def _horizon_table(part: Part) -> Table:

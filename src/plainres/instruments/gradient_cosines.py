@@ -17,13 +17,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from plainres.data.batches import Batch, TrainingBatches
-from plainres.data.device import fork_generators, memory_format, to_float64, with_float64
+from plainres.data.device import fork_generators, memory_format, to_float64
 from plainres.instruments.snapshots import Snapshots, finite, fixed_images
 from plainres.training.update import logits_of_heads
 
+CONTIGUOUS = "float32_contiguous"  # float32 with images and weights in the layout (N, C, H, W)
 PRECISIONS = {
     "float64": torch.float64,
     "float32": torch.float32,
+    CONTIGUOUS: torch.float32,
     "bf16": torch.bfloat16,
     "float16": torch.float16,
 }
@@ -74,22 +76,33 @@ def loss_gradients(network: nn.Module, batch: Batch, precision: str) -> list[Ten
 
     Args:
         precision: how it is computed: `float64`, or as training does it, `float32`, `bf16` or
-            `float16` (without a factor of the loss).
+            `float16` (without a factor of the loss); `float32_contiguous`: in another layout.
     """
-    assert network.training, "evaluation mode normalises with other statistics"
-    assert precision in PRECISIONS
-    images, labels = batch
-    dtype, device = PRECISIONS[precision], images.device
-    network = copy.deepcopy(network)
-    if dtype == torch.float64:
-        images, device = to_float64(images), with_float64(device)
-    network = network.to(device, dtype if dtype == torch.float64 else torch.float32)
+    network, images = in_precision(network, batch.images, precision)
     with fork_generators(batch.images.device):
-        logits = logits_of_heads(network, images, dtype)[0]
-        loss = functional.cross_entropy(logits, labels.to(logits.device))
+        logits = logits_of_heads(network, images, PRECISIONS[precision])[0]
+        loss = functional.cross_entropy(logits, batch.labels.to(logits.device))
         # Auxiliary heads have no part in this loss
         gradients = torch.autograd.grad(loss, list(network.parameters()), materialize_grads=True)
     return [to_float64(gradient) for gradient in gradients]
+
+
+def in_precision(network: nn.Module, images: Tensor, precision: str) -> tuple[nn.Module, Tensor]:
+    """A copy of a network in training mode, and images, as this precision has them.
+
+    For bf16 and float16 both stay in float32: logits_of_heads casts them.
+    """
+    assert network.training, "evaluation mode normalises with other statistics"
+    assert precision in PRECISIONS
+    exact = PRECISIONS[precision] == torch.float64
+    network = copy.deepcopy(network)
+    if exact:
+        images = to_float64(images)
+    network = network.to(images.device, torch.float64 if exact else torch.float32)
+    if precision == CONTIGUOUS:
+        network = network.to(memory_format=torch.contiguous_format)
+        images = images.contiguous()
+    return network, images
 
 
 def compare(gradient: Tensor, exact: Tensor) -> Comparison:
