@@ -574,6 +574,14 @@ def _depth_table(protocol: str, page: Path) -> str:
     return summary(read_runs(COMMITTED / "depth" / protocol))
 
 
+def _measured(name: str, page: Path) -> str:
+    """The table `<folder>/<name>` of a question."""
+    from experiments.reporting.question import question
+
+    folder, _, table = name.rpartition("/")
+    return question(folder.partition("/")[0]).measured(COMMITTED / folder, table)
+
+
 def _figure(name: str, page: Path) -> str:
     """The figure `<folder>/<name>`, with what the results README says it shows."""
     folder, _, figure = f"{COMMITTED}/{name}".rpartition("/")
@@ -595,6 +603,7 @@ def _torture(name: str, page: Path) -> str:
 BLOCKS = {
     "verdicts": _verdicts,
     "table": _depth_table,
+    "measured": _measured,
     "figure": _figure,
     "torture": _torture,
 }

@@ -153,8 +153,9 @@ def test_the_table_and_the_map_show_prediction_and_measurement(tmp_path):
     assert list(rows) == [NAMES[name] for name in ACTIVATIONS]
     assert rows["ReLU"][:2] == ["1.467", "31"]
     assert rows["ReLU"][2].startswith("31 ±")
-    assert rows["linear"][:2] == ["1.000", "inf"]
+    assert rows["linear"][:2] == ["1.000", "no limit"]
     assert rows["linear"][2].startswith("≥ 164")
+    assert rows["ReLU"][-2].startswith("1.0"), "residual-110"
     (drawing,) = QUESTION.drawings(dose)
     figure = drawing.draw()
     assert "predicted from ReLU alone" in caption(figure)

@@ -10,7 +10,7 @@ from experiments.judging import verdict
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import DIRECTIONS, INCONCLUSIVE, VERDICTS, Claim
 from experiments.reporting import pages
-from experiments.reporting.question import Question, questions
+from experiments.reporting.question import Question, Table, questions
 
 PAGES = ["README.md", *(f"experiments/{slug}/README.md" for slug in [*questions(), "bench"])]
 # Words of a verdict, and p values
@@ -78,3 +78,19 @@ def test_blocks_are_made_anew_and_the_rest_stays(tmp_path):
     assert pages.by_hand(page) == "before\n\nafter\n"
     with pytest.raises(ValueError, match="no block 'kind'; choose other"):
         pages.fill(page, {"other": lambda name, path: ""})
+
+
+def test_a_page_shows_a_table_by_its_name(tmp_path):
+    asked = Question(
+        slug="made",
+        title="",
+        read=lambda folder: ["a", "b"],
+        label=str,
+        tables=lambda part: [
+            Table("", [["x"], [part]], name=part),
+            Table("", [["unnamed"]]),
+        ],
+    )
+    assert asked.measured(tmp_path, "b").splitlines() == ["| x |", "| --- |", "| b |"]
+    with pytest.raises(ValueError, match=r"has no table 'c'; choose a, b$"):
+        asked.measured(tmp_path, "c")

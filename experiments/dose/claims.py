@@ -214,26 +214,35 @@ def tables(dose: Dose) -> list[Table]:
 
 
 def depth_table(dose: Dose) -> Table:
-    """λ, predicted and measured trainable depth, and what shortcuts gain, by activation."""
-    heads = ["λ", "predicted depth", "trainable depth", "plain-110 - residual-110", "seeds"]
+    """λ, predicted and measured trainable depth, and errors in per cent, by activation."""
+    networks = [("plain", 56), ("plain", 110), ("residual", 110)]
+    heads = ["λ", "predicted depth", "trainable depth"]
+    heads += [*(f"{arm}-{depth}" for arm, depth in networks), "seeds"]
     rows = [["activation", *heads]]
     for name in dose.by_activation:
         predicted = predictions().get(name)
         found = dose.depths(name).values()
         measured = mean_and_deviation([each.depth for each in found], 0) if found else "–"
         sign = "≥ " if any(each.at_least for each in found) else ""
-        gain = dose.errors(name, "plain", 110).minus(dose.errors(name, "residual", 110))
-        points = mean_and_deviation([100 * value for value in gain.values()]) if gain else "–"
+        errors = (_percent_text(dose, name, arm, depth) for arm, depth in networks)
         theory = ["–", "–"]
         if predicted:
-            theory = [f"{predicted.growth:.3f}", f"{predicted.depth:.0f}"]
-        rows.append([NAMES.get(name, name), *theory, f"{sign}{measured}", points, str(len(found))])
+            depth = f"{predicted.depth:.0f}" if math.isfinite(predicted.depth) else "no limit"
+            theory = [f"{predicted.growth:.3f}", depth]
+        row = [NAMES.get(name, name), *theory, f"{sign}{measured}", *errors]
+        rows.append([*row, str(len(dose.errors(name, "plain", REFERENCE)))])
     note = (
         f"Trainable depth: where the error passes {TIMES} times that of plain-{REFERENCE} with the "
         f"same activation and seed; ≥: some seeds train at the deepest depth, which counts as "
-        f"theirs. Predicted before training: c / ln λ, with c from ReLU alone. ± is of seeds."
+        f"theirs. Predicted before training: c / ln λ, with c from ReLU alone. Errors are running "
+        f"training errors in %. ± is of seeds."
     )
-    return Table("", rows, [note])
+    return Table("", rows, [note], name=dose.protocol)
+
+
+def _percent_text(dose: Dose, name: str, arm: str, depth: int) -> str:
+    errors = [100 * each for each in dose.errors(name, arm, depth).values()]
+    return mean_and_deviation(errors) if errors else "–"
 
 
 def error_table(dose: Dose, arm: str) -> Table:
@@ -241,7 +250,6 @@ def error_table(dose: Dose, arm: str) -> Table:
     depths = sorted({row.depth for row in dose.records if row.arm == arm})
     rows = [["activation", *map(str, depths)]]
     for name in dose.by_activation:
-        errors = [[100 * each for each in dose.errors(name, arm, d).values()] for d in depths]
-        texts = (mean_and_deviation(each) if each else "–" for each in errors)
+        texts = (_percent_text(dose, name, arm, depth) for depth in depths)
         rows.append([NAMES.get(name, name), *texts])
     return Table(f"{arm}: running training error in %, by depth", rows)

@@ -20,6 +20,7 @@ from experiments.horizon.prediction import UNITS, predictions
 from experiments.judging import pairs
 from experiments.reporting.question import Table
 from experiments.reporting.text import mean_and_deviation
+from experiments.theory import NAMES
 
 
 def tables(part: Part) -> list[Table]:
@@ -44,12 +45,13 @@ def _layout_table(part: Part) -> Table:
             error = f"{statistics.geometric_mean(errors):.1e}" if errors else "–"
             rows.append([size, sums, error, layout_text(part, size, precision), str(len(errors))])
     note = (
-        "Float32, ReLU, plain networks before the first update. The library's normalisation adds "
-        "up in float32 where channels are last, as everywhere in this project, and in float64 in "
-        "the layout contiguous. In parentheses: ln(1/ε) / ln √λ; ε is the error in the third "
-        "column, or the unit of rounding where sums are in float64."
+        "Float32, ReLU, plain networks before the first update. On a CPU the library's "
+        "normalisation adds up in float32 where channels are last, as in all cells with library "
+        "kernels, and in float64 in the layout contiguous. In parentheses: ln(1/ε) / ln √λ; ε is "
+        "the error in the third column, or the unit of rounding where sums are in float64."
     )
-    return Table("Horizon in layers (predicted), by size of images and layout", rows, [note])
+    title = "Horizon in layers (predicted), by size of images and layout"
+    return Table(title, rows, [note], name=part.name)
 
 
 def _horizon_table(part: Part) -> Table:
@@ -58,13 +60,13 @@ def _horizon_table(part: Part) -> Table:
         growth = predictions()[name, "bf16"].growth
         seeds = len(part.by_depth(name, "plain", "bf16"))
         horizons = (horizon_text(part, name, precision) for precision in UNITS)
-        rows.append([name, f"{growth:.3f}", *horizons, str(seeds)])
+        rows.append([NAMES[name], f"{growth:.3f}", *horizons, str(seeds)])
     note = (
         f"Depth at which the median cosine of a plain network's layers falls below {LOST}, "
         f"geometric mean over seeds; in parentheses ln(1/ε) / ln √λ, frozen before "
         f"measurement. ≥: in some seeds not up to the deepest network."
     )
-    return Table("Horizon in layers (predicted)", rows, [note])
+    return Table("Horizon in layers (predicted)", rows, [note], name=part.name)
 
 
 def _cosine_table(part: Part) -> Table:
@@ -77,7 +79,7 @@ def _cosine_table(part: Part) -> Table:
                     list(part.cosines(name, arm, depth, precision, 0).values()) for depth in depths
                 ]
                 texts = (f"{statistics.fmean(each):.2f}" if each else "–" for each in means)
-                rows.append([f"{arm}, {name}", precision, *texts])
+                rows.append([f"{arm}, {NAMES[name]}", precision, *texts])
     return Table("Median cosine by depth, means over seeds", rows, terminal=False)
 
 

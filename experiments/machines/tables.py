@@ -55,7 +55,7 @@ def _scatter(part: Part) -> Table:
         "*Over machines*: within a seed; *over seeds*: on one machine (in brackets: pairs of "
         "rows). The ratio of the two is over the seeds that several machines have."
     )
-    return Table(title, table, [legend, _few_machines(part)])
+    return Table(title, table, [legend, _few_machines(part)], name="scatter")
 
 
 def _between(half_squares: list[float]) -> str:

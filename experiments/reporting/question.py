@@ -31,12 +31,19 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class Table:
-    """A table, its heading ("" for none) and the sentences below it."""
+    """A table, its heading ("" for none) and the sentences below it.
+
+    Args:
+        rows: the first one is the headings.
+        terminal: `check` prints it; else the report and --verbose alone have it.
+        name: unique in its folder; `<!-- measured:<folder>/<name> -->` shows it in a page.
+    """
 
     title: str
-    rows: Sequence[Sequence[str]]  # the first row is the headings
+    rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
-    terminal: bool = True  # `check` prints it; else the report and --verbose alone have it
+    terminal: bool = True
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,6 +183,18 @@ class Question(Generic[Part]):
             shared = statements.pop() if len(statements) == 1 else core
             rows.append([shared, *(_word(claim, shared) for claim in row)])
         return "\n".join(markdown([["claim", *heads], *rows]))
+
+    def measured(self, folder: Path, name: str) -> str:
+        """The table of this name in a results folder, as Markdown, without its notes.
+
+        Raises:
+            ValueError: there is none; names those that are there.
+        """
+        tables = {each.name: each for part in self.read(folder) for each in self.tables(part)}
+        if name not in tables:
+            legal = ", ".join(filter(None, tables))
+            raise ValueError(f"{folder} has no table {name!r}; choose {legal}")
+        return "\n".join(markdown(tables[name].rows))
 
     def readme(self, folder: Path) -> str:
         """The generated README.md of a results folder: verdicts and figures."""
