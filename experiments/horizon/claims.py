@@ -110,7 +110,7 @@ def _exact_sums(part: Part) -> Claim:
     predicted = predictions()["relu", "float32"].depth
     series = {f"{size} pixels": part.horizons(size, CONTIGUOUS, predicted) for size in SIZES}
     statement = (
-        f"where normalisation sums in float64 (layout contiguous), ln(1/ε) / ln √λ predicts the "
+        f"layout contiguous, where normalisation sums in float64: ln(1/ε) / ln √λ predicts the "
         f"horizon of float32 within a factor of {WITHIN:g}, at each size of images"
     )
     return pairs.judge(
@@ -128,7 +128,7 @@ def _own_error(part: Part) -> Claim:
         series[f"{size} pixels"] = part.horizons(size, "float32", max(depths.values(), default=0))
         predicted[f"{size} pixels"] = depths
     statement = (
-        "where it sums in float32 (channels last), the same formula does, with the measured error "
+        "channels last, where it sums in float32: the same formula does, with the measured error "
         "of the first normalisation in the place of ε"
     )
     return pairs.judge(
@@ -144,8 +144,7 @@ def _earlier(part: Part) -> Claim:
     return _steps(
         series,
         list(pairwise(series)),
-        "where it sums in float32 (channels last), the larger the images, the earlier the "
-        "direction is lost",
+        "channels last: the larger the images, the earlier the direction is lost",
         "ln horizon",
         "horizon in layers",
         ".0f",

@@ -170,8 +170,10 @@ class Question(Generic[Part]):
             link = Path(os.path.relpath(folder / "README.md", page.parent)).as_posix()
             for part in self.read(folder):
                 if claims := self.claims(part):
-                    heads.append(f"[{self.label(part)}]({link})")
+                    label = self.label(part)
+                    heads.append(f"[{label}]({link})")
                     columns.append({_core(claim): claim for claim in claims})
+                    assert len(columns[-1]) == len(claims), f"{label}: two claims begin alike"
         if len(columns) == 1:
             heads.append("effect [95 % interval], n, p")
             rows = [[c.statement, c.words, c.headline] for c in columns[0].values()]
