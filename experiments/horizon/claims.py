@@ -23,7 +23,7 @@ from experiments.horizon.parts import (
     layout_text,
     updates_until_apart,
 )
-from experiments.horizon.prediction import UNITS, predictions
+from experiments.horizon.prediction import UNITS, depth_of_many, predictions
 from experiments.judging import pairs, verdict
 from experiments.judging.inference import Criterion
 from experiments.judging.pairs import Series
@@ -37,6 +37,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "slopes": {"leaky_25": tuple(UNITS), "leaky_50": ("bf16", "float16")},
     "shifts": {"shifted_50": tuple(UNITS), "shifted_100": ("bf16", "float16")},
 }
+EACH_LAYER = ("relu", "shifted_50", "leaky_25", "leaky_50")
 ORDER = ("relu", "shifted_50", "leaky_25", "shifted_100", "leaky_50")  # λ falls
 DIGITS = math.log(UNITS["float32"]) / math.log(UNITS["bf16"])  # three times as many
 COSINE_MARGIN = 0.1
@@ -66,6 +67,8 @@ def check(part: Part) -> list[Claim]:
         claims = [_predicted(part, group) for group in GROUPS if _has(part, GROUPS[group])]
         if part.name in ("start", "start_cifar"):
             claims += [_digits(part), _ordered(part), _endless(part)]
+        if part.name == "start_cifar":  # `start` was measured before this law was derived
+            claims.append(_each_layer(part))
     return verdict.corrected(claims)
 
 
@@ -104,6 +107,24 @@ def _distance(
     )
     text = "largest distance of ln horizon from prediction"
     return Criterion(text, tuple(values), math.log(WITHIN), above=False, unit="")
+
+
+def _each_layer(part: Part) -> Claim:
+    cases = [(name, precision) for name in EACH_LAYER for precision in ("bf16", "float16")]
+    predicted = {
+        f"{name}, {precision}": depth_of_many(UNITS[precision], predictions()[name, "bf16"].growth)
+        for name, precision in cases
+    }
+    series = {
+        f"{name}, {precision}": part.horizons(name, precision, predicted[f"{name}, {precision}"])
+        for name, precision in cases
+    }
+    return pairs.judge(
+        f"if each layer adds an error ε of its own, the depth so predicted is right within a "
+        f"factor of {WITHIN:g} for ReLU, slopes and a shift of 0.5 (bf16 and float16)",
+        series,
+        lambda: [_distance(series, {n: dict.fromkeys(series[n], predicted[n]) for n in series})],
+    )
 
 
 def _exact_sums(part: Part) -> Claim:

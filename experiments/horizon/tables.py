@@ -16,7 +16,7 @@ from experiments.horizon.parts import (
     updates_until_apart,
     weight_distances,
 )
-from experiments.horizon.prediction import UNITS, predictions
+from experiments.horizon.prediction import UNITS, depth_of_many, predictions
 from experiments.judging import pairs
 from experiments.reporting.question import Table
 from experiments.reporting.text import mean_and_deviation
@@ -55,16 +55,18 @@ def _layout_table(part: Part) -> Table:
 
 
 def _horizon_table(part: Part) -> Table:
-    rows = [["activation", "λ", *UNITS, "seeds"]]
+    rows = [["activation", "λ", *UNITS, *(f"each layer, {name}" for name in UNITS), "seeds"]]
     for name in [each for each in ORDER if each in part.by_variant]:
         growth = predictions()[name, "bf16"].growth
         seeds = len(part.by_depth(name, "plain", "bf16"))
         horizons = (horizon_text(part, name, precision) for precision in UNITS)
-        rows.append([NAMES[name], f"{growth:.3f}", *horizons, str(seeds)])
+        many = (f"{depth_of_many(unit, growth):.0f}" for unit in UNITS.values())
+        rows.append([NAMES[name], f"{growth:.3f}", *horizons, *many, str(seeds)])
     note = (
         f"Depth at which the median cosine of a plain network's layers falls below {LOST}, "
         f"geometric mean over seeds; in parentheses ln(1/ε) / ln √λ, frozen before "
-        f"measurement. ≥: in some seeds not up to the deepest network."
+        f"measurement. ≥: in some seeds not up to the deepest network. Each layer: predicted, if "
+        f"each layer adds an error ε of its own; derived after these cells were measured."
     )
     return Table("Horizon in layers (predicted)", rows, [note], name=part.name)
 
