@@ -553,9 +553,10 @@ def figures(options: argparse.Namespace) -> int:
 
 
 def fill_pages() -> None:
-    """Verdicts and tables in the pages that are written by hand."""
-    from experiments.reporting import pages
+    """Verdicts and tables in the pages that are written by hand, and the page about all tables."""
+    from experiments.reporting import contents, pages
 
+    contents.write(COMMITTED)
     for page in (Path("README.md"), *Path("experiments").glob("*/README.md")):
         if page.exists():
             pages.fill(page, BLOCKS)

@@ -1,16 +1,21 @@
 """Pages that are written by hand: their verdicts, tables and figures are computed."""
 
 import re
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from composing import ROOT
+from made_up import made_up_record
 
 from experiments.__main__ import BLOCKS
 from experiments.judging import verdict
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import DIRECTIONS, INCONCLUSIVE, VERDICTS, Claim
-from experiments.reporting import pages
+from experiments.reporting import contents, pages
 from experiments.reporting.question import Question, Table, questions
+from plainres.records.files import RUNS_TABLE, read_runs, write_table
+from plainres.records.schema import Record
 
 PAGES = ["README.md", *(f"experiments/{slug}/README.md" for slug in [*questions(), "bench"])]
 # Words of a verdict, and p values
@@ -32,6 +37,29 @@ def test_no_verdict_is_written_by_hand_and_no_figure_without_its_label(page):
     text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"\*[^*]+\*", "", text.replace("**", ""))  # italics: the word itself is meant
     assert not JUDGED.search(text), JUDGED.search(text)
+
+
+def test_the_page_about_all_tables_is_what_they_give(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    page = ROOT / "results" / "README.md"
+    assert page.read_text(encoding="utf-8") == contents.text(ROOT / "results")
+
+
+def test_cells_and_hours_are_added_up_and_those_of_this_machine_left_out(monkeypatch, tmp_path):
+    record = made_up_record(seconds=5400.0)
+    for folder in ("made", "local/made"):
+        write_table(tmp_path / folder / RUNS_TABLE, [record, replace(record, seed=1)], Record)
+    asked = Question(
+        slug="made",
+        title="",
+        read=lambda folder: [SimpleNamespace(records=read_runs(folder))],
+        label=lambda part: "part",
+        where="runs.csv",
+    )
+    monkeypatch.setattr(contents, "questions", lambda: {"made": asked})
+    lines = contents.text(tmp_path).splitlines()
+    assert "| [made](made/README.md) | part | 2 | 3.0 |" in lines
+    assert "| **all** | **2** | **3.0** |" in lines
 
 
 @pytest.mark.parametrize("slug", questions())
