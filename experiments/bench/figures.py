@@ -137,7 +137,7 @@ def startup(rows: Rows) -> list[str]:
             measured = by_round(rows, case, way, quantity)
             verdict = against_target(measured, target) if target else ""
             table.append([text, shown(measured), verdict, torch])
-    return markdown(table)
+    return [*markdown(table), "", "Commands are named as they were at the commit below."]
 
 
 def scaling(rows: Rows) -> list[str]:

@@ -6,7 +6,7 @@ from plainres.records.files import RUNS_TABLE
 
 QUESTION = Question(
     slug="identity",
-    title="Blocks inserted into trained networks: do extra blocks do no harm?",
+    title="Blocks inserted into trained networks: do extra blocks do harm?",
     read=read,
     label=label_of,
     claims=check,

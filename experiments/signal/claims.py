@@ -68,8 +68,8 @@ CLAIMS = {
     ),
 }
 # The way back ends at the second layer and not at the stem: with batch normalisation the stem adds
-# a factor that does not depend on depth (results/signal, He's initialisation: 4 to 6 at 32×32, 1.5
-# to 2.2 at 8×8, in both arms), and in residual networks it alone lies in no branch.
+# a factor that does not depend on depth (results/signal, He's initialisation: 4 to 5 at 32×32, 1.6
+# to 2.0 at 8×8, in both arms), and in residual networks it alone lies in no branch.
 BEHIND_STEM = 2
 
 
