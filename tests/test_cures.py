@@ -12,13 +12,14 @@ from torch import nn
 from trained import SHORT, interrupt, numbers
 
 from experiments.cures import QUESTION, claims
-from experiments.cures.claims import CURES, DEEP, GAIN_TABLE, WITHOUT_SHORTCUT, BlockSignal
+from experiments.cures.claims import CURES, DEEP, GAIN_TABLE, WITHOUT_SHORTCUT
 from experiments.grid import Sweep, commands
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from plainres.instruments.backward_gain import block_signals, mean_cosine
 from plainres.networks.blocks import BasicBlock
 from plainres.networks.resnet import CifarNetwork
 from plainres.records.files import read_table, write_table
+from plainres.records.rows import BlockSignal
 from plainres.run import train
 
 SHORT_RUN = ("+experiment=cures", "protocol=smoke", "model.depth=8", *SHORT)

@@ -22,9 +22,9 @@ from experiments import __main__ as command
 from experiments.events import serve
 from experiments.events.curves import Tables
 from experiments.events.write import COLOURED, FOLDER, HERE, address
-from experiments.signal.claims import ProbePoint
 from plainres.records import tags
 from plainres.records.files import CURVES_TABLE, read_curves, read_table, write_table
+from plainres.records.rows import ProbePoint
 from plainres.records.schema import CurvePoint
 
 PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + struct.pack(">II", 3, 2)

@@ -1,7 +1,6 @@
 """The horizon on made-up tables and in short runs: prediction, claims, tables, figures, grid."""
 
 import math
-from dataclasses import asdict
 
 import pytest
 import torch
@@ -13,20 +12,13 @@ from trained import SMOKE
 from experiments.grid import Sweep, commands
 from experiments.horizon import QUESTION, figures, prediction
 from experiments.horizon.claims import GROUPS
-from experiments.horizon.parts import (
-    CONTIGUOUS,
-    SIZES,
-    SKETCHES,
-    TABLE,
-    HorizonPoint,
-    Sketch,
-    horizon,
-)
+from experiments.horizon.parts import CONTIGUOUS, SIZES, SKETCHES, TABLE, distance, horizon
 from experiments.horizon.prediction import UNITS, predictions
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from plainres.instruments.horizon import Horizon
 from plainres.instruments.weight_sketch import WeightSketch
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, read_table, write_table
+from plainres.records.rows import HorizonPoint, SketchPoint
 from plainres.records.schema import CurvePoint, Record
 from plainres.run import train
 from plainres.run.trained import TrainedNetwork
@@ -111,9 +103,9 @@ def weights(folder, **growth: float) -> None:
                 for update in (0, 1, 4, 16, 64):
                     apart = sign * 1e-5 * math.exp((rate + 1e-4 * seed) * update)
                     projections = f"{1 + apart:.12g} {2 - apart:.12g}"
-                    points.append(Sketch(arm, int(depth), seed, update, 10.0, projections))
+                    points.append(SketchPoint(arm, int(depth), seed, update, 10.0, projections))
         write_table(folder / f"weights-{start_}" / RUNS_TABLE, records, Record)
-        write_table(folder / f"weights-{start_}" / SKETCHES, points, Sketch)
+        write_table(folder / f"weights-{start_}" / SKETCHES, points, SketchPoint)
 
 
 def layout(folder, exact=1.0, own=1.0, errors=(1e-6, 1e-5, 1e-4)) -> None:
@@ -277,15 +269,15 @@ def test_projections_know_the_distance_of_two_networks():
     torch.manual_seed(0)
     one, other = (torch.nn.Sequential(torch.nn.Linear(50, 40), torch.nn.ReLU()) for _ in range(2))
     sketches = [
-        Sketch(*asdict(point).values())
+        point
         for network in (one, other)
         for point in WeightSketch(at=[0]).snapshot(("plain", 20, 0, 0), network, None)
     ]
     flat = [torch.nn.utils.parameters_to_vector(each.parameters()) for each in (one, other)]
     expected = (flat[0] - flat[1]).norm() / flat[0].norm()
     assert sketches[0].norm == pytest.approx(flat[0].norm().item(), rel=1e-6)
-    assert sketches[0].distance(sketches[1]) == pytest.approx(expected.item(), rel=0.4)
-    assert sketches[0].distance(sketches[0]) == 0
+    assert distance(*sketches) == pytest.approx(expected.item(), rel=0.4)
+    assert distance(sketches[0], sketches[0]) == 0
 
 
 def test_runs_that_never_are_apart_count_with_their_last_update(tmp_path):

@@ -11,8 +11,9 @@ from matplotlib import pyplot as plt
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.signal import QUESTION, claims, figures
-from experiments.signal.claims import PROBES_TABLE, ProbePoint, Signal
+from experiments.signal.claims import PROBES_TABLE, Signal
 from plainres.records.files import RUNS_TABLE, read_table, write_table
+from plainres.records.rows import ProbePoint
 from plainres.records.schema import DIVERGED, Record
 from plainres.run import train
 

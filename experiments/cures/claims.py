@@ -25,6 +25,7 @@ from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from experiments.reporting.text import mean_and_deviation
 from plainres.records.files import read_table
+from plainres.records.rows import BlockSignal
 from plainres.records.schema import Record
 
 GAIN_TABLE = "backward_gain.csv"
@@ -84,21 +85,6 @@ STATEMENTS = (
 DEEP_STATEMENT = (
     "at the rate of all: pre-activation ends below the form of 2015 (302 and 602 layers)"
 )
-
-
-@dataclass(frozen=True)
-class BlockSignal:
-    """A row of backward_gain.csv (plainres.instruments.backward_gain.BlockSignal)."""
-
-    arm: str
-    depth: int
-    seed: int
-    iteration: int
-    layer: int
-    gain: float | None
-    response: float | None
-    cosine: float | None
-    seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from tensorboard.plugins.image import metadata
 
 from experiments.events.curves import strings
 from experiments.judging.pairs import LOCAL, grouped
-from experiments.signal.claims import PROBES_TABLE, ProbePoint
+from experiments.signal.claims import PROBES_TABLE
 from plainres.records import tags
 from plainres.records.files import read_table
+from plainres.records.rows import ProbePoint
 
 IN_README = re.compile(r"!\[(.*?)\]\(figures/([\w.-]+)\.png\)")
 

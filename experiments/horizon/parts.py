@@ -22,6 +22,7 @@ from experiments.horizon.prediction import depth_of, predictions
 from experiments.judging import pairs
 from experiments.judging.pairs import Series, cell_of, grouped
 from plainres.records.files import read_curves, read_table
+from plainres.records.rows import HorizonPoint, SketchPoint
 from plainres.records.schema import CurvePoint, Record
 
 TABLE, SKETCHES = "horizon.csv", "sketch.csv"
@@ -34,39 +35,6 @@ LOST = 0.5  # a smaller cosine: the direction is lost
 DEEPEST = 1202  # of networks with shortcuts
 WITHIN = 1.25  # a predicted depth may be wrong by this factor
 APART = 0.01  # two runs are apart where their losses differ by this fraction
-
-
-@dataclass(frozen=True)
-class HorizonPoint:
-    """A row of horizon.csv (plainres.instruments.horizon.HorizonPoint)."""
-
-    arm: str
-    depth: int
-    seed: int
-    iteration: int
-    precision: str
-    cosine: float
-    median_cosine: float
-    normalisation_error: float | None = None
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Sketch:
-    """A row of sketch.csv (plainres.instruments.weight_sketch.SketchPoint)."""
-
-    arm: str
-    depth: int
-    seed: int
-    iteration: int
-    norm: float
-    projections: str
-    seconds: float | None = None
-
-    def distance(self, other: "Sketch") -> float:
-        """Of the weights of two runs, in units of this one's norm; estimated."""
-        mine, others = (np.array(each.projections.split(), float) for each in (self, other))
-        return float(np.sqrt(np.mean((mine - others) ** 2))) / self.norm
 
 
 @dataclass(frozen=True)
@@ -85,7 +53,7 @@ class Part:
     by_variant: Mapping[str, Sequence[Record]]
     points: Mapping[str, Sequence[HorizonPoint]]
     curves: Mapping[str, Sequence[CurvePoint]]
-    sketches: Mapping[str, Sequence[Sketch]]
+    sketches: Mapping[str, Sequence[SketchPoint]]
 
     @property
     def records(self) -> list[Record]:
@@ -219,7 +187,7 @@ def read(folder: Path) -> list[Part]:
                     if name == "rounding"
                 },
                 {
-                    variant: read_table(folder / each / SKETCHES, Sketch)
+                    variant: read_table(folder / each / SKETCHES, SketchPoint)
                     for each, variant in variants.items()
                     if name == "weights"
                 },
@@ -228,6 +196,12 @@ def read(folder: Path) -> list[Part]:
         if name != "layout":  # one size of images each
             pairs.require_same_images(parts[-1].by_variant)
     return parts
+
+
+def distance(one: SketchPoint, other: SketchPoint) -> float:
+    """Of the weights of two runs, in units of the first one's norm; estimated."""
+    mine, others = (np.array(each.projections.split(), float) for each in (one, other))
+    return float(np.sqrt(np.mean((mine - others) ** 2))) / one.norm
 
 
 def loss_distances(part: Part, arm: str, depth: int) -> dict[int, dict[int, float]]:
@@ -244,7 +218,7 @@ def loss_distances(part: Part, arm: str, depth: int) -> dict[int, dict[int, floa
 def weight_distances(part: Part, arm: str, depth: int) -> dict[int, dict[int, float]]:
     """Seed → update → distance of two runs' weights, over the norm of the exact run's."""
     return {
-        seed: {a.iteration: a.distance(b) for a, b in _at_one_iteration(exact, perturbed)}
+        seed: {a.iteration: distance(a, b) for a, b in _at_one_iteration(exact, perturbed)}
         for seed, exact, perturbed in _couples(part.sketches, arm, depth)
     }
 

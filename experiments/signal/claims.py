@@ -22,6 +22,7 @@ from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from plainres.records.files import RUNS_TABLE, read_table
 from plainres.records.identity import cell_name
+from plainres.records.rows import ProbePoint
 from plainres.records.schema import FINISHED, Record
 
 PROBES_TABLE = "probes.csv"
@@ -71,23 +72,6 @@ CLAIMS = {
 # a factor that does not depend on depth (results/signal, He's initialisation: 4 to 5 at 32×32, 1.6
 # to 2.0 at 8×8, in both arms), and in residual networks it alone lies in no branch.
 BEHIND_STEM = 2
-
-
-@dataclass(frozen=True)
-class ProbePoint:
-    """A row of probes.csv (plainres.instruments.probes.ProbePoint)."""
-
-    arm: str
-    depth: int
-    seed: int
-    iteration: int
-    layer: int
-    response: float | None
-    weight_gradient: float | None = None
-    response_gradient: float | None = None
-    dead: float | None = None
-    correlation: float | None = None
-    seconds: float | None = None
 
 
 Snapshot = Sequence[ProbePoint]  # one network at one iteration: the image, then layer after layer

@@ -11,7 +11,6 @@ takes the place of the gradient at the last block's output.
 """
 
 import copy
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -21,34 +20,9 @@ from plainres.data.batches import TrainingBatches
 from plainres.data.device import fork_generators, to_float64, with_float64
 from plainres.instruments.snapshots import Snapshots, finite, fixed_images
 from plainres.networks.blocks import BasicBlock
+from plainres.records.rows import BlockSignal
 
 DIRECTION_SEED = 0  # the same direction for all networks of one shape
-
-
-@dataclass(frozen=True)
-class BlockSignal:
-    """One row of backward_gain.csv: the output of one block after `iteration` updates.
-
-    Values that are not finite are left out.
-
-    Args:
-        layer: blocks in the order of the network, from 1.
-        gain: Euclidean norm of the gradient at this output, divided by that at the output of the
-            last block, where it is a standard normal direction. Over all images.
-        response: standard deviation over images, channels and positions.
-        cosine: of two images' outputs, mean over all pairs.
-        seconds: of the snapshot, in layer 1.
-    """
-
-    arm: str
-    depth: int
-    seed: int
-    iteration: int
-    layer: int
-    gain: float | None
-    response: float | None
-    cosine: float | None
-    seconds: float | None = None
 
 
 class Signal(NamedTuple):

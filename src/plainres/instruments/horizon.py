@@ -9,7 +9,6 @@ exact.
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,37 +24,10 @@ from plainres.instruments.gradient_cosines import (
     require_library_kernels,
 )
 from plainres.instruments.snapshots import Snapshots, finite, fixed_images
+from plainres.records.rows import HorizonPoint
 from plainres.training.update import logits_of_heads
 
 EXACT = "float64"
-
-
-@dataclass(frozen=True)
-class HorizonPoint:
-    """One row of horizon.csv: a network's gradient in one precision after `iteration` updates.
-
-    A cosine is that of the angle between a gradient and the exact one: 1 into the exact direction,
-    0 at a right angle to it. A gradient that is 0 or not finite points nowhere: 0.
-
-    Args:
-        precision: a key of gradient_cosines.PRECISIONS.
-        cosine: of all parameters together. Where gradients grow towards the input, the first layers
-            decide it.
-        median_cosine: median over the convolutions of the cosine of a layer's weights.
-        normalisation_error: relative error of the output of the first batch normalisation, the
-            norm of the difference over the norm; None without one.
-        seconds: in the first row: duration of the snapshot.
-    """
-
-    arm: str
-    depth: int
-    seed: int
-    iteration: int
-    precision: str
-    cosine: float
-    median_cosine: float
-    normalisation_error: float | None = None
-    seconds: float | None = None
 
 
 class Horizon(Snapshots):

@@ -25,6 +25,7 @@ from plainres.data.device import fork_generators, to_float64, with_float64
 from plainres.instruments.snapshots import Snapshots, finite, fixed_images
 from plainres.networks.activations import Rectifier
 from plainres.records import tags
+from plainres.records.rows import ProbePoint
 from plainres.training.update import heads
 
 # Distance to a neighbouring input, as a fraction of the way to the next image: so small that
@@ -32,43 +33,6 @@ from plainres.training.update import heads
 NEIGHBOUR_DISTANCE = 0.01
 # Modules of these names are not on the main path
 SIDE_MODULES = {"downsample", "se", "aux1", "aux2", "AuxLogits"}
-
-
-@dataclass(frozen=True)
-class ProbePoint:
-    """One row of probes.csv: one layer after `iteration` updates.
-
-    Values that are not finite are left out.
-
-    Args:
-        layer: convolutions of the main path, from 1; 0 is the image.
-        response: standard deviation of the layer's response over images, channels and positions,
-            after batch normalisation if there is one, before the addition of the shortcut and the
-            ReLU (the paper's Figure 7).
-        weight_gradient: Euclidean norm of the gradient of the loss by the layer's weights.
-        response_gradient: the same by the convolution's output, over all images; in layer 0 by the
-            images.
-        dead: fraction of channels that the layer's ReLU makes zero at every position of every
-            image.
-        correlation: in layer 0: `neighbours_correlation`.
-        seconds: in layer 0: duration of the probe.
-        passed: what the layer passes on, behind the addition of the shortcut and the ReLU: its
-            standard deviation over images and positions, root mean square over channels. By so
-            much the next batch normalisation divides what comes from this layer.
-    """
-
-    arm: str
-    depth: int
-    seed: int
-    iteration: int
-    layer: int
-    response: float | None
-    weight_gradient: float | None = None
-    response_gradient: float | None = None
-    dead: float | None = None
-    correlation: float | None = None
-    seconds: float | None = None
-    passed: float | None = None
 
 
 class LayerSignals(NamedTuple):

@@ -8,35 +8,14 @@ distances of two networks' projections are, in the mean, that of their weights (
 Lindenstrauss 1984), so two runs can be compared without keeping their weights.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
 from plainres.data.batches import TrainingBatches
 from plainres.instruments.snapshots import Snapshots
+from plainres.records.rows import SketchPoint
 
 DIRECTIONS = 32
-
-
-@dataclass(frozen=True)
-class SketchPoint:
-    """One row of sketch.csv: the weights after `iteration` updates.
-
-    Args:
-        norm: Euclidean norm of all weights.
-        projections: DIRECTIONS numbers, separated by spaces: products of the weights with vectors
-            of independent standard normal numbers.
-        seconds: duration of the snapshot.
-    """
-
-    arm: str
-    depth: int
-    seed: int
-    iteration: int
-    norm: float
-    projections: str
-    seconds: float | None = None
 
 
 class WeightSketch(Snapshots):

@@ -1,0 +1,114 @@
+"""Rows of the tables that instruments write beside a cell's record. Imports no torch."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ProbePoint:
+    """One row of probes.csv: one layer after `iteration` updates.
+
+    Values that are not finite are left out.
+
+    Args:
+        layer: convolutions of the main path, from 1; 0 is the image.
+        response: standard deviation of the layer's response over images, channels and positions,
+            after batch normalisation if there is one, before the addition of the shortcut and the
+            ReLU (the paper's Figure 7).
+        weight_gradient: Euclidean norm of the gradient of the loss by the layer's weights.
+        response_gradient: the same by the convolution's output, over all images; in layer 0 by the
+            images.
+        dead: fraction of channels that the layer's ReLU makes zero at every position of every
+            image.
+        correlation: in layer 0: `neighbours_correlation`.
+        seconds: in layer 0: duration of the probe.
+        passed: what the layer passes on, behind the addition of the shortcut and the ReLU: its
+            standard deviation over images and positions, root mean square over channels. By so
+            much the next batch normalisation divides what comes from this layer.
+    """
+
+    arm: str
+    depth: int
+    seed: int
+    iteration: int
+    layer: int
+    response: float | None
+    weight_gradient: float | None = None
+    response_gradient: float | None = None
+    dead: float | None = None
+    correlation: float | None = None
+    seconds: float | None = None
+    passed: float | None = None
+
+
+@dataclass(frozen=True)
+class BlockSignal:
+    """One row of backward_gain.csv: the output of one block after `iteration` updates.
+
+    Values that are not finite are left out.
+
+    Args:
+        layer: blocks in the order of the network, from 1.
+        gain: Euclidean norm of the gradient at this output, divided by that at the output of the
+            last block, where it is a standard normal direction. Over all images.
+        response: standard deviation over images, channels and positions.
+        cosine: of two images' outputs, mean over all pairs.
+        seconds: of the snapshot, in layer 1.
+    """
+
+    arm: str
+    depth: int
+    seed: int
+    iteration: int
+    layer: int
+    gain: float | None
+    response: float | None
+    cosine: float | None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class HorizonPoint:
+    """One row of horizon.csv: a network's gradient in one precision after `iteration` updates.
+
+    A cosine is that of the angle between a gradient and the exact one: 1 into the exact direction,
+    0 at a right angle to it. A gradient that is 0 or not finite points nowhere: 0.
+
+    Args:
+        precision: a key of gradient_cosines.PRECISIONS.
+        cosine: of all parameters together. Where gradients grow towards the input, the first layers
+            decide it.
+        median_cosine: median over the convolutions of the cosine of a layer's weights.
+        normalisation_error: relative error of the output of the first batch normalisation, the
+            norm of the difference over the norm; None without one.
+        seconds: in the first row: duration of the snapshot.
+    """
+
+    arm: str
+    depth: int
+    seed: int
+    iteration: int
+    precision: str
+    cosine: float
+    median_cosine: float
+    normalisation_error: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class SketchPoint:
+    """One row of sketch.csv: the weights after `iteration` updates.
+
+    Args:
+        norm: Euclidean norm of all weights.
+        projections: DIRECTIONS numbers, separated by spaces: products of the weights with vectors
+            of independent standard normal numbers.
+        seconds: duration of the snapshot.
+    """
+
+    arm: str
+    depth: int
+    seed: int
+    iteration: int
+    norm: float
+    projections: str
+    seconds: float | None = None
