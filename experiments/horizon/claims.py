@@ -6,7 +6,7 @@ or precisions has one criterion: of each seed the value that speaks most against
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -78,86 +78,72 @@ def _has(part: Part, activations: Iterable[str]) -> bool:
 
 def _predicted(part: Part, group: str) -> Claim:
     cases = [(name, precision) for name, of in GROUPS[group].items() for precision in of]
-    predicted = {
-        f"{name}, {precision}": predictions()[name, precision].depth for name, precision in cases
-    }
-    series = {
-        f"{name}, {precision}": part.horizons(name, precision, predicted[f"{name}, {precision}"])
-        for name, precision in cases
-    }
     statement = (
         f"{group}: ln(1/ε) / ln √λ predicts within a factor of {WITHIN:g} the depth at which "
         f"plain networks lose the direction of their first gradient"
     )
-    return pairs.judge(
-        statement,
-        series,
-        lambda: [_distance(series, {n: dict.fromkeys(series[n], predicted[n]) for n in series})],
-        lambda: _horizons(part, cases),
-    )
-
-
-def _distance(
-    series: Mapping[str, Series], predicted: Mapping[str, Mapping[int, float]]
-) -> Criterion:
-    """Of logarithms of horizons from depths in layers, by seed: the largest distance is small."""
-    values = (
-        max(abs(each[seed] - math.log(predicted[name][seed])) for name, each in series.items())
-        for seed in pairs.shared_seeds(series)
-    )
-    text = "largest distance of ln horizon from prediction"
-    return Criterion(text, tuple(values), math.log(WITHIN), above=False, unit="")
+    depths = {case: predictions()[case].depth for case in cases}
+    return _within(part, statement, depths, lambda: _horizons(part, cases))
 
 
 def _each_layer(part: Part) -> Claim:
-    cases = [(name, precision) for name in EACH_LAYER for precision in ("bf16", "float16")]
-    predicted = {
-        f"{name}, {precision}": depth_of_many(UNITS[precision], predictions()[name, "bf16"].growth)
-        for name, precision in cases
+    depths = {
+        (name, precision): depth_of_many(UNITS[precision], predictions()[name, precision].growth)
+        for name in EACH_LAYER
+        for precision in ("bf16", "float16")
     }
-    series = {
-        f"{name}, {precision}": part.horizons(name, precision, predicted[f"{name}, {precision}"])
-        for name, precision in cases
-    }
-    return pairs.judge(
+    statement = (
         f"if each layer adds an error ε of its own, the depth so predicted is right within a "
-        f"factor of {WITHIN:g} for ReLU, slopes and a shift of 0.5 (bf16 and float16)",
-        series,
-        lambda: [_distance(series, {n: dict.fromkeys(series[n], predicted[n]) for n in series})],
+        f"factor of {WITHIN:g} for ReLU, slopes and a shift of 0.5 (bf16 and float16)"
     )
+    return _within(part, statement, depths)
 
 
 def _exact_sums(part: Part) -> Claim:
-    predicted = predictions()["relu", "float32"].depth
-    series = {f"{size} pixels": part.horizons(size, CONTIGUOUS, predicted) for size in SIZES}
     statement = (
         f"layout contiguous, where normalisation sums in float64: ln(1/ε) / ln √λ predicts the "
         f"horizon of float32 within a factor of {WITHIN:g}, at each size of images"
     )
-    return pairs.judge(
-        statement,
-        series,
-        lambda: [_distance(series, {n: dict.fromkeys(series[n], predicted) for n in series})],
-        lambda: _by_size(part, CONTIGUOUS),
-    )
+    depths = {(size, CONTIGUOUS): predictions()["relu", "float32"].depth for size in SIZES}
+    return _within(part, statement, depths, lambda: _by_size(part, CONTIGUOUS))
 
 
 def _own_error(part: Part) -> Claim:
-    series, predicted = {}, {}
-    for size in SIZES:
-        depths = part.predicted_by_error(size, "float32")
-        series[f"{size} pixels"] = part.horizons(size, "float32", max(depths.values(), default=0))
-        predicted[f"{size} pixels"] = depths
     statement = (
         "channels last, where it sums in float32: the same formula does, with the measured error "
         "of the first normalisation in the place of ε"
     )
-    return pairs.judge(
-        statement,
-        series,
-        lambda: [_distance(series, predicted)],
-        lambda: _by_size(part, "float32"),
-    )
+    depths = {(size, "float32"): part.predicted_by_error(size, "float32") for size in SIZES}
+    return _within(part, statement, depths, lambda: _by_size(part, "float32"))
+
+
+def _within(
+    part: Part,
+    statement: str,
+    predicted: Mapping[tuple[str, str], float | Mapping[int, float]],
+    summary: Callable[[], str] | None = None,
+) -> Claim:
+    """Horizons are within a factor of WITHIN of what is predicted.
+
+    Args:
+        predicted: by variant and precision, in layers; by seed too where it differs.
+    """
+    series, depths = {}, {}
+    for (variant, precision), depth in predicted.items():
+        by_seed = depth if isinstance(depth, Mapping) else dict.fromkeys(part.seeds(variant), depth)
+        name = f"{variant}, {precision}"
+        series[name] = part.horizons(variant, precision, max(by_seed.values(), default=0))
+        depths[name] = by_seed
+
+    def criteria() -> list[Criterion]:
+        values = (
+            max(abs(each[seed] - math.log(depths[name][seed])) for name, each in series.items())
+            for seed in pairs.shared_seeds(series)
+        )
+        text = "largest distance of ln horizon from prediction"
+        return [Criterion(text, tuple(values), math.log(WITHIN), above=False, unit="")]
+
+    return pairs.judge(statement, series, criteria, summary)
 
 
 def _earlier(part: Part) -> Claim:

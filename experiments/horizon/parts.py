@@ -77,6 +77,9 @@ class Part:
                 found.setdefault(point.seed, {})[point.depth] = point.median_cosine
         return found
 
+    def seeds(self, variant: str) -> set[int]:
+        return {row.seed for row in self.by_variant.get(variant, ())}
+
     def horizons(self, variant: str, precision: str, predicted: float) -> Series:
         """The logarithm of plain networks' horizon by seed.
 
