@@ -45,6 +45,36 @@ def verdicts(folder) -> list[str]:
     return [claim.verdict for claim in QUESTION.claims(dose)]
 
 
+def test_slopes_alone_on_other_images_are_judged_by_themselves(tmp_path):
+    measured(tmp_path)
+    errors = {"relu": 0.8, "leaky_25": 0.5, "leaky_50": 0.4}
+    for name, error in errors.items():
+        rows = [
+            made_up_record(
+                arm="plain",
+                depth=depth,
+                seed=seed,
+                train_error=0.3 + (depth > 20) * error / 2,
+                protocol="cpu",
+                data_fingerprint="0" * 12,
+            )
+            for depth in (20, 56, 110)
+            for seed in range(6)
+        ]
+        write_made_up(tmp_path / f"cpu-{name}", rows)
+    cpu, quick = QUESTION.read(tmp_path)
+    (claim,) = QUESTION.claims(cpu)
+    assert claim.verdict == REPRODUCED
+    assert len(QUESTION.claims(quick)) == 7
+    assert QUESTION.measured(tmp_path, "cpu").splitlines()[2].startswith("| ReLU | 30.00 ± 0.00 |")
+    (drawing,) = QUESTION.drawings(cpu)
+    figure = drawing.draw()
+    assert drawing.name == "cpu_errors"
+    labels = {text.get_text() for text in figure.axes[0].texts}
+    assert {"ReLU", "slope 0.25", "slope 0.5"} <= labels
+    plt.close(figure)
+
+
 def test_trainable_depth_is_where_the_error_has_doubled():
     assert trainable_depth({20: 0.02, 32: 0.02, 44: 0.08}) == (38.0, False)
     assert trainable_depth({8: 0.5, 20: 0.02, 44: 0.03, 56: 0.039}) == (56.0, True)

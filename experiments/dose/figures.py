@@ -12,14 +12,19 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from experiments.dose.claims import Dose, check, label_of
+from experiments.dose.claims import SLOPES, Dose, check, label_of
 from experiments.dose.prediction import predictions
 from experiments.reporting import style
 from experiments.reporting.question import Drawing
 from experiments.theory import NAMES
 
+COLOURS = (style.VERMILLION, style.ORANGE, style.BLUE)  # of SLOPES
+
 
 def drawings(dose: Dose) -> list[Drawing]:
+    if dose.slopes_alone:
+        alt = "error by depth and slope, plain networks"
+        return [Drawing(f"{dose.protocol}_errors", alt, partial(errors_figure, dose))]
     alt = "error over depth and λ, plain and residual, with the predicted border"
     return [Drawing(f"{dose.protocol}_map", alt, partial(map_figure, dose))]
 
@@ -62,6 +67,24 @@ def map_figure(dose: Dose) -> Figure:
     )
     line = "trainable depth: white as predicted from ReLU alone, black as measured"
     return style.titled(figure, title, label_of(dose), line)
+
+
+def errors_figure(dose: Dose) -> Figure:
+    """Running training error by depth, a line for each slope; seeds as points."""
+    figure, axis = plt.subplots(layout="constrained")
+    for name, colour in zip(SLOPES, COLOURS, strict=True):
+        errors = style.errors_by_depth(dose.by_activation.get(name, ()), "plain", "train_error")
+        style.draw_seeds(axis, errors, style.SEEDS, {"label": NAMES[name]}, color=colour)
+    style.depth_axis(axis, sorted({row.depth for row in dose.records}))
+    axis.set_ylabel("running training error (%)")
+    axis.set_ylim(bottom=0)
+    style.label_ends(axis)
+    title = style.message(
+        "Without a shortcut: the larger the slope, the less depth hurts",
+        "Without a shortcut: does depth hurt less, the larger the slope?",
+        check(dose),
+    )
+    return style.titled(figure, title, label_of(dose), "plain networks")
 
 
 def _places(borders: Sequence[float], depths: Sequence[int]) -> Any:
