@@ -75,8 +75,8 @@ def cosines_figure(part: Part) -> Figure:
         style.label_ends(axis)
     axes[0][0].set_ylabel("cosine with the exact gradient")
     title = style.message(
-        "The first gradient loses its direction where λ and the digits say",
-        "Does the first gradient lose its direction where λ and the digits say?",
+        "The first gradient loses its direction where λ and the precision say",
+        "Does the first gradient lose its direction where λ and the precision say?",
         check(part)[:1],
     )
     return style.titled(figure, title, label_of(part), "ReLU; dotted, upright: predicted depth")
