@@ -67,6 +67,7 @@ class Slurm:
         self.folder = folder
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": _path()}
         self._daemons: dict[str, subprocess.Popen] = {}
+        self._waiting_since: dict[str, float] = {}  # jobs that were queued again
 
     def __enter__(self) -> "Slurm":
         for name in ("state", "spool"):
@@ -115,9 +116,15 @@ class Slurm:
         return dict(line.split(maxsplit=1) for line in shown.splitlines())
 
     def hasten(self) -> None:
-        """Jobs that are queued again may start at once, and not after two minutes."""
-        for job, state in self.jobs().items():
-            if state == "PENDING BeginTime":
+        """Jobs that are queued again may start after two seconds, and not after two minutes.
+
+        In the second in which slurmd killed a job it refuses to start it again.
+        """
+        now, waiting = time.monotonic(), self._waiting_since
+        pending = [job for job, state in self.jobs().items() if state == "PENDING BeginTime"]
+        self._waiting_since = {job: waiting.get(job, now) for job in pending}
+        for job, since in self._waiting_since.items():
+            if now - since > 2:
                 self.call("scontrol", "update", f"jobid={job}", "starttime=now")
 
     def _start(self, name: str, *words: str) -> None:
