@@ -12,13 +12,13 @@ from trained import SMOKE
 from experiments.grid import Sweep, commands
 from experiments.horizon import QUESTION, figures, prediction
 from experiments.horizon.claims import GROUPS
-from experiments.horizon.parts import CONTIGUOUS, SIZES, SKETCHES, TABLE, distance, horizon
+from experiments.horizon.parts import SIZES, SKETCHES, TABLE, distance, horizon
 from experiments.horizon.prediction import UNITS, predictions
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from plainres.instruments.horizon import Horizon
 from plainres.instruments.weight_sketch import WeightSketch
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, read_table, write_table
-from plainres.records.rows import HorizonPoint, SketchPoint
+from plainres.records.rows import CONTIGUOUS, HorizonPoint, SketchPoint
 from plainres.records.schema import CurvePoint, Record
 from plainres.run import train
 from plainres.run.trained import TrainedNetwork

@@ -12,7 +12,6 @@ from itertools import pairwise
 
 from experiments.horizon.parts import (
     APART,
-    CONTIGUOUS,
     DEEPEST,
     LOST,
     SIZES,
@@ -29,6 +28,7 @@ from experiments.judging.inference import Criterion
 from experiments.judging.pairs import Series
 from experiments.judging.verdict import Claim
 from experiments.reporting import markdown
+from plainres.records.rows import CONTIGUOUS
 
 STEP = 1.1  # a tenth deeper or later; less is no difference
 # Group → activations and the precisions in which the horizon is predicted below 302 layers

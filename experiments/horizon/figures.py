@@ -14,7 +14,6 @@ from experiments.horizon.claims import FLOAT32, FLOAT64, GROUPS, ORDER, check, l
 from experiments.horizon.parts import (
     APART,
     BEFORE_TRAINING,
-    CONTIGUOUS,
     LOST,
     SIZES,
     WITHIN,
@@ -27,6 +26,7 @@ from experiments.horizon.prediction import UNITS, predictions
 from experiments.reporting import style
 from experiments.reporting.question import Drawing
 from experiments.theory import NAMES
+from plainres.records.rows import CONTIGUOUS
 
 COLOURS = {"bf16": style.VERMILLION, "float16": style.ORANGE, "float32": style.BLUE}
 MARKERS = dict(zip(ORDER, "osD^v", strict=True))

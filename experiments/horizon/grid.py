@@ -5,10 +5,10 @@ from experiments.grid import Command, Sweep
 
 TAKES = ("variants", "arms")
 
-PARTS = "start,width_4,width_16,pixels_8,pixels_32,layout_8,layout_16,layout_32,training,quick"
-PARTS = f"{PARTS},rounding,weights"
+LAYOUTS = ("layout_8", "layout_16", "layout_32")
 LADDER = ("start", "start_cifar")  # parts with all activations
 IN_TRAINING = ("training", "quick", "rounding", "weights")
+PARTS = ("start", "width_4", "width_16", "pixels_8", "pixels_32", *LAYOUTS, *IN_TRAINING)
 ACTIVATIONS = "relu,shifted_50,leaky_25,shifted_100,leaky_50"
 # Both sides of the horizon of float32
 LAYOUT = "140,110,92,80,68,56,44,32"
@@ -19,7 +19,7 @@ LONGEST = f"1202,602,{LONG}"  # of networks with shortcuts
 
 def commands(sweep: Sweep) -> list[Command]:
     made = []
-    for part in (sweep.variants or PARTS).split(","):
+    for part in sweep.variants.split(",") if sweep.variants else PARTS:
         words = [f"horizon={part}"]
         if part in IN_TRAINING:
             made.append(sweep.train(*words, *([f"model={sweep.arms}"] if sweep.arms else [])))
@@ -32,7 +32,9 @@ def commands(sweep: Sweep) -> list[Command]:
 
 def _grid(arm: str, part: str, depths: str | None) -> list[str]:
     """Activations and depths; `depths` are a person's own."""
-    own = SHORT if part not in LADDER else LONG if arm == "plain" else LONGEST
-    own = LAYOUT if part.startswith("layout") else own
+    if part in LADDER:
+        own = LONG if arm == "plain" else LONGEST
+    else:
+        own = LAYOUT if part in LAYOUTS else SHORT
     words = [] if depths else [f"model.depth={own}"]
     return [f"activation={ACTIVATIONS}", *words] if own == LONG else words

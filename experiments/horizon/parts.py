@@ -22,7 +22,7 @@ from experiments.horizon.prediction import depth_of, predictions
 from experiments.judging import pairs
 from experiments.judging.pairs import Series, cell_of, grouped
 from plainres.records.files import read_curves, read_table
-from plainres.records.rows import HorizonPoint, SketchPoint
+from plainres.records.rows import CONTIGUOUS, HorizonPoint, SketchPoint
 from plainres.records.schema import CurvePoint, Record
 
 TABLE, SKETCHES = "horizon.csv", "sketch.csv"
@@ -30,7 +30,6 @@ BEFORE_TRAINING = ("start", "start_cifar", "width_4", "width_16", "pixels_8", "p
 PARTS = (*BEFORE_TRAINING, "layout", "training", "quick", "rounding", "weights")
 STARTS = ("exact", "perturbed")
 SIZES = ("8", "16", "32")  # pixels, of `layout`
-CONTIGUOUS = "float32_contiguous"  # a precision of `layout`: normalisation sums in float64
 LOST = 0.5  # a smaller cosine: the direction is lost
 DEEPEST = 1202  # of networks with shortcuts
 WITHIN = 1.25  # a predicted depth may be wrong by this factor
@@ -108,7 +107,7 @@ class Part:
         return {seed: statistics.geometric_mean(each) for seed, each in errors.items()}
 
     def predicted_by_error(self, variant: str, precision: str) -> dict[int, float]:
-        """Seed → horizon of ReLU, in layers, if the first normalisation's error grows by √λ."""
+        """Seed → horizon in layers, if the first normalisation's error grows by ReLU's √λ."""
         growth = predictions()["relu", "float32"].growth
         errors = self.normalisation_error(variant, precision)
         return {seed: depth_of(error, growth) for seed, error in errors.items()}

@@ -54,7 +54,7 @@ def depth_of(error: float, growth: float) -> float:
 def depth_of_many(error: float, growth: float) -> float:
     """The same if each layer adds an independent error of this size: their sum has grown to 1.
 
-    Squares add up: error² (1 + λ + … + λ^(L - 1)) = 1. Derived after `start` had been measured.
+    Squares add up: error² (1 + λ + … + λ^(L - 1)) = 1. Derived after `start` was measured.
     """
     return math.log1p((growth - 1) / error**2) / math.log(growth)
 

@@ -6,7 +6,6 @@ import statistics
 from experiments.horizon.claims import FLOAT32, FLOAT64, ORDER
 from experiments.horizon.parts import (
     APART,
-    CONTIGUOUS,
     LOST,
     SIZES,
     Part,
@@ -21,6 +20,7 @@ from experiments.judging import pairs
 from experiments.reporting.question import Table
 from experiments.reporting.text import mean_and_deviation
 from experiments.theory import NAMES
+from plainres.records.rows import CONTIGUOUS
 
 
 def tables(part: Part) -> list[Table]:
@@ -47,8 +47,8 @@ def _layout_table(part: Part) -> Table:
     note = (
         "Float32, ReLU, plain networks before the first update. On a CPU the library's "
         "normalisation adds up in float32 where channels are last, as in all cells with library "
-        "kernels, and in float64 in the layout contiguous. In parentheses: ln(1/ε) / ln √λ; ε is "
-        "the error in the third column, or the unit of rounding where sums are in float64."
+        "kernels, and in float64 in the layout contiguous. In parentheses: ln(1/ε) / ln √λ, "
+        "with the error in the third column as ε, or the unit of rounding if sums are in float64."
     )
     title = "Horizon in layers (predicted), by size of images and layout"
     return Table(title, rows, [note], name=part.name)
@@ -66,7 +66,8 @@ def _horizon_table(part: Part) -> Table:
         f"Depth at which the median cosine of a plain network's layers falls below {LOST}, "
         f"geometric mean over seeds; in parentheses ln(1/ε) / ln √λ, frozen before "
         f"measurement. ≥: in some seeds not up to the deepest network. Each layer: predicted, if "
-        f"each layer adds an error ε of its own; derived after these cells were measured."
+        f"each layer adds an error ε of its own; derived after digits had been measured (part "
+        f"start), and before CIFAR-10 was (start_cifar)."
     )
     return Table("Horizon in layers (predicted)", rows, [note], name=part.name)
 

@@ -19,9 +19,9 @@ from torch.nn import functional
 from plainres.data.batches import Batch, TrainingBatches
 from plainres.data.device import fork_generators, memory_format, to_float64
 from plainres.instruments.snapshots import Snapshots, finite, fixed_images
+from plainres.records.rows import CONTIGUOUS
 from plainres.training.update import logits_of_heads
 
-CONTIGUOUS = "float32_contiguous"  # float32 with images and weights in the layout (N, C, H, W)
 PRECISIONS = {
     "float64": torch.float64,
     "float32": torch.float32,

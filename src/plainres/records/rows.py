@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+# Of a HorizonPoint: float32 with images and weights in the layout (N, C, H, W). There the library's
+# normalisation on a CPU sums in float64
+CONTIGUOUS = "float32_contiguous"
+
 
 @dataclass(frozen=True)
 class ProbePoint:
