@@ -72,9 +72,11 @@ def map_figure(dose: Dose) -> Figure:
 def errors_figure(dose: Dose) -> Figure:
     """Running training error by depth, a line for each slope; seeds as points."""
     figure, axis = plt.subplots(layout="constrained")
+    notes = set()
     for name, colour in zip(SLOPES, COLOURS, strict=True):
         errors = style.errors_by_depth(dose.by_activation.get(name, ()), "plain", "train_error")
-        style.draw_seeds(axis, errors, style.SEEDS, {"label": NAMES[name]}, color=colour)
+        mean = {"label": NAMES[name]}
+        notes.add(style.draw_seeds(axis, errors, style.SEEDS, mean, color=colour, marker="o"))
     style.depth_axis(axis, sorted({row.depth for row in dose.records}))
     axis.set_ylabel("running training error (%)")
     axis.set_ylim(bottom=0)
@@ -84,7 +86,7 @@ def errors_figure(dose: Dose) -> Figure:
         "Without a shortcut: does depth hurt less, the larger the slope?",
         check(dose),
     )
-    return style.titled(figure, title, label_of(dose), "plain networks")
+    return style.titled(figure, title, label_of(dose), "plain networks", *sorted(notes))
 
 
 def _places(borders: Sequence[float], depths: Sequence[int]) -> Any:
