@@ -22,7 +22,10 @@ def made_up_insertion(arm: str, depth: int, seed: int, blocks: int, position: st
         depth=depth,
         seed=seed,
         blocks=blocks,
+        stage=1,
         position=position,
+        initialisation="identity",
+        parent_weights="",
         logit_difference_eval=1e-6 if plain else 0.0,
         logit_difference_batch=0.4 * blocks if plain else 0.0,
         logit_size=2.0,
@@ -81,7 +84,7 @@ def decayed(
         branches = []
         for seed, (iteration, fresh, other), block in product(range(seeds), times, range(5)):
             ratio = (fresh if block else other) * (1 + 0.01 * seed) + 0.001 * block
-            branches.append(BranchNorm("residual", 20, seed, iteration, block > 0, ratio))
+            branches.append(BranchNorm("residual", 20, seed, iteration, 1, block, block > 0, ratio))
         insertions = [made_up_insertion("residual", 20, seed, 4, "middle") for seed in range(seeds)]
         config = {"model": {}, "protocol": {"weight_decay": decay}}
         write_made_up(within, [made_up_record(seed=seed) for seed in range(seeds)], config=config)

@@ -36,17 +36,25 @@ def made_up_surface(folder, arm="residual", function=bowl, **changes) -> None:
         "points": 9,
         "radius": 1.0,
         "cosine": 0.01,
+        "config_hash": "0123456789ab",
+        "weights": "0123456789ab",
+        "data_fingerprint": "0123456789ab",
         "seconds": 60.0,
         "precision": "32-true",
         "processor": "a processor, 2 GHz",
         "commit": "c0ffee" * 6 + "c0ff",
         "clean": True,
         "torch": "2.9.0",
+        "python": "3.12.0",
+        "lightning": "2.6.0",
+        "finished_at": "2026-01-01T00:00:00Z",
+        "instruction_set": "ATen AVX512 / oneDNN ALL",
+        "kernels": "library",
     }
     values |= changes
     at = np.linspace(-values["radius"], values["radius"], values["points"])
-    losses = [function(float(x), float(y)) for y in at for x in at]
-    points = [SurfacePoint(loss, min(1.0, loss / 3)) for loss in losses]
+    losses = {(float(x), float(y)): function(float(x), float(y)) for y in at for x in at}
+    points = [SurfacePoint(*place, loss, min(1.0, loss / 3)) for place, loss in losses.items()]
     names = ("arm", "depth", "seed", "direction_seed", "statistics")
     path = folder / f"surface-{'-'.join(str(values[name]) for name in names)}.csv"
     write_table(path, points, SurfacePoint)

@@ -24,6 +24,8 @@ from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from plainres.records.files import CONFIG_FILE, read_json, read_table
+from plainres.records.rows import BranchNorm
+from plainres.records.rows import Insertion as InsertionRow
 from plainres.records.schema import Record
 
 INSERTIONS_TABLE, BRANCHES_TABLE = "insertions.csv", "branches.csv"
@@ -50,21 +52,8 @@ Basis = tuple[Sequence[Criterion], str, float | None]
 
 
 @dataclass(frozen=True)
-class Insertion:
-    """What is read of a row of insertions.csv (plainres.training.grafting.Insertion)."""
-
-    arm: str
-    depth: int
-    seed: int
-    blocks: int
-    position: str
-    logit_difference_eval: float
-    logit_difference_batch: float
-    logit_size: float
-    error_eval: float
-    parent_error_eval: float
-    error_batch: float
-    parent_error_batch: float
+class Insertion(InsertionRow):
+    """With what is computed from it."""
 
     @property
     def excess_batch(self) -> float:
@@ -75,18 +64,6 @@ class Insertion:
     def place(self) -> Place:
         """The network, and where how many blocks were inserted."""
         return self.arm, self.depth, self.position, self.blocks
-
-
-@dataclass(frozen=True)
-class BranchNorm:
-    """What is read of a row of branches.csv (plainres.instruments.branch_norms.BranchNorm)."""
-
-    arm: str
-    depth: int
-    seed: int
-    iteration: int
-    inserted: bool
-    ratio: float
 
 
 @dataclass(frozen=True)

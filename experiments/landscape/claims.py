@@ -20,6 +20,8 @@ from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting.question import Table
 from plainres.records.files import read_row, read_table
+from plainres.records.rows import Surface as SurfaceRow
+from plainres.records.rows import SurfacePoint
 
 NETWORKS = ("plain-44", "residual-44")  # the ones that are judged
 STATISTICS = {"running": "running statistics, as in Li et al.", "batch": "statistics of each batch"}
@@ -49,31 +51,10 @@ CLAIMS = {
 
 
 @dataclass(frozen=True)
-class Surface:
-    """What is read of a surface-*.json (plainres.instruments.landscape.Surface)."""
+class Surface(SurfaceRow):
+    """With what is computed from it, and what was the same for all."""
 
-    arm: str
-    depth: int
-    seed: int
-    protocol: str
-    data_label: str
-    num_classes: int
-    direction_seed: int
-    statistics: str
-    images: int
-    points: int
-    radius: float
-    cosine: float
-    seconds: float
-    precision: str
-    processor: str
-    commit: str
-    clean: bool | None
-    torch: str
-    instruction_set: str = ""  # older files lack it
-
-    kernels = "library"  # surfaces are measured without kernels of our own,
-    threads = 1  # and each point by one thread
+    threads = 1  # at each point
 
     @property
     def network(self) -> str:
@@ -92,14 +73,6 @@ class Surface:
     def guessing(self) -> float:
         """Loss of equal probabilities, in nats."""
         return math.log(self.num_classes)
-
-
-@dataclass(frozen=True)
-class SurfacePoint:
-    """What is read of a row of a surface's CSV file (plainres.instruments.landscape)."""
-
-    loss: float
-    error: float
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from experiments.reporting.text import mean_and_deviation
 from plainres.records.files import read_table
+from plainres.records.rows import GradientCosine as GradientCosineRow
 from plainres.records.schema import Record
 
 COSINES_TABLE = "gradient_cosines.csv"
@@ -66,18 +67,8 @@ CLAIMS = {
 
 
 @dataclass(frozen=True)
-class GradientCosine:
-    """A row of gradient_cosines.csv (plainres.instruments.gradient_cosines.GradientCosine)."""
-
-    arm: str
-    depth: int
-    seed: int
-    iteration: int
-    layer: int
-    cosine_float32: float | None
-    cosine_bf16: float | None
-    cosine_images: float | None
-    seconds: float | None = None
+class GradientCosine(GradientCosineRow):
+    """With what is computed from it."""
 
     @property
     def place(self) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Norms of residual branches along a run, relative to their shortcuts: a callback."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,9 @@ from plainres.data.device import to_float64
 from plainres.networks.blocks import BasicBlock
 from plainres.networks.resnet import CifarNetwork
 from plainres.records import files
+from plainres.records.rows import BranchNorm
 from plainres.training.grafting import STAGES, InsertedBlock
 from plainres.training.runlog import RunLog
-
-
-@dataclass(frozen=True)
-class BranchNorm:
-    """One row of branches.csv: ‖F(x)‖ / ‖x‖ of a residual block after `iteration` updates.
-
-    `stage` counts from 1, `block` within it from 0; `inserted` blocks are those that
-    plainres.training.grafting put into a trained network.
-    """
-
-    arm: str
-    depth: int
-    seed: int
-    iteration: int
-    stage: int
-    block: int
-    inserted: bool
-    ratio: float
 
 
 class BranchNorms(pl.Callback):

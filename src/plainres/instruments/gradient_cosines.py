@@ -9,7 +9,6 @@ snapshot costs as much as up to ten updates with as many images, most of it for 
 """
 
 import copy
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -19,7 +18,7 @@ from torch.nn import functional
 from plainres.data.batches import Batch, TrainingBatches
 from plainres.data.device import fork_generators, memory_format, to_float64
 from plainres.instruments.snapshots import Snapshots, finite, fixed_images
-from plainres.records.rows import CONTIGUOUS
+from plainres.records.rows import CONTIGUOUS, GradientCosine
 from plainres.training.update import logits_of_heads
 
 PRECISIONS = {
@@ -29,35 +28,6 @@ PRECISIONS = {
     "bf16": torch.bfloat16,
     "float16": torch.float16,
 }
-
-
-@dataclass(frozen=True)
-class GradientCosine:
-    """One row of gradient_cosines.csv: the weights of one layer after `iteration` updates.
-
-    A cosine is that of the angle between a gradient and the exact one of the same weights and
-    images: 1 into the exact direction, 0 at a right angle to it. An error is the norm of the
-    difference of the two, divided by the norm of the exact one. Values that are not finite are left
-    out, as those of a gradient that is 0.
-
-    Args:
-        layer: convolutions in the order of the network, from 1; 0: all parameters together.
-        cosine_images: between the exact gradients of the images and of as many other ones, which
-            says how much two batches agree.
-        seconds: in layer 0: duration of the snapshot.
-    """
-
-    arm: str
-    depth: int
-    seed: int
-    iteration: int
-    layer: int
-    cosine_float32: float | None
-    error_float32: float | None
-    cosine_bf16: float | None
-    error_bf16: float | None
-    cosine_images: float | None
-    seconds: float | None = None
 
 
 class Comparison(NamedTuple):

@@ -42,6 +42,7 @@ from plainres.data.images import Source
 from plainres.records import files, schema
 from plainres.records.errors import give_up, run_command
 from plainres.records.identity import cell_name, config_differences, config_hash
+from plainres.records.rows import Surface, SurfacePoint
 from plainres.run.cell import Cell
 from plainres.run.config import CONF, Number, RunConfig
 from plainres.training import machine
@@ -49,65 +50,6 @@ from plainres.training.instructions import limit_instructions
 
 STATISTICS = ("running", "batch")
 _IMAGES_SEED = 2015  # one sample of images for all networks and directions
-
-
-@dataclass(frozen=True)
-class SurfacePoint:
-    """One row of a surface table: loss (nats per image) and error at centre + x·across + y·up."""
-
-    x: float
-    y: float
-    loss: float
-    error: float
-
-
-@dataclass(frozen=True)
-class Surface:
-    """A trained network's loss on a plane of weights, with provenance; a CSV file has its points.
-
-    Args:
-        direction_seed: of the pair of directions.
-        statistics: of batch normalisation, one of STATISTICS.
-        images: number of training images that every point is evaluated on.
-        points: on a side of the grid.
-        radius: the grid reaches from -radius to radius; at 1 a filter has moved by its own norm.
-        cosine: of the angle between the two directions, all weights as one vector.
-        weights: hash of the network's weights.
-        seconds: of one core, over all points.
-    """
-
-    arm: str
-    depth: int
-    seed: int
-    protocol: str
-    data_label: str
-    num_classes: int
-    direction_seed: int
-    statistics: str
-    images: int
-    points: int
-    radius: float
-    cosine: float
-    config_hash: str
-    weights: str
-    data_fingerprint: str
-    seconds: float
-    finished_at: str
-    commit: str
-    clean: bool | None
-    python: str
-    torch: str
-    lightning: str
-    processor: str
-    instruction_set: str
-    precision: str
-    kernels: str
-
-    @property
-    def name(self) -> str:
-        """Of its two files."""
-        cell = cell_name(self.arm, self.depth, self.seed)
-        return f"surface-{cell}-directions{self.direction_seed}-{self.statistics}"
 
 
 @dataclass
@@ -247,7 +189,7 @@ def fixed_images(total: int, count: int | None) -> Tensor:
 
 def write_surface(folder: Path, surface: Surface, points: Sequence[SurfacePoint]) -> Path:
     """Writes both files of a surface, its points first; returns the path of the points."""
-    path = folder / f"{surface.name}.csv"
+    path = folder / f"{_name(surface)}.csv"
     files.write_table(path, points, SurfacePoint)
     files.write_json(path.with_suffix(".json"), asdict(surface))
     return path
@@ -275,7 +217,7 @@ def measure(cell: Cell) -> str:
         )
     plane = _plane(config, source, state)
     surface = _surface(cell, record, plane, _hash(state))
-    path = cell.results_folder / f"{surface.name}.csv"
+    path = cell.results_folder / f"{_name(surface)}.csv"
     if _measured(path, surface, config.force):
         return f"skipped, finished: {path}"
     settings = {
@@ -284,7 +226,7 @@ def measure(cell: Cell) -> str:
         "instruction_set": surface.instruction_set,
     }
     rows = cell.folder / "surfaces" / config_hash(settings)
-    seconds, points = _measure_rows(plane, at, rows, config.jobs, surface.name)
+    seconds, points = _measure_rows(plane, at, rows, config.jobs, _name(surface))
     surface = replace(surface, seconds=round(seconds, 3), finished_at=machine.timestamp())
     write_surface(cell.results_folder, surface, points)
     middle, largest = points[len(points) // 2], max(point.loss for point in points)
@@ -354,6 +296,12 @@ def _surface(cell: Cell, record: schema.Record, plane: Plane, weights: str) -> S
         finished_at="",
         **machine.provenance(torch.device("cpu")),
     )
+
+
+def _name(surface: Surface) -> str:
+    """Of its two files."""
+    cell = cell_name(surface.arm, surface.depth, surface.seed)
+    return f"surface-{cell}-directions{surface.direction_seed}-{surface.statistics}"
 
 
 def _settings(surface: Surface) -> dict[str, Any]:

@@ -116,3 +116,133 @@ class SketchPoint:
     norm: float
     projections: str
     seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class GradientCosine:
+    """One row of gradient_cosines.csv: the weights of one layer after `iteration` updates.
+
+    A cosine is that of the angle between a gradient and the exact one of the same weights and
+    images: 1 into the exact direction, 0 at a right angle to it. An error is the norm of the
+    difference of the two, divided by the norm of the exact one. Values that are not finite are left
+    out, as those of a gradient that is 0.
+
+    Args:
+        layer: convolutions in the order of the network, from 1; 0: all parameters together.
+        cosine_images: between the exact gradients of the images and of as many other ones, which
+            says how much two batches agree.
+        seconds: in layer 0: duration of the snapshot.
+    """
+
+    arm: str
+    depth: int
+    seed: int
+    iteration: int
+    layer: int
+    cosine_float32: float | None
+    error_float32: float | None
+    cosine_bf16: float | None
+    error_bf16: float | None
+    cosine_images: float | None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """One row of insertions.csv: what inserted blocks change before the child is trained.
+
+    Arm, depth and seed are those of the parent; `blocks` is the number of inserted blocks, 0 for a
+    parent that is trained on; `parent_weights` has twelve hexadecimal digits of the weights file.
+
+    Logit differences are the largest between child and parent; `logit_size` is the mean size of the
+    parent's logits; errors are fractions. `_eval`: evaluation mode, test images for the logits and
+    unaugmented training images for the errors. `_batch`: training mode, each batch normalised by
+    its own statistics, augmented training batches.
+    """
+
+    arm: str
+    depth: int
+    seed: int
+    blocks: int
+    stage: int
+    position: str
+    initialisation: str
+    parent_weights: str
+    logit_difference_eval: float
+    logit_difference_batch: float
+    logit_size: float
+    error_eval: float
+    parent_error_eval: float
+    error_batch: float
+    parent_error_batch: float
+
+
+@dataclass(frozen=True)
+class BranchNorm:
+    """One row of branches.csv: ‖F(x)‖ / ‖x‖ of a residual block after `iteration` updates.
+
+    `stage` counts from 1, `block` within it from 0; `inserted` blocks are those that
+    plainres.training.grafting put into a trained network.
+    """
+
+    arm: str
+    depth: int
+    seed: int
+    iteration: int
+    stage: int
+    block: int
+    inserted: bool
+    ratio: float
+
+
+@dataclass(frozen=True)
+class SurfacePoint:
+    """One row of a surface table: loss (nats per image) and error at centre + x·across + y·up."""
+
+    x: float
+    y: float
+    loss: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A trained network's loss on a plane of weights, with provenance; a CSV file has its points.
+
+    Args:
+        direction_seed: of the pair of directions.
+        statistics: of batch normalisation, one of landscape.STATISTICS.
+        images: number of training images that every point is evaluated on.
+        points: on a side of the grid.
+        radius: the grid reaches from -radius to radius; at 1 a filter has moved by its own norm.
+        cosine: of the angle between the two directions, all weights as one vector.
+        weights: hash of the network's weights.
+        seconds: of one core, over all points.
+    """
+
+    arm: str
+    depth: int
+    seed: int
+    protocol: str
+    data_label: str
+    num_classes: int
+    direction_seed: int
+    statistics: str
+    images: int
+    points: int
+    radius: float
+    cosine: float
+    config_hash: str
+    weights: str
+    data_fingerprint: str
+    seconds: float
+    finished_at: str
+    commit: str
+    clean: bool | None
+    python: str
+    torch: str
+    lightning: str
+    processor: str
+    instruction_set: str
+    precision: str
+    kernels: str

@@ -23,7 +23,6 @@ and shift would help, because they do not depend on the batch.
 import copy
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from plainres.data.images import Images
 from plainres.networks.blocks import BasicBlock, initialise
 from plainres.networks.resnet import CifarNetwork
 from plainres.records import files
+from plainres.records.rows import Insertion
 from plainres.training.update import batch_error
 
 STAGES = (1, 2, 3)
@@ -47,36 +47,6 @@ ERROR_IMAGES = 4000  # training images, for the errors in evaluation mode
 
 class InsertedBlock(BasicBlock):
     """A block that the network did not have when it was first trained."""
-
-
-@dataclass(frozen=True)
-class Insertion:
-    """One row of insertions.csv: what inserted blocks change before the child is trained.
-
-    Arm, depth and seed are those of the parent; `blocks` is the number of inserted blocks, 0 for a
-    parent that is trained on; `parent_weights` has twelve hexadecimal digits of the weights file.
-
-    Logit differences are the largest between child and parent; `logit_size` is the mean size of the
-    parent's logits; errors are fractions. `_eval`: evaluation mode, test images for the logits and
-    unaugmented training images for the errors. `_batch`: training mode, each batch normalised by
-    its own statistics, augmented training batches.
-    """
-
-    arm: str
-    depth: int
-    seed: int
-    blocks: int
-    stage: int
-    position: str
-    initialisation: str
-    parent_weights: str
-    logit_difference_eval: float
-    logit_difference_batch: float
-    logit_size: float
-    error_eval: float
-    parent_error_eval: float
-    error_batch: float
-    parent_error_batch: float
 
 
 def graft(
