@@ -46,10 +46,12 @@ def compare(local: Path, committed: Path) -> list[str]:
 
     Returns:
         One line with each count; one per cell outside; one for the cells that were measured under
-        other conditions; one per number of seeds for the networks without a range; one per folder
-        that cannot be compared, with the reason.
+        other conditions; one per number of seeds for the networks without a range; one for the
+        cells that were measured before training, whose error says nothing; one per folder that
+        cannot be compared, with the reason.
     """
     outside, without, reasons = [], dict[int, list[str]](), []
+    untrained: list[str] = []
     unlike: dict[str, list[str]] = {}
     compared: list[Record] = []
     equal = both = 0
@@ -68,6 +70,9 @@ def compare(local: Path, committed: Path) -> list[str]:
             both += sum(record.cell in twins for record in records)
             equal += sum(twins.get(record.cell) == _numbers(record) for record in records)
             for record in records:
+                if record.iterations <= 1:  # it was measured before training
+                    untrained.append(prefix + record.cell)
+                    continue
                 network = (record.arm, record.depth)
                 rows = [row for row in references if (row.arm, row.depth) == network]
                 alike = [row for row in rows if not differences((row, record))]
@@ -100,6 +105,8 @@ def compare(local: Path, committed: Path) -> list[str]:
     ]
     for number, cells in sorted(without.items()):
         lines.append(f"no range ({number} seed{'s' * (number != 1)}): {_names(cells)}")
+    if untrained:
+        lines.append(f"no range (not trained): {_names(untrained)}")
     if unpublished:
         place = unpublished[0] if len(unpublished) == 1 else f"{len(unpublished)} tables in {local}"
         lines.append(f"no reference for {place}: no records of it are committed")
