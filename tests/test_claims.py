@@ -90,6 +90,14 @@ def test_a_rise_or_a_fall_within_the_margin_is_none():
     assert small[F] == NOT_REPRODUCED
 
 
+def test_small_falls_and_a_gap_that_hardly_widens_are_none():
+    plain = {8: 0.045, 14: 0.040, 20: 0.033, 32: 0.034, 44: 0.033, 56: 0.034, 110: 0.034}
+    residual = {8: 0.045, 14: 0.040, 20: 0.030, 32: 0.030, 44: 0.029, 56: 0.028, 110: 0.027}
+    given = verdicts(records(plain=plain, residual=residual, seeds=20))
+    assert given[C:F] == [NOT_REPRODUCED] * 3
+    assert verdicts(records(plain={8: 0.043, 14: 0.040}, seeds=20))[F] == NOT_REPRODUCED
+
+
 def test_networks_that_all_guess_reproduce_nothing():
     guessing = dict.fromkeys(ALL_DEPTHS, 0.9)
     given = claims.check(claims.grid_of(records(plain=guessing, residual=guessing)))
@@ -238,6 +246,31 @@ def test_a_grid_of_which_nothing_is_complete_stays_inconclusive():
     rows = [row for row in records() if row.arm == "plain"]
     grid = claims.grid_of(rows)
     assert claims.complete_part(rows, grid) == grid
+
+
+def test_a_seed_that_is_named_twice_counts_once():
+    given = claims.check(claims.grid_of(records(), depths=[*claims.DEPTHS] * 2, seeds=[0] * SEEDS))
+    assert {claim.num_seeds for claim in given} <= {0, 1}
+    assert all(claim.p is None for claim in given)
+
+
+@pytest.mark.parametrize("margin", ["nan", "inf", "-5", "101", "half"])
+def test_a_margin_that_is_none_is_one_line(tmp_path, margin):
+    measured(tmp_path, records(seeds=1))
+    with pytest.raises(ValueError, match=rf"^MARGIN={margin}: give percentage points from 0 to"):
+        claims.read(tmp_path, margin=margin)
+
+
+def test_a_spread_says_how_seeds_were_measured(tmp_path):
+    rows = records(seeds=3)
+    (runs,) = claims.read(measured(tmp_path, rows))
+    assert "over seeds, all measured under the same conditions." in claims.notes(runs)[-1]
+    other = [replace(row, kernels="library") if row.seed == 0 else row for row in rows]
+    other = [replace(row, kernels="fused") if row.seed else row for row in other]
+    (runs,) = claims.read(measured(tmp_path, other))
+    note = claims.notes(runs)[-1]
+    assert "measured under unlike conditions: seed 0 (" in note
+    assert "; seed 1, 2 (" in note
 
 
 def test_the_grid_can_be_narrowed_to_what_was_run():

@@ -77,6 +77,29 @@ def verdicts(folder) -> list[str]:
     return [claim.verdict for part in QUESTION.read(folder) for claim in QUESTION.claims(part)]
 
 
+def test_networks_that_all_guess_show_no_cure(tmp_path):
+    for cure in CURES:
+        arm = "plain" if cure in WITHOUT_SHORTCUT | claims.LATER else "residual"
+        rows = [
+            made_up_record(arm=arm, depth=depth, seed=seed, train_error=0.9)
+            for depth in (20, 56, 110)
+            for seed in range(9)
+        ]
+        write_made_up(tmp_path / f"quick-{cure}", rows)
+        signals = [
+            BlockSignal(arm, row.depth, row.seed, 0, layer, 0.1 * layer, 1.0, 0.5)
+            for row in rows
+            for layer in (1, 2)
+        ]
+        write_table(tmp_path / f"quick-{cure}" / GAIN_TABLE, signals, BlockSignal)
+    assert REPRODUCED not in verdicts(tmp_path)
+    (cures,) = QUESTION.read(tmp_path)
+    for place in (0, 2, 3, 5, 6):
+        claim = QUESTION.claims(cures)[place]
+        assert claim.verdict == INCONCLUSIVE
+        assert claim.summary.startswith("hardly better than guessing: ")
+
+
 def test_the_shipped_networks_are_those_of_the_claims(tmp_path):
     assert set(variants("cure")) == {*CURES, *DEEP}
     places = set()

@@ -45,6 +45,23 @@ def verdicts(folder) -> list[str]:
     return [claim.verdict for claim in QUESTION.claims(dose)]
 
 
+def test_networks_that_all_guess_decide_nothing_about_depths(tmp_path):
+    for name in predictions():
+        rows = [
+            made_up_record(arm=arm, depth=depth, seed=seed, train_error=0.9)
+            for arm in ("plain", "residual")
+            for depth in DEPTHS
+            for seed in range(9)
+        ]
+        write_made_up(tmp_path / f"quick-{name}", rows)
+    (dose,) = QUESTION.read(tmp_path)
+    beyond, trains = QUESTION.claims(dose)[4:6]
+    for claim in (beyond, trains):
+        assert claim.verdict == INCONCLUSIVE
+        assert "hardly better than guessing: " in claim.summary
+    assert "plain-20, seed 0, 1, 2, 3, 4, 5, 6, 7, 8" in trains.summary
+
+
 def test_slopes_alone_on_other_images_are_judged_by_themselves(tmp_path):
     measured(tmp_path)
     errors = {"relu": 0.8, "leaky_25": 0.5, "leaky_50": 0.4}

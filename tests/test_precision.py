@@ -342,6 +342,16 @@ def test_figures_show_the_means_of_the_tables(tmp_path):
     plt.close(figure)
 
 
+def test_a_row_that_stands_twice_is_one_line(tmp_path):
+    start(tmp_path)
+    path = tmp_path / "start" / COSINES_TABLE
+    rows = read_table(path, GradientCosine)
+    write_table(path, [*rows, replace(rows[0], cosine_bf16=0.9)], GradientCosine)
+    named = "arm plain, depth 20, seed 0, iteration 0, layer 0; legal: one"
+    with pytest.raises(ValueError, match=rf"gradient_cosines.csv has 2 rows of {named}"):
+        QUESTION.read(tmp_path)
+
+
 # Configurations
 
 

@@ -191,7 +191,8 @@ def _best(cures: Cures, statement: str) -> Claim:
         shortcut = statistics.fmean(series["option_a"][seed] for seed in seeds)
         return f"best by seed: {', '.join(texts)}; option_a {100 * shortcut:.2f} %"
 
-    return pairs.judge(statement, series, lambda: [criterion()], summary)
+    learned = ["option_a"]
+    return pairs.judge(statement, series, lambda: [criterion()], summary, learned=learned)
 
 
 def _ordered(cures: Cures, statement: str) -> Claim:
@@ -201,10 +202,10 @@ def _ordered(cures: Cures, statement: str) -> Claim:
     seeds = pairs.shared_seeds(series)
 
     def rank(depth: int, seed: int) -> float:
+        """0 where all errors are the same."""
         sizes = [abs(series[f"{name} {depth}, growth"][seed]) for name in WITHOUT_SHORTCUT]
-        return float(
-            spearmanr(sizes, [series[f"{n} {depth}"][seed] for n in WITHOUT_SHORTCUT]).statistic
-        )
+        errors = [series[f"{name} {depth}"][seed] for name in WITHOUT_SHORTCUT]
+        return float(spearmanr(sizes, errors).statistic) if len(set(errors)) > 1 else 0.0
 
     def criteria() -> list[Criterion]:
         return [
@@ -228,7 +229,7 @@ def _unnormalised(cures: Cures, statement: str) -> Claim:
     def criteria() -> list[Criterion]:
         return [pairs.difference(series, n, reference, CLOSE, above=False) for n in MENDED]
 
-    return pairs.judge(statement, series, criteria)
+    return pairs.judge(statement, series, criteria, learned=[reference])
 
 
 def _same(cures: Cures, statement: str) -> Claim:
@@ -239,6 +240,7 @@ def _same(cures: Cures, statement: str) -> Claim:
         statement,
         series,
         lambda: [pairs.difference(series, name, reference, FAR) for name in SAME_GROWTH],
+        learned=[reference],
     )
 
 
@@ -266,12 +268,14 @@ def _not_all(cures: Cures, statement: str) -> Claim:
             pairs.difference(series, *names, MARGIN),
         ]
 
-    return pairs.judge(statement, series, criteria)
+    return pairs.judge(statement, series, criteria, learned=["option_a"])
 
 
 def _border(cures: Cures, statement: str) -> Claim:
     names = ("shifted", "shifted_circular", "untreated", "circular")
+    reference = f"plain-{REFERENCE}"
     series = {f"{name} {d}": cures.errors(name, d) for name in names for d in DEPTHS}
+    series[reference] = cures.errors("untreated", REFERENCE)
     seeds = pairs.shared_seeds(series)
 
     def gain(zeros: str, circular: str, depth: int, seed: int) -> float:
@@ -288,7 +292,7 @@ def _border(cures: Cures, statement: str) -> Claim:
             Criterion("shift 1 - ReLU, smaller difference of gains", more, MARGIN),
         ]
 
-    return pairs.judge(statement, series, criteria)
+    return pairs.judge(statement, series, criteria, learned=[reference])
 
 
 def _preactivation(cures: Cures) -> Claim:

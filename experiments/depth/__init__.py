@@ -41,9 +41,10 @@ def tables(runs: DepthRuns) -> list[Table]:
 
 
 def _simulated(runs: DepthRuns) -> list[Table]:
-    """How often the verdicts are wrong and right; nothing where `make power` did not simulate."""
+    """How often the verdicts are wrong and right; nothing where `make power` did not simulate,
+    or where fewer than two whole seeds are asked for."""
     rates = simulation.read_power(runs.folder)
-    if not rates:
+    if not rates or runs.judged.missing or len(runs.judged.seeds) < 2:
         return []
     errors = [
         "In per cent, `reproduced` / `not reproduced`: the largest shares over all claims, of "

@@ -122,7 +122,7 @@ def grid_of(
         if row.arm in ARMS and row.depth in asked and (seeds is None or row.seed in seeds)
     }
     found = {seed for _, depth, seed in rows if depth in depths}
-    seeds = tuple(sorted(found if seeds is None else seeds))
+    seeds = tuple(sorted(found if seeds is None else set(seeds)))
     kept = {cell_of(row): row for row in largest_comparable([*rows.values()])}
     missing = [cell for cell in product(ARMS, depths, seeds) if cell not in kept]
     unlike = [cell for cell in missing if cell in rows]
@@ -282,7 +282,7 @@ def disagreements(records: Sequence[Record], grid: Grid, margin: float = MARGIN)
         others = check(grid_of(records, grid.measured, grid.seeds, measure), margin)
         for claim, other in zip(claims, others, strict=True):
             if claim.verdict != other.verdict:
-                p = "" if other.p is None else f"; {verdict.p_text(other.p)}{other.reason}"
+                p = f"; {text}{other.reason}" if (text := other.p_words) else ""
                 result = f"{other.words} by {MEASURES[measure]} ({other.summary}{p})"
                 running = f"{claim.words} by {MEASURES['train_error']}"
                 lines.append(f"{claim.statement}: {result}, {running}")
@@ -316,10 +316,17 @@ def read(folder: Path, depths: str = "", seeds: str = "", margin: str = "") -> l
         target = f"make sweep-depth PROTOCOL={folder.name}"
         raise ValueError(f"no records in {folder}; {target} measures them")
     grid = grid_of(records, _integers("DEPTHS", depths), _integers("SEEDS", seeds))
+    return [DepthRuns(folder, records, grid, _margin(margin))]
+
+
+def _margin(text: str) -> float:
     try:
-        return [DepthRuns(folder, records, grid, float(margin) / 100 if margin else MARGIN)]
+        margin = float(text) / 100 if text else MARGIN
     except ValueError:
-        raise ValueError(f"MARGIN={margin}: give percentage points, as 0.5") from None
+        margin = math.nan
+    if not 0 <= margin <= 1:
+        raise ValueError(f"MARGIN={text}: give percentage points from 0 to 100, as 0.5")
+    return margin
 
 
 def _integers(name: str, text: str) -> list[int] | None:
@@ -375,11 +382,23 @@ def notes(runs: DepthRuns) -> list[str]:
             "correction is over both directions of the six claims. With fewer than "
             f"{fewest_seeds(len(STATEMENTS))} seeds nothing can be significant: the verdict then "
             "says only whether all seeds support or contradict the claim. A ± is the standard "
-            "deviation over seeds on one kind of machine."
+            f"deviation over seeds{_several_conditions(runs)}."
         )
     if published_for(runs.records):
         sentences.append("Published errors in the first figure are of the original CIFAR-10.")
     return sentences
+
+
+def _several_conditions(runs: DepthRuns) -> str:
+    """Names the seeds by how they were measured, where that differs."""
+    seeds: dict[str, set[int]] = {}
+    for row in runs.records:
+        if cell_of(row) in runs.judged.errors and row.seed in runs.judged.seeds:
+            seeds.setdefault(", ".join(conditions_of(row)), set()).add(row.seed)
+    if len(seeds) < 2:
+        return ", all measured under the same conditions"
+    texts = (f"seed {', '.join(map(str, sorted(of)))} ({how})" for how, of in seeds.items())
+    return f" that were measured under unlike conditions: {'; '.join(texts)}"
 
 
 def summary(records: Sequence[Record]) -> str:

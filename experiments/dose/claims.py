@@ -176,7 +176,8 @@ def _beyond(dose: Dose) -> Claim:
             made.append(Criterion(text, excess, above=False))
         return made
 
-    return pairs.judge(STATEMENTS[4], series, criteria)
+    learned = [f"{name} {REFERENCE}" for name in BEYOND]
+    return pairs.judge(STATEMENTS[4], series, criteria, learned=learned)
 
 
 def _trains(dose: Dose) -> Claim:
@@ -189,7 +190,7 @@ def _trains(dose: Dose) -> Claim:
     def criterion() -> Criterion:
         return pairs.difference(series, deep, shallow, CLOSE, above=False)
 
-    return pairs.judge(STATEMENTS[5], series, lambda: [criterion()])
+    return pairs.judge(STATEMENTS[5], series, lambda: [criterion()], learned=[shallow])
 
 
 def _help(dose: Dose) -> Claim:

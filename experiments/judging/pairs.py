@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from experiments.judging import verdict
 from experiments.judging.conditions import Measured, conditions_of, differences
-from experiments.judging.errors import MARGIN, error_or_chance
+from experiments.judging.errors import LEARNED, MARGIN, error_or_chance, error_removed
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_config, read_curves, read_runs
@@ -152,16 +152,22 @@ def judge(
     criteria: Callable[[], Sequence[Criterion]],
     summary: Callable[[], str] | None = None,
     treatment: Collection[str] = (),
+    learned: Collection[str] = (),
 ) -> Claim:
     """A claim over the seeds that all series share; inconclusive where they share none.
 
     Criteria and summary are made where they share some. Without a summary: each criterion's mean.
     Seeds whose rows cannot be compared are named.
+
+    Args:
+        learned: names of series of training errors that others are held against. Where one of them
+            is hardly better than guessing in a seed, the claim is inconclusive.
     """
     seeds = shared_seeds(series, treatment)
     if not seeds:
         return Claim(statement, INCONCLUSIVE, what_is_missing(series, treatment))
-    if line := _several_precisions(series, seeds):
+    line = _several_precisions(series, seeds) or _at_guessing(series, seeds, learned)
+    if line:
         return Claim(statement, INCONCLUSIVE, line)
     judged = criteria()
     text = summary() if summary else means(judged)
@@ -179,6 +185,18 @@ def _several_precisions(series: Mapping[str, Series], seeds: Sequence[int]) -> s
             texts = (f"{key}: seed {', '.join(map(str, of))}" for key, of in by_precision.items())
             return f"not comparable: {name} has several precisions ({'; '.join(texts)})"
     return ""
+
+
+def _at_guessing(
+    series: Mapping[str, Series], seeds: Sequence[int], learned: Collection[str]
+) -> str:
+    """Names the networks, and their seeds, that are hardly better than guessing."""
+    texts = []
+    for name in learned:
+        rows: Any = series[name].rows
+        of = [s for s in seeds if error_removed(series[name][s], rows[s][0].num_classes) < LEARNED]
+        texts += [f"{name}, seed {', '.join(map(str, of))}"] if of else []
+    return f"hardly better than guessing: {'; '.join(texts)}" if texts else ""
 
 
 def compare(

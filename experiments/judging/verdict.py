@@ -75,6 +75,15 @@ class Claim:
         return next((c for c in self.criteria if not c.holds), self.criteria[0])
 
     @property
+    def p_words(self) -> str:
+        """The p value of the verdict: of the claim, or of its opposite; "" where none is tested."""
+        if self.p is None:
+            return ""
+        if self.verdict == NOT_REPRODUCED:
+            return f"opposite: {p_text(self.p_against or 0.0)}"
+        return p_text(self.p)
+
+    @property
     def headline(self) -> str:
         """Effect, interval, n and p of the weakest criterion; "" where none is tested."""
         weakest = self.weakest
@@ -88,10 +97,8 @@ class Claim:
         if self.p is None:
             few = self.num_seeds < self.seeds_needed
             p = f"no test below {self.seeds_needed} seeds" if few else "not tested"
-        elif self.verdict == NOT_REPRODUCED:
-            p = f"opposite: {p_text(self.p_against or 0.0)}"
         else:
-            p = p_text(self.p)
+            p = self.p_words
         return f"{effect}, n = {self.num_seeds}, {p}{self.reason}"
 
 

@@ -7,11 +7,13 @@ import json
 import os
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, asdict, fields
 from io import StringIO
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -36,6 +38,8 @@ PART_SUFFIX = ".part"  # of files that are being written; a kill leaves them
 CURVES_TABLE = "curves.csv"  # in a results folder; a cell's folder has its own part of it
 
 _CELL_COLUMNS = ("arm", "depth", "seed")
+# Of rows that a table has once: of a curve, or of what an instrument or inserted blocks give
+KEY = (*_CELL_COLUMNS, "iteration", "layer", "precision", "stage", "block", "blocks", "position")
 _SPECIAL = frozenset('"\r\n')
 
 
@@ -303,7 +307,7 @@ def read_table(path: Path, row_type: type) -> list[Any]:
 
     Raises:
         DamagedFileError: a column without default or a value is missing, a value has another type
-            or is out of its bounds; names line and column.
+            or is out of its bounds; names line and column. Or what is measured once has two rows.
     """
     names = [field.name for field in fields(row_type)]
     required = {field.name for field in fields(row_type) if field.default is MISSING}
@@ -325,7 +329,18 @@ def read_table(path: Path, row_type: type) -> list[Any]:
             if problem := getattr(row, "contradiction", ""):
                 raise ValueError(f"{path}, line {number}: {problem}")
             rows.append(row)
+        _require_one_each(path, rows, [name for name in KEY if name in names])
     return rows
+
+
+def _require_one_each(path: Path, rows: Sequence[Any], key: Sequence[str]) -> None:
+    """Raises ValueError where a table of several rows a cell has two rows of one key."""
+    if not {"iteration", "blocks"} & set(key):
+        return
+    for values, count in Counter(map(attrgetter(*key), rows)).items():
+        if count > 1:
+            named = ", ".join(f"{name} {value}" for name, value in zip(key, values, strict=True))
+            raise ValueError(f"{path} has {count} rows of {named}; legal: one")
 
 
 def _lines(path: Path, required: Collection[str]) -> Iterator[tuple[int, list[str]]]:
