@@ -203,6 +203,14 @@ def test_a_cell_of_another_machine_is_not_compared_with_its_seed(tmp_path, other
     assert part.seeds == (0, 1, 3, 4, 5, 6, 7)
 
 
+def test_cells_that_cannot_be_compared_are_named_where_nothing_else_is_left():
+    rows = [replace(row, torch="2.8.1") if row.cell == "plain-56-seed0" else row
+            for row in records(seeds=1)]  # fmt: skip
+    named = "not comparable: plain-56-seed0 ("
+    given = claims.check(claims.complete_part(rows, claims.grid_of(rows)))
+    assert all(claim.summary.startswith(named) for claim in given)
+
+
 def test_a_seed_of_another_machine_is_judged_with_the_others():
     rows = [replace(row, processor="another", instruction_set="") if row.seed == 2 else row
             for row in records()]  # fmt: skip
@@ -271,6 +279,12 @@ def test_a_spread_says_how_seeds_were_measured(tmp_path):
     note = claims.notes(runs)[-1]
     assert "measured under unlike conditions: seed 0 (" in note
     assert "; seed 1, 2 (" in note
+
+
+def test_seeds_that_nobody_measured_are_one_line(tmp_path):
+    measured(tmp_path, records(seeds=2))
+    with pytest.raises(ValueError, match=r"^SEEDS=98,99: none has a record; measured: 0, 1$"):
+        claims.read(tmp_path, seeds="98,99")
 
 
 def test_the_grid_can_be_narrowed_to_what_was_run():

@@ -6,7 +6,7 @@ import hydra
 import pytest
 import torch
 from composing import compose_cell, variants
-from made_up import made_up_record, write_made_up
+from made_up import elsewhere, made_up_record, write_made_up
 from matplotlib import pyplot as plt
 from torch import nn
 from trained import SHORT, interrupt, numbers
@@ -98,6 +98,15 @@ def test_networks_that_all_guess_show_no_cure(tmp_path):
         claim = QUESTION.claims(cures)[place]
         assert claim.verdict == INCONCLUSIVE
         assert claim.summary.startswith("hardly better than guessing: ")
+
+
+def test_networks_of_another_machine_are_not_compared(tmp_path):
+    measured(tmp_path)
+    elsewhere(tmp_path / "quick-option_a", "residual-110-seed0")
+    best, *_ = QUESTION.claims(QUESTION.read(tmp_path)[0])
+    assert best.verdict == INCONCLUSIVE
+    assert best.summary.startswith("not comparable: seed 0 (")
+    assert "option_a: another" in best.summary
 
 
 def test_the_shipped_networks_are_those_of_the_claims(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from composing import CONF, compose_cell, variants
 from drawn import caption
-from made_up import made_up_record, write_made_up
+from made_up import elsewhere, made_up_record, write_made_up
 from matplotlib import pyplot as plt
 from omegaconf import OmegaConf
 
@@ -60,6 +60,15 @@ def test_networks_that_all_guess_decide_nothing_about_depths(tmp_path):
         assert claim.verdict == INCONCLUSIVE
         assert "hardly better than guessing: " in claim.summary
     assert "plain-20, seed 0, 1, 2, 3, 4, 5, 6, 7, 8" in trains.summary
+
+
+def test_networks_of_another_machine_are_not_compared(tmp_path):
+    measured(tmp_path)
+    elsewhere(tmp_path / "quick-leaky_75", "plain-110-seed0")
+    (dose,) = QUESTION.read(tmp_path)
+    trains = QUESTION.claims(dose)[5]
+    assert trains.verdict == INCONCLUSIVE
+    assert trains.summary.startswith("not comparable: seed 0 (plain-110: another; plain-20: ")
 
 
 def test_slopes_alone_on_other_images_are_judged_by_themselves(tmp_path):

@@ -1,6 +1,7 @@
 """The simulated rule is the rule in use, and the simulation finds where rules fail."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from experiments.judging.inference import holm
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from plainres.records.schema import Record
 
+ROOT = Path(__file__).parents[1]
 BEFORE, BY_T, WITHOUT_SIGNS, _, JOINT = RULES
 PLAIN = {8: 0.06, 14: 0.03, 20: 0.05, 32: 0.07, 44: 0.28, 56: 0.48, 110: 0.84}
 RESIDUAL = {8: 0.05, 14: 0.04, 20: 0.040, 32: 0.036, 44: 0.032, 56: 0.025, 110: 0.012}
@@ -242,3 +244,13 @@ def test_one_seed_is_too_little_to_simulate_from(tmp_path):
     write_made_up(tmp_path, [row for row in records() if row.seed == 0])
     with pytest.raises(ValueError, match="no grid of two seeds or more"):
         simulation.power(tmp_path)
+
+
+def test_the_table_of_the_page_is_the_committed_simulation():
+    rates = simulation.read_power(ROOT / "results" / "depth" / "quick")
+    shares = {tuple(row[1:9]) for row in simulation.error_table(rates)}
+    page = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
+    table = page.split("| rule | n | normal |")[1].split("\n\n")[0].splitlines()[2:]
+    assert len(table) == 13
+    for line in table:
+        assert tuple(cell.strip() for cell in line.strip("|").split("|")[1:]) in shares, line

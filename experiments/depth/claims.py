@@ -315,7 +315,12 @@ def read(folder: Path, depths: str = "", seeds: str = "", margin: str = "") -> l
     if not records:
         target = f"make sweep-depth PROTOCOL={folder.name}"
         raise ValueError(f"no records in {folder}; {target} measures them")
-    grid = grid_of(records, _integers("DEPTHS", depths), _integers("SEEDS", seeds))
+    wanted = _integers("SEEDS", seeds)
+    known = {record.seed for record in records}
+    if wanted and known.isdisjoint(wanted):
+        measured = ", ".join(map(str, sorted(known)))
+        raise ValueError(f"SEEDS={seeds}: none has a record; measured: {measured}")
+    grid = grid_of(records, _integers("DEPTHS", depths), wanted)
     return [DepthRuns(folder, records, grid, _margin(margin))]
 
 
