@@ -12,7 +12,7 @@ from made_up import made_up_record, write_made_up
 from torch import nn
 
 from experiments import __main__ as command
-from experiments.depth import claims
+from experiments.depth import QUESTION, claims
 from experiments.depth import deviations as ledger
 from experiments.reporting.markdown import markdown
 from plainres.data.batches import Augmentation, Batch, Normaliser, StepDraws, TrainingBatches
@@ -243,9 +243,16 @@ def test_the_page_has_the_ledger_of_the_paper_protocol():
 )
 def test_that_cpu_was_chosen_after_cpu16_is_said_of_both(protocol, seeds, says):
     rows = [made_up_record(protocol=protocol, seed=seed) for seed in seeds]
-    sentences = [each for each in ledger.notes(rows) if each.startswith(ledger.SELECTION)]
-    assert len(sentences) == (says is not None)
-    assert all(each.endswith(says) for each in sentences)
+    sentence = ledger.selection(rows)
+    assert sentence.startswith(ledger.SELECTION) == (says is not None)
+    assert sentence.endswith(says or "")
+
+
+def test_it_is_said_wherever_verdicts_of_cpu_are_shown():
+    folder = ROOT / "results" / "depth" / "cpu"
+    seen = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
+    assert ledger.SELECTION in seen
+    assert ledger.SELECTION in " ".join(QUESTION.text(folder).split())
 
 
 def test_nothing_says_that_a_protocol_is_the_papers_to_the_letter():

@@ -92,6 +92,7 @@ QUESTION = Question(
     label=claims.label_of,
     claims=lambda runs: claims.check(runs.judged, runs.margin),
     tables=tables,
-    notes=lambda runs: [*claims.notes(runs), *deviations.notes(runs.records)],
+    notes=claims.notes,
+    caution=lambda runs: deviations.selection(runs.records),
     options=("depths", "seeds", "margin"),
 )

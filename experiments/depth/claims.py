@@ -391,7 +391,7 @@ def notes(runs: DepthRuns) -> list[str]:
         )
     if published_for(runs.records):
         sentences.append("Published errors in the first figure are of the original CIFAR-10.")
-    return sentences
+    return [*sentences, "In what a protocol differs from the paper: `make deviations`."]
 
 
 def _several_conditions(runs: DepthRuns) -> str:

@@ -511,16 +511,14 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def notes(records: Sequence[Record]) -> list[str]:
-    """What the README of a results folder says of its protocol."""
+def selection(records: Sequence[Record]) -> str:
+    """How the protocol was chosen, where results had a part in it; else ""."""
     protocols, seeds = {row.protocol for row in records}, {row.seed for row in records}
-    sentences = []
-    if protocols & {"cpu", "cpu-bf16", "cpu16"}:
-        free = [] if "cpu16" in protocols else sorted(seeds - {0})
-        numbers = f"seed{'s' * (len(free) > 1)} {', '.join(map(str, free))}"
-        tail = f"; {numbers} had no part in the choice" if free else ""
-        sentences.append(f"{SELECTION}{tail}.")
-    return [*sentences, "In what a protocol differs from the paper: `make deviations`."]
+    if not protocols & {"cpu", "cpu-bf16", "cpu16"}:
+        return ""
+    free = [] if "cpu16" in protocols else sorted(seeds - {0})
+    numbers = f"seed{'s' * (len(free) > 1)} {', '.join(map(str, free))}"
+    return f"{SELECTION}{f'; {numbers} had no part in the choice' if free else ''}."
 
 
 def text(ledger: Ledger) -> str:

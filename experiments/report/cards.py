@@ -145,7 +145,8 @@ def _part(question: Question, part: Any, label: str) -> Part:
         Table(without_markup(table.title), table.rows, [*map(without_markup, table.notes)])
         for table in question.tables(part)
     ]
-    notes = [*question.introduction, *question.notes(part), measured_on(question.records(part))]
+    notes = [*question.introduction, question.caution(part), *question.notes(part)]
+    notes = [*filter(None, notes), measured_on(question.records(part))]
     lines, rows = verdict_lines(claims), verdict.rows(claims)
     return Part(label, lines, rows, details, tables, [*map(without_markup, notes)])
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.depth import claims
+from experiments.depth import claims, deviations
 from experiments.depth.claims import ARMS, DepthRuns, label_of
 from experiments.report.cards import Verdict, verdict_lines
 from experiments.report.charts import SPLITS, charts, lowest_error
@@ -105,6 +105,8 @@ def _notes(runs: DepthRuns) -> list[str]:
         notes.append(f"Diverged, counted as guessing: {', '.join(grid.diverged)}.")
     if grid.missing:
         notes.append(f"Not measured, or not comparable: {', '.join(grid.missing)}.")
+    if selection := deviations.selection(runs.records):
+        notes.append(selection.replace("`", ""))
     return notes
 
 
