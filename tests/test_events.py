@@ -51,7 +51,7 @@ def records(**changes):
 def results(tmp_path, monkeypatch):
     """Committed tables with a figure, in a folder of the test's own, which is the current one."""
     monkeypatch.chdir(tmp_path)
-    for place, protocol in (("depth/quick", "quick"), ("depth/cpu-bf16", "cpu-bf16")):
+    for place, protocol in (("depth/quick", "quick"), ("depth/cpu", "cpu")):
         folder = tmp_path / "results" / place
         write_made_up(folder, records(protocol=protocol), curves=True)
     for place, names in (("depth/quick", ("one", "two")), ("why", ("three", "four"))):
@@ -179,7 +179,7 @@ def test_every_chart_shows_something_that_is_there(events):
     there = {tag for run in files_of(events) for tag in loaded(events, run).Tags()["tensors"]}
     opened = [category for category in layout.category if not category.closed]
     assert len(opened) == 1
-    assert "protocol cpu-bf16" in opened[0].title
+    assert "protocol cpu" in opened[0].title
     assert [chart.title for chart in reversed(opened[0].chart)] == [
         "plain · training error, %",
         "residual · training error, %",
@@ -203,7 +203,7 @@ def test_what_this_machine_measured_is_open_beside_the_committed(results):
     events = results / "local" / FOLDER
     categories = layout_of(events).category
     assert [category.closed for category in categories[:4]] == [False, False, False, True]
-    assert "protocol cpu-bf16" in categories[0].title
+    assert "protocol cpu" in categories[0].title
     assert categories[1].title.startswith("digits · protocol quick · 1 to 2 seeds, this machine")
     assert categories[2].title == "each cell: training error, %"
     tag = "depth/quick, this machine/train_error_percent/mean/plain"
@@ -261,12 +261,12 @@ def test_only_what_was_named_is_shown(results, capsys):
     command.main(["tensorboard", "RESULTS=depth/quick", "WRITE=1"])
     events = results / "local" / FOLDER
     titles = [category.title for category in layout_of(events).category]
-    assert not any("cpu-bf16" in title for title in titles)
+    assert not any("cpu" in title for title in titles)
     assert capsys.readouterr().out.strip() == "results/local/events"
 
 
 def test_a_table_without_a_curve_is_passed_over(results):
-    folder = results / "depth" / "cpu-bf16"
+    folder = results / "depth" / "cpu"
     write_table(folder / CURVES_TABLE, [], CurvePoint)
     assert command.main(["tensorboard", "--write"]) == 0
     write_table(results / "depth" / "quick" / CURVES_TABLE, [], CurvePoint)
