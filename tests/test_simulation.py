@@ -1,10 +1,10 @@
 """The simulated rule is the rule in use, and the simulation finds where rules fail."""
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
+from composing import ROOT
 from made_up import made_up_record, write_made_up
 from scipy import stats
 
@@ -15,7 +15,6 @@ from experiments.judging.inference import holm
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from plainres.records.schema import Record
 
-ROOT = Path(__file__).parents[1]
 BEFORE, BY_T, WITHOUT_SIGNS, _, JOINT = RULES
 PLAIN = {8: 0.06, 14: 0.03, 20: 0.05, 32: 0.07, 44: 0.28, 56: 0.48, 110: 0.84}
 RESIDUAL = {8: 0.05, 14: 0.04, 20: 0.040, 32: 0.036, 44: 0.032, 56: 0.025, 110: 0.012}

@@ -86,7 +86,7 @@ class Child:
         return sorted({row.iteration for row in self.branches})
 
     def ratio(self, iteration: int, inserted: bool = True) -> float:
-        """Mean ‖F(x)‖ / ‖x‖ of the inserted blocks, or of the other ones, at an iteration."""
+        """Mean ‖F(x)‖ / ‖x‖ of inserted blocks, or of the others, at an iteration."""
         place = (iteration, inserted)
         return statistics.fmean(
             row.ratio for row in self.branches if (row.iteration, row.inserted) == place
@@ -379,8 +379,8 @@ def _shrinks(runs: IdentityRuns) -> Claim:
         ]
         values = ", ".join(f"{decay:g}: {statistics.fmean(ends[decay]):.3f}" for decay in decays)
         texts.append(
-            f"{name}: ‖F(x)‖/‖x‖ of inserted blocks {statistics.fmean(starts):.3f} at the start, "
-            f"at the end by weight decay {values} (of the other blocks "
+            f"{name}: ‖F(x)‖/‖x‖ of inserted blocks {statistics.fmean(starts):.3f} at the "
+            f"start, at the end by weight decay {values} (of the other blocks "
             f"{statistics.fmean(others[none]):.3f} and {statistics.fmean(others[most]):.3f})"
         )
     if lost := [c.record.cell for c in runs.measured_decays if c.record.train_error is None]:

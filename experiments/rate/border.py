@@ -11,8 +11,8 @@ and has the rest of the variance. Normalisation divides by the root of σ², the
 pixels plus the spread of m over pixels. It differs from channel to channel, so channels are drawn
 at random. On one processor they are always the same; on another one the axes of the field may be
 others (λ then differed by 0.3 % at most, the cosine by 0.003). On the way back a pixel's squared
-gradient is multiplied by the mean over channels of E[φ′²] / σ², and spread over the pixels from
-which it came. λ is the largest eigenvalue of that.
+gradient is multiplied by the mean over channels of E[φ′²] / σ², and spread over the pixels
+from which it came. λ is the largest eigenvalue of that.
 
     python -c "from experiments.rate import border; border.write()"
 
