@@ -313,8 +313,8 @@ FACTS: tuple[Fact, ...] = (
         "not said; the authors use Caffe's rule, with the rate inside the velocity: "
         "v ← 0.9 v + rate · gradient, w ← w − v",
         AUTHORS,
-        "PyTorch's rule, with the rate outside: v ← 0.9 v + gradient, w ← w − rate · v. So a "
-        "new rate applies at once to the old velocity too. At a constant rate the rules are equal",
+        "PyTorch's rule, with the rate outside: v ← 0.9 v + gradient, w ← w − rate · v. "
+        "So a new rate applies at once to the old velocity too. At a constant rate the rules are equal",
         "plainres.training.module.Classifier.configure_optimizers",
         applies=lambda flat: bool(flat.get("protocol.momentum")),
     ),

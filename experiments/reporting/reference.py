@@ -3,8 +3,8 @@
 A cell under the conditions of the committed one gives its numbers digit by digit.
 
 The range of a network is the 95 % prediction interval for one more run, from Student's t over the
-committed seeds: mean ± t·s·√(1 + 1/n), joined with the smallest and largest committed error. So
-it says whether a run is one of the same kind; it tests no claim. Only seeds that were measured
+committed seeds: mean ± t·s·√(1 + 1/n), joined with the smallest and largest committed error.
+So it says whether a run is one of the same kind; it tests no claim. Only seeds that were measured
 under the conditions of the run count: seeds on one machine say nothing about the range on another.
 """
 
