@@ -314,7 +314,8 @@ FACTS: tuple[Fact, ...] = (
         "v ← 0.9 v + rate · gradient, w ← w − v",
         AUTHORS,
         "PyTorch's rule, with the rate outside: v ← 0.9 v + gradient, w ← w − rate · v. "
-        "So a new rate applies at once to the old velocity too. At a constant rate the rules are equal",
+        "So a new rate applies at once to the old velocity too. At a constant rate the rules are "
+        "equal",
         "plainres.training.module.Classifier.configure_optimizers",
         applies=lambda flat: bool(flat.get("protocol.momentum")),
     ),
