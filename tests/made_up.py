@@ -87,7 +87,7 @@ def made_up_curve(record: Record, points: int = 20) -> list[CurvePoint]:
 def write_made_up(
     folder: Path, records: list[Record], curves: bool = False, config: Any = None
 ) -> None:
-    """The tables of a results folder; records get the hash of its configuration if they have none.
+    """The tables of a results folder; records say what its configuration says, if it has one.
 
     Args:
         config: is written beside the tables.
@@ -95,11 +95,19 @@ def write_made_up(
     if config:
         write_json(folder / CONFIG_FILE, config)
     if shared := read_json(folder / CONFIG_FILE):
-        records = [replace(record, config_hash=row_hash(shared, record)) for record in records]
+        records = [_configured(record, shared) for record in records]
     write_table(folder / RUNS_TABLE, records, Record)
     if curves:
         points = [point for record in records for point in made_up_curve(record)]
         write_table(folder / CURVES_TABLE, points, CurvePoint)
+
+
+def _configured(record: Record, shared: Any) -> Record:
+    stated = {
+        "data_label": shared.get("data", {}).get("label", record.data_label),
+        "iterations": shared.get("protocol", {}).get("iterations", record.iterations),
+    }
+    return replace(record, config_hash=row_hash(shared, record), **stated)
 
 
 def elsewhere(folder: Path, *cells: str, **changes: Any) -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from composing import compose_cell
-from made_up import made_up_record
+from made_up import elsewhere, made_up_record
 from matplotlib import pyplot as plt
 from trained import SMOKE
 
@@ -197,6 +197,18 @@ def test_networks_that_are_not_deep_enough_decide_nothing(tmp_path):
     assert verdicts(tmp_path)[:4] == [INCONCLUSIVE] * 4
 
 
+def test_networks_of_another_processor_are_not_compared(tmp_path):
+    start(tmp_path)
+    cells = [f"plain-{depth}-seed{seed}" for depth in DEPTHS for seed in range(SEEDS)]
+    elsewhere(tmp_path / "start-leaky_25", *cells)
+    (part,) = QUESTION.read(tmp_path)
+    relu, slopes, *_, ordered, _ = QUESTION.claims(part)
+    assert relu.verdict == REPRODUCED
+    for claim in (slopes, ordered):
+        assert claim.verdict == INCONCLUSIVE
+        assert claim.summary.startswith("not comparable: seed 0, 1, 2, 3, 4, 5, 6, 7 (")
+
+
 def test_a_part_without_relu_has_no_figure_of_it(tmp_path):
     start(tmp_path)
     (tmp_path / "start-relu" / RUNS_TABLE).unlink()
@@ -216,6 +228,16 @@ def test_is_rounding_a_cause(tmp_path):
     assert verdicts(tmp_path) == [REPRODUCED, NOT_REPRODUCED]
     quick(tmp_path, deep64=0.0, deep32=0.5)
     assert verdicts(tmp_path) == [NOT_REPRODUCED, REPRODUCED]
+
+
+@pytest.mark.parametrize(("precision", "against"), [("64-true", {0, 1}), ("32-true", {1})])
+def test_plain_networks_of_another_processor_are_not_compared(tmp_path, precision, against):
+    quick(tmp_path)
+    cells = [f"plain-56-seed{seed}" for seed in range(SEEDS)]
+    elsewhere(tmp_path / f"quick-{precision}", *cells)
+    (part,) = QUESTION.read(tmp_path)
+    found = [claim.summary.startswith("not comparable: ") for claim in QUESTION.claims(part)]
+    assert {place for place, each in enumerate(found) if each} == against
 
 
 def test_the_direction_comes_back_in_training(tmp_path):

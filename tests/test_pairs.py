@@ -186,7 +186,7 @@ def test_errors_by_seed_are_of_one_network_and_a_diverged_run_counts_as_chance()
     assert pairs.errors_by_seed(records, "residual", 20) == pytest.approx({0: 0.2, 1: 0.9})
 
 
-CONFIG = {"data": {"name": "digits"}, "model": {"width": 4}, "protocol": {"name": "quick"}}
+CONFIG = {"data": {"label": "digits"}, "model": {"width": 4}, "protocol": {"name": "quick"}}
 
 
 def configured(folder, rows, **protocol) -> None:
@@ -202,7 +202,7 @@ def test_rows_of_one_configuration_are_found_wherever_they_were_measured(tmp_pat
     results, local = tmp_path / "results", tmp_path / "results" / "local"
     configured(results / "depth" / "quick", [made_up_record(seed=0)])
     configured(results / "identity" / "quick" / "parent", [made_up_record(seed=1, processor=XEON)])
-    configured(results / "depth" / "slow", [made_up_record(seed=2)], iterations=9)
+    configured(results / "depth" / "slow", [made_up_record(seed=2)], learning_rate=9)
     option_b = made_up_record(seed=4, shortcut="projection")  # of the arm residual
     configured(results / "depth" / "option_b", [option_b])
     configured(local / "depth" / "quick", [made_up_record(seed=3)])
@@ -238,13 +238,15 @@ def test_a_sound_table_is_read(tmp_path):
         ({"train_error": float("nan")}, "line 3, train_error: nan is not a finite number"),
         ({"test_loss": float("inf")}, "line 3, test_loss: inf is not a finite number"),
         ({"data_fingerprint": "0" * 12}, "residual-20-seed0 and residual-20-seed1 were measured"),
-        ({"config_hash": "f" * 12}, "residual-20-seed1: config_hash ffffffffffff is not that of"),
+        ({"config_hash": "f" * 12}, "residual-20-seed1: config_hash ffffffffffff is not "),
+        ({"data_label": "photos"}, r"seed1: data_label photos is not digits \(of config\.json"),
+        ({"iterations": 100}, "seed1: iterations 100 is not 2000"),
     ],
 )
 def test_a_table_that_makes_no_sense_is_one_line(tmp_path, change, message):
     rows = [made_up_record(seed=0), made_up_record(**({"seed": 1} | change))]
     folder = tmp_path / "quick"
-    configured(folder, rows[:1] if "config_hash" in change else rows)
+    configured(folder, rows[:1] if "config_hash" in change else rows, iterations=2000)
     write_table(folder / RUNS_TABLE, rows, Record)
     with pytest.raises(ValueError, match=message) as error:
         read_records(folder)

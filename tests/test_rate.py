@@ -7,7 +7,7 @@ import pytest
 import torch
 from composing import compose_cell, variants
 from drawn import caption
-from made_up import made_up_record, write_made_up
+from made_up import elsewhere, made_up_record, write_made_up
 from matplotlib import pyplot as plt
 from omegaconf import OmegaConf
 
@@ -245,6 +245,14 @@ def test_what_is_missing_is_named(tmp_path):
     assert verdicts(tmp_path) == [INCONCLUSIVE] * 10
     (rate,) = QUESTION.read(tmp_path)
     assert "missing" in QUESTION.claims(rate)[0].summary
+
+
+def test_activations_of_another_processor_are_not_compared(tmp_path):
+    write(tmp_path)
+    elsewhere(tmp_path / folder_of(claims.ladder("zeros")["ReLU"]), "plain-56-seed0")
+    (rate,) = QUESTION.read(tmp_path)
+    found = [claim.summary.startswith("not comparable: ") for claim in QUESTION.claims(rate)]
+    assert [place for place, each in enumerate(found) if each] == [2, 3]
 
 
 def test_rows_of_another_cell_are_refused(tmp_path):

@@ -17,7 +17,7 @@ from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_config, read_curves, read_runs
 from plainres.records.identity import config_differences, row_hash
-from plainres.records.schema import CurvePoint, Record
+from plainres.records.schema import FINISHED, CurvePoint, Record
 
 NO_CHANGE = "nothing"
 LOCAL = "local"  # results/local holds what this machine measured, laid out as results
@@ -240,12 +240,24 @@ def read_records(folder: Path) -> list[Record]:
         if record.data_fingerprint != records[0].data_fingerprint:
             pair = f"{records[0].cell} and {record.cell}"
             raise ValueError(f"{table}: {pair} were measured on different images")
-        if shared is not None and row_hash(shared, record) != record.config_hash:
-            raise ValueError(
-                f"{table}, {record.cell}: config_hash {record.config_hash} is not that of "
-                f"{CONFIG_FILE} beside it ({row_hash(shared, record)})"
-            )
+        if shared is not None and (line := _contradiction(shared, record)):
+            raise ValueError(f"{table}, {record.cell}: {line} (of {CONFIG_FILE} beside it)")
     return records
+
+
+def _contradiction(shared: Mapping[str, Any], record: Record) -> str:
+    """What a row says otherwise than the configuration of its folder; "" for nothing."""
+    stated = {
+        "config_hash": row_hash(shared, record),
+        "data_label": shared.get("data", {}).get("label"),
+        "iterations": shared.get("protocol", {}).get("iterations"),
+    }
+    if record.status != FINISHED:
+        del stated["iterations"]
+    for name, value in stated.items():
+        if value not in (None, own := getattr(record, name)):
+            return f"{name} {own} is not {value}"
+    return ""
 
 
 def read_folders(folder: Path, target: str) -> dict[str, list[Record]]:
