@@ -108,8 +108,9 @@ def test_fewer_than_two_seeds_give_no_range(local, tmp_path):
 
 
 def test_cells_before_training_have_no_range(local, tmp_path):
-    committed = folder_of(tmp_path / "horizon" / "start", {20: (0.9, 0.91, 0.92)}, iterations=1)
-    folder_of(local, {20: (0.9, 0.1)}, iterations=1)
+    config = {**CONFIG, "protocol": {"iterations": 1}}
+    committed = folder_of(tmp_path / "horizon" / "start", {20: (0.9, 0.91, 0.92)}, config)
+    folder_of(local, {20: (0.9, 0.1)}, config)
     assert compare(local, committed) == [
         "1 of 2 cells have the committed errors and training loss, digit by digit",
         "no range (not trained): residual-20-seed0, residual-20-seed1",
