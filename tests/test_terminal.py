@@ -50,7 +50,8 @@ def seen(tmp_path_factory):
         screens["sweep", "runs"] = screen("sweep")
         for terminal in ("follower", "leaver"):
             start(terminal, [sys.executable, *follow])
-        wait_for(lambda: len(re.findall(r"\d+%, 0:", screen("follower"))) == 2)
+        for terminal in ("follower", "leaver"):  # Ctrl-C before Python is up would end the shell
+            wait_for(lambda name=terminal: len(re.findall(r"\d+%, 0:", screen(name))) == 2)
         screens["follower", "runs"] = screen("follower")
         tmux("send-keys", "-t", "leaver", "C-c")
         for terminal in SIZES:
