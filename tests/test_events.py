@@ -179,7 +179,7 @@ def test_every_chart_shows_something_that_is_there(events):
     there = {tag for run in files_of(events) for tag in loaded(events, run).Tags()["tensors"]}
     opened = [category for category in layout.category if not category.closed]
     assert len(opened) == 1
-    assert "protocol cpu" in opened[0].title
+    assert "protocol cpu ·" in opened[0].title
     assert [chart.title for chart in reversed(opened[0].chart)] == [
         "plain · training error, %",
         "residual · training error, %",
@@ -203,7 +203,7 @@ def test_what_this_machine_measured_is_open_beside_the_committed(results):
     events = results / "local" / FOLDER
     categories = layout_of(events).category
     assert [category.closed for category in categories[:4]] == [False, False, False, True]
-    assert "protocol cpu" in categories[0].title
+    assert "protocol cpu ·" in categories[0].title
     assert categories[1].title.startswith("digits · protocol quick · 1 to 2 seeds, this machine")
     assert categories[2].title == "each cell: training error, %"
     tag = "depth/quick, this machine/train_error_percent/mean/plain"

@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.depth import claims, deviations
 from experiments.depth.claims import ARMS, DepthRuns, label_of
-from experiments.report.cards import Verdict, verdict_lines
+from experiments.report.cards import Verdict, verdict_lines, without_markup
 from experiments.report.charts import SPLITS, charts, lowest_error
 from experiments.reporting import style
 from experiments.reporting.reference import compare
@@ -106,7 +106,7 @@ def _notes(runs: DepthRuns) -> list[str]:
     if grid.missing:
         notes.append(f"Not measured, or not comparable: {', '.join(grid.missing)}.")
     if selection := deviations.selection(runs.records):
-        notes.append(selection.replace("`", ""))
+        notes.append(without_markup(selection))
     return notes
 
 
