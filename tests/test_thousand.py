@@ -6,9 +6,11 @@ import torch
 from composing import compose_cell, variants
 from made_up import elsewhere, made_up_record, write_made_up
 
+from experiments.grid import Sweep
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.thousand import QUESTION
 from experiments.thousand.claims import SAME_NUMBERS, Part
+from experiments.thousand.grid import commands
 from plainres.records.files import RUNS_TABLE, read_runs
 from plainres.records.identity import config_differences
 from plainres.records.schema import DIVERGED
@@ -137,6 +139,33 @@ def test_one_seed_on_two_machines_is_not_comparable(tmp_path):
     assert [claim.num_seeds for claim in claims] == [2, 2, 1, 1]
     named = "seed 1 (plain-32: ATen AVX2 / oneDNN AVX2; residual-1202: another)"
     assert claims[2].summary.endswith(f"not comparable: {named}")
+
+
+@pytest.mark.parametrize(
+    ("deepest", "words"),
+    [(0.180, ["supports", "supports"]), (0.187, ["supports", "contradicts"])],
+)
+def test_falling_on_past_100_layers_is_by_half_a_point_at_each_step(tmp_path, deepest, words):
+    errors = {("residual", 56): 0.20, ("residual", 110): 0.19, ("residual", 164): deepest}
+    trained(tmp_path, errors, seeds=3, name="long")
+    assert [claim.words for claim in judged(tmp_path, "long")] == words
+    (drawing,) = QUESTION.drawings(part_of(tmp_path, "long"))
+    figure = drawing.draw()
+    assert [len(line.get_xdata()) for line in figure.axes[0].lines[:3]] == [3, 3, 3]
+    finding = "Residual error goes on falling to 164 layers"
+    assert (figure.get_suptitle() == finding) == (words[1] == "supports")
+
+
+def test_memory_is_measured_beside_the_first_protocol_alone():
+    def words(protocol: str) -> list[str]:
+        sweep = Sweep("thousand", protocol=protocol, seeds="1,2")
+        return [" ".join(command.words) for command in commands(sweep)]
+
+    assert len(words("quick")) == 2 + 2 * len(MEMORY) * 2
+    assert [("plain" in line) for line in words("cpu_slow")] == [False, True]
+    (only,) = words("long")
+    assert "thousand=long" in only
+    assert "model.depth=164,110,56" in only
 
 
 def test_memory_and_numbers_on_two_machines_are_not_comparable(tmp_path):

@@ -1,12 +1,14 @@
 """Do residual networks of 302, 602 and 1,202 layers train, and at what memory?
 
-Folders below results/thousand: one for each protocol that networks were trained under, and
-`stored` and `recomputed`, which measure memory without and with checkpointing of activations.
+Folders below results/thousand: one for each protocol that networks were trained under, among them
+`long` for networks of 56 to 164 layers, and `stored` and `recomputed`, which measure memory without
+and with checkpointing of activations.
 """
 
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from experiments.judging import pairs, verdict
@@ -27,6 +29,7 @@ PLAIN = ("plain", 32)  # it learns with as few iterations; plain-56 hardly does
 # Training error of a network of 110 layers that has been trained; the paper: below 0.1 %, of 1,202
 # layers too
 TRAINED = 0.1
+LONG, LONG_DEPTHS = "long", (56, 110, 164)
 STORED, RECOMPUTED, MEMORY = "stored", "recomputed", "memory"
 # Losses in evaluation mode need not be finite after so few iterations
 SAME_NUMBERS = ("train_error", "train_loss", "test_error")
@@ -102,8 +105,23 @@ def heading(part: Part) -> str:
 
 def check(part: Part) -> list[Claim]:
     """The claims about training or about memory; corrected together."""
-    claims = check_memory(part) if isinstance(part, MemoryRuns) else check_training(part)
-    return verdict.corrected(claims)
+    if isinstance(part, MemoryRuns):
+        return verdict.corrected(check_memory(part))
+    judged = check_long if part.name == LONG else check_training
+    return verdict.corrected(judged(part))
+
+
+def check_long(runs: DeepRuns) -> list[Claim]:
+    """Each deeper network errs less than the one before it; training error."""
+    residual = {d: errors_by_seed(runs.records, "residual", d) for d in LONG_DEPTHS}
+    return [
+        compare(
+            f"residual: training error goes on falling from {shallower} to {deeper} layers",
+            {f"residual-{depth}": residual[depth] for depth in (shallower, deeper)},
+            measure="training error",
+        )
+        for shallower, deeper in pairwise(LONG_DEPTHS)
+    ]
 
 
 def check_training(runs: DeepRuns) -> list[Claim]:

@@ -5,10 +5,13 @@ from functools import partial
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from experiments.judging.pairs import grouped
 from experiments.reporting import style
 from experiments.reporting.question import Drawing
 from experiments.thousand.claims import (
     DEEPEST,
+    LONG,
+    LONG_DEPTHS,
     MEMORY,
     PLAIN,
     RECOMPUTED,
@@ -34,6 +37,9 @@ OTHER_STYLE = (style.SKY, "-")
 def drawings(part: Part) -> list[Drawing]:
     if isinstance(part, MemoryRuns):
         return [Drawing(MEMORY, "memory against depth", partial(memory_figure, part))]
+    if part.name == LONG:
+        alt = "training error by depth; thin lines join the networks of one seed"
+        return [Drawing(f"errors_{LONG}", alt, partial(errors_figure, part))]
     alt = f"running training error against iteration, {part.name}"
     return [Drawing(f"curves_{part.name}", alt, partial(curves_figure, part))]
 
@@ -53,6 +59,29 @@ def curves_figure(runs: DeepRuns) -> Figure:
         check(runs)[:-1],
     )
     return style.titled(figure, title, label_of(runs))
+
+
+def errors_figure(runs: DeepRuns) -> Figure:
+    """Running training error against depth: each seed, and the mean over seeds."""
+    figure, axis = plt.subplots(layout="constrained")
+    for rows in grouped(runs.records, lambda row: row.seed).values():
+        own = style.errors_by_depth(rows, "residual", "train_error")
+        axis.plot(
+            list(own), [errors[0] for errors in own.values()], color=style.GREY, **style.SEED_LINE
+        )
+    errors = style.errors_by_depth(runs.records, "residual", "train_error")
+    few = style.draw_seeds(
+        axis, errors, style.SEEDS, {"label": "residual"}, color=style.BLUE, marker="o"
+    )
+    style.depth_axis(axis, LONG_DEPTHS)
+    axis.set_ylabel("running training error (%)")
+    style.label_ends(axis)
+    title = style.message(
+        f"Residual error goes on falling to {LONG_DEPTHS[-1]} layers",
+        f"Does residual error go on falling to {LONG_DEPTHS[-1]} layers?",
+        check(runs),
+    )
+    return style.titled(figure, title, label_of(runs), few or "thin: one seed")
 
 
 def memory_figure(runs: MemoryRuns) -> Figure:

@@ -1,14 +1,14 @@
 """Residual networks of 110 to 1,202 layers beside a plain network, then their memory.
 
-Each cell of memory is a process of its own, because the peak is the process's. Without the
-threshold, glibc keeps what was freed, and its gaps count.
+Memory is measured with `quick` alone, the default. Each cell of it is a process of its own, because
+the peak is the process's. Without the threshold, glibc keeps what was freed, and its gaps count.
 """
 
 import re
 from itertools import product
 
 from experiments.grid import Command, Sweep
-from experiments.thousand.claims import PLAIN, RECOMPUTED, STORED
+from experiments.thousand.claims import LONG, LONG_DEPTHS, PLAIN, RECOMPUTED, STORED
 
 TAKES = ("protocol",)
 
@@ -19,10 +19,15 @@ ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
 def commands(sweep: Sweep) -> list[Command]:
     scale = f"thousand={sweep.protocol}"
+    if sweep.protocol == LONG:
+        depths = ",".join(map(str, reversed(LONG_DEPTHS)))
+        return [sweep.train(scale, *([] if sweep.depths else [f"model.depth={depths}"]))]
     trained = [sweep.train(scale)]
     if not sweep.depths:
         arm, depth = PLAIN
         trained.append(sweep.train(scale, f"model={arm}", f"model.depth={depth}"))
+    if sweep.protocol != "quick":
+        return trained
     common = ["force=true"] if sweep.force else []
     common += [word for word in sweep.overrides if WHERE.match(word)]
     for seed, depth, part in product(sweep.seeds.split(","), MEMORY_DEPTHS, MEMORY_PARTS):
