@@ -18,7 +18,7 @@ from plainres.records.files import read_table, write_table
 # Which need the right to mount, or take long; kinds of whole sweeps are tests of test_sweep too
 ABSENT = {
     *("disk-full", "read-only", "memory"),
-    *("worker-killed", "parent-killed", "four-sweeps", "clock"),
+    *("stop-sweep", "worker-killed", "parent-killed", "four-sweeps", "clock"),
 }
 
 

@@ -600,22 +600,22 @@ def test_time_left_forgets_a_slow_first_iteration_and_the_load_of_an_hour_ago(
     clock = SimpleNamespace(now=0.0, time=time.time, monotonic=lambda: clock.now)
     monkeypatch.setattr("plainres.training.runlog.time", clock)
     start = Start(None, 0, 1, "32-true", "", "0123456789ab")
-    log = RunLog(("plain", 20, 0), tmp_path, start, 1, 100, 1e9, iterations=10_000, batch_size=128)
+    log = RunLog(("plain", 20, 0), tmp_path, start, 1, 100, 1e9, iterations=1000, batch_size=128)
     module = SimpleNamespace(
         iteration=0, running_error_and_loss=lambda: (0.5, 1.0), learning_rate=lambda _: 0.1
     )
     trainer = SimpleNamespace(logger=None)
     log.on_train_start(trainer, module)
     left = []
-    for iterations, seconds in ((1, 30.0), (1, 0.1), (1000, 0.1), (3000, 0.2)):
+    for iterations, seconds in ((1, 30.0), (1, 1.0), (100, 1.0), (300, 2.0)):
         for _ in range(iterations):
             clock.now += seconds
             module.iteration += 1
             log.on_train_batch_end(trainer, module, None, None, 0)
         left.append(files.read_progress(tmp_path).seconds_remaining)
     assert left[0] is None
-    paces = [each / (10_000 - done) for each, done in zip(left[1:], (2, 1002, 4002), strict=True)]
-    assert paces == pytest.approx([0.1, 0.1, 0.2])
+    paces = [each / (1000 - done) for each, done in zip(left[1:], (2, 102, 402), strict=True)]
+    assert paces == pytest.approx([1.0, 1.0, 2.0])
     assert len(files.read_progress(tmp_path).train_errors) <= 64
 
 

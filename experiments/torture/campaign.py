@@ -17,10 +17,9 @@ from experiments.torture.places import Place, Run, Site, UnexpectedError
 from experiments.torture.report import Facts, Row, table, write
 
 KINDS = crashes.KINDS | sweeps.KINDS | damage.KINDS | disks.KINDS | pictures.KINDS | memory.KINDS
-SHORT = {  # faults of the short form; of others one
-    **{"crash": 2, "flip": 2, "foreign": 2},
-    **dict.fromkeys(("memory", "worker-killed", "parent-killed", "four-sweeps", "clock"), 0),
-}
+SHORT = dict.fromkeys(  # faults of the short form; of others one
+    ("memory", "stop-sweep", "worker-killed", "parent-killed", "four-sweeps", "clock"), 0
+)
 # Of kinds with many faults, as many as end in 25 minutes on two cores; of others all
 LONG = {
     **{"crash": 130, "torn": 33, "kill": 15, "kill-elsewhere": 15, "disk-error": 20},
