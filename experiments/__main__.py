@@ -570,9 +570,9 @@ def _verdicts(slug: str, page: Path) -> str:
 
 def _depth_table(protocol: str, page: Path) -> str:
     from experiments.depth.claims import summary
-    from plainres.records.files import read_runs
+    from experiments.judging.pairs import read_records
 
-    return summary(read_runs(COMMITTED / "depth" / protocol))
+    return summary(read_records(COMMITTED / "depth" / protocol))
 
 
 def _measured(name: str, page: Path) -> str:

@@ -91,9 +91,16 @@ def test_the_status_of_every_seed_stands_with_the_error_that_was_removed():
 
 
 def test_a_diverged_run_needs_no_curve_and_another_does():
-    assert run_status.run_status([], 10, diverged=True) == DIVERGED
-    with pytest.raises(ValueError, match="without a curve"):
-        run_status.run_status([], 10)
+    lost, finished = (made_up_record(**each) for each in ({"status": DIVERGED}, {"depth": 56}))
+    assert run_status.statuses_of([lost], []) == {("residual", 20, 0): DIVERGED}
+    with pytest.raises(ValueError, match="residual-56-seed0 has a row of quick, but no curve"):
+        run_status.statuses_of([lost, finished], [])
+
+
+def test_a_folder_without_a_remedy_is_named(tmp_path):
+    write_made_up(tmp_path / "quick-untreated", [made_up_record(arm="plain", depth=110)])
+    with pytest.raises(ValueError, match="quick-untreated: 'untreated' names no remedy"):
+        claims.read(tmp_path)
 
 
 # Rates of convergence
@@ -210,10 +217,24 @@ def test_a_network_that_is_at_chance_or_diverged_has_no_rate():
     assert convergence.rates_of(curve(0.9, depth=56), {("plain", 56, 0): DIVERGED}) == {}
 
 
-def test_slopes_over_other_depths_are_not_held_against_each_other():
-    rates = settling(1e-4, seeds=1)
+def test_slopes_are_over_the_depths_that_most_cells_share():
+    rates = settling(1e-4, seeds=3)
+    for arm in ("plain", "residual"):
+        del rates[arm, 0][110], rates[arm, 1][110]
+    claim = convergence.check(rates)[1]
+    assert len(claim.criteria[0].values) == 3
+    assert "left out: 110 layers, which too few seeds have" in claim.summary
     del rates["residual", 0][20]
-    assert convergence.check(rates)[1].summary == "missing: 4 depths of both arms"
+    assert len(convergence.check(rates)[1].criteria[0].values) == 2
+    few = {cell: {20: 0.1, 56: 0.05} for cell in rates}
+    assert convergence.check(few)[1].summary == "missing: 4 depths of both arms"
+
+
+def test_a_loss_of_zero_and_two_points_have_no_rate():
+    points = falling(0.001)
+    assert convergence.rate_of([*points[:-1], replace(points[-1], train_loss=0.0)]) is None
+    rising = [replace(point, learning_rate=point.iteration) for point in points]
+    assert convergence.rate_of(rising) is None
 
 
 # Remedies
@@ -457,8 +478,10 @@ def test_seconds_of_another_processor_or_precision_are_not_compared(folder, tmp_
     rows = {name: row[9:11] for name, row in remedy_rows(runs).items()}
     assert rows["a smaller batch"] == rows["Dirac initialisation"] == ["–", "–"]
     assert rows["untreated"] == ["0.021 (× 1)", "42 (× 1)"]
-    assert "a slower one, 32-true: a smaller batch" in claims.machines_note(runs)
-    assert f"{ZEN}, bf16-mixed: Dirac initialisation" in claims.machines_note(runs)
+    assert "a slower one, 32-true, 2.9, library, 1 thread: a smaller batch" in claims.machines_note(
+        runs
+    )
+    assert "bf16-mixed, 2.9, library, 1 thread: Dirac initialisation" in claims.machines_note(runs)
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,19 @@ def test_a_seed_of_another_machine_is_judged_with_the_others():
     assert verdicts(rows) == [REPRODUCED] * 6
 
 
+def test_networks_of_8_and_14_layers_outvote_no_others():
+    elsewhere = {"processor": "another", "instruction_set": ""}
+    rows = [row for row in records() if row.depth in (8, 14, 20, 56)]
+    for seeds in ({0}, set(range(SEEDS))):
+        moved = [
+            replace(row, **elsewhere) if row.depth < 20 and row.seed in seeds else row
+            for row in rows
+        ]
+        grid = claims.complete_part(moved, claims.grid_of(moved))
+        assert grid.seeds == tuple(range(SEEDS))
+        assert [claim.verdict for claim in claims.check(grid)][:3] == [REPRODUCED] * 3
+
+
 @pytest.mark.parametrize(
     ("lost", "depths", "seeds"),
     [

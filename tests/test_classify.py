@@ -291,6 +291,15 @@ def made_up(folder, names, seeds=(0,), **changes) -> list[Confusion]:
     return matrices
 
 
+@pytest.mark.parametrize("change", [lambda lines: lines[:-1], lambda lines: [*lines, lines[-1]]])
+def test_a_matrix_that_lacks_a_row_or_has_one_twice_is_refused(tmp_path, change):
+    made_up(tmp_path, ["cat", "dog", "owl"])
+    path = tmp_path / confusion.CONFUSION_TABLE
+    path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
+    with pytest.raises(ValueError, match="is no table of counts"):
+        confusion.read(tmp_path)
+
+
 def test_the_report_names_the_worst_classes_and_writes_what_it_names(tmp_path):
     made_up(tmp_path, ["cat", "dog|wolf", "arm"], seeds=(0, 1))
     text = report(tmp_path)

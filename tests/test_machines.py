@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -276,6 +277,16 @@ def test_exact_cells_of_another_question_count_where_the_machine_is_the_same(tmp
     measured(tmp_path, SIGNAL, rows_of(table_of(chaotic, 30), **ON_XEON))
     measured(tmp_path, PERTURBED, rows_of(table_of(chaotic, 20)))
     assert claims.check(part_of(tmp_path))[2].verdict == REPRODUCED
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_starts_are_compared_on_one_machine_where_both_have_them(tmp_path, order):
+    chaotic = {("plain", 56): 0.05}
+    measured(tmp_path, DEPTH, rows_of(table_of(chaotic, 10)))
+    measured(tmp_path, SIGNAL, rows_of(table_of(chaotic, 30), **ON_XEON))
+    both = [rows_of(table_of(chaotic, 20)), rows_of(table_of(chaotic, 40), **ON_XEON)][::order]
+    part = replace(part_of(tmp_path), perturbed=[row for rows in both for row in rows])
+    assert claims.check(part)[2].verdict == REPRODUCED
 
 
 @pytest.mark.parametrize("error", [0.004, 0.89])

@@ -4,6 +4,7 @@ import pytest
 from made_up import made_up_record, write_made_up
 
 from experiments.judging import pairs
+from experiments.judging.conditions import differences
 from experiments.judging.pairs import (
     Series,
     counterparts,
@@ -209,10 +210,26 @@ def test_rows_of_one_configuration_are_found_wherever_they_were_measured(tmp_pat
 
     def seeds(folder):
         config = {**CONFIG, "protocol": {"name": "any"}}
-        return [row.seed for row in measured_alike(folder, config, "autopsy")]
+        return [row.seed for row in measured_alike(folder, config)]
 
-    assert seeds(results / "autopsy") == [0, 1]
-    assert seeds(local / "autopsy" / "quick-batch") == [3, 0, 1]
+    assert seeds(results) == [0, 1]
+    assert seeds(local) == [3, 0, 1]
+    configured(results / "signal" / "quick", [made_up_record(seed=0, processor=XEON, threads=2)])
+    assert seeds(results) == [0, 1, 0], "two machines may finish a cell in the same second"
+
+
+def test_an_arm_has_one_shortcut(tmp_path):
+    write_made_up(tmp_path, [made_up_record(), made_up_record(depth=56, shortcut="projection")])
+    said = "runs.csv: residual has shortcuts projection and zero_pad; legal: one"
+    with pytest.raises(ValueError, match=said):
+        read_records(tmp_path)
+
+
+def test_a_table_without_rows_beside_others_is_named(tmp_path):
+    write_made_up(tmp_path / "quick", [made_up_record()])
+    write_made_up(tmp_path / "slow", [])
+    with pytest.raises(ValueError, match=r"slow/runs.csv has no rows; make sweep-it makes some"):
+        read_folders(tmp_path, "sweep-it")
 
 
 def test_the_counterpart_of_a_row_was_measured_under_its_conditions():
@@ -223,6 +240,25 @@ def test_the_counterpart_of_a_row_was_measured_under_its_conditions():
     treated = [made_up_record(arm="plain", seed=0, processor=XEON, instruction_set="")]
     candidates = [*zen.values(), xeon[0]]
     assert counterparts(candidates, treated) == [xeon[0], zen[1]]
+
+
+def test_of_two_counterparts_it_is_that_of_most_rows():
+    library, fused = (made_up_record(kernels=name) for name in ("library", "fused"))
+    arms = ("projection", "scaled", "every_second")
+    rows = [
+        made_up_record(arm=arm, kernels="library" if arm == "scaled" else "fused") for arm in arms
+    ]
+    assert counterparts([library, fused], rows) == [fused]
+
+
+def test_a_processor_that_is_limited_in_a_part_is_another_machine():
+    new = {"processor": XEON}
+    native, older, part = (
+        made_up_record(**new, instruction_set=words)
+        for words in ("ATen AVX512 / oneDNN ALL", "", "ATen AVX2 / oneDNN ALL")
+    )
+    assert not differences([native, older])
+    assert differences([native, part]) == [f"machine: {XEON}, {XEON}, ATen AVX2"]
 
 
 def test_a_sound_table_is_read(tmp_path):

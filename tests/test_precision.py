@@ -1,10 +1,11 @@
 """Low precision and degradation, on made-up tables; and the slug's configurations."""
 
 from dataclasses import replace
+from shutil import copytree
 
 import pytest
 from composing import compose_cell
-from made_up import NO_ERRORS, made_up_record
+from made_up import NO_ERRORS, made_up_record, write_made_up
 from matplotlib import pyplot as plt
 
 from experiments.grid import Sweep, commands
@@ -349,6 +350,31 @@ def test_a_row_that_stands_twice_is_one_line(tmp_path):
     write_table(path, [*rows, replace(rows[0], cosine_bf16=0.9)], GradientCosine)
     named = "arm plain, depth 20, seed 0, iteration 0, layer 0; legal: one"
     with pytest.raises(ValueError, match=rf"gradient_cosines.csv has 2 rows of {named}"):
+        QUESTION.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("row", "protocol", "said"),
+    [
+        ({"data_fingerprint": "ab" * 6}, {}, "on other images"),
+        ({}, {"iterations": 100}, "differs from quick-32-true in protocol.iterations: 2000 → 100"),
+    ],
+)
+def test_folders_that_differ_in_more_than_the_precision_are_refused(tmp_path, row, protocol, said):
+    usual = {"model": {}, "data": {}, "protocol": {"iterations": 2000}}
+    for name, own, changed in (("32-true", {}, {}), ("bf16-mixed", row, protocol)):
+        folder = tmp_path / f"quick-{name}"
+        config = usual | {"protocol": usual["protocol"] | {"precision": name} | changed}
+        write_made_up(folder, [made_up_record(precision=name, **own)], config=config)
+        write_table(folder / COSINES_TABLE, [], GradientCosine)
+    with pytest.raises(ValueError, match=said):
+        QUESTION.read(tmp_path)
+
+
+def test_two_folders_of_one_precision_are_refused(tmp_path):
+    quick(tmp_path)
+    copytree(tmp_path / "quick-32-true", tmp_path / "quick-another")
+    with pytest.raises(ValueError, match="2 folders have plain-20-seed0 in float32; legal: one"):
         QUESTION.read(tmp_path)
 
 

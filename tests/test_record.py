@@ -198,6 +198,7 @@ def test_a_damaged_or_foreign_progress_file_is_none(tmp_path, content):
         *CUT,
         ("[1]", " is damaged: it has no configuration"),
         ("{}", " is damaged: it has no configuration"),
+        ('{"model": {}, "data": 3}', " is damaged: data is no section"),
     ],
 )
 def test_a_damaged_configuration_is_named(tmp_path, config, content, message):

@@ -144,7 +144,8 @@ def test_a_missing_arm_is_named_and_a_diverged_run_counts_as_chance(folder):
         for row in measured(folder)
         if row.arm != "scaled" and (row.arm, row.depth) != ("every_second", 44)
     ]
-    rows.append(made_up_record(arm="every_second", depth=44, status=DIVERGED, train_error=None))
+    every_second = {"arm": "every_second", "depth": 44, "shortcut": rows[-1].shortcut}
+    rows.append(made_up_record(**every_second, status=DIVERGED, train_error=None))
     write_table(folder / RUNS_TABLE, rows, Record)
     *_, scaled, every_second = judged(folder)
     assert (scaled.verdict, scaled.summary) == (INCONCLUSIVE, "missing: scaled-20, scaled-110")

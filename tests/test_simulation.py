@@ -228,9 +228,16 @@ def test_the_table_is_written_and_shown(tmp_path):
     readme = "\n".join(table.title for table in claims_tables(tmp_path))
     assert "How often a wrong verdict is given" in readme
     table = tmp_path / simulation.POWER_TABLE
-    table.write_text(table.read_text().replace(COMMITTED.name, "an older rule"))
-    with pytest.raises(ValueError, match=r"unknown rules \(an older rule\); make power PROTOCOL="):
-        simulation.read_power(tmp_path)
+    whole = table.read_text()
+    for damaged, said in (
+        (whole.replace(COMMITTED.name, "an older rule"), r"has an unknown rule \(an older rule\)"),
+        (whole.replace(MEASURED, "as hoped"), r"has an unknown truth \(as hoped\)"),
+        ("\n".join(whole.splitlines()[:-2]) + "\n", "is cut: it lacks claims of a case"),
+        ("\n".join(whole.splitlines()[:9]) + "\n", "is cut: it lacks claims of a case"),
+    ):
+        table.write_text(damaged)
+        with pytest.raises(ValueError, match=rf"{said}; make power PROTOCOL=.* simulates again"):
+            simulation.read_power(tmp_path)
 
 
 def claims_tables(folder):

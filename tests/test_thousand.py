@@ -1,10 +1,12 @@
 """A thousand layers on made-up tables, and its cells as configurations."""
 
+from dataclasses import replace
+
 import hydra
 import pytest
 import torch
 from composing import compose_cell, variants
-from made_up import elsewhere, made_up_record, write_made_up
+from made_up import NO_ERRORS, elsewhere, made_up_record, write_made_up
 
 from experiments.grid import Sweep
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
@@ -233,6 +235,23 @@ def test_memory_is_judged_at_1202_layers(tmp_path, with_, verdict):
     measured(tmp_path, {**MEMORY, 1202: (6000.0, with_)})
     assert verdicts(tmp_path, "memory") == [verdict, REPRODUCED]
     assert "in 4 of 4 pairs" in judged(tmp_path, "memory")[1].summary
+
+
+def test_memory_of_other_networks_and_other_images_is_not_compared(tmp_path):
+    measured(tmp_path)
+    rows = [made_up_record(arm="plain", depth=d, peak_memory_mib=1.0) for d in MEMORY]
+    write_made_up(tmp_path / "recomputed", [replace(r, protocol="recomputed") for r in rows])
+    assert judged(tmp_path, "memory")[0].summary == "missing: residual-1202 recomputed"
+    measured(tmp_path, data_fingerprint="ab" * 6)
+    with pytest.raises(ValueError, match="on other images"):
+        judged(tmp_path, "memory")
+
+
+def test_two_networks_that_diverged_at_other_iterations_are_not_the_same(tmp_path):
+    for name, iterations in (("stored", 3), ("recomputed", 1)):
+        lost = {"status": DIVERGED, **NO_ERRORS, "iterations": iterations}
+        write_made_up(tmp_path / name, [made_up_record(depth=110, **lost)])
+    assert judged(tmp_path, "memory")[1].verdict == NOT_REPRODUCED
 
 
 def test_another_number_with_checkpointing_is_seen(tmp_path):

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from experiments.autopsy import convergence
-from experiments.autopsy.run_status import HALF, STATUSES, Run, status_rows, statuses_of
+from experiments.autopsy.run_status import HALF, STATUSES, status_rows, statuses_of
 from experiments.judging import verdict
 from experiments.judging.conditions import conditions_of, largest_comparable
 from experiments.judging.errors import MARGIN, chance_error, error_or_chance
 from experiments.judging.inference import Criterion
 from experiments.judging.pairs import (
     LOCAL,
+    Cell,
     Series,
     cell_of,
     change_of,
@@ -114,7 +115,7 @@ class ProtocolRuns:
     sources: list[str]  # the tables of the untreated networks and the references
 
     @cached_property
-    def statuses(self) -> dict[Run, str]:
+    def statuses(self) -> dict[Cell, str]:
         """The status of every run of the depth experiment."""
         return statuses_of(self.depth_records, self.depth_curves)
 
@@ -166,7 +167,11 @@ def _remedy_folders(folder: Path, protocol: str) -> list[Path]:
     """Those of this protocol, and not of a longer name as cpu-bf16."""
     longer = tuple(f"{name}-" for name in PROTOCOLS if name.startswith(f"{protocol}-"))
     places = (path.parent for path in sorted(folder.glob(f"{protocol}-*/{RUNS_TABLE}")))
-    return [place for place in places if not place.name.startswith(longer)]
+    found = [place for place in places if not place.name.startswith(longer)]
+    for place in found:
+        if place.name == f"{protocol}-{UNTREATED}":
+            raise ValueError(f"{place}: {UNTREATED!r} names no remedy; name the folder otherwise")
+    return found
 
 
 def _read_protocol(folder: Path, protocol: str) -> ProtocolRuns:
@@ -180,7 +185,7 @@ def _read_protocol(folder: Path, protocol: str) -> ProtocolRuns:
             f"make sweep-depth PROTOCOL={protocol} DEPTHS={DEPTH} ARMS=plain measures it"
         )
     config = read_json(depth / CONFIG_FILE) or {}
-    places = where_measured(folder, config, "autopsy") or dict.fromkeys(every, depth)
+    places = where_measured(folder.parent, config) or dict.fromkeys(every, depth)
     alike = [row for row in places if row.data_fingerprint == every[0].data_fingerprint]
     remedies = {}
     for place in _remedy_folders(folder, protocol):
@@ -217,7 +222,7 @@ def _read_protocol(folder: Path, protocol: str) -> ProtocolRuns:
         records,
         [point for point in read_curves(depth) if cell_of(point) in cells],
         [f"{r.cell} ({', '.join(conditions_of(r))})" for r in every if r not in set(records)],
-        sorted({os.path.relpath(places[row], folder.parent) for row in shown}),
+        sorted({os.path.relpath(places.get(row, depth), folder.parent) for row in shown}),
     )
 
 
@@ -417,8 +422,8 @@ def _learned_after(records: Sequence[Record], curves: Sequence[CurvePoint]) -> s
 def seconds_of(rows: Sequence[Record], untreated: Sequence[Record]) -> list[str]:
     """Mean seconds per iteration and in all, with their ratio to untreated plain-110.
 
-    Both are from one processor and precision: of those that the rows share with the untreated ones
-    the one with most rows. "–" where they share none.
+    Both are from one processor under the same conditions: of those that the rows share with the
+    untreated ones the one with most rows. "–" where they share none.
     """
     machine = _shared_machine(rows, untreated)
     if not machine:
@@ -454,11 +459,11 @@ def machines_note(runs: ProtocolRuns) -> str:
 
 
 def _machine(record: Record) -> str:
-    return f"{record.processor}, {record.precision}"
+    return ", ".join(dict.fromkeys([record.processor, *conditions_of(record)]))
 
 
 def _shared_machine(rows: Sequence[Record], untreated: Sequence[Record]) -> str | None:
-    """Processor and precision of most of the rows, out of those of an untreated network."""
+    """The machine of most of the rows, out of those of an untreated network."""
     counts = Counter(_machine(row) for row in rows)
     shared = counts.keys() & {_machine(row) for row in untreated}
     return min(shared, key=lambda machine: (-counts[machine], machine), default=None)

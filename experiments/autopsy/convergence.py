@@ -21,9 +21,10 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from experiments.autopsy.run_status import AT_CHANCE, Run, rows_by_depth, runs_of
+from experiments.autopsy.run_status import AT_CHANCE, rows_by_depth
 from experiments.judging import verdict
 from experiments.judging.inference import Criterion
+from experiments.judging.pairs import Cell, cell_of, grouped
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from plainres.records.schema import DIVERGED, CurvePoint
 
@@ -84,15 +85,20 @@ class Fit:
 Fits = Mapping[int, Fit]  # by seed
 
 
-def rate_of(points: Iterable[CurvePoint]) -> float:
+def rate_of(points: Iterable[CurvePoint]) -> float | None:
     """How fast the training loss of one run falls, in 1 / iterations; below 0 where it rises.
 
+    None where a loss is 0, or where there are fewer than three points from the highest learning
+    rate on.
+
     Args:
-        points: in any order, three or more from the highest learning rate on.
+        points: in any order.
     """
     ordered = sorted(points, key=lambda point: point.iteration)
     highest = max(range(len(ordered)), key=lambda place: ordered[place].learning_rate)
     after = ordered[highest:]
+    if len(after) < 3 or min(point.train_loss for point in after) <= 0:
+        return None
     logarithms = [math.log(point.train_loss) for point in after]
     return -float(stats.linregress([point.iteration for point in after], logarithms).slope)
 
@@ -121,37 +127,49 @@ def without_the_deepest(fits: Fits) -> dict[int, Fit]:
 
 
 def rates_of(
-    curves: Sequence[CurvePoint], statuses: Mapping[Run, str]
+    curves: Sequence[CurvePoint], statuses: Mapping[Cell, str]
 ) -> dict[tuple[str, int], dict[int, float]]:
-    """The rate of every run; one that diverged has none."""
+    """The rate of every run that has one; one that diverged has none."""
     rates: dict[tuple[str, int], dict[int, float]] = {}
-    for (arm, depth, seed), points in sorted(runs_of(curves).items()):
-        if statuses.get((arm, depth, seed)) != DIVERGED:
-            rates.setdefault((arm, seed), {})[depth] = rate_of(points)
+    for (arm, depth, seed), points in sorted(grouped(curves, cell_of).items()):
+        diverged = statuses.get((arm, depth, seed)) == DIVERGED
+        if not diverged and (rate := rate_of(points)) is not None:
+            rates.setdefault((arm, seed), {})[depth] = rate
     return rates
 
 
-def unmeasured(statuses: Mapping[Run, str]) -> tuple[int, ...]:
+def unmeasured(statuses: Mapping[Cell, str]) -> tuple[int, ...]:
     """The depths at which a network, of either arm and any seed, is at chance or diverged."""
     without_rate = (AT_CHANCE, DIVERGED)
     return tuple(sorted({run[1] for run, status in statuses.items() if status in without_rate}))
 
 
 def fits_of(rates: Rates, arm: str, without: Collection[int] = ()) -> dict[int, Fit]:
-    """The fits of an arm by seed, over the DEPTHS that the most complete seed has.
+    """The fits of an arm by seed, of the seeds that have all depths of `_fitted`.
 
     Args:
         without: depths that are left out, besides those at which a loss does not fall.
     """
-    depths = set(DEPTHS) - _rising(rates) - set(without)
-    measured = {
-        seed: {depth: rate for depth, rate in by_depth.items() if depth in depths}
+    depths = _fitted(rates, without)
+    complete = {
+        seed: {depth: by_depth[depth] for depth in depths}
         for (name, seed), by_depth in rates.items()
-        if name == arm
+        if name == arm and depths <= by_depth.keys()
     }
-    most = max(measured.values(), key=len, default={}).keys()
-    complete = {seed: rates for seed, rates in measured.items() if rates.keys() == most}
     return {seed: lines for seed, rates in complete.items() if (lines := fit(rates))}
+
+
+def _fitted(rates: Rates, without: Collection[int]) -> frozenset[int]:
+    """The depths, MIN_DEPTHS of DEPTHS or more, that give most cells in series of all of them."""
+    usable = frozenset(DEPTHS) - _rising(rates) - frozenset(without)
+    measured = [usable.intersection(by_depth) for by_depth in rates.values()]
+    shared = {one & other for one in measured for other in measured}
+    enough = [depths for depths in shared if len(depths) >= MIN_DEPTHS]
+
+    def cells(depths: frozenset[int]) -> tuple[int, int]:
+        return len(depths) * sum(depths <= has for has in measured), len(depths)
+
+    return max(enough, key=cells, default=usable)
 
 
 def _rising(rates: Rates) -> set[int]:
@@ -179,6 +197,9 @@ def check(
         note += f"; not all depths measured of {seeds}"
     if left_out := sorted((rising | set(without)) & measured & set(DEPTHS)):
         note += f"; left out: {_listed(left_out)} layers, where a network learned nothing"
+    lacking = (measured & set(DEPTHS)) - set(left_out) - _fitted(rates, without)
+    if plain and lacking:
+        note += f"; left out: {_listed(sorted(lacking))} layers, which too few seeds have"
     return verdict.corrected(
         [_law_claim(plain, with_them["plain"], note), _shortcuts_claim(fits, with_them, note)]
     )
@@ -259,7 +280,7 @@ def _listed(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def rate_rows(rates: Rates, statuses: Mapping[Run, str]) -> list[list[str]]:
+def rate_rows(rates: Rates, statuses: Mapping[Cell, str]) -> list[list[str]]:
     """Rates per 1,000 iterations by depth (in brackets: at chance), and both laws, per seed."""
     without, texts = unmeasured(statuses), {}
     for (arm, seed), by_depth in rates.items():
@@ -296,6 +317,6 @@ def first_iteration(points: Iterable[CurvePoint], reached: Callable[[CurvePoint]
 
 def iteration_rows(curves: Sequence[CurvePoint], loss: float) -> list[list[str]]:
     """Iterations until the running training loss is at most `loss` (nats per image), by depth."""
-    runs = runs_of(curves).items()
+    runs = grouped(curves, cell_of).items()
     easy = {run: first_iteration(points, lambda p: p.train_loss <= loss) for run, points in runs}
     return rows_by_depth(easy)

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from experiments.judging.errors import error_removed
+from experiments.judging.pairs import Cell, cell_of, grouped
+from plainres.records.identity import cell_name
 from plainres.records.schema import DIVERGED, CurvePoint, Record
-
-Run = tuple[str, int, int]  # arm, depth, seed
 
 AT_CHANCE, LOST, PLATEAU = "at chance", "lost what it learned", "plateau"
 LATE, LEARNING = "learning late", "learning"
@@ -26,13 +26,11 @@ def run_status(points: Sequence[CurvePoint], num_classes: int, diverged: bool = 
     less than half of what is removed at the end was removed by half of the run. `learning`: all
     others.
 
-    Raises:
-        ValueError: there are no points of a run that did not diverge.
+    Args:
+        points: at least one, of a run that did not diverge.
     """
     if diverged:
         return DIVERGED
-    if not points:
-        raise ValueError("a run without a curve has no status")
     ordered = sorted(points, key=lambda point: point.iteration)
     last = ordered[-1]
     first_half = [point for point in ordered if 2 * point.iteration <= last.iteration]
@@ -53,24 +51,22 @@ def largest_removed(points: Sequence[CurvePoint], num_classes: int) -> float:
     return error_removed(min(point.train_error for point in points), num_classes)
 
 
-def statuses_of(records: Sequence[Record], curves: Sequence[CurvePoint]) -> dict[Run, str]:
-    """The status of every run of one protocol, in the order of the records."""
-    points, runs = runs_of(curves), {(row.arm, row.depth, row.seed): row for row in records}
-    return {
-        run: run_status(points.get(run, ()), row.num_classes, row.status == DIVERGED)
-        for run, row in runs.items()
-    }
+def statuses_of(records: Sequence[Record], curves: Sequence[CurvePoint]) -> dict[Cell, str]:
+    """The status of every run of one protocol, in the order of the records.
+
+    Raises:
+        ValueError: a run that did not diverge has no curve; names it.
+    """
+    points, statuses = grouped(curves, cell_of), {}
+    for row in records:
+        cell = cell_of(row)
+        if row.status != DIVERGED and cell not in points:
+            raise ValueError(f"{cell_name(*cell)} has a row of {row.protocol}, but no curve")
+        statuses[cell] = run_status(points.get(cell, ()), row.num_classes, row.status == DIVERGED)
+    return statuses
 
 
-def runs_of(curves: Sequence[CurvePoint]) -> dict[Run, list[CurvePoint]]:
-    """The points of every run."""
-    runs: dict[Run, list[CurvePoint]] = {}
-    for point in curves:
-        runs.setdefault((point.arm, point.depth, point.seed), []).append(point)
-    return runs
-
-
-def rows_by_depth(texts: Mapping[Run, str]) -> list[list[str]]:
+def rows_by_depth(texts: Mapping[Cell, str]) -> list[list[str]]:
     """One row per arm and seed under a row of headings, one column per depth; "–": no such run."""
     depths = sorted({depth for _, depth, _ in texts})
     rows = [["arm", "seed", *map(str, depths)]]
@@ -81,7 +77,7 @@ def rows_by_depth(texts: Mapping[Run, str]) -> list[list[str]]:
 
 def status_rows(records: Sequence[Record], curves: Sequence[CurvePoint]) -> list[list[str]]:
     """Status and largest share removed, in per cent, of every run, by depth."""
-    runs, num_classes = runs_of(curves), records[0].num_classes
+    runs, num_classes = grouped(curves, cell_of), records[0].num_classes
     texts = statuses_of(records, curves)
     for run in texts.keys() & runs.keys():
         texts[run] += f" ({100 * largest_removed(runs[run], num_classes):.1f})"

@@ -123,7 +123,8 @@ def grid_of(
     }
     found = {seed for _, depth, seed in rows if depth in depths}
     seeds = tuple(sorted(found if seeds is None else set(seeds)))
-    kept = {cell_of(row): row for row in largest_comparable([*rows.values()])}
+    deepest_first = sorted(rows.values(), key=lambda row: -row.depth)  # SHALLOW decides no tie
+    kept = {cell_of(row): row for row in largest_comparable(deepest_first)}
     missing = [cell for cell in product(ARMS, depths, seeds) if cell not in kept]
     unlike = [cell for cell in missing if cell in rows]
     classes = next((row.num_classes for row in records), 10)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.reporting.text import columns, seeds_of
-from plainres.records.files import CONFIG_FILE, read_json, read_runs
+from plainres.records.files import CONFIG_FILE, read_config, read_runs
 from plainres.records.schema import Record
 
 SMALLER = "smaller on purpose"
@@ -469,8 +469,8 @@ def of_folder(folder: Path) -> Ledger | None:
     records = read_runs(folder)
     if not records:
         return None
-    config = read_json(folder / CONFIG_FILE)
-    if not config:
+    config = read_config(folder)
+    if config is None:
         raise ValueError(f"no {CONFIG_FILE} in {folder}")
     flat = {**flatten(config), **_of_rows(records)}
     cells = f"{len(records)} cell{'s' * (len(records) != 1)}"

@@ -9,6 +9,7 @@ a search. Power: effects as measured, and reversed.
 
 import itertools
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -234,12 +235,15 @@ def read_power(folder: Path) -> list[Rate]:
     Raises:
         ValueError: the table is damaged, or of rules that the code no longer has.
     """
-    rates, known = read_table(folder / POWER_TABLE, Rate), {rule.name for rule in RULES}
-    if unknown := sorted({rate.rule for rate in rates} - known):
-        again = f"make power PROTOCOL={folder.name} simulates again"
-        raise ValueError(
-            f"{folder / POWER_TABLE} has unknown rules ({', '.join(unknown)}); {again}"
-        )
+    rates, path = read_table(folder / POWER_TABLE, Rate), folder / POWER_TABLE
+    again = f"make power PROTOCOL={folder.name} simulates again"
+    known = {"rule": {rule.name for rule in RULES}, "truth": {*TRUTHS}, "scatter": {*SCATTERS}}
+    for name, values in known.items():
+        if unknown := sorted({getattr(rate, name) for rate in rates} - values):
+            raise ValueError(f"{path} has an unknown {name} ({', '.join(unknown)}); {again}")
+    cases = Counter((rate.truth, rate.rule, rate.scatter, rate.seeds) for rate in rates)
+    if rates and ({*TRUTHS} != {case[0] for case in cases} or len({*cases.values()}) > 1):
+        raise ValueError(f"{path} is cut: it lacks claims of a case; {again}")
     return rates
 
 

@@ -51,10 +51,13 @@ Row = TypeVar("Row", bound=Measured)
 def conditions_of(row: Measured) -> Conditions:
     """The conditions under which a row was measured."""
     machine = row.processor
-    if row.instruction_set and not row.instruction_set.endswith(" ALL"):
+    aten, _, onednn = row.instruction_set.partition(" / ")
+    if row.instruction_set and onednn != "oneDNN ALL":
         machine = row.instruction_set
     elif machine in AVX2_PROCESSORS:
         machine = AVX2
+    elif aten not in ("", "ATen AVX512"):  # limited in a part, or without wider ones
+        machine += f", {aten}"
     threads = f"{row.threads} thread{'s' * (row.threads != 1)}"
     if (devices := getattr(row, "devices", 1)) != 1:
         threads += f" on each of {devices} devices"

@@ -149,8 +149,8 @@ def fewest_seeds(claims: int) -> int:
     return next(n for n in range(1, 64) if 2 * claims / 2**n < SIGNIFICANCE)
 
 
-def page_trend(rows: Sequence[Sequence[float]], falling: bool = False) -> float | None:
-    """P value of Page's test that columns rise (or fall) from left to right, rows as replicates.
+def page_trend(rows: Sequence[Sequence[float]]) -> float | None:
+    """P value of Page's test that columns rise from left to right, rows as replicates.
 
     Page's and not Jonckheere and Terpstra's, because the depths of one seed share batches: rows are
     blocks, which only Page's test knows. It assumes independent rows, and nothing about the
@@ -158,8 +158,7 @@ def page_trend(rows: Sequence[Sequence[float]], falling: bool = False) -> float 
     """
     if len(rows) < 2 or len(rows[0]) < 3:
         return None
-    ordered = [list(reversed(row)) if falling else list(row) for row in rows]
-    return float(stats.page_trend_test(ordered).pvalue)
+    return float(stats.page_trend_test([list(row) for row in rows]).pvalue)
 
 
 def all_of(p_values: Sequence[float]) -> float:

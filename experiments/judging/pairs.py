@@ -6,12 +6,13 @@ and a claim is judged over the seeds for which all its networks have such runs.
 """
 
 import statistics
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from experiments.judging import verdict
-from experiments.judging.conditions import Measured, conditions_of, differences
+from experiments.judging.conditions import Conditions, Measured, conditions_of, differences
 from experiments.judging.errors import LEARNED, MARGIN, error_or_chance, error_removed
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
@@ -228,14 +229,17 @@ def read_records(folder: Path) -> list[Record]:
     """The records of a results folder, checked: what they say together must make sense.
 
     Raises:
-        ValueError: a file is damaged, a cell has two rows, images differ, or a row is not of the
-            configuration beside the table. One line that names what.
+        ValueError: a file is damaged, a cell has two rows, an arm two shortcuts, images differ, or
+            a row is not of the configuration beside the table. One line that names what.
     """
     records, shared = read_runs(folder), read_config(folder)
     table = folder / RUNS_TABLE
     for cell, rows in grouped(records, lambda record: record.cell).items():
         if len(rows) > 1:
             raise ValueError(f"{table} has {len(rows)} rows of {cell}; legal: one")
+    for arm, rows in grouped(records, lambda record: record.arm).items():
+        if len(kinds := sorted({row.shortcut for row in rows})) > 1:
+            raise ValueError(f"{table}: {arm} has shortcuts {' and '.join(kinds)}; legal: one")
     for record in records:
         if record.data_fingerprint != records[0].data_fingerprint:
             pair = f"{records[0].cell} and {record.cell}"
@@ -267,24 +271,26 @@ def read_folders(folder: Path, target: str) -> dict[str, list[Record]]:
     """
     tables = sorted(folder.glob(f"*/{RUNS_TABLE}"))
     records = {path.parent.name: read_records(path.parent) for path in tables}
-    if not any(records.values()):
+    if not records:
         raise ValueError(f"no records in {folder}; make {target} measures them")
+    for name, rows in records.items():
+        if not rows:
+            raise ValueError(f"{folder / name / RUNS_TABLE} has no rows; make {target} makes some")
     return records
 
 
-def where_measured(folder: Path, config: Mapping[str, Any], slug: str) -> dict[Record, Path]:
+def where_measured(results: Path, config: Mapping[str, Any]) -> dict[Record, Path]:
     """All rows of one configuration, wherever they were measured, each with its results folder.
 
     Larger tables come first. Below results/local, folders of the committed results count too, after
     the local ones. The name of a row's folder may differ; its shortcut is the one that its arm has.
 
     Args:
-        folder: `<results>/<slug>` or a folder below it; all of `<results>` is searched.
+        results: the folder of all questions.
         config: a `shared_config`.
     """
-    results = next(path for path in [folder, *folder.parents] if path.name == slug).parent
     local = results.name == LOCAL
-    found: dict[tuple[str, str], tuple[Record, Path]] = {}
+    found: dict[tuple[str, str, Conditions], tuple[Record, Path]] = {}
     for root in (results, results.parent) if local else (results,):
         tables = [*root.glob(f"*/*/{RUNS_TABLE}"), *root.glob(f"*/*/*/{RUNS_TABLE}")]
         places = (path.parent for path in sorted(tables))
@@ -297,7 +303,8 @@ def where_measured(folder: Path, config: Mapping[str, Any], slug: str) -> dict[R
         for rows, place in sorted(alike, key=lambda each: -len(each[0])):
             for row in rows:
                 if row.shortcut == SHORTCUTS.get(row.arm, row.shortcut):
-                    found.setdefault((row.cell, row.finished_at), (row, place))
+                    run = row.cell, row.finished_at, conditions_of(row)
+                    found.setdefault(run, (row, place))
     return dict(found.values())
 
 
@@ -315,9 +322,9 @@ def _without_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "model": dict(item for item in model.items() if item not in nulls)}
 
 
-def measured_alike(folder: Path, config: Mapping[str, Any], slug: str) -> list[Record]:
+def measured_alike(results: Path, config: Mapping[str, Any]) -> list[Record]:
     """The rows of `where_measured`."""
-    return list(where_measured(folder, config, slug))
+    return list(where_measured(results, config))
 
 
 def curves_of(rows: Iterable[Record], places: Mapping[Record, Path]) -> list[CurvePoint]:
@@ -330,13 +337,14 @@ def curves_of(rows: Iterable[Record], places: Mapping[Record, Path]) -> list[Cur
 
 
 def counterparts(candidates: Iterable[Record], rows: Iterable[Measured]) -> list[Record]:
-    """One row per cell: the first one measured under the conditions of rows of its seed.
+    """One row per cell: the first one under the conditions that most rows of its seed have.
 
-    Where a cell has none, its first candidate, which no rule takes for comparable.
+    Where a cell has none, one under conditions of fewer rows, and then its first candidate, which
+    no rule takes for comparable.
     """
-    wanted = {(row.seed, conditions_of(row)) for row in rows}
+    wanted = Counter((row.seed, conditions_of(row)) for row in rows)
     first: dict[Cell, Record] = {}
-    for row in sorted(candidates, key=lambda row: (row.seed, conditions_of(row)) not in wanted):
+    for row in sorted(candidates, key=lambda row: -wanted[row.seed, conditions_of(row)]):
         first.setdefault(cell_of(row), row)
     return list(first.values())
 

@@ -33,7 +33,7 @@ from experiments.judging.pairs import (
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.machines.components import Place, log_ratios
 from experiments.reporting import markdown
-from plainres.records.files import CONFIG_FILE, read_json
+from plainres.records.files import CONFIG_FILE, read_config
 from plainres.records.schema import Record
 
 SLUG = "machines"
@@ -86,13 +86,13 @@ class Part:
 def read(folder: Path) -> list[Part]:
     """The rows of the configuration that `folder` names, from the tables of all questions."""
     advice = f"make sweep-{SLUG} measures some, make sweep-depth PROTOCOL={folder.name} more"
-    config = read_json(folder / CONFIG_FILE)
+    config = read_config(folder)
     if config is None:
         raise ValueError(f"no {CONFIG_FILE} in {folder}, so no rows; {advice}")
-    changed = {**config, "protocol": {**config["protocol"], "perturbation": PERTURBATION}}
+    changed = {**config, "protocol": {**config.get("protocol", {}), "perturbation": PERTURBATION}}
     found, perturbed = (
-        [row for row in measured_alike(folder, each, SLUG) if row.arm in ARMS and _is_library(row)]
-        for each in (config, changed)
+        [row for row in alike if row.arm in ARMS and _is_library(row)]
+        for alike in (measured_alike(folder.parents[1], each) for each in (config, changed))
     )
     if not found:
         raise ValueError(f"no rows of the configuration in {folder / CONFIG_FILE}; {advice}")
@@ -179,7 +179,8 @@ def over_starts(exact: Sequence[Record], perturbed: Sequence[Record]) -> Series:
 
     Of rows of one machine, where there are any.
     """
-    return distances([*counterparts(perturbed, exact), *counterparts(exact, perturbed)])
+    changed = counterparts(perturbed, exact)
+    return distances([*changed, *counterparts(exact, changed)])
 
 
 def check(part: Part) -> list[Claim]:

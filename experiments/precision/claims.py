@@ -5,7 +5,9 @@ Folders below results/precision are scales: `start` and `start_cifar` before the
 measurement (docs/registered.md).
 """
 
+import re
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,22 +16,25 @@ from experiments.judging import verdict
 from experiments.judging.errors import MARGIN
 from experiments.judging.inference import Criterion
 from experiments.judging.pairs import (
+    NO_CHANGE,
     Cell,
     Series,
     cell_of,
+    change_of,
     difference,
     errors_by_seed,
     grouped,
     judge,
     mean_errors,
     read_folders,
+    require_same_images,
     shared_seeds,
 )
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from experiments.reporting.text import mean_and_deviation
-from plainres.records.files import read_table
+from plainres.records.files import read_config, read_table
 from plainres.records.rows import GradientCosine as GradientCosineRow
 from plainres.records.schema import Record
 
@@ -156,6 +161,7 @@ def read(folder: Path) -> list[Scale]:
     by_scale = grouped(names, lambda name: name.partition("-")[0])
     scales = []
     for scale in sorted(by_scale, key=lambda scale: (*SCALES, scale).index(scale)):
+        _require_alike(folder, {name: records[name] for name in by_scale[scale]})
         rows: dict[tuple[str, Cell], Sequence[GradientCosine]] = {}
         for name in by_scale[scale]:
             by_cell = grouped(_rows(folder / name / COSINES_TABLE), cell_of)
@@ -164,6 +170,22 @@ def read(folder: Path) -> list[Scale]:
         measured = [record for name in by_scale[scale] for record in records[name]]
         scales.append(Scale(scale, measured, rows))
     return scales
+
+
+def _require_alike(folder: Path, records: Mapping[str, Sequence[Record]]) -> None:
+    """Raises ValueError where folders of one scale differ in more than the precision."""
+    require_same_images(records)
+    first, *others = ((name, read_config(folder / name) or {}) for name in records)
+    for name, config in others:
+        change = change_of(first[1], config, {})
+        if change != NO_CHANGE and not re.fullmatch(r"protocol\.precision: [^;]*", change):
+            raise ValueError(
+                f"{folder / name} differs from {first[0]} in {change}; legal: the precision alone"
+            )
+    runs = ((trained_in(row), row.cell) for rows in records.values() for row in rows)
+    for (precision, cell), count in Counter(runs).items():
+        if count > 1:
+            raise ValueError(f"{folder}: {count} folders have {cell} in {precision}; legal: one")
 
 
 def _rows(path: Path) -> list[GradientCosine]:

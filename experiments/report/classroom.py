@@ -136,7 +136,7 @@ def committed(exercise: Exercise, results: Path) -> list[Record]:
     if config is None:
         return own
     have = {row.cell for row in own}
-    alike = measured_alike(folder, config, exercise.folder.partition("/")[0])
+    alike = measured_alike(results, config)
     return [*own, *(row for row in counterparts(alike, own) if row.cell not in have)]
 
 

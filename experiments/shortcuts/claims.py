@@ -73,12 +73,12 @@ def read(folder: Path) -> list[ShortcutRuns]:
         target = f"make sweep-shortcuts PROTOCOL={folder.name}"
         raise ValueError(f"no records in {folder}; {target} measures them")
     config = read_json(folder / CONFIG_FILE)
-    places = pairs.where_measured(folder, config, "shortcuts") if config else {}
+    results = folder.parents[1]
+    places = pairs.where_measured(results, config) if config else {}
     others = _counterparts(places, own)
     order = [*ARMS, *(record.arm for record in own)]
     records = sorted([*own, *others], key=lambda row: (order.index(row.arm), row.depth, row.seed))
     curves = [*read_curves(folder), *pairs.curves_of(others, places)]
-    results = folder.parents[1]
     borrowed = pairs.grouped(others, lambda row: os.path.relpath(places[row], results))
     return [ShortcutRuns(records, borrowed, curves)]
 
@@ -198,7 +198,7 @@ def _excess(errors: Errors, worse: str, better: str, depth: int = DEEPEST) -> Cr
 def table(runs: ShortcutRuns) -> Table:
     """One line per shortcut and depth; means over seeds ± standard deviation, errors in per cent.
 
-    Seconds are of the machine that most lines have: those of different machines do not compare.
+    Seconds are of the machine and kernels that most lines have: others do not compare.
     """
     groups = pairs.grouped(runs.comparable, lambda record: (record.arm, record.depth))
     lines = Counter(machine for rows in groups.values() for machine in set(map(_machine, rows)))
@@ -218,16 +218,16 @@ def table(runs: ShortcutRuns) -> Table:
     return Table("", table)
 
 
-def _machine(record: Record) -> tuple[str, str, int]:
-    return record.processor, record.precision, record.threads
+def _machine(record: Record) -> tuple[str, ...]:
+    return record.processor, *conditions_of(record)
 
 
 def notes(runs: ShortcutRuns) -> list[str]:
     sentences = [
         "Errors in %, means over seeds. Training error is the running one, test error that of the "
         "final weights. The claims rest on training error. Only B against A and C against B rest "
-        "on test error, as the paper's Table 3 does. Seconds are of one machine; – means that a "
-        "line was measured on another."
+        "on test error, as the paper's Table 3 does. Seconds are of one machine and "
+        "its kernels; – means that a line was measured with others."
     ]
     if runs.borrowed:
         folders = "; ".join(

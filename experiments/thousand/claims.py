@@ -88,6 +88,7 @@ Part = DeepRuns | MemoryRuns
 def read(folder: Path) -> list[Part]:
     """Each protocol that networks were trained under, and the measurement of memory if any."""
     records = pairs.read_folders(folder, "sweep-thousand")
+    pairs.require_same_images({n: rows for n, rows in records.items() if n in (STORED, RECOMPUTED)})
     memory = MemoryRuns(records.pop(STORED, []), records.pop(RECOMPUTED, []))
     trained = [DeepRuns(name, rows, read_curves(folder / name)) for name, rows in records.items()]
     return [*trained, *([memory] if memory.records else [])]
@@ -154,7 +155,10 @@ def _halves(runs: MemoryRuns) -> Claim:
     without, with_it = (f"residual-{DEEPEST} {name}" for name in (STORED, RECOMPUTED))
     rows = {without: runs.stored, with_it: runs.recomputed}
     series = {
-        name: Series.of((r for r in own if r.depth == DEEPEST), lambda r: r.peak_memory_mib)
+        name: Series.of(
+            (r for r in own if (r.arm, r.depth) == ("residual", DEEPEST)),
+            lambda r: r.peak_memory_mib,
+        )
         for name, own in rows.items()
     }
     seeds = pairs.shared_seeds(series)
@@ -171,14 +175,21 @@ def _halves(runs: MemoryRuns) -> Claim:
 
 
 def _same(runs: MemoryRuns) -> Claim:
-    lost = [a.cell for a, b in runs.pairs if a.train_error is None and b.train_error is None]
+    lost = [
+        a.cell
+        for a, b in runs.pairs
+        if a.train_error is None and b.train_error is None and a.iterations == b.iterations
+    ]
     counted = [pair for pair in runs.pairs if pair[0].cell not in lost]
     beside = [f"not comparable: {', '.join(runs.unlike)}"] if runs.unlike else []
     beside += [f"diverged: {', '.join(lost)}"] if lost else []
     if not counted:
         missing = f"missing: cells that {STORED} and {RECOMPUTED} share"
         return Claim(SAME, INCONCLUSIVE, "; ".join(beside) or missing)
-    equal = sum(all(getattr(a, n) == getattr(b, n) for n in SAME_NUMBERS) for a, b in counted)
+    equal = sum(
+        all(getattr(a, name) == getattr(b, name) for name in ("iterations", *SAME_NUMBERS))
+        for a, b in counted
+    )
     cells = ", ".join(stored.cell for stored, _ in counted)
     count = f"in {equal} of {len(counted)} pairs of cells ({cells}; counted, not tested)"
     summary = "; ".join([f"{', '.join(SAME_NUMBERS)} to six digits the same {count}", *beside])
@@ -215,7 +226,8 @@ def _memory_table(runs: MemoryRuns) -> Table:
         stored, recomputed = pair
         memory = [f"{row.peak_memory_mib:,.0f}" for row in pair]
         pace = [f"{row.seconds / row.iterations:.2f}" for row in pair]
-        share = f"{recomputed.peak_memory_mib / stored.peak_memory_mib:.2f}"
+        known = stored.peak_memory_mib > 0
+        share = f"{recomputed.peak_memory_mib / stored.peak_memory_mib:.2f}" if known else "–"
         rows.append([f"{stored.arm}-{stored.depth}", str(stored.seed), *memory, share, *pace])
     note = (
         "Peak of the whole process, one process per cell, without and with checkpointing of "

@@ -224,6 +224,9 @@ def read_config(folder: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
         raise DamagedFileError(path, f"{path} is damaged: it has no configuration of a model")
+    for section in ("data", "protocol"):
+        if not isinstance(config.get(section, {}), dict):
+            raise DamagedFileError(path, f"{path} is damaged: {section} is no section")
     return config
 
 
