@@ -85,7 +85,8 @@ class Part:
 
 def read(folder: Path) -> list[Part]:
     """The rows of the configuration that `folder` names, from the tables of all questions."""
-    advice = f"make sweep-{SLUG} measures some, make sweep-depth PROTOCOL={folder.name} more"
+    more = f"make sweep-depth PROTOCOL={folder.name} ARGS=kernels=library"
+    advice = f"make sweep-{SLUG} measures some, {more} more"
     config = read_config(folder)
     if config is None:
         raise ValueError(f"no {CONFIG_FILE} in {folder}, so no rows; {advice}")
