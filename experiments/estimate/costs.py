@@ -50,7 +50,6 @@ DEVICES = {
     "zen3": _core("AMD Zen 3", "AMD EPYC (family 25, model 1)"),
     "zen4": _core("AMD Zen 4", "AMD EPYC (family 25, model 17)"),
     "zen5": _core("AMD Zen 5", "AMD EPYC (family 26, model 2)"),
-    "xeon": _core("Intel Xeon (model 167)", "Intel(R) Xeon(R) Processor (family 6, model 167)"),
 }
 SHORTEST = 200  # iterations: a shorter run is mostly its start
 # Their seconds hold measurements too, or are of other blocks by the same arm's name
