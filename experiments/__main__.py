@@ -487,15 +487,15 @@ def _folders(asked: Any, results: Path, name: str | None) -> list[Path]:
 
 
 def _scoreboard(asked: Sequence[Any], results: Path, options: argparse.Namespace) -> int:
-    from plainres.records.errors import UNUSABLE
+    from plainres.records.errors import UNUSABLE, one_line
 
     scores, unusable = [], []
     for each in asked:
         for folder in each.folders(results):
             try:
                 scores += each.scores(folder)
-            except ValueError as error:
-                unusable.append(f"{folder}: {error}")
+            except Exception as error:  # of one question; the others are judged
+                unusable.append(f"{folder}: {one_line(error)}")
     if options.json:
         print(json.dumps(scores, indent=1, ensure_ascii=False))
     elif scores:

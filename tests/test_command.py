@@ -18,6 +18,7 @@ from experiments import __main__ as command
 from experiments import grid
 from experiments.depth import QUESTION
 from experiments.grid import Command, Sweep, literal
+from experiments.reporting.question import Question
 from plainres.records.files import RUNS_TABLE, read_runs
 
 
@@ -269,6 +270,22 @@ def test_a_tested_contradiction_is_a_status_where_it_is_asked_for_and_a_directio
     assert command.main(words) == 0
     assert f"(a) {verdict}" in capsys.readouterr().out
     assert command.main([*words, "STRICT=1"]) == status
+
+
+def test_a_question_that_crashes_is_named_and_the_others_are_judged(results, capsys, monkeypatch):
+    tables(results / "depth" / "quick")
+    tables(results / "lineage" / "plain20", arm="plain")
+
+    judged = Question.scores
+
+    def scores(question, folder):
+        return [][0] if question.slug == "lineage" else judged(question, folder)
+
+    monkeypatch.setattr(Question, "scores", scores)
+    assert command.main(["check"]) == 2
+    shown = capsys.readouterr()
+    assert "(a) " in shown.out
+    assert "results/lineage: list index out of range" in shown.err
 
 
 def test_an_unusable_table_is_named_and_the_others_are_shown(results, capsys):

@@ -1,6 +1,7 @@
 """The dose on made-up tables: trainable depth, its prediction, claims, table and figure."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,8 @@ from experiments.grid import Sweep, commands
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.theory import ACTIVATIONS, NAMES, gradient_growth
 from plainres.networks.activations import Rectifier
-from plainres.records.files import read_table
+from plainres.records.files import RUNS_TABLE, read_runs, read_table, write_table
+from plainres.records.schema import Record
 
 DEPTHS = (20, 32, 44, 56, 80, 110, 164)
 
@@ -55,7 +57,10 @@ def test_networks_that_all_guess_decide_nothing_about_depths(tmp_path):
         ]
         write_made_up(tmp_path / f"quick-{name}", rows)
     (dose,) = QUESTION.read(tmp_path)
-    beyond, trains = QUESTION.claims(dose)[4:6]
+    ordered, predicted, beyond, trains = QUESTION.claims(dose)[2:6]
+    for claim in (ordered, predicted):
+        assert claim.verdict == INCONCLUSIVE
+        assert "plain-20 has not learned" in claim.summary
     for claim in (beyond, trains):
         assert claim.verdict == INCONCLUSIVE
         assert "hardly better than guessing: " in claim.summary
@@ -102,10 +107,28 @@ def test_slopes_alone_on_other_images_are_judged_by_themselves(tmp_path):
 
 
 def test_trainable_depth_is_where_the_error_has_doubled():
-    assert trainable_depth({20: 0.02, 32: 0.02, 44: 0.08}) == (38.0, False)
-    assert trainable_depth({8: 0.5, 20: 0.02, 44: 0.03, 56: 0.039}) == (56.0, True)
-    assert trainable_depth({32: 0.02, 44: 0.08}) is None, "without the reference"
-    assert trainable_depth({20: 0.0, 32: 0.5}) is None
+    assert trainable_depth({20: 0.02, 32: 0.02, 44: 0.08}, 0.9) == (38.0, False)
+    trains = {8: 0.5, 20: 0.02, 44: 0.03, 56: 0.039}
+    assert trainable_depth(trains, 0.9) == (56.0, True)
+    assert trainable_depth(trains, 0.9, 164) is None, "it may train deeper"
+    assert trainable_depth({32: 0.02, 44: 0.08}, 0.9) is None, "without the reference"
+    assert trainable_depth({20: 0.0, 32: 0.5}, 0.9) is None
+    assert trainable_depth({20: 0.89, 32: 0.9}, 0.9) is None, "they only guess"
+
+
+def test_a_seed_without_a_depth_is_named_and_not_left_out(tmp_path):
+    measured(tmp_path, seeds=9)
+    path = tmp_path / "quick-leaky_50" / RUNS_TABLE
+    rows = read_runs(path.parent)
+    for lacking in (
+        [row for row in rows if (row.arm, row.depth, row.seed) != ("plain", 164, 0)],
+        [replace(row, train_error=0.9) if row.seed == 0 else row for row in rows],
+    ):
+        write_table(path, lacking, Record)
+        (dose,) = QUESTION.read(tmp_path)
+        for claim in QUESTION.claims(dose)[2:3]:
+            assert claim.verdict == INCONCLUSIVE
+            assert claim.summary.endswith("leaky_50 seed 0")
 
 
 def test_the_committed_prediction_is_what_the_committed_table_and_theory_give():

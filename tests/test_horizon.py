@@ -17,7 +17,7 @@ from experiments.horizon.prediction import UNITS, predictions
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from plainres.instruments.horizon import Horizon
 from plainres.instruments.weight_sketch import WeightSketch
-from plainres.records.files import CURVES_TABLE, RUNS_TABLE, read_table, write_table
+from plainres.records.files import CURVES_TABLE, RUNS_TABLE, read_runs, read_table, write_table
 from plainres.records.rows import CONTIGUOUS, HorizonPoint, SketchPoint
 from plainres.records.schema import CurvePoint, Record
 from plainres.run import train
@@ -155,8 +155,16 @@ def test_the_unit_of_rounding_is_half_a_step_at_one(precision, dtype):
 def test_the_horizon_is_where_the_cosine_passes_a_half():
     assert horizon({8: 1.0, 20: 0.75, 32: 0.25}) == (26.0, False)
     assert horizon({20: 0.9, 8: 1.0}) == (20.0, True)
-    assert horizon({8: 0.4, 20: 0.3}) is None
+    assert horizon({8: 0.4, 20: 0.3}) == (8.0, False), "as deep at most"
     assert horizon({8: 1.0}) is None
+
+
+def test_cells_without_a_record_are_refused(tmp_path):
+    start(tmp_path)
+    path = tmp_path / "start-relu" / RUNS_TABLE
+    write_table(path, read_runs(path.parent)[1:], Record)
+    with pytest.raises(ValueError, match=r"of start has plain-\d+-seed0, which runs.csv lacks"):
+        QUESTION.read(tmp_path)
 
 
 def test_what_is_predicted_is_reproduced(tmp_path):

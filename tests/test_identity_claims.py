@@ -317,6 +317,18 @@ def test_a_record_without_its_insertion_is_refused(tmp_path):
         QUESTION.read(tmp_path)
 
 
+def test_a_child_of_another_parent_and_one_that_stands_twice_are_refused(tmp_path):
+    measured(tmp_path)
+    shutil.copytree(tmp_path / "end_1", tmp_path / "end_1b")
+    with pytest.raises(ValueError, match=r"has 2 children of .*, seed 0; legal: one"):
+        QUESTION.read(tmp_path)
+    shutil.rmtree(tmp_path / "end_1b")
+    for name, parent in (("trained_on", "a" * 12), ("end_1", "b" * 12)):
+        moved(tmp_path / name / RUNS_TABLE, 0, parent=parent)
+    with pytest.raises(ValueError, match="a child of plain-20-seed0 has another parent"):
+        QUESTION.read(tmp_path)
+
+
 def test_parents_without_children_are_one_line(tmp_path):
     measured(tmp_path / "quick")
     for path in [*tmp_path.glob("quick/middle_*"), *tmp_path.glob("quick/end_*")]:

@@ -189,14 +189,13 @@ def test_the_limit_of_the_vector_instructions_makes_processors_alike(tmp_path):
     assert [claim.words for claim in checked(tmp_path)] == ["supports"] * 3
 
 
-def test_around_a_network_that_has_not_learned_all_is_smooth_and_that_decides_nothing(folder):
+@pytest.mark.parametrize("arm", ["plain", "residual"])
+def test_around_a_network_that_has_not_learned_all_is_smooth_and_decides_nothing(folder, arm):
     for number in range(3):
-        made_up_surface(
-            folder, "residual", lambda x, y: 2.69 + 0.01 * (x * x), direction_seed=number
-        )
+        made_up_surface(folder, arm, lambda x, y: 2.69 + 0.01 * (x * x), direction_seed=number)
     claims = checked(folder)
     assert [claim.verdict for claim in claims] == [INCONCLUSIVE] * 3
-    assert "residual-44, seed 0, directions 0" in claims[0].summary
+    assert f"{arm}-44, seed 0, directions 0" in claims[0].summary
     assert "no better than guessing" in claims[0].summary
 
 
@@ -235,6 +234,23 @@ def test_a_missing_arm_and_a_surface_without_finite_losses_decide_nothing(tmp_pa
 def test_surfaces_of_other_settings_are_not_compared(folder):
     made_up_surface(folder, points=5, direction_seed=7)
     with pytest.raises(ValueError, match=r"differ in points \(5, 9\)"):
+        QUESTION.read(folder)
+
+
+def test_other_images_other_points_and_a_draw_that_stands_twice_are_refused(folder):
+    surface = next(folder.glob("surface-plain*.json"))
+    points = surface.with_suffix(".csv")
+    whole, lines = surface.read_text(), points.read_text().splitlines()
+    points.write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n")
+    with pytest.raises(ValueError, match="has other points than its radius says"):
+        QUESTION.read(folder)
+    points.write_text("\n".join(lines) + "\n")
+    for path in (surface, points):
+        path.with_name(f"surface-again{path.suffix}").write_text(path.read_text())
+    with pytest.raises(ValueError, match="has 2 surfaces of plain-44, seed 0"):
+        QUESTION.read(folder)
+    surface.write_text(whole.replace('"data_fingerprint": "0', '"data_fingerprint": "a'))
+    with pytest.raises(ValueError, match="differ in data_fingerprint"):
         QUESTION.read(folder)
 
 

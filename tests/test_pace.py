@@ -100,6 +100,7 @@ def test_seconds_compare_on_one_processor_only(folder):
     first, second = (
         pace for pace in paces if pace.record.depth == 20 and pace.setting != "batch128-rate0.05"
     )
+    assert replace(first, record=replace(first.record, threads=4)).machine.endswith("4 threads")
     moved = replace(first, record=replace(first.record, processor="another"))
     assert [row[1:] for row in fastest([moved, second]).rows[2::2]] == [
         [second.machine, "25 %", "batch128-rate0.1", "100"],

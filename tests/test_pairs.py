@@ -11,6 +11,7 @@ from experiments.judging.pairs import (
     measured_alike,
     read_folders,
     read_records,
+    require_alike,
     require_same_images,
 )
 from experiments.judging.verdict import INCONCLUSIVE, REPRODUCED
@@ -216,6 +217,24 @@ def test_rows_of_one_configuration_are_found_wherever_they_were_measured(tmp_pat
     assert seeds(local) == [3, 0, 1]
     configured(results / "signal" / "quick", [made_up_record(seed=0, processor=XEON, threads=2)])
     assert seeds(results) == [0, 1, 0], "two machines may finish a cell in the same second"
+
+
+def test_a_seed_has_one_row_in_one_place():
+    rows = [made_up_record(depth=20), made_up_record(depth=56)]
+    said = "residual-20-seed0 and residual-56-seed0 stand in one place"
+    with pytest.raises(ValueError, match=said):
+        Series.of(rows, lambda row: row.train_error)
+
+
+def test_folders_differ_in_what_is_compared_and_in_no_more(tmp_path):
+    for name, width, rate in (("one", 4, 0.1), ("wide", 8, 0.1), ("fast", 4, 0.2)):
+        shared = {"model": {"width": width}, "protocol": {"name": name, "learning_rate": rate}}
+        write_json(tmp_path / name / CONFIG_FILE, shared)
+    names = ["one", "wide", "without"]
+    require_alike(tmp_path, names, r"model\..*")
+    for legal, other in (("data", "wide"), (r"model\..*", "fast")):
+        with pytest.raises(ValueError, match=f"{other} differs from one in .*: not comparable"):
+            require_alike(tmp_path, [*names, "fast"], legal)
 
 
 def test_an_arm_has_one_shortcut(tmp_path):

@@ -255,6 +255,13 @@ def test_activations_of_another_processor_are_not_compared(tmp_path):
     assert [place for place, each in enumerate(found) if each] == [2, 3]
 
 
+def test_two_folders_of_one_setting_are_refused(tmp_path):
+    for name in ("one", "two"):
+        write_made_up(tmp_path / name, [made_up_record(arm="plain")], config=config_of(REFERENCE))
+    with pytest.raises(ValueError, match="two has the configuration of another folder"):
+        QUESTION.read(tmp_path)
+
+
 def test_rows_of_another_cell_are_refused(tmp_path):
     write_made_up(tmp_path / "one", [made_up_record(arm="plain")], config=config_of(REFERENCE))
     write_table(tmp_path / "one" / "probes.csv", plain_points(20, 1, 1.4, 0.5), Signal)

@@ -331,6 +331,13 @@ def test_the_cost_is_that_of_probes_beside_training(tmp_path):
     )
 
 
+@pytest.mark.parametrize("seconds", [None, 30.0])
+def test_probes_that_took_an_unknown_time_or_more_than_all_decide_nothing(tmp_path, seconds):
+    measured(tmp_path)
+    changed(tmp_path / "quick-batch", lambda point: point.seed == 0, seconds=seconds)
+    assert verdicts(tmp_path)[-1] == INCONCLUSIVE
+
+
 def test_probes_of_a_diverged_cell_do_not_count_and_one_costly_cell_is_enough(tmp_path):
     measured(tmp_path)
     path = tmp_path / "quick-batch" / RUNS_TABLE

@@ -131,10 +131,12 @@ class Cures:
         by_cell = grouped(sorted(start, key=lambda row: row.layer), cell_of)
         rows, values = [], {}
         for record in self.of(cure, depth):
-            found = value(by_cell[cell_of(record)]) if cell_of(record) in by_cell else None
-            if found is not None:
-                rows.append(record)
-                values[record.seed] = found
+            if cell_of(record) not in by_cell:
+                continue
+            if (found := value(by_cell[cell_of(record)])) is None:
+                return Series({}, {})  # a seed without a number is not left out
+            rows.append(record)
+            values[record.seed] = found
         return Series.of(rows, lambda record: values[record.seed])
 
 
@@ -147,6 +149,9 @@ def read(folder: Path) -> list[Cures]:
     """One part for each protocol, and one for the deepest networks."""
     tables = pairs.read_folders(folder, "sweep-cures")
     pairs.require_same_images(tables)
+    for protocol in {name.partition("-")[0] for name in tables}:
+        own = [name for name in tables if name.partition("-")[0] == protocol]
+        pairs.require_alike(folder, own, r"model\..*|protocol\.learning_rate")
     order = [*CURES, *FOLDERS]
     parts = []
     for protocol, names in grouped(tables, lambda name: name.rpartition("-")[0]).items():

@@ -8,7 +8,7 @@ a network at chance.
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
@@ -16,10 +16,10 @@ from pathlib import Path
 from experiments.dose.depths import REFERENCE, TIMES, TrainableDepth, trainable_depth
 from experiments.dose.prediction import predictions
 from experiments.judging import pairs, verdict
-from experiments.judging.errors import MARGIN, error_or_chance
+from experiments.judging.errors import MARGIN, chance_error, error_or_chance
 from experiments.judging.inference import Criterion
 from experiments.judging.pairs import Series
-from experiments.judging.verdict import Claim
+from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from experiments.reporting.text import mean_and_deviation
@@ -47,6 +47,9 @@ STATEMENTS = (
 )
 
 
+NO_DEPTH = "no trainable depth, because a depth is missing or plain-20 has not learned: "
+
+
 @dataclass(frozen=True)
 class Dose:
     """The records of one protocol, by activation, those with the largest λ first."""
@@ -69,12 +72,27 @@ class Dose:
 
     def depths(self, activation: str) -> dict[int, TrainableDepth]:
         """Trainable depth of plain networks by seed; seeds without one are left out."""
+        return {seed: depth for seed, depth in self._found(activation).items() if depth is not None}
+
+    def _found(self, activation: str) -> dict[int, TrainableDepth | None]:
         plain = [row for row in self.by_activation.get(activation, ()) if row.arm == "plain"]
-        found = {
-            seed: trainable_depth({row.depth: error_or_chance(row) for row in own})
+        return {
+            seed: trainable_depth(
+                {row.depth: error_or_chance(row) for row in own},
+                chance_error(own[0].num_classes),
+                DEEPEST,
+            )
             for seed, own in pairs.grouped(plain, lambda row: row.seed).items()
         }
-        return {seed: depth for seed, depth in found.items() if depth is not None}
+
+    def without_depth(self, activations: Iterable[str]) -> list[str]:
+        """The activations and seeds that were measured and have no trainable depth."""
+        return [
+            f"{name} seed {seed}"
+            for name in activations
+            for seed, depth in self._found(name).items()
+            if depth is None
+        ]
 
     def log_depths(self, activation: str) -> Series:
         """The logarithms of `depths`; where all depths train, that of the deepest."""
@@ -91,6 +109,7 @@ def read(folder: Path) -> list[Dose]:
     for protocol, names in pairs.grouped(tables, lambda name: name.rpartition("-")[0]).items():
         records = {name.rpartition("-")[2]: tables[name] for name in names}
         pairs.require_same_images(records)
+        pairs.require_alike(folder, names, r"model\.(slope|shift)")
         known = {name: records[name] for name in order if name in records}
         parts.append(Dose(protocol, {**known, **records}))
     return parts
@@ -127,6 +146,8 @@ def _falls(dose: Dose, statement: str, activations: Sequence[str]) -> Claim:
 
 def _ordered(dose: Dose) -> Claim:
     names = [name for name in predictions() if name in ("relu", *WITHIN)]
+    if lacking := dose.without_depth(names):
+        return Claim(STATEMENTS[2], INCONCLUSIVE, NO_DEPTH + ", ".join(lacking))
     series = {name: dose.log_depths(name) for name in names}
     seeds = pairs.shared_seeds(series)
 
@@ -145,6 +166,8 @@ def _ordered(dose: Dose) -> Claim:
 
 
 def _predicted(dose: Dose) -> Claim:
+    if lacking := dose.without_depth(WITHIN):
+        return Claim(STATEMENTS[3], INCONCLUSIVE, NO_DEPTH + ", ".join(lacking))
     series = {name: dose.log_depths(name) for name in WITHIN}
     seeds = pairs.shared_seeds(series)
 

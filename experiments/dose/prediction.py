@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.dose.depths import trainable_depth
-from experiments.judging.errors import error_or_chance
+from experiments.judging.errors import chance_error, error_or_chance
 from experiments.judging.pairs import grouped
 from experiments.theory import ACTIVATIONS, gradient_growth
 from plainres.records.files import read_runs, read_table, write_table
@@ -44,7 +44,9 @@ def predict() -> list[Prediction]:
     """c / ln λ, with c from the geometric mean of ReLU's trainable depths over seeds."""
     rows = [row for row in read_runs(SOURCE) if row.arm == "plain"]
     depths = [
-        trainable_depth({row.depth: error_or_chance(row) for row in own})
+        trainable_depth(
+            {row.depth: error_or_chance(row) for row in own}, chance_error(own[0].num_classes)
+        )
         for own in grouped(rows, lambda row: row.seed).values()
     ]
     logs = [math.log(found.depth) for found in depths if found and not found.at_least]

@@ -176,8 +176,8 @@ def _counts(row: Record, device: str, place: str) -> bool:
     """Whether the seconds of a row are the cost of its network."""
     if device == BUSY and ((place, row.seed) != (IDLE_FOLDER, IDLE_SEED) or row.depth < IDLE_DEPTH):
         return False
-    one_core = row.threads == 1 or device == GPU
-    return one_core and row.status == FINISHED and row.iterations >= SHORTEST
+    one = row.devices == 1 and (row.threads == 1 or device == GPU)
+    return one and row.status == FINISHED and row.iterations >= SHORTEST
 
 
 def _bench(folder: Path) -> Iterator[tuple[Setting, Network, Cost]]:

@@ -22,6 +22,7 @@ from experiments.horizon.prediction import depth_of, predictions
 from experiments.judging import pairs
 from experiments.judging.pairs import Series, cell_of, grouped
 from plainres.records.files import read_curves, read_table
+from plainres.records.identity import cell_name
 from plainres.records.rows import CONTIGUOUS, HorizonPoint, SketchPoint
 from plainres.records.schema import CurvePoint, Record
 
@@ -155,11 +156,13 @@ def horizon(cosines: Mapping[int, float]) -> Depth | None:
         cosines: by depth, of one seed.
 
     Returns:
-        None with less than two depths, or where the cosine is below 0.5 from the first one on.
+        None with less than two depths; the first one where the cosine is below 0.5 from it on.
     """
     depths = sorted(cosines)
-    if len(depths) < 2 or cosines[depths[0]] < LOST:
+    if len(depths) < 2:
         return None
+    if cosines[depths[0]] < LOST:
+        return Depth(float(depths[0]), False)
     for shallow, deep in pairwise(depths):
         high, low = cosines[shallow], cosines[deep]
         if low < LOST:
@@ -195,8 +198,17 @@ def read(folder: Path) -> list[Part]:
                 },
             )
         )
-        if name != "layout":  # one size of images each
+        legal = r"protocol\.(precision|perturbation)|model\.(slope|shift|sums)"
+        if name == "layout":  # one size of images each
+            legal += r"|data\.image_size"
+        else:
             pairs.require_same_images(parts[-1].by_variant)
+        pairs.require_alike(folder, names[name], legal)
+        for variant, points in parts[-1].points.items():
+            cells = set(map(cell_of, parts[-1].by_variant[variant]))
+            if unknown := sorted(set(map(cell_of, points)) - cells):
+                cell = cell_name(*unknown[0])
+                raise ValueError(f"{TABLE} of {name} has {cell}, which runs.csv lacks")
     return parts
 
 

@@ -9,6 +9,7 @@ counts as chance.
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -153,6 +154,9 @@ def read(folder: Path) -> list[IdentityRuns]:
     tables = pairs.read_folders(folder, target)
     pairs.require_same_images(tables)
     parents = tables.pop(PARENT, [])
+    decaying = [name for name in tables if name.startswith(DECAY)]
+    pairs.require_alike(folder, decaying, r"protocol\.weight_decay")
+    pairs.require_alike(folder, tables.keys() - {*decaying}, r"child\..*")
     groups: dict[str, list[Child]] = {TRAINED_ON: [], DECAY: [], "": []}
     for name, records in tables.items():
         group = next(start for start in groups if name.startswith(start))
@@ -160,7 +164,21 @@ def read(folder: Path) -> list[IdentityRuns]:
     trained_on, decays, children = groups.values()
     if not children and not decays:
         raise ValueError(f"no children in {folder}; make {target} measures them")
-    return [IdentityRuns(folder.name, parents, trained_on, children, decays)]
+    runs = IdentityRuns(folder.name, parents, trained_on, children, decays)
+    _require_one_parent(folder, runs)
+    return [runs]
+
+
+def _require_one_parent(folder: Path, runs: IdentityRuns) -> None:
+    """Raises ValueError where a child is not of its control's parent, or stands twice."""
+    for child in runs.children:
+        control = runs.parents_further.get(pairs.cell_of(child.record))
+        if control and {child.record.parent, control.parent} - {""} - {control.parent}:
+            raise ValueError(f"{folder}: a child of {child.record.cell} has another parent")
+    places = Counter((child.insertion.place, child.record.seed) for child in runs.children)
+    for (place, seed), count in places.items():
+        if count > 1:
+            raise ValueError(f"{folder} has {count} children of {place}, seed {seed}; legal: one")
 
 
 def _read_children(folder: Path, records: Sequence[Record]) -> list[Child]:
@@ -169,7 +187,7 @@ def _read_children(folder: Path, records: Sequence[Record]) -> list[Child]:
     }
     branches = read_table(folder / BRANCHES_TABLE, BranchNorm)
     config = read_json(folder / CONFIG_FILE) or {}
-    decay = float(config.get("protocol", {}).get("weight_decay", 0))
+    decay = float(config.get("protocol", {}).get("weight_decay") or 0)
     children = []
     for record in records:
         if pairs.cell_of(record) not in insertions:

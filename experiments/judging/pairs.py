@@ -5,6 +5,7 @@ taken between runs of one seed, measured under the same conditions (experiments.
 and a claim is judged over the seeds for which all its networks have such runs.
 """
 
+import re
 import statistics
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -44,10 +45,17 @@ class Series(dict[int, float]):
 
     @classmethod
     def of(cls, rows: Iterable[Any], value: Callable[[Any], float]) -> "Series":
-        """One value per row; rows have a seed."""
-        by_seed = {row.seed: row for row in rows}
-        values = {seed: value(row) for seed, row in by_seed.items()}
-        return cls(values, {seed: [row] for seed, row in by_seed.items()})
+        """One value per row; rows have a seed.
+
+        Raises:
+            ValueError: a seed has two rows; names them.
+        """
+        by_seed = grouped(rows, lambda row: row.seed)
+        for own in by_seed.values():
+            if len(own) > 1:
+                cells = " and ".join(row.cell for row in own)
+                raise ValueError(f"{cells} stand in one place; legal: one row a seed")
+        return cls({seed: value(*own) for seed, own in by_seed.items()}, by_seed)
 
     def minus(self, other: "Series") -> "Series":
         """The differences, over the seeds that both have."""
@@ -360,6 +368,22 @@ def change_of(
     lines = {line.split(":")[0]: line for line in config_differences(old, new)}
     ignored = {"protocol.name", *(name for choice in lines for name in brings.get(choice, ()))}
     return "; ".join(line for name, line in lines.items() if name not in ignored) or NO_CHANGE
+
+
+def require_alike(folder: Path, names: Iterable[str], legal: str) -> None:
+    """Raises ValueError where configurations of folders differ in more than is compared.
+
+    Args:
+        names: of folders below `folder`; those without a configuration are not looked at.
+        legal: what may differ, as a regular expression for names as `protocol.precision`.
+    """
+    configs = {name: config for name in names if (config := read_config(folder / name))}
+    may_differ = re.compile(rf"({legal}|protocol\.name): ")
+    for name, config in configs.items():
+        first = next(iter(configs))
+        for line in config_differences(configs[first], config):
+            if not may_differ.match(line):
+                raise ValueError(f"{folder / name} differs from {first} in {line}: not comparable")
 
 
 def require_same_images(records: Mapping[str, Sequence[Record]]) -> None:

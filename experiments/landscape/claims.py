@@ -8,6 +8,7 @@ network say how sure a measure of that network is, and nothing about other netwo
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +31,8 @@ RATIO = 0.1  # a negative curvature counts from a tenth of the larger one's size
 # digits), and on a plateau there is nothing else.
 NOISE = 1e-4
 BASIN = 0.5  # of what training has gained over guessing
-SHARED = ("protocol", "data_label", "points", "radius", "images")  # by all surfaces of a folder
+# By all surfaces of a folder
+SHARED = ("protocol", "data_label", "data_fingerprint", "points", "radius", "images")
 CEILING = 100  # times the loss of guessing: figures draw larger losses (up to 1e7) as this one
 SHARE_MARGIN = 0.05  # of the plane, 26 of 529 inner points: a smaller part is not seen in figures
 ROUGHNESS_MARGIN = 0.02  # a smooth bowl has 0.017: 0.1 + x² + y² on 25×25 points
@@ -183,6 +185,10 @@ def read(folder: Path) -> list[Planes]:
             differ = f"the surfaces in {folder} differ in {name} ({', '.join(values)})"
             raise ValueError(f"{differ}: they cannot be compared")
     planes.sort(key=lambda plane: (plane.surface.arm, plane.surface.depth, plane.draw))
+    drawn = Counter((p.surface.statistics, p.surface.name) for p in planes)
+    for (_, name), count in drawn.items():
+        if count > 1:
+            raise ValueError(f"{folder} has {count} surfaces of {name}; legal: one")
     parts = [[plane for plane in planes if plane.surface.statistics == kind] for kind in STATISTICS]
     return [part for part in parts if part]
 
@@ -194,6 +200,9 @@ def _read_plane(path: Path) -> Plane:
     points = read_table(table, SurfacePoint)
     if len(points) != surface.points**2:
         raise ValueError(f"{table} has {len(points)} points instead of {surface.points**2}")
+    grid = [(x, y) for y in surface.coordinates for x in surface.coordinates]
+    if not np.allclose([(point.x, point.y) for point in points], grid, atol=1e-5):
+        raise ValueError(f"{table} has other points than its radius says, or in another order")
     shape = (surface.points, surface.points)
     losses = np.array([point.loss for point in points]).reshape(shape)
     return Plane(surface, losses, np.array([point.error for point in points]).reshape(shape))
@@ -232,7 +241,7 @@ def _compared(planes: Planes, measure: str) -> Claim:
     if any(math.isnan(getattr(plane, measure)) for plane in [*plain, *residual]):
         reason = "a surface has no finite part, or a network is no better than guessing"
         return Claim(statement, INCONCLUSIVE, reason)
-    if flat := [plane.surface.name for plane in residual if not plane.learned]:
+    if flat := [plane.surface.name for plane in [*plain, *residual] if not plane.learned]:
         reason = f"{'; '.join(flat)}: no better than guessing, and so on a plateau"
         return Claim(statement, INCONCLUSIVE, reason)
     name = measure.replace("_", " ")

@@ -10,7 +10,16 @@ from pathlib import Path
 from experiments.judging import verdict
 from experiments.judging.errors import error_or_chance
 from experiments.judging.inference import Criterion
-from experiments.judging.pairs import Series, compare, judge, mean_errors, read_folders
+from experiments.judging.pairs import (
+    Series,
+    compare,
+    grouped,
+    judge,
+    mean_errors,
+    read_folders,
+    require_alike,
+    require_same_images,
+)
 from experiments.judging.verdict import Claim
 from experiments.reporting import markdown
 from experiments.reporting.question import Table
@@ -44,6 +53,9 @@ def read(folder: Path) -> list[Runs]:
         ValueError: there are no records, or a table is damaged.
     """
     records = read_folders(folder, "sweep-lenet")
+    for names in grouped(records, lambda name: name.partition("-")[0]).values():
+        require_same_images({name: records[name] for name in names})
+        require_alike(folder, names, r"model\..*")
     return [Runs(records, {name: read_curves(folder / name) for name in records})]
 
 

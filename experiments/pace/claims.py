@@ -43,10 +43,11 @@ class Pace:
     @property
     def machine(self) -> str:
         """What its seconds were measured on: the processor, and the conditions."""
-        machine, precision, torch, kernels, _ = conditions_of(self.record)
+        machine, precision, torch, kernels, threads = conditions_of(self.record)
         usual = conditions_of(replace(self.record, instruction_set="")).machine
         limit = [] if machine == usual else [machine]
         own = [] if kernels == "library" else [f"{kernels} kernels"]
+        own += [] if threads == "1 thread" else [threads]
         return ", ".join([self.record.processor, *limit, precision, f"torch {torch}", *own])
 
     @property

@@ -5,7 +5,6 @@ Folders below results/precision are scales: `start` and `start_cifar` before the
 measurement (docs/registered.md).
 """
 
-import re
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,17 +15,16 @@ from experiments.judging import verdict
 from experiments.judging.errors import MARGIN
 from experiments.judging.inference import Criterion
 from experiments.judging.pairs import (
-    NO_CHANGE,
     Cell,
     Series,
     cell_of,
-    change_of,
     difference,
     errors_by_seed,
     grouped,
     judge,
     mean_errors,
     read_folders,
+    require_alike,
     require_same_images,
     shared_seeds,
 )
@@ -34,7 +32,7 @@ from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from experiments.reporting.text import mean_and_deviation
-from plainres.records.files import read_config, read_table
+from plainres.records.files import read_table
 from plainres.records.rows import GradientCosine as GradientCosineRow
 from plainres.records.schema import Record
 
@@ -175,13 +173,7 @@ def read(folder: Path) -> list[Scale]:
 def _require_alike(folder: Path, records: Mapping[str, Sequence[Record]]) -> None:
     """Raises ValueError where folders of one scale differ in more than the precision."""
     require_same_images(records)
-    first, *others = ((name, read_config(folder / name) or {}) for name in records)
-    for name, config in others:
-        change = change_of(first[1], config, {})
-        if change != NO_CHANGE and not re.fullmatch(r"protocol\.precision: [^;]*", change):
-            raise ValueError(
-                f"{folder / name} differs from {first[0]} in {change}; legal: the precision alone"
-            )
+    require_alike(folder, records, r"protocol\.precision")
     runs = ((trained_in(row), row.cell) for rows in records.values() for row in rows)
     for (precision, cell), count in Counter(runs).items():
         if count > 1:

@@ -174,6 +174,8 @@ def read(folder: Path) -> list[Rate]:
     records, snapshots = {}, {}
     for name, rows in tables.items():
         setting = setting_of(folder / name)
+        if setting in records:
+            raise ValueError(f"{folder / name} has the configuration of another folder; legal: one")
         records[setting] = {cell_of(row): row for row in rows}
         points = read_table(folder / name / PROBES_TABLE, Signal)
         points.sort(key=lambda point: point.layer)

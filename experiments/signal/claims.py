@@ -392,6 +392,11 @@ def _affordable(signal: Signal) -> Claim:
     by_seed = grouped(sorted(_seconds(signal)), lambda cell: cell[0])
     if not by_seed:
         return Claim(statement, INCONCLUSIVE, f"missing: {required}")
+    cells = [cell for own in by_seed.values() for cell in own]
+    if unclear := {seed for seed, _, training in cells if training <= 0}:
+        seeds = ", ".join(map(str, sorted(unclear)))
+        reason = f"seconds of probes are missing, or more than those of the cell: seed {seeds}"
+        return Claim(statement, INCONCLUSIVE, reason)
     shares = ([100 * probing / training for _, probing, training in c] for c in by_seed.values())
     costliest = tuple(map(max, shares))
     name = "probes, the costliest cell of each seed"
@@ -409,7 +414,8 @@ def _seconds(signal: Signal) -> list[tuple[int, float, float]]:
         for record in records:
             snapshots = signal.snapshots.get((norm, *cell_of(record)))
             if snapshots is not None and record.status == FINISHED:
-                probing = sum(snapshot[0].seconds or 0.0 for snapshot in snapshots.values())
+                each = [snapshot[0].seconds for snapshot in snapshots.values()]
+                probing = math.inf if None in each else sum(filter(None, each))
                 seconds.append((record.seed, probing, record.seconds - probing))
     return seconds
 
