@@ -19,6 +19,7 @@ from plainres.records.files import read_table, write_table
 ABSENT = {
     *("disk-full", "read-only", "memory"),
     *("stop-sweep", "worker-killed", "parent-killed", "four-sweeps", "clock"),
+    *("cut", "empty"),  # as "zero" is
 }
 
 

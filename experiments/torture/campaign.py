@@ -18,7 +18,17 @@ from experiments.torture.report import Facts, Row, table, write
 
 KINDS = crashes.KINDS | sweeps.KINDS | damage.KINDS | disks.KINDS | pictures.KINDS | memory.KINDS
 SHORT = dict.fromkeys(  # faults of the short form; of others one
-    ("memory", "stop-sweep", "worker-killed", "parent-killed", "four-sweeps", "clock"), 0
+    (
+        "memory",
+        "stop-sweep",
+        "worker-killed",
+        "parent-killed",
+        "four-sweeps",
+        "clock",
+        "cut",
+        "empty",
+    ),
+    0,
 )
 # Of kinds with many faults, as many as end in 25 minutes on two cores; of others all
 LONG = {
