@@ -17,19 +17,9 @@ from experiments.torture.places import Place, Run, Site, UnexpectedError
 from experiments.torture.report import Facts, Row, table, write
 
 KINDS = crashes.KINDS | sweeps.KINDS | damage.KINDS | disks.KINDS | pictures.KINDS | memory.KINDS
-SHORT = dict.fromkeys(  # faults of the short form; of others one
-    (
-        "memory",
-        "stop-sweep",
-        "worker-killed",
-        "parent-killed",
-        "four-sweeps",
-        "clock",
-        "cut",
-        "empty",
-    ),
-    0,
-)
+# Faults of the short form; of others one
+SHORT = dict.fromkeys(("memory", "stop-sweep", "clock", "cut", "empty"), 0)
+SHORT |= dict.fromkeys(("worker-killed", "parent-killed", "four-sweeps"), 0)
 # Of kinds with many faults, as many as end in 25 minutes on two cores; of others all
 LONG = {
     **{"crash": 130, "torn": 33, "kill": 15, "kill-elsewhere": 15, "disk-error": 20},
