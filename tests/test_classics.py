@@ -43,6 +43,7 @@ def test_lenet5_in_both_variants(era, kinds):
     [
         (lambda: LeNet5(era="1989"), "era '1989' is unknown; legal: 1998, 1998-sigmoid, modern"),
         (lambda: LeNet5(depth=6), "LeNet5 has no depth 6; choose 5"),
+        (lambda: LeNet5(depth=5.0), "LeNet5 has no depth 5.0; choose 5"),
         (lambda: AlexNet(head="tiny"), "head 'tiny' is unknown; legal: imagenet, small"),
         (lambda: vgg(12), "vgg has no depth 12; choose 11, 13, 16 or 19"),
         (lambda: vgg(norm="layer"), "norm 'layer' is unknown; legal: batch, none"),

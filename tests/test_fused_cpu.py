@@ -148,7 +148,7 @@ def test_a_network_with_other_activations_is_not_fused():
     silu.layer2[0].relu = torch.nn.SiLU()
     mixed = network()
     mixed.layer2[0].relu = Rectifier(0.5)
-    for each in (silu, mixed):
+    for each in (silu, mixed, network(slope=-0.5)):
         assert not fused_cpu.fuse_network(each, (32, 3, 8, 8))
 
 

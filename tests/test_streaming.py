@@ -104,6 +104,12 @@ def test_a_batch_depends_on_seed_and_iteration_alone(stream, workers):
     assert not torch.equal(whole[0].labels, whole[1].labels)
 
 
+def test_reading_draws_nothing_from_the_generator_of_dropout(stream):
+    state = torch.get_rng_state()
+    batches(stream())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_a_signal_to_all_processes_of_a_run_takes_no_worker(stream):
     """As `timeout` and Slurm send it: the checkpoint comes after batches that are still needed."""
     steps, whole = iter(stream(images=400, stop=30, workers=1)), stream(images=400, stop=30)

@@ -147,6 +147,7 @@ class Decoded(Dataset):
             num_workers=workers,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_leave_signals,
+            generator=torch.Generator(),  # the global one is that of dropout
         )
         fault = ""
         try:

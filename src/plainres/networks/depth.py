@@ -50,7 +50,7 @@ def check_depth(family: str, depth: int) -> None:
     """
     if family == "CifarNetwork":
         _check_cifar_depth(depth)
-    elif depth not in _DEPTHS[family]:
+    elif not isinstance(depth, int) or depth not in _DEPTHS[family]:
         *others, last = map(str, _DEPTHS[family])
         legal = f"{', '.join(others)} or {last}" if others else last
         raise ValueError(f"{family} has no depth {depth}; choose {legal}")

@@ -94,8 +94,11 @@ def _pads_zeros(network: nn.Module) -> bool:
 
 
 def _activation(module: nn.Module) -> tuple[float, float] | None:
-    """Slope and offset; None for an activation that the kernels do not have."""
-    if type(module) is Rectifier:
+    """Slope and offset; None for an activation that the kernels do not have.
+
+    They read the sign of an input from its output, so the slope may not be negative.
+    """
+    if type(module) is Rectifier and module.negative_slope >= 0:
         return module.negative_slope, module.offset
     return (0.0, 0.0) if type(module) is nn.ReLU else None
 
