@@ -353,7 +353,8 @@ def remedies_table(runs: ProtocolRuns) -> Table:
         if records:
             train, test = _errors(records)
             cost = [_iterations(records), "–", *seconds_of(records, timed), str(len(records))]
-            rows.append([f"{name}, untreated", "–", "–", train, "–", "–", test, "–", *cost])
+            errors = [train, "–", "–", test, "–"]
+            rows.append([f"{name}, untreated", "–", "–", *errors, *cost])
     notes = [
         "Errors in %, means over seeds; training error: running. Learned after: iterations until "
         "training had removed half of the error at chance.",

@@ -67,7 +67,7 @@ def statuses_of(records: Sequence[Record], curves: Sequence[CurvePoint]) -> dict
 
 
 def rows_by_depth(texts: Mapping[Cell, str]) -> list[list[str]]:
-    """One row per arm and seed under a row of headings, one column per depth; "–": no such run."""
+    """One row per arm and seed under a row of headings, one column per depth; – for no run."""
     depths = sorted({depth for _, depth, _ in texts})
     rows = [["arm", "seed", *map(str, depths)]]
     for arm, seed in sorted({(arm, seed) for arm, _, seed in texts}):

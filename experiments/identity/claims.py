@@ -173,7 +173,7 @@ def _require_one_parent(folder: Path, runs: IdentityRuns) -> None:
     """Raises ValueError where a child is not of its control's parent, or stands twice."""
     for child in runs.children:
         control = runs.parents_further.get(pairs.cell_of(child.record))
-        if control and {child.record.parent, control.parent} - {""} - {control.parent}:
+        if control and child.record.parent not in ("", control.parent):
             raise ValueError(f"{folder}: a child of {child.record.cell} has another parent")
     places = Counter((child.insertion.place, child.record.seed) for child in runs.children)
     for (place, seed), count in places.items():

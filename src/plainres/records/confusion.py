@@ -103,10 +103,8 @@ def read(folder: Path) -> list[Confusion]:
 def _matrix(path: Path, rows: Sequence[dict[str, str]]) -> tuple[tuple[str, ...], list[list[int]]]:
     try:
         names = tuple(row["true"] for row in rows)
-        filled = sorted(name for name, text in rows[0].items() if text)
-        if [name for name in filled if name.startswith(_PREDICTED)] != sorted(
-            _PREDICTED + name for name in names
-        ):
+        filled = sorted(key for key, text in rows[0].items() if text and key.startswith(_PREDICTED))
+        if filled != sorted(_PREDICTED + name for name in names):
             raise ValueError(f"rows of {', '.join(names)}, columns {', '.join(filled)}")
         return names, [[int(row[_PREDICTED + name]) for name in names] for row in rows]
     except (KeyError, ValueError) as error:
