@@ -131,26 +131,34 @@ def test_precision_auto_is_float32_under_avx2(monkeypatch, limit, precision):
     assert machine.pick_precision("auto", CPU) == precision
 
 
-@pytest.fixture
-def interrupted(tmp_path, monkeypatch):
-    """A cell with a checkpoint of other instructions, and a function that composes it."""
+OTHERS = {
+    "arithmetic": ("ATen AVX512 / oneDNN ALL", f"uses {AVX2} and"),
+    "torch_version": ("2.9", f"PyTorch {machine.torch_version()};"),
+}
+
+
+@pytest.fixture(params=OTHERS)
+def interrupted(request, tmp_path, monkeypatch):
+    """A checkpoint of other instructions or PyTorch: those, a refusal's words, what composes it."""
 
     def compose(*words: str):
         return compose_cell(tmp_path, *SMOKE, "checkpoint_seconds=0", *words)
 
     with monkeypatch.context() as patched:
-        patched.setattr(machine, "arithmetic", lambda device: "ATen AVX512 / oneDNN ALL")
+        former, _ = OTHERS[request.param]
+        patched.setattr(machine, request.param, lambda *device: former)
         interrupt(compose(), 13)
-    return compose
+    return *OTHERS[request.param], compose
 
 
-def test_a_checkpoint_of_other_instructions_is_refused_in_one_line(interrupted):
-    path = interrupted().folder / files.CHECKPOINT_FILE
+def test_a_checkpoint_of_others_is_refused_in_one_line(interrupted):
+    former, now, compose = interrupted
+    path = compose().folder / files.CHECKPOINT_FILE
     before = path.read_bytes()
     with pytest.raises(ValueError, match="the cell") as refused:
-        train.train_cell(interrupted())
+        train.train_cell(compose())
     line = str(refused.value)
-    for words in (str(path), "with ATen AVX512 / oneDNN ALL,", f"uses {AVX2};", "FORCE=1"):
+    for words in (str(path), former, now, "FORCE=1"):
         assert words in line
     assert "\n" not in line
     assert path.read_bytes() == before
@@ -159,6 +167,7 @@ def test_a_checkpoint_of_other_instructions_is_refused_in_one_line(interrupted):
 def test_force_starts_such_a_cell_again(interrupted, tmp_path):
     undisturbed = compose_cell(tmp_path / "undisturbed", *SMOKE)
     record = train.train_cell(undisturbed)
-    cell = interrupted("force=true")
+    *_, compose = interrupted
+    cell = compose("force=true")
     assert numbers(train.train_cell(cell)) == numbers(record)
     assert curve(cell) == curve(undisturbed)

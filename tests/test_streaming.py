@@ -190,6 +190,22 @@ def test_statistics_are_kept(source, monkeypatch):
     assert torch.equal(streaming.Statistics.of(source.train, 0).mean, first.mean)
 
 
+def test_statistics_of_another_folder_are_measured_though_its_path_was_typed_alike(
+    tmp_path, monkeypatch
+):
+    means = []
+    for darker in (1, 4):
+        working = tmp_path / str(darker)
+        example_images.write_made_up(working / "images", 10, size=(50, 40))
+        for path in working.rglob("*.JPEG"):
+            with Image.open(path) as picture:
+                picture.point(lambda value, darker=darker: value // darker).save(path)
+        monkeypatch.chdir(working)
+        files = streaming.read(Path("images"), SIZE).train
+        means.append(streaming.Statistics.of(files, 0).mean.mean())
+    assert means[1] < means[0] / 2
+
+
 def test_lighting_moves_all_pixels_of_an_image_along_the_principal_components(stream):
     lit, unlit = stream(), stream(Augmentation(mirror=True, shorter_side=(36, 60)))
     covariance = streaming.Statistics.of(lit.files, 0).covariance.numpy()

@@ -235,27 +235,6 @@ def _read_entry(entry: Entry, image_size: int | None, root: Path) -> Tensor:
         raise ValueError(f"{root}: {'/'.join(entry.parts)} {error}") from error
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """The files at any depth, found as those of a class folder are; sorted.
-
-    Raises:
-        ValueError: one of them can be no picture.
-    """
-    return [folder.joinpath(*entry.parts) for entry in _files(of_folder(folder), folder)]
-
-
-def read_image(path: Path, file_name: Path, image_size: int | None, shown: Path) -> Tensor:
-    """One picture as `read` prepares it, uint8 (3, H, W).
-
-    Args:
-        file_name, shown: what messages call the file and the folder that it lies in.
-
-    Raises:
-        ValueError: it cannot be read as an image; names it.
-    """
-    return _read_entry(Entry(file_name.parts, path.read_bytes), image_size, shown)
-
-
 def _allocate(count: int, shape: torch.Size, root: Path) -> Tensor:
     _check_memory(count, shape, root)
     return torch.empty((count, *shape), dtype=torch.uint8)

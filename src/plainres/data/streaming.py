@@ -10,6 +10,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,13 +74,16 @@ class Files(Images):
         """Pixels a side of what the network sees."""
         return self.pixels.shape[-1]
 
+    def path(self, index: int) -> Path:
+        return self.root / os.fsdecode(self.names[index])
+
     def decode(self, index: int) -> Image.Image:
         """An image in colour.
 
         Raises:
             ValueError: the file cannot be read as an image; names it.
         """
-        path = self.root / os.fsdecode(self.names[index])
+        path = self.path(index)
         try:
             with Image.open(path) as file:
                 return file.convert("RGB")
@@ -228,10 +232,15 @@ class Statistics:
     def of(cls, files: Files, workers: int) -> "Statistics":
         """From the centre crops of training images spread evenly over the set.
 
-        They are kept in the cache, as decoded images are.
+        They are kept in the cache, as decoded images are, while the files stay as they are.
         """
-        key = hashlib.sha256(f"statistics 1 {files.size} {STATISTICS_IMAGES} {files.root}".encode())
+        indices = torch.arange(len(files))[evenly_spaced(len(files), STATISTICS_IMAGES)].tolist()
+        key = hashlib.sha256(f"statistics 2 {files.size} {STATISTICS_IMAGES}".encode())
         files.feed(key)
+        for index in indices:
+            with suppress(OSError):  # decoding it says what is wrong
+                status = files.path(index).stat()
+                key.update(b" %d %d" % (status.st_size, status.st_mtime_ns))
         path = None
         try:
             path = cache_folder() / f"{key.hexdigest()[:24]}.pt"
@@ -239,7 +248,7 @@ class Statistics:
                 return cls(**torch.load(path, weights_only=True))
         except Exception:
             pass
-        statistics = cls._measured(files, workers)
+        statistics = cls._measured(files, indices, workers)
         try:
             if path is not None:
                 with atomic(path) as part:
@@ -251,9 +260,11 @@ class Statistics:
         return statistics
 
     @classmethod
-    def _measured(cls, files: Files, workers: int) -> "Statistics":
-        indices = torch.arange(len(files))[evenly_spaced(len(files), STATISTICS_IMAGES)]
-        keys = [[(index, 0) for index in part.tolist()] for part in indices.split(STATISTICS_BATCH)]
+    def _measured(cls, files: Files, indices: list[int], workers: int) -> "Statistics":
+        keys = [
+            [(index, 0) for index in indices[start : start + STATISTICS_BATCH]]
+            for start in range(0, len(indices), STATISTICS_BATCH)
+        ]
         total = torch.zeros(3, files.size, files.size, dtype=torch.double)
         products = torch.zeros(3, 3, dtype=torch.double)
         for pixels in Decoded(files, evaluated(files.size)).batches(keys, workers):

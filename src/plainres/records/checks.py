@@ -81,12 +81,6 @@ def row_of(row_type: type, values: Mapping[str, Any], where: str) -> Any:
     return row
 
 
-def wrong_text(column: str, text: str) -> str:
-    """What is wrong with a value of a table whose row type is not known here; "" for nothing."""
-    check = text_check(column)
-    return check(text) if check and text else ""
-
-
 @cache
 def text_check(column: str) -> Callable[[str], str] | None:
     """What says what is wrong with a text of a column; None where any text may stand in it."""

@@ -21,7 +21,7 @@ class Record:
         train_error_eval: evaluation mode, on unaugmented training images.
         test_error, test_loss, val_error: evaluation mode, with the final weights; test_loss is
             None where it is not finite.
-        seconds: of training.
+        seconds: of training and the evaluations within it.
         precision: Lightning's name, such as bf16-mixed.
         num_multiply_adds: convolutions and linear layers, forward pass of one image.
         kernels: library, compiled or fused.

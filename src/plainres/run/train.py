@@ -283,8 +283,8 @@ def _network(config: DictConfig, source: "Source") -> Any:
 def _start(cell: Cell, device: "torch.device") -> "Start":
     """The checkpoint to continue from, or iteration 0.
 
-    A checkpoint of other vector instructions is refused: a record has one instruction set, and the
-    same command with the former setting continues without loss. `force` starts the cell again.
+    A checkpoint of other vector instructions or another PyTorch is refused: a record names one, and
+    the same command with the former one continues without loss. `force` starts the cell again.
     """
     from plainres.training import machine
     from plainres.training.runlog import Start
@@ -298,19 +298,25 @@ def _start(cell: Cell, device: "torch.device") -> "Start":
     instructions = machine.arithmetic(device)
     precision = machine.pick_precision(protocol.precision, device)
     kernels = machine.pick_kernels(cell.config.kernels, device, precision)
-    fresh = Start(None, 0, updates, precision, instructions, config_hash(cell.identity), kernels)
+    torch = machine.torch_version()
+    identity = config_hash(cell.identity)
+    fresh = Start(None, 0, updates, precision, instructions, identity, kernels, torch)
     start = _newest_checkpoint(cell, fresh)
     if start.path is None:
         return start
-    if start.instruction_set != instructions:
+    was, now = (
+        (each.instruction_set or "a GPU", f"PyTorch {each.torch or torch}")
+        for each in (start, fresh)
+    )
+    if was != now:
         line = (
-            f"{start.path} was written with {start.instruction_set or 'a GPU'}, and this process "
-            f"uses {instructions or 'a GPU'}"
+            f"{start.path} was written with {' and '.join(was)}, and this process uses "
+            f"{' and '.join(now)}"
         )
         if not cell.config.force:
             raise ValueError(
-                f"{line}; continue with the instruction_set and processor that it began with, or "
-                "FORCE=1 (force=true) starts the cell again"
+                f"{line}; continue with the instruction_set, processor and PyTorch that it began "
+                "with, or FORCE=1 (force=true) starts the cell again"
             )
         LOG.warning("%s: the cell starts again", line)
         return replace(fresh, notice=start.notice)

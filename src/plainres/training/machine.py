@@ -303,6 +303,11 @@ def instruction_set(device: torch.device) -> str:
     return f"ATen {torch.backends.cpu.get_cpu_capability()} / oneDNN {limit}"
 
 
+def torch_version() -> str:
+    """Major and minor version of PyTorch; rounding may change with them."""
+    return ".".join(str(torch.__version__).split(".")[:2])
+
+
 def arithmetic(device: torch.device) -> str:
     """What a checkpoint is continued with alone: its `instruction_set`; ROCm or mps; "" for CUDA.
 

@@ -33,8 +33,8 @@ class Start:
 
     A run that continues keeps `updates_per_step`, because Lightning counts training steps, and
     `precision` and `kernels`, whatever machine it is on. `instruction_set` is that of
-    training.machine.instruction_set, `config_hash` that of the cell. `notice` is what the user has
-    to know of it.
+    training.machine.arithmetic, `torch` PyTorch's minor version, `config_hash` that of the cell.
+    `notice` is what the user has to know of it.
     """
 
     path: Path | None
@@ -44,12 +44,13 @@ class Start:
     instruction_set: str
     config_hash: str
     kernels: Kernels = "library"  # of older checkpoints on a CPU
+    torch: str = ""  # of older checkpoints
     notice: str = ""
 
     def saved(self) -> dict[str, Any]:
         """The part of it that a checkpoint keeps."""
-        names = ("updates_per_step", "precision", "instruction_set", "config_hash", "kernels")
-        return {name: getattr(self, name) for name in names}
+        unsaved = ("path", "iteration", "notice")
+        return {name: value for name, value in vars(self).items() if name not in unsaved}
 
 
 def read_checkpoint(path: Path, config_hash: str, iterations: int) -> Start:
