@@ -23,6 +23,7 @@ from plainres.data import example_images, folder, streaming
 from plainres.data.batches import WHOLE, Augmentation, Batch, Normaliser, Share
 from plainres.data.sources import load
 from plainres.run import train
+from plainres.run.trained import TrainedNetwork
 from plainres.training.module import Classifier
 
 SIZE = 32
@@ -302,6 +303,15 @@ def test_a_run_continues_with_the_same_batches_and_rates(imagenet, tmp_path):
         assert cell.has_checkpoint
         assert numbers(train.train_cell(cell)) == numbers(record)
         assert curve(cell) == curve(whole)
+
+
+def test_a_picture_is_classified_by_the_crop_that_is_evaluated(imagenet, source, tmp_path):
+    words = ("keep_weights=true", "protocol.iterations=2", "protocol.log_every=1")
+    cell = compose_cell(tmp_path, *OVERRIDES, f"data.root={imagenet}", *words)
+    train.train_cell(cell)
+    network = TrainedNetwork.load(cell.folder)
+    read = [network.read(source.test.path(index)) for index in range(5)]
+    assert torch.equal(torch.stack(read), centre_crops(source.test, len(source.test))[:5])
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,29 @@ _PACKAGES = {
 
 
 def read_picture(content: bytes, image_size: int | None) -> Tensor:
-    """uint8 (3, H, W): upright by its EXIF orientation, in colour, on white where transparent.
+    """uint8 (3, H, W), of what `open_picture` returns.
+
+    Args:
+        image_size: pixels a side; cut to the middle square and resized by area. None: as it is.
+
+    Raises:
+        ValueError: as of `open_picture`.
+    """
+    image = open_picture(content)
+    if image_size is not None and image.size != (image_size, image_size):
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.resize(
+            (image_size, image_size), Image.Resampling.BOX, box=(left, top, left + side, top + side)
+        )
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def open_picture(content: bytes) -> Image.Image:
+    """Upright by its EXIF orientation, in colour, on white where it is transparent.
 
     Args:
         content: of a file in any format that Pillow reads; in HEIC, where pillow-heif is installed.
-        image_size: pixels a side; cut to the middle square and resized by area. None: as it is.
 
     Raises:
         ValueError: it cannot be read; says why, without the file's name.
@@ -34,18 +52,11 @@ def read_picture(content: bytes, image_size: int | None) -> Tensor:
             warnings.simplefilter("ignore")  # of damaged EXIF, which is no part of the pixels
             with Image.open(io.BytesIO(content)) as file:
                 file.load()
-                image = _eight_bits(_upright(file))
+                return _eight_bits(_upright(file))
     except Exception as error:  # the bytes may be anything, and so are Pillow's errors
         raise ValueError(
             _missing_package(content) or f"cannot be read as an image ({type(error).__name__})"
         ) from error
-    if image_size is not None and image.size != (image_size, image_size):
-        side = min(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        image = image.resize(
-            (image_size, image_size), Image.Resampling.BOX, box=(left, top, left + side, top + side)
-        )
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def _upright(image: Image.Image) -> Image.Image:

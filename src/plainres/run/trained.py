@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from plainres.records import files
 from plainres.records.seal import is_intact
+from plainres.run.config import STREAMED
 
 # torch is imported inside functions: a sweep with nothing left to do ends in seconds
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def write_preparation(cell: "Cell", source: "Source", normaliser: "Normaliser") 
         "shape": shape,  # C, H, W, with what is added up to pad_to
         "image_size": data.image_size or native,
         "pad_to": data.pad_to,
+        "streamed": data.name == STREAMED,
         "mean": normaliser.mean.cpu(),  # (1, C, H, W), or 1 for H and W
         "deviation": normaliser.deviation.cpu(),
     }
@@ -66,6 +68,7 @@ class TrainedNetwork:
         shape: (C, H, W) of its input.
         image_size: pixels a side of a picture before `pad_to`; None: pictures have that size.
         pad_to: black is added up to so many pixels a side; None: none is.
+        streamed: its images were decoded from the disk during training, and cropped.
         mean, deviation: of the training images, to be broadcast to (1, C, H, W).
     """
 
@@ -75,6 +78,7 @@ class TrainedNetwork:
     shape: tuple[int, ...]
     image_size: int | None
     pad_to: int | None
+    streamed: bool
     mean: "Tensor"
     deviation: "Tensor"
 
@@ -105,6 +109,7 @@ class TrainedNetwork:
             tuple(kept["shape"]),
             kept["image_size"],
             kept["pad_to"],
+            kept.get("streamed", False),  # not in older files
             kept["mean"],
             kept["deviation"],
         )
@@ -112,8 +117,9 @@ class TrainedNetwork:
     def read(self, path: Path) -> "Tensor":
         """A picture as the network's input before normalisation, uint8 (C, H, W).
 
-        The middle square, resized by area, as training images are. A network of grey images gets
-        the luma of a colour picture (ITU-R 601).
+        The middle square, resized by area, as training images are; of a streamed network the
+        centre crop that it is evaluated on. A network of grey images gets the luma of a colour
+        picture (ITU-R 601).
 
         Raises:
             ValueError: the file is no picture, or has another size and cannot be resized.
@@ -121,11 +127,15 @@ class TrainedNetwork:
         import torch
 
         from plainres.data.images import Images, pad
-        from plainres.data.pictures import read_picture
+        from plainres.data.pictures import open_picture, read_picture
 
         if not path.is_file():  # a pipe would be waited for
             raise ValueError(f"{path} is no file")
         try:
+            if self.streamed:
+                from plainres.data.streaming import evaluated
+
+                return evaluated(self.shape[-1])(open_picture(path.read_bytes()))
             pixels = read_picture(path.read_bytes(), self.image_size)
         except ValueError as error:
             raise ValueError(f"{path} {error}") from error
