@@ -163,7 +163,7 @@ def test_cells_without_a_record_are_refused(tmp_path):
     start(tmp_path)
     path = tmp_path / "start-relu" / RUNS_TABLE
     write_table(path, read_runs(path.parent)[1:], Record)
-    with pytest.raises(ValueError, match=r"of start has plain-\d+-seed0, which runs.csv lacks"):
+    with pytest.raises(ValueError, match=r"has plain-\d+-seed0, runs\.csv does not"):
         QUESTION.read(tmp_path)
 
 

@@ -1,5 +1,7 @@
 """Differences within seeds, and the folders of one question."""
 
+from itertools import product
+
 import pytest
 from made_up import made_up_record, write_made_up
 
@@ -17,7 +19,8 @@ from experiments.judging.pairs import (
 from experiments.judging.verdict import INCONCLUSIVE, REPRODUCED
 from plainres.records.files import CONFIG_FILE, RUNS_TABLE, write_json, write_table
 from plainres.records.identity import row_hash
-from plainres.records.schema import DIVERGED, Record
+from plainres.records.rows import ProbePoint
+from plainres.records.schema import DIVERGED, FINISHED, Record
 
 ZEN, XEON = "AMD EPYC (family 25, model 17)", "Intel Xeon (family 6, model 207)"
 
@@ -306,6 +309,30 @@ def test_a_table_that_makes_no_sense_is_one_line(tmp_path, change, message):
     with pytest.raises(ValueError, match=message) as error:
         read_records(folder)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kept", "status", "message"),
+    [
+        (8, FINISHED, None),
+        (7, FINISHED, "has 1 of 2 rows of residual-20-seed1 at iteration 5"),
+        (6, FINISHED, "lacks iteration 5 of residual-20-seed1"),
+        (4, FINISHED, "lacks residual-20-seed1"),
+        (6, DIVERGED, None),
+        (4, DIVERGED, None),
+    ],
+)
+def test_a_table_beside_the_records_that_was_cut_is_one_line(tmp_path, kept, status, message):
+    records = [made_up_record(seed=0), made_up_record(seed=1, status=status)]
+    places = product((0, 1), (0, 5), (0, 1))  # seed, iteration, layer
+    rows = [ProbePoint("residual", 20, *place, response=1.0) for place in places][:kept]
+    table = tmp_path / "probes.csv"
+    write_table(table, rows, ProbePoint)
+    if message is None:
+        assert pairs.read_beside(table, ProbePoint, records) == rows
+        return
+    with pytest.raises(ValueError, match=f"^{table} {message}$"):
+        pairs.read_beside(table, ProbePoint, records)
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"protocol": {"name": "quick"}}'])

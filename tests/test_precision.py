@@ -156,18 +156,6 @@ def test_a_gradient_of_zero_points_nowhere(tmp_path):
     assert checked(tmp_path)[1].summary == "cosine 0.000 (plain-56)"
 
 
-def test_a_cell_without_a_snapshot_is_left_out(tmp_path):
-    start(tmp_path)
-    path = tmp_path / "start" / COSINES_TABLE
-    kept = [
-        row
-        for row in read_table(path, GradientCosine)
-        if (row.arm, row.depth, row.seed) != ("plain", 56, 3)
-    ]
-    write_table(path, kept, GradientCosine)
-    assert [claim.num_seeds for claim in checked(tmp_path)] == [SEEDS - 1, SEEDS - 1, SEEDS]
-
-
 def test_rows_of_unlike_machines_are_not_compared(tmp_path):
     start(tmp_path, instruction_set="ATen AVX512 / oneDNN ALL")
     path = tmp_path / "start" / RUNS_TABLE

@@ -24,7 +24,6 @@ from experiments.judging.verdict import Claim
 from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from experiments.reporting.text import mean_and_deviation
-from plainres.records.files import read_table
 from plainres.records.rows import BlockSignal
 from plainres.records.schema import Record
 
@@ -160,7 +159,11 @@ def read(folder: Path) -> list[Cures]:
         sorted_names = {name: by_cure[name] for name in dict.fromkeys([*known, *by_cure])}
         records = {cure: tables[name] for cure, name in sorted_names.items()}
         paths = {cure: folder / name / GAIN_TABLE for cure, name in sorted_names.items()}
-        signals = {c: read_table(path, BlockSignal) for c, path in paths.items() if path.exists()}
+        signals = {
+            cure: pairs.read_beside(path, BlockSignal, records[cure])
+            for cure, path in paths.items()
+            if path.exists()
+        }
         parts.append(Cures(protocol, records, signals))
     return sorted(parts, key=lambda part: part.deep)
 

@@ -21,8 +21,7 @@ import numpy as np
 from experiments.horizon.prediction import depth_of, predictions
 from experiments.judging import pairs
 from experiments.judging.pairs import Series, cell_of, grouped
-from plainres.records.files import read_curves, read_table
-from plainres.records.identity import cell_name
+from plainres.records.files import read_curves
 from plainres.records.rows import CONTIGUOUS, HorizonPoint, SketchPoint
 from plainres.records.schema import CurvePoint, Record
 
@@ -182,7 +181,7 @@ def read(folder: Path) -> list[Part]:
                 name,
                 {variant: records[each] for each, variant in variants.items()},
                 {
-                    variant: read_table(folder / each / TABLE, HorizonPoint)
+                    variant: pairs.read_beside(folder / each / TABLE, HorizonPoint, records[each])
                     for each, variant in variants.items()
                     if (folder / each / TABLE).exists()
                 },
@@ -192,7 +191,7 @@ def read(folder: Path) -> list[Part]:
                     if name == "rounding"
                 },
                 {
-                    variant: read_table(folder / each / SKETCHES, SketchPoint)
+                    variant: pairs.read_beside(folder / each / SKETCHES, SketchPoint, records[each])
                     for each, variant in variants.items()
                     if name == "weights"
                 },
@@ -204,11 +203,6 @@ def read(folder: Path) -> list[Part]:
         else:
             pairs.require_same_images(parts[-1].by_variant)
         pairs.require_alike(folder, names[name], legal)
-        for variant, points in parts[-1].points.items():
-            cells = set(map(cell_of, parts[-1].by_variant[variant]))
-            if unknown := sorted(set(map(cell_of, points)) - cells):
-                cell = cell_name(*unknown[0])
-                raise ValueError(f"{TABLE} of {name} has {cell}, which runs.csv lacks")
     return parts
 
 

@@ -17,8 +17,15 @@ from experiments.judging.conditions import Conditions, Measured, conditions_of, 
 from experiments.judging.errors import LEARNED, MARGIN, error_or_chance, error_removed
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
-from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_config, read_curves, read_runs
-from plainres.records.identity import config_differences, row_hash
+from plainres.records.files import (
+    CONFIG_FILE,
+    RUNS_TABLE,
+    read_config,
+    read_curves,
+    read_runs,
+    read_table,
+)
+from plainres.records.identity import cell_name, config_differences, row_hash
 from plainres.records.schema import FINISHED, CurvePoint, Record
 
 NO_CHANGE = "nothing"
@@ -270,6 +277,38 @@ def _contradiction(shared: Mapping[str, Any], record: Record) -> str:
         if value not in (None, own := getattr(record, name)):
             return f"{name} {own} is not {value}"
     return ""
+
+
+def read_beside(table: Path, row_type: type, records: Iterable[Record]) -> list[Any]:
+    """The rows of a table that lies beside runs.csv.
+
+    Raises:
+        ValueError: it has a cell that `records` lack, lacks a finished one of them or an iteration
+            of it that others have, or has an iteration in part; names it.
+    """
+    rows = read_table(table, row_type)
+    by_cell, known = grouped(rows, cell_of), {cell_of(record): record for record in records}
+    if unknown := sorted(by_cell.keys() - known.keys()):
+        raise ValueError(f"{table} has {cell_name(*unknown[0])}, {RUNS_TABLE} does not")
+    iterations = {_iteration(row) for row in rows} or {0}
+    for cell, record in known.items():
+        counts = Counter(map(_iteration, by_cell.get(cell, ())))
+        missing = sorted(iterations - counts.keys()) if record.status == FINISHED else []
+        if missing:
+            of = f"iteration {missing[0]} of " if counts else ""
+            raise ValueError(f"{table} lacks {of}{record.cell}")
+        most = max(counts.values(), default=0)
+        for iteration, count in counts.items():
+            if count < most:
+                raise ValueError(
+                    f"{table} has {count} of {most} rows of {record.cell} at iteration {iteration}"
+                )
+    return rows
+
+
+def _iteration(row: Any) -> int:
+    """0 of a row that is read without one."""
+    return getattr(row, "iteration", 0)
 
 
 def read_folders(folder: Path, target: str) -> dict[str, list[Record]]:

@@ -23,6 +23,7 @@ from experiments.judging.pairs import (
     grouped,
     judge,
     mean_errors,
+    read_beside,
     read_folders,
     require_alike,
     require_same_images,
@@ -32,7 +33,6 @@ from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from experiments.reporting.text import mean_and_deviation
-from plainres.records.files import read_table
 from plainres.records.rows import GradientCosine as GradientCosineRow
 from plainres.records.schema import Record
 
@@ -162,7 +162,8 @@ def read(folder: Path) -> list[Scale]:
         _require_alike(folder, {name: records[name] for name in by_scale[scale]})
         rows: dict[tuple[str, Cell], Sequence[GradientCosine]] = {}
         for name in by_scale[scale]:
-            by_cell = grouped(_rows(folder / name / COSINES_TABLE), cell_of)
+            found = read_beside(folder / name / COSINES_TABLE, GradientCosine, records[name])
+            by_cell = grouped(sorted(found, key=lambda row: row.place), cell_of)
             for record in records[name]:
                 rows[trained_in(record), cell_of(record)] = by_cell.get(cell_of(record), [])
         measured = [record for name in by_scale[scale] for record in records[name]]
@@ -178,10 +179,6 @@ def _require_alike(folder: Path, records: Mapping[str, Sequence[Record]]) -> Non
     for (precision, cell), count in Counter(runs).items():
         if count > 1:
             raise ValueError(f"{folder}: {count} folders have {cell} in {precision}; legal: one")
-
-
-def _rows(path: Path) -> list[GradientCosine]:
-    return sorted(read_table(path, GradientCosine), key=lambda row: row.place)
 
 
 def label_of(scale: Scale) -> str:

@@ -20,8 +20,7 @@ from experiments.judging import pairs
 from experiments.judging.pairs import Series, cell_of, grouped
 from experiments.rate.walk import STAGES, residual_signals
 from experiments.theory import ACTIVATIONS, NAMES, gradient_growth
-from plainres.records.files import RUNS_TABLE, read_config, read_table
-from plainres.records.identity import cell_name
+from plainres.records.files import read_config
 from plainres.records.schema import Record
 
 PROBES_TABLE = "probes.csv"
@@ -177,12 +176,9 @@ def read(folder: Path) -> list[Rate]:
         if setting in records:
             raise ValueError(f"{folder / name} has the configuration of another folder; legal: one")
         records[setting] = {cell_of(row): row for row in rows}
-        points = read_table(folder / name / PROBES_TABLE, Signal)
+        points = pairs.read_beside(folder / name / PROBES_TABLE, Signal, rows)
         points.sort(key=lambda point: point.layer)
         snapshots[setting] = grouped(points, cell_of)
-        if unknown := sorted(snapshots[setting].keys() - records[setting].keys()):
-            table = folder / name / PROBES_TABLE
-            raise ValueError(f"{table} has {cell_name(*unknown[0])}, {RUNS_TABLE} does not")
     return [Rate(records, snapshots)]
 
 

@@ -20,8 +20,6 @@ from experiments.judging.pairs import Series, cell_of, grouped
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting import markdown
 from experiments.reporting.question import Table
-from plainres.records.files import RUNS_TABLE, read_table
-from plainres.records.identity import cell_name
 from plainres.records.rows import ProbePoint
 from plainres.records.schema import FINISHED, Record
 
@@ -264,16 +262,12 @@ def read(folder: Path) -> list[Signal]:
         norms = [norm for norm in NORMS if f"{scale}-{norm}" in probed]
         snapshots: dict[tuple[str, str, int, int], dict[int, list[ProbePoint]]] = {}
         for norm in norms:
-            points = read_table(folder / f"{scale}-{norm}" / PROBES_TABLE, ProbePoint)
+            name = f"{scale}-{norm}"
+            points = pairs.read_beside(folder / name / PROBES_TABLE, ProbePoint, tables[name])
             points.sort(key=lambda point: (point.iteration, point.layer))
             for cell, rows in grouped(points, cell_of).items():
                 snapshots[(norm, *cell)] = grouped(rows, lambda point: point.iteration)
-        signal = Signal(scale, {n: tables[f"{scale}-{n}"] for n in norms}, snapshots)
-        if unknown := sorted(snapshots.keys() - signal.cells.keys()):
-            norm, arm, depth, seed = unknown[0]
-            table = folder / f"{scale}-{norm}" / PROBES_TABLE
-            raise ValueError(f"{table} has {cell_name(arm, depth, seed)}, {RUNS_TABLE} does not")
-        signals.append(signal)
+        signals.append(Signal(scale, {n: tables[f"{scale}-{n}"] for n in norms}, snapshots))
     return signals
 
 
