@@ -177,7 +177,7 @@ def _digits(part: Part) -> Claim:
         return [Criterion(text, values, math.log(WITHIN), above=False, unit="")]
 
     statement = (
-        f"ReLU: {DIGITS:g} times as many digits (float32 beside bf16) reach {DIGITS:g} times as "
+        f"ReLU: {DIGITS:g} times as many bits (float32 beside bf16) reach {DIGITS:g} times as "
         f"deep, within a factor of {WITHIN:g}"
     )
     cases = [("relu", "bf16"), ("relu", "float32")]
