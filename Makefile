@@ -54,8 +54,8 @@ inspect: ## MODEL=alexnet layer by layer (DEPTH=, PICTURE=file.png; ALL=1: every
 own-images: ## fine-tune on your pictures: ROOT=folder LABEL=name, or EXAMPLE=folder
 status: ## what the sweeps of this machine are doing (FOLLOW=1: until they have ended; JSON=1)
 classify: ## PICTURE=file or folder: what your network takes it for (RESULTS=own/name)
-publish: ## move your cells into the committed tables (RESULTS=depth/quick)
-power: ## how often the verdicts of the depth experiment are right (PROTOCOL=cpu)
+publish: ## add your cells to the committed tables, or replace rows (RESULTS=depth/quick)
+power: ## how often the verdicts of depth are right; writes power.csv (PROTOCOL=cpu)
 bench: ## what training costs, about 45 minutes (PARTS=columns,startup)
 deviations: ## in what each protocol differs from the paper (PROTOCOL=paper: one in full)
 tensorboard: ## all curves, those that are running too, at http://localhost:6006 (PORT=)
@@ -65,7 +65,9 @@ $(VERBS): $(STAMP)
 torture: $(STAMP) ## faults on purpose, counted, about 25 minutes (KINDS=flip,cut SEED=1 SHORT=1)
 	@$(PLAINRES) torture --out results/torture $(VARIABLES)
 
-clean: ## runs, caches and the virtual environment; tables stay
+clean: ## runs, trained networks, caches and the virtual environment; tables stay
+	@if $(PLAINRES) status JSON=1 2>/dev/null | grep -q '"running": true'; then \
+	echo "plainres: a sweep is running; make status names it" >&2; exit 1; fi
 	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache results/local/events
 	rm -rf results/local/*/*/runs results/local/*/*/*/runs
 	find . -name __pycache__ -not -path './.venv/*' -type d -exec rm -rf {} +

@@ -1,6 +1,8 @@
 """A cell and its folder: what is finished, refused or set aside; nothing measured is lost."""
 
+import fcntl
 import json
+import os
 import subprocess
 import sys
 
@@ -11,6 +13,7 @@ from hydra.errors import ConfigCompositionException
 from plainres.records import files, schema
 from plainres.records.errors import one_line
 from plainres.records.identity import config_hash, shared_config
+from plainres.records.locks import Users
 from plainres.run import cell as cells
 from plainres.run.cell import BusyError, Cell, claim_tables
 
@@ -50,7 +53,7 @@ def content(folder) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.suffix != ".lock"
     }
 
 
@@ -121,6 +124,12 @@ OWN_IMAGES = "data=image_folder"
             "model=googlenet model.auxiliary_weight=heavy",
             "model.auxiliary_weight 'heavy' is not a number from 0 up; null: no auxiliary heads",
         ),
+        (
+            "protocol.precision=64-true +child.parent=x",
+            "64-true with a child, whose parent's weigh",
+        ),
+        ("child=5", "child 5 is not a section or null"),
+        ("callbacks=5", "callbacks 5 is not a section or null"),
         ("protocol.schedule.kind=poly", "schedule kind 'poly' is unknown; legal: step, cosine"),
     ],
 )
@@ -326,6 +335,45 @@ def test_tables_of_another_configuration_move_aside_without_loss(compose, record
     assert claim_tables([third]).endswith(f"set aside as {folder / 'earlier.old2'}")
     assert content(folder / "earlier.old1") == old
     assert content(folder / "earlier.old2") == newer
+
+
+def test_a_command_that_measures_keeps_other_configurations_out(compose, record_of):
+    own, other = compose(), compose("protocol.momentum=0.8")
+    claim_tables([own])
+    before = write_tables(own, [record_of(own)])
+    lock = own.results_folder / "runs" / "users.lock"
+    Users(lock).leave()
+    with lock.open() as elsewhere:  # as another process has it
+        fcntl.flock(elsewhere, fcntl.LOCK_SH)
+        assert claim_tables([own]) is None, "the same configuration is welcome"
+        with pytest.raises(ValueError, match=r"^another command measures into .*momentum: 0.9 → 0"):
+            claim_tables([other])
+        assert content(own.results_folder) == before
+    assert "momentum: 0.9 → 0.8" in claim_tables([other]), "it has ended"
+
+
+def test_zero_and_zero_point_zero_are_two_configurations(compose, record_of):
+    whole, fraction = (compose(f"protocol.weight_decay={text}") for text in ("0", "0.0"))
+    assert config_hash(whole.identity) != config_hash(fraction.identity)
+    files.write_json(whole.folder / files.CONFIG_FILE, whole.identity)
+    (whole.folder / files.CHECKPOINT_FILE).touch()
+    assert whole.refusal() is None
+    assert "(a number as 0 is written 0.0, or the reverse)" in fraction.refusal()
+    claim_tables([whole])
+    write_tables(whole, [record_of(whole)])
+    assert "written 0.0" in claim_tables([fraction])
+
+
+def test_tidying_keeps_the_checkpoint_of_a_cell_that_is_measured_again(compose, record_of):
+    cell = compose()
+    measure(cell, record_of(cell))
+    former, newer = (cell.folder / name for name in files.CHECKPOINT_FILES)
+    finished = (cell.folder / files.RECORD_FILE).stat().st_mtime
+    for path, seconds in ((former, -1), (newer, 1)):
+        path.touch()
+        os.utime(path, (finished + seconds, finished + seconds))
+    cell.tidy()
+    assert (former.exists(), newer.exists()) == (False, True)
 
 
 @pytest.mark.parametrize("text", [None, "{", "[1]"])

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 from composing import ROOT, compose_cell
+from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 
@@ -189,6 +190,17 @@ def test_a_cell_follows_the_librarys_until_rounding_has_grown(tmp_path):
     library, kernels = ([point.train_loss for point in curve] for curve in curves)
     assert kernels == pytest.approx(library, rel=1e-3) and len(kernels) == 2
     assert curves[1][-1].test_loss == pytest.approx(curves[0][-1].test_loss, rel=1e-2)
+
+
+def test_parameters_that_moved_are_noticed():
+    library = network()
+    kernels = fused(library)
+    x = images()
+    trained_once(kernels, x), trained_once(library, x)
+    for name in ("conv1", "bn1", "fc"):
+        for module in (getattr(library, name), getattr(kernels, name)):
+            module.weight = nn.Parameter(module.weight.detach() * 2)
+        assert largest_difference(trained_once(kernels, x), trained_once(library, x)) < 1e-12
 
 
 def test_hooks_other_parameters_and_gradients_of_images_use_the_library():

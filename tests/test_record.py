@@ -9,6 +9,7 @@ import re
 import tempfile
 from copy import deepcopy
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from composing import ROOT, python, run
@@ -753,6 +754,19 @@ def test_what_is_committed_is_legal():
         for _, row in lines:
             cells = zip(checks, row, strict=True)
             assert not [text for check, text in cells if check and text and check(text)]
+
+
+def test_gather_waits_for_another_one(tmp_path, make_record):
+    cell_folder(tmp_path, make_record())
+    with (tmp_path / "runs" / files.GATHER_LOCK).open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        waits = Thread(target=files.gather, args=(tmp_path,))
+        waits.start()
+        waits.join(0.1)
+        assert waits.is_alive()
+        assert not (tmp_path / files.RUNS_TABLE).exists()
+    waits.join()
+    assert [row.cell for row in files.read_runs(tmp_path)] == ["plain-20-seed0"]
 
 
 def test_gather_without_cells_writes_nothing(tmp_path):

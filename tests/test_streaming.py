@@ -29,6 +29,7 @@ from plainres.training.module import Classifier
 SIZE = 32
 CROP = Augmentation(mirror=True, shorter_side=(36, 60), lighting=0.1)
 CLASSES = 1000
+ORIENTATION = 0x0112  # tag of EXIF
 
 
 @pytest.fixture(scope="module")
@@ -303,6 +304,18 @@ def test_a_run_continues_with_the_same_batches_and_rates(imagenet, tmp_path):
         assert cell.has_checkpoint
         assert numbers(train.train_cell(cell)) == numbers(record)
         assert curve(cell) == curve(whole)
+
+
+def test_pictures_are_decoded_as_those_in_memory(tmp_path):
+    """Upright, and on white where they are transparent."""
+    for label in ("train/a", "train/b", "val/a"):
+        (tmp_path / label).mkdir(parents=True)
+        picture = Image.new("RGBA", (9, 6), (255, 0, 0, 0))
+        exif = picture.getexif()
+        exif[ORIENTATION] = 6
+        picture.save(tmp_path / label / "1.png", exif=exif)
+    image = streaming.read(tmp_path, SIZE).train.decode(0)
+    assert (image.size, image.getpixel((0, 0))) == ((6, 9), (255, 255, 255))
 
 
 def test_a_picture_is_classified_by_the_crop_that_is_evaluated(imagenet, source, tmp_path):

@@ -1,5 +1,6 @@
 """The sweep from the command line: what it refuses, skips, survives and writes."""
 
+import errno
 import json
 import os
 import pty
@@ -29,6 +30,8 @@ from plainres.records.identity import config_hash, shared_config
 from plainres.records.schema import describe
 from plainres.run import sweep
 from plainres.run.cell import Cell, claim_tables
+from plainres.run.display import Display
+from plainres.run.watch import Watch
 
 SWEEP = ("-m", "+experiment=depth")
 GRID = ("+experiment=depth", "protocol=smoke", "model.depth=14,8", "jobs=2")
@@ -100,6 +103,7 @@ def test_typed_again_it_skips_what_is_finished_and_tidies_it(undisturbed):
     before = tables(results)
     left = results / "depth" / "smoke" / "runs" / "plain-8-seed0" / files.CHECKPOINT_FILE
     left.write_bytes(b"of a process that was killed between record and tidying")
+    os.utime(left, (0, 0))
     again = run(results, "-m", *GRID)
     assert not left.exists()
     assert again.returncode == 0, again.stderr
@@ -496,6 +500,33 @@ def test_a_table_that_cannot_be_gathered_in_the_end_is_no_warning(tmp_path, caps
     assert "lacks the columns" in capsys.readouterr().err
 
 
+def test_an_error_of_the_last_look_is_no_warning(tmp_path, monkeypatch, capsys):
+    ended = sweep.Sweep()
+    ended.cells = [compose_cell(tmp_path, "protocol=smoke")]
+    (ended.cells[0].results_folder / "runs").mkdir(parents=True)
+    plan = ended._plan("0123456789ab", 1, ended.cells)
+    ended._display = Display([Watch(plan)], ended.console)
+    monkeypatch.setattr(ended._display, "stop", lambda: None)  # it was not started
+    monkeypatch.setattr(Watch, "states", refuse_to_read)
+    with pytest.raises(SystemExit) as end:
+        ended.on_multirun_end(None)
+    plan.close()
+    assert end.value.code == 3
+    assert "Stale file handle" in capsys.readouterr().err
+
+
+def refuse_to_read(*_, **__):
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+
+def test_progress_that_cannot_be_read_is_none(tmp_path, monkeypatch):
+    (tmp_path / files.PROGRESS_FILE).touch()
+    (tmp_path / files.FAILURE_FILE).touch()
+    monkeypatch.setattr(Path, "read_text", refuse_to_read)
+    assert files.read_progress(tmp_path) is None
+    assert files.read_failure(tmp_path, "a sweep") is None
+
+
 DEPTH_21 = "depth 21 is not 6n+2; nearest: 20 and 26"
 PROTOCOLS = (
     "options in 'protocol': cpu cpu-bf16 cpu16 cpu32 dry finetune imagenet imagenet_dry paper "
@@ -517,6 +548,10 @@ OWN = ("data=image_folder", "data.label=x", "data.root=/not/there")
         ((*SWEEP, "seed=-1"), "seed -1 is not a whole number from 0 up"),
         ((*SWEEP, "protocol.iterations=50"), "warmup_iterations 100 lies outside 0 to"),
         ((*SWEEP, "model.depht=20"), "model.depht"),
+        ((*SWEEP, "data.normalisation=x"), "normalisation 'x' is unknown; legal: channel, pixel"),
+        ((*SWEEP, "kernels=x"), "kernels 'x' is unknown; legal: auto, library"),
+        ((*SWEEP, "protocol.batch_size=9999"), "batch_size 9999 lies outside 1 to"),
+        ((*SWEEP, "cuda_graph=true", "accelerator=cpu"), "cuda_graph=true needs a GPU"),
     ],
 )
 def test_bad_input_is_one_line_that_names_it(tmp_path, words, expected):

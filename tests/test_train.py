@@ -347,6 +347,33 @@ def test_a_checkpoint_of_other_code_is_refused_in_one_line(stopped):
     assert path.read_bytes() == before
 
 
+def test_a_checkpoint_of_newer_code_is_refused_and_kept(stopped):
+    path = stopped.folder / CHECKPOINT_FILE
+    callbacks = torch.load(path, weights_only=True)["callbacks"]
+    callbacks["RunLog"]["start"]["invented_later"] = 1
+    edit(path, callbacks=callbacks)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"does not fit this code \(unknown: invented_later\)"):
+        train.train_cell(stopped)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "Input/output error"), RuntimeError("can't allocate memory")]
+)
+def test_a_checkpoint_that_cannot_be_read_now_is_kept(stopped, monkeypatch, error):
+    path = stopped.folder / CHECKPOINT_FILE
+    before = path.read_bytes()
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(type(error), match=str(error.args[-1])):
+        train.train_cell(stopped)
+    assert path.read_bytes() == before
+
+
 def test_a_checkpoint_needs_no_other_folder_and_leaves_nothing_behind(
     undisturbed, tmp_path, monkeypatch
 ):

@@ -410,6 +410,14 @@ def test_a_new_sweep_takes_the_place_of_plans_whose_sweeps_have_ended(tmp_path):
     assert ended.is_running() is False
 
 
+def test_a_title_may_have_any_character(tmp_path):
+    own = planned_sweep(tmp_path, [planned()])
+    own.close()
+    own.title = "depth/quick on \u2028 and \x85"
+    own.write()
+    assert plan.read(own.path).title == own.title
+
+
 def test_of_a_sweep_on_another_machine_only_a_lock_is_believed(tmp_path, monkeypatch):
     own = planned_sweep(tmp_path, [planned()], host="elsewhere", pid=1)
     read = plan.read(own.path)
@@ -420,6 +428,8 @@ def test_of_a_sweep_on_another_machine_only_a_lock_is_believed(tmp_path, monkeyp
     assert read.is_running() is False
     monkeypatch.setattr(plan, "is_locked", lambda path: None)  # no locks at all
     assert read.is_running() is True  # process 1 lives
+    monkeypatch.undo()
+    assert plan.read(own.path).is_running() is False, "its process has said that it ended"
     assert locks.is_locked(own.path) is False
 
 

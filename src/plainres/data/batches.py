@@ -56,6 +56,26 @@ class Augmentation:
         return self.rotation != 0 or tuple(self.scale) != (1.0, 1.0) or self.shift != 0
 
 
+def check_normalisation(kind: str, channels: int) -> None:
+    """Raises ValueError for an unknown kind, or `imagenet` without three channels."""
+    if kind not in NORMALISATIONS:
+        raise ValueError(f"normalisation {kind!r} is unknown; legal: {', '.join(NORMALISATIONS)}")
+    if kind == "imagenet" and channels != 3:
+        raise ValueError(
+            f"normalisation 'imagenet' is for three channels, not {channels}; "
+            "legal: channel, pixel_mean"
+        )
+
+
+def check_batches(total: int, batch_size: int) -> None:
+    """Raises ValueError for batches that `total` training images do not fill."""
+    if not 1 <= batch_size <= total:
+        raise ValueError(
+            f"batch_size {batch_size} lies outside 1 to {total}, "
+            "the number of training images (protocol.batch_size=…)"
+        )
+
+
 class Normaliser:
     """(pixel / 255 - mean) / deviation, with statistics of the training images only.
 
@@ -71,16 +91,8 @@ class Normaliser:
     """
 
     def __init__(self, images: Tensor, kind: str):
-        if kind not in NORMALISATIONS:
-            raise ValueError(
-                f"normalisation {kind!r} is unknown; legal: {', '.join(NORMALISATIONS)}"
-            )
+        check_normalisation(kind, images.shape[1])
         if kind == "imagenet":
-            if images.shape[1] != 3:
-                raise ValueError(
-                    f"normalisation 'imagenet' is for three channels, not {images.shape[1]}; "
-                    "legal: channel, pixel_mean"
-                )
             self.mean, self.deviation = (
                 torch.tensor(values, device=images.device).view(1, 3, 1, 1)
                 for values in (IMAGENET_MEAN, IMAGENET_DEVIATION)
@@ -190,11 +202,7 @@ class Shuffled:
     """
 
     def __init__(self, total: int, batch_size: int, seed: int):
-        if not 1 <= batch_size <= total:
-            raise ValueError(
-                f"batch_size {batch_size} lies outside 1 to {total}, "
-                "the number of training images (protocol.batch_size=…)"
-            )
+        check_batches(total, batch_size)
         self.total = total
         self.batch_size = batch_size
         self.seed = seed

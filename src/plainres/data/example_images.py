@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from plainres.data import sources
-from plainres.records.errors import UNUSABLE, status_of
+from plainres.records.errors import status_of
 from plainres.records.files import atomic
 
 
@@ -23,7 +23,7 @@ def write(folder: Path) -> int:
     there already, nothing is written.
 
     Raises:
-        FileExistsError: `folder` has other files; the user's own pictures may be among them.
+        ValueError: `folder` has other files; the user's own pictures may be among them.
     """
     source = sources.load("photos")
     squares = {
@@ -37,7 +37,7 @@ def write(folder: Path) -> int:
         path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*") if not path.is_dir()
     }
     if there - squares.keys() or folder.is_file():
-        raise FileExistsError(
+        raise ValueError(
             f"{folder} has other files; the example needs a folder that does not exist yet"
         )
     for name in squares.keys() - there:
@@ -55,7 +55,12 @@ def write_made_up(folder: Path, classes: int, size: tuple[int, int] = (500, 375)
 
     Args:
         size: width and height in pixels; 500×375 is usual for ImageNet.
+
+    Raises:
+        ValueError: fewer than two classes.
     """
+    if classes < 2:
+        raise ValueError(f"{classes} classes; legal: from two up")
     random = np.random.default_rng(0)
     parts = [("train", 0), ("train", 1), ("val", 0)]
     for label in range(classes):
@@ -82,15 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     folder = options.folder
-    try:
-        if options.classes is not None:
-            number = write_made_up(folder, options.classes)
-            print(f"{folder}: {number} pictures, for protocol=imagenet_dry data.root={folder}")
-            return 0
-        number = write(folder)
-    except OSError as error:
-        print(f"plainres: {error}", file=sys.stderr)
-        return UNUSABLE
+    if options.classes is not None:
+        number = write_made_up(folder, options.classes)
+        print(f"{folder}: {number} pictures, for protocol=imagenet_dry data.root={folder}")
+        return 0
+    number = write(folder)
     print(f"{folder}: {number} pictures, for make own-images ROOT={folder} LABEL=photographs")
     return 0
 

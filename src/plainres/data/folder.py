@@ -56,7 +56,7 @@ def read(root: Path, image_size: int | None, test_share: float | None = None) ->
         listing = arrange(of_folder(root), root, test_share)
         if image_size is not None:  # before all is read
             shape = torch.Size((3, image_size, image_size))
-            _check_memory(max(len(listing.train), len(listing.test)), shape, root)
+            _check_memory(len(listing.train) + len(listing.test), shape, root)
         key = _key(options, _contents(listing))
         return _cached(key, lambda: _decode(listing, image_size, root))
     if not root.is_file() or not root.name.lower().endswith(ARCHIVES):
@@ -203,19 +203,26 @@ def _check_no_class_is_empty(
 
 
 def _decode(listing: Listing, image_size: int | None, root: Path) -> Source:
-    train, test = (_decode_part(files, image_size, root) for files in (listing.train, listing.test))
+    total = len(listing.train) + len(listing.test)
+    train, test = (
+        _decode_part(files, image_size, root, total) for files in (listing.train, listing.test)
+    )
     if train.pixels.shape[1:] != test.pixels.shape[1:]:
         raise ValueError(f"{root}: train and test images differ in shape; set data.image_size")
     return Source(train, test, listing.class_names, notes=listing.notes)
 
 
-def _decode_part(files: list[tuple[Entry, int]], image_size: int | None, root: Path) -> Images:
+def _decode_part(
+    files: list[tuple[Entry, int]], image_size: int | None, root: Path, total: int
+) -> Images:
+    """The images of one part, where both have `total`."""
     pixels: Tensor | None = None
     for index in sorted(range(len(files)), key=lambda index: files[index][0].position):
         entry = files[index][0]
         picture = _read_entry(entry, image_size, root)
         if pixels is None:
-            pixels = _allocate(len(files), picture.shape, root)
+            _check_memory(total, picture.shape, root)
+            pixels = torch.empty((len(files), *picture.shape), dtype=torch.uint8)
         if picture.shape != pixels.shape[1:]:
             raise ValueError(
                 f"{root}: {'/'.join(entry.parts)} has shape {tuple(picture.shape)}, "
@@ -233,11 +240,6 @@ def _read_entry(entry: Entry, image_size: int | None, root: Path) -> Tensor:
         return read_picture(content, image_size)
     except ValueError as error:
         raise ValueError(f"{root}: {'/'.join(entry.parts)} {error}") from error
-
-
-def _allocate(count: int, shape: torch.Size, root: Path) -> Tensor:
-    _check_memory(count, shape, root)
-    return torch.empty((count, *shape), dtype=torch.uint8)
 
 
 def _check_memory(count: int, shape: torch.Size, root: Path) -> None:

@@ -65,17 +65,7 @@ def load(
     return Source(train, test, source.class_names, validation, source.notes)
 
 
-@lru_cache(maxsize=1)
-def load_and_keep(
-    name: str,
-    root: str | None,
-    image_size: int | None,
-    val_size: int,
-    pad_to: int | None,
-    test_share: float | None = None,
-) -> Source:
-    """As `load`; keeps the images of the last call, because the cells of a worker share them."""
-    return load(name, root, image_size, val_size, pad_to, test_share)
+load_and_keep = lru_cache(maxsize=1)(load)  # of the last call: several ask for a cell's images
 
 
 def _digits(root: Path, image_size: int | None) -> Source:

@@ -38,6 +38,7 @@ from plainres.data.batches import (
 from plainres.data.device import memory_format
 from plainres.data.folder import TESTS, TRAIN, cache_folder
 from plainres.data.images import Images, Source
+from plainres.data.pictures import open_picture
 from plainres.records.files import atomic
 from plainres.records.seal import Sealing, is_intact
 from plainres.records.stopping import SIGNALS
@@ -78,19 +79,19 @@ class Files(Images):
         return self.root / os.fsdecode(self.names[index])
 
     def decode(self, index: int) -> Image.Image:
-        """An image in colour.
+        """An image, as `open_picture` returns it.
 
         Raises:
             ValueError: the file cannot be read as an image; names it.
         """
         path = self.path(index)
         try:
-            with Image.open(path) as file:
-                return file.convert("RGB")
-        except Exception as error:  # the bytes may be anything, and so are Pillow's errors
-            raise ValueError(
-                f"{path} cannot be read as an image ({type(error).__name__})"
-            ) from error
+            return open_picture(path.read_bytes())
+        except OSError as error:
+            reason = f"cannot be read as an image ({type(error).__name__})"
+            raise ValueError(f"{path} {reason}") from error
+        except ValueError as error:
+            raise ValueError(f"{path} {error}") from error
 
 
 def read(root: Path, image_size: int | None) -> Source:

@@ -167,7 +167,7 @@ def _checker(column: str, kind: Any) -> Callable[[Any], str]:
 
 
 def _wrong_number(column: str, value: float) -> str:
-    if not math.isfinite(value):
+    if not abs(value) < math.inf:  # math.isfinite refuses whole numbers beyond floats
         return "" if column in MAY_BE_INFINITE else f"{value} is not a finite number"
     least, largest = BOUNDS.get(column, (-math.inf, math.inf))
     if least <= value <= largest:

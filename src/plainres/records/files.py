@@ -19,6 +19,7 @@ from typing import IO, Any, NamedTuple
 
 from plainres.records.checks import reader, row_of, text_check
 from plainres.records.identity import cell_name, row_hash
+from plainres.records.locks import one_at_once
 from plainres.records.schema import CurvePoint, Progress, Record
 from plainres.records.seal import is_intact
 
@@ -34,6 +35,7 @@ PREVIOUS_CHECKPOINT_FILE = "previous.ckpt"
 CHECKPOINT_FILES = (CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE)  # the newest first
 DAMAGED_SUFFIX = ".corrupt"  # of a checkpoint or record that is set aside
 RUNS_TABLE = "runs.csv"
+GATHER_LOCK = "gather.lock"  # in the folder of the cells
 PART_SUFFIX = ".part"  # of files that are being written; a kill leaves them
 CURVES_TABLE = "curves.csv"  # in a results folder; a cell's folder has its own part of it
 
@@ -237,7 +239,7 @@ def read_progress(cell_folder: Path) -> Progress | None:
     """
     try:
         return read_row(cell_folder / PROGRESS_FILE, Progress)
-    except ValueError:
+    except (OSError, ValueError):
         return None
 
 
@@ -250,7 +252,7 @@ def read_failure(cell_folder: Path, sweep: str) -> str | None:
     """Why a cell failed in the sweep of this id; None: it did not."""
     try:
         failure = read_json(cell_folder / FAILURE_FILE)
-    except DamagedFileError:
+    except (OSError, DamagedFileError):
         return None
     own = isinstance(failure, dict) and failure.get("sweep") == sweep
     return str(failure.get("text")) if own else None
@@ -412,11 +414,12 @@ def gather(folder: Path, into: Path | None = None) -> list[Record]:
             of the damaged ones stay.
     """
     into = into or folder
-    found = gathered(folder, into, read_config(into))
-    if found.runs:
-        write_table(into / RUNS_TABLE, found.runs, Record)
-    for name, text in found.tables.items():
-        update_text(into / name, text)
+    with one_at_once(folder / "runs" / GATHER_LOCK):  # else the older view may be written last
+        found = gathered(folder, into, read_config(into))
+        if found.runs:
+            write_table(into / RUNS_TABLE, found.runs, Record)
+        for name, text in found.tables.items():
+            update_text(into / name, text)
     if found.damaged:
         raise DamagedCellsError("; ".join(found.damaged))
     return found.runs

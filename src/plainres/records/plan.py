@@ -2,7 +2,7 @@
 
 A file beside the cells' folders, one JSON object a line: the plan, then what only the sweep's own
 process knows. That process holds the file's lock, so no clock and no process id says whether it
-lives. Imports no torch.
+lives, where the file system has locks. Imports no torch.
 """
 
 import json
@@ -64,6 +64,7 @@ class Plan:
         path: of the file.
         failures: why workers ended that could not write it, by `PlannedCell.folder`.
         notices: lines for the display.
+        ended: whether the sweep's process has said so.
     """
 
     sweep: str
@@ -75,6 +76,7 @@ class Plan:
     host: str = field(default_factory=socket.gethostname)
     failures: dict[str, str] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+    ended: bool = False
     _file: IO[str] | None = None  # in the sweep's process: open, with its lock
 
     @property
@@ -106,7 +108,10 @@ class Plan:
     def close(self) -> None:
         """The sweep has ended, if its process has not yet."""
         if self._file is not None:
-            self._file.close()
+            self.ended = True
+            self._tell({"ended": True})
+            with suppress(OSError):
+                self._file.close()
             self._file = None
 
     def fail(self, folder: Path, text: str) -> None:
@@ -123,7 +128,7 @@ class Plan:
     def refresh(self) -> None:
         """Reads what has been said since, in a process that watches."""
         if self._file is None and (new := read(self.path)):
-            self.failures, self.notices = new.failures, new.notices
+            self.failures, self.notices, self.ended = new.failures, new.notices, new.ended
 
     def is_running(self) -> bool | None:
         """Whether the sweep's process lives; None where this cannot be known on this machine.
@@ -132,6 +137,8 @@ class Plan:
         """
         if self._file is not None:
             return True
+        if self.ended:
+            return False
         try:
             locked = is_locked(self.path)
         except OSError:  # a later sweep has deleted it
@@ -142,7 +149,7 @@ class Plan:
             return None
         return locked is None and _lives(self.pid)
 
-    def _tell(self, event: dict[str, str]) -> None:
+    def _tell(self, event: dict[str, Any]) -> None:
         with suppress(OSError):  # a full disk: the sweep's own display knows it all the same
             self._append(event)
 
@@ -170,14 +177,16 @@ def find(results: Path, slug: str = "*") -> list[Plan]:
 def read(path: Path) -> Plan | None:
     """The plan in a file; None where it is gone or not one."""
     try:
-        first, *lines = path.read_text(encoding="utf-8").splitlines()
+        first, *lines = path.read_text(encoding="utf-8").split("\n")  # no other ends of lines
         values = json.loads(first)
         cells = [row_of(PlannedCell, cell, str(path)) for cell in values.pop("cells")]
         plan = Plan(**values, cells=cells, path=path)
         for line in lines:
             with suppress(ValueError):  # a torn line, which the next look finds whole
                 event = json.loads(line)
-                if "failure" in event:
+                if "ended" in event:
+                    plan.ended = True
+                elif "failure" in event:
                     plan.failures[event["folder"]] = event["failure"]
                 else:
                     plan.notices.append(event["notice"])

@@ -13,7 +13,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -28,7 +28,7 @@ from plainres.records.identity import (
     row_hash,
     shared_config,
 )
-from plainres.records.locks import try_lock
+from plainres.records.locks import Users, is_locked, try_lock
 from plainres.run.config import CONF, check_ranges, images_at_once
 from plainres.training.instructions import check_instruction_set
 from plainres.training.schedule import Schedule
@@ -90,7 +90,7 @@ class Cell:
     def parent_folder(self) -> Path | None:
         """The folder of the trained network that this cell continues with; None: a new network."""
         child = self.config.child
-        if child is None:
+        if not isinstance(child, DictConfig):
             return None
         return Path(self.config.results_dir, self.config.slug, child.parent, "runs", self.name)
 
@@ -134,14 +134,24 @@ class Cell:
         )
 
     def notes(self) -> list[str]:
-        """What the user has to know before the cell runs: of its images, kernels and device."""
+        """What the user has to know before the cell runs: of its images, kernels and device.
+
+        Raises:
+            ValueError: it cannot run with these images, or on this machine; names what is legal.
+        """
+        from plainres.data.batches import check_batches, check_normalisation
         from plainres.training import machine
 
-        notes = list(self.load_images().notes)
+        source = self.load_images()
+        check_batches(len(source.train), self.config.protocol.batch_size)
+        check_normalisation(self.config.data.normalisation, source.in_channels)
+        notes = list(source.notes)
         # Only the machine that trains need have a GPU
         if self.config.accelerator != "gpu" or machine.gpus():
             _, device = machine.pick_device(self.config.accelerator)
             precision = machine.pick_precision(self.config.protocol.precision, device)
+            machine.pick_kernels(self.config.kernels, device, precision)
+            machine.pick_graph(self.config.cuda_graph, device)
             notes.append(machine.missing_kernels(self.config.kernels, device, precision))
             notes.append(machine.shortcomings(device))
         return list(filter(None, notes))
@@ -169,6 +179,11 @@ class Cell:
             raise ValueError(
                 "protocol.perturbation changes initial weights, and a child has those of its "
                 "parent; null: no change"
+            )
+        if self.config.child is not None and self.config.protocol.precision == "64-true":
+            raise ValueError(
+                "protocol.precision 64-true with a child, whose parent's weights are read in "
+                "float32; legal: 32-true, bf16-mixed, auto"
             )
         _ = self.schedule  # raises ValueError for numbers that fit no run
 
@@ -211,17 +226,19 @@ class Cell:
     def refusal(self) -> str | None:
         """One line where the cell's folder was measured under another configuration, else None."""
         record, old = self._record(), _readable_config(self.folder)
+        own = config_hash(self.identity)
         if record is None:
             started = self.has_checkpoint or (self.folder / files.RECORD_FILE).exists()
-            if not started or old in (None, self.identity):
+            if not started or old is None or config_hash(old) == own:
                 return None
-        elif record.config_hash == config_hash(self.identity):
+        elif record.config_hash == own:
             return None
         if old is None:
             differences = f"its {files.CONFIG_FILE} is damaged or gone"
+        elif config_hash(old) == own:
+            differences = f"its {files.CONFIG_FILE} is not that of its record"
         else:
-            differences = "; ".join(config_differences(old, self.identity))
-            differences = differences or f"its {files.CONFIG_FILE} is not that of its record"
+            differences = _differences(old, self.identity)
         return (
             f"{self.folder} was measured under another configuration ({differences}); "
             "FORCE=1 (force=true) sets it aside, folder=… measures beside it"
@@ -250,9 +267,17 @@ class Cell:
         return any((self.folder / name).exists() for name in files.CHECKPOINT_FILES)
 
     def tidy(self) -> None:
-        """Deletes what a finished cell needs no more."""
+        """Deletes what a finished cell needs no more.
+
+        A checkpoint that is newer than the record stays: the cell is being measured again, with
+        its weights.
+        """
+        record = self.folder / files.RECORD_FILE
+        finished = record.stat().st_mtime if record.exists() else 0.0
         for name in (*files.CHECKPOINT_FILES, files.FAILURE_FILE):
-            (self.folder / name).unlink(missing_ok=True)
+            path = self.folder / name
+            if path.exists() and path.stat().st_mtime <= finished:
+                path.unlink()
         files.remove_parts(self.folder)
 
     @property
@@ -278,7 +303,8 @@ class Cell:
             opened = self._lock_file.open("a+")
         with opened as file:
             if not try_lock(file):
-                busy = f"{self.folder} is being trained by process {_content(file)}"
+                other = self._lock_file.read_text(encoding="utf-8").strip()
+                busy = f"{self.folder} is being trained by process {other}"
                 if not wait:
                     raise BusyError(busy)
                 print(f"plainres: {busy}: waiting for it", file=sys.stderr, flush=True)
@@ -297,15 +323,7 @@ class Cell:
 
 def _holder(lock: Path) -> str | None:
     """The id of the process that holds a lock file."""
-    if not lock.exists():
-        return None
-    with lock.open("r+") as file:
-        return None if try_lock(file) else _content(file)
-
-
-def _content(file: IO[str]) -> str:
-    file.seek(0)
-    return file.read().strip()
+    return lock.read_text(encoding="utf-8").strip() if lock.exists() and is_locked(lock) else None
 
 
 def standing(cells: Sequence[Cell]) -> str:
@@ -329,8 +347,11 @@ def claim_tables(cells: Sequence[Cell]) -> str | None:
     The rows of runs.csv share everything but arm, depth, shortcut and seed; config.json beside it
     says what. Returns a line where tables of another configuration are set aside.
 
+    Until this process ends others measure into the folder under the same configuration only.
+
     Raises:
-        ValueError: the cells do not share a configuration; names what differs.
+        ValueError: the cells do not share a configuration, or another process measures under
+            another one; names what differs.
     """
     folder, shared = cells[0].results_folder, shared_config(cells[0].identity)
     for cell in cells[1:]:
@@ -339,7 +360,19 @@ def claim_tables(cells: Sequence[Cell]) -> str | None:
                 f"cells of {folder} differ in more than arm, depth and seed "
                 f"({'; '.join(unlike)}); folder=… for each"
             )
-    return set_tables_aside(folder, shared)
+    users = Users(folder / "runs" / "users.lock")
+    alone = users.join()
+    try:
+        old = None if alone else _readable_config(folder)
+        if old is not None and config_hash(old) != config_hash(shared):
+            users.leave()
+            raise ValueError(
+                f"another command measures into {folder} under another configuration "
+                f"({_differences(old, shared)}); wait for it, or folder=… measures beside it"
+            )
+        return set_tables_aside(folder, shared)
+    finally:
+        users.share()
 
 
 def set_tables_aside(folder: Path, shared: Mapping[str, Any]) -> str | None:
@@ -349,31 +382,32 @@ def set_tables_aside(folder: Path, shared: Mapping[str, Any]) -> str | None:
     """
     path = folder / files.CONFIG_FILE
     old, line = _readable_config(folder), None
-    if old is not None and old != shared:
+    unlike = ""
+    if old is None:
+        unlike = f"{path.name} is {'damaged' if path.exists() else 'gone'}"
+    elif config_hash(old) != config_hash(shared):
+        unlike = _differences(old, shared)
         for lock in (folder / "runs").glob(".*.lock"):
             if other := _holder(lock):
                 raise ValueError(
                     f"process {other} trains a cell of {folder} under another configuration "
-                    f"({'; '.join(config_differences(old, shared))}); wait for it, or folder=… "
-                    "measures beside it"
+                    f"({unlike}); wait for it, or folder=… measures beside it"
                 )
-    if old != shared and any(
-        row_hash(shared, row) != row.config_hash for row in files.read_runs(folder)
-    ):
-        damage = "damaged" if path.exists() else "gone"
-        differences = (
-            "; ".join(config_differences(old, shared)) if old else f"{path.name} is {damage}"
-        )
+    if unlike and any(row_hash(shared, row) != row.config_hash for row in files.read_runs(folder)):
         aside = _free_name(folder / "earlier")
         aside.mkdir()
         for file in (*folder.glob("*.csv"), *folder.glob("*.json")):
             file.rename(aside / file.name)
         line = (
-            f"the tables in {folder} are of another configuration ({differences}): "
-            f"set aside as {aside}"
+            f"the tables in {folder} are of another configuration ({unlike}): set aside as {aside}"
         )
     files.update_json(path, shared)
     return line
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """What differs between two configurations whose hashes differ."""
+    return "; ".join(config_differences(old, new)) or "a number as 0 is written 0.0, or the reverse"
 
 
 def _readable_config(folder: Path) -> dict[str, Any] | None:

@@ -223,6 +223,7 @@ RANGES: tuple[tuple[str, Any, Any, tuple[str, ...]], ...] = (
         lambda value: len(value) == 2 and 0 < value[0] <= value[1] <= 1,
         ("protocol.augmentation.area",),
     ),
+    ("a section or null", DictConfig, lambda value: True, ("child", "callbacks")),
     ("1 or 10, and of streamed images", int, lambda value: value in (1, 10), ("data.test_crops",)),
 )
 NULL = {

@@ -17,7 +17,7 @@ def publish(results_dir: Path, committed_dir: Path, name: str) -> list[str]:
     configuration are set aside. A cell that does not share its folder's configuration is skipped.
 
     Args:
-        name: slug/folder, such as depth/quick; a slug alone takes all its folders.
+        name: slug/folder, such as depth/quick; a folder of folders takes all of them.
 
     Returns:
         Lines for the terminal.

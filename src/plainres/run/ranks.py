@@ -13,6 +13,7 @@ from plainres.records.errors import one_line
 from plainres.run.cell import Cell
 from plainres.run.processes import cause_of_death, start_server
 
+SAY_SECONDS = 1.0  # for another device to fail too, and say so
 END_SECONDS = 3.0  # for them to end by themselves, after the first one
 
 
@@ -82,10 +83,11 @@ def _run(writing: Any, work: Callable[..., None], *arguments: Any) -> None:
 
 def _reason(process: Any, reasons: Any, cell: Cell) -> str:
     """Why a process failed; "" where it lives, and so did not fail before the first one."""
-    if reasons.poll():  # also at the end of a process that said nothing
-        process.join(END_SECONDS)
-        try:
-            return reasons.recv()
-        except EOFError:
-            return cause_of_death(process.exitcode, cell)
-    return ""
+    if not reasons.poll(SAY_SECONDS):  # true also at the end of a process that said nothing
+        return ""
+    process.join(END_SECONDS)
+    try:
+        return reasons.recv()
+    except EOFError:
+        lives = process.exitcode is None
+        return "was cut off" if lives else cause_of_death(process.exitcode, cell)

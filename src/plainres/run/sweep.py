@@ -136,26 +136,29 @@ class Sweep(Callback):
         jobs = min(jobs if jobs > 0 else num_cores(), len(unfinished))
         try:
             processes.plan = self._plan(sweep, jobs, unfinished)
-        except OSError as error:
+        except Exception as error:
             give_up([error])
+        atexit.register(processes.plan.close)
         self._display = Display([Watch(processes.plan)], self.console, self._gather)
         self._display.start()
         atexit.register(self._display.stop)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         failures: list[Exception | str] = []
-        if self._display is not None:
-            self._display.stop()
-            states = self._display.watches[0].states()
-            failures += [state.line for state in states if state.status != DONE]
-        try:
-            self._gather()
-        except Exception as error:  # which Hydra would make a warning of
-            failures.append(error)
-        if processes.plan is not None:
-            processes.plan.close()
+        for last in (self._unfinished, self._gather):
+            try:
+                failures += last() or []
+            except Exception as error:  # which Hydra would make a warning of
+                failures.append(error)
         if failures:
             give_up(failures)
+
+    def _unfinished(self) -> list[str]:
+        """A line for each cell that has no record, at the end."""
+        if self._display is None:
+            return []
+        self._display.stop()
+        return [s.line for s in self._display.watches[0].states() if s.status != DONE]
 
     def _what_stands(self) -> str:
         """For the line of a sweep that was interrupted, which must not meet the display."""

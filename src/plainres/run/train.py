@@ -8,6 +8,7 @@ import sys
 import traceback
 from dataclasses import dataclass, replace
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plainres.records import stopping
@@ -198,12 +199,16 @@ def fit(run: Run) -> None:
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         if path is None or run.runlog.running or isinstance(error, torch.OutOfMemoryError):
             raise
-        raise ValueError(
-            f"{path} does not fit this code ({one_line(error)}); continue with the code that wrote "
-            f"it, or delete {path.parent}/*.ckpt and the cell starts again"
-        ) from error
+        raise _of_other_code(path, error) from error
     finally:
         run.runlog.close()
+
+
+def _of_other_code(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path} does not fit this code ({one_line(error)}); continue with the code that wrote "
+        f"it, or delete {path.parent}/*.ckpt and the cell starts again"
+    )
 
 
 @no_launcher()
@@ -333,7 +338,7 @@ def _start(cell: Cell, device: "torch.device") -> "Start":
 
 def _newest_checkpoint(cell: Cell, fresh: "Start") -> "Start":
     """The newest checkpoint that is intact, else `fresh`. Damaged ones are set aside, and said."""
-    from plainres.training.runlog import read_checkpoint
+    from plainres.training.runlog import OtherCodeError, read_checkpoint
 
     start, damage = fresh, []
     if cell.config.keep_weights and (cell.folder / files.RECORD_FILE).exists():
@@ -344,9 +349,13 @@ def _newest_checkpoint(cell: Cell, fresh: "Start") -> "Start":
         try:
             start = read_checkpoint(path, fresh.config_hash, cell.config.protocol.iterations)
             break
-        except (PermissionError, MemoryError):
+        except (OSError, MemoryError):
             raise
+        except OtherCodeError as error:
+            raise _of_other_code(path, error) from error
         except Exception as error:
+            if isinstance(error, RuntimeError) and "memory" in str(error):  # torch's
+                raise
             aside = path.replace(path.with_suffix(files.DAMAGED_SUFFIX))
             what = one_line(error) if isinstance(error, ValueError) else type(error).__name__
             damage.append(f"{path.name} is damaged ({what}): set aside as {aside.name}")
@@ -605,11 +614,17 @@ def task(config: DictConfig) -> None:
     announce([config])
     stopping.what_stands = lambda: standing([cell])
     try:
+        cell.check()
+        if (refusal := cell.refusal()) and not config.force:
+            raise ValueError(refusal)
         if cell.damage:
             print(cell.damage, file=sys.stderr)
-        print(f"{schema.describe(train_cell(cell))}: {cell.folder}")
+        if not cell.finished():  # an error of the data shows before tables are set aside
+            limit_instructions(config.instruction_set, config.accelerator)
+            cell.load_images()
         if line := claim_tables([cell]):
             print(line)
+        print(f"{schema.describe(train_cell(cell))}: {cell.folder}")
         files.gather(cell.results_folder)
     except DeviceError as error:
         give_up([str(error)], FAILED)

@@ -11,6 +11,7 @@ Records of different kernels are never paired.
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -161,6 +162,7 @@ class Program:
         self.passes = 0
         self.parameters: list[Tensor] = [network.fc.weight, network.fc.bias]
         self._sizes = [network.fc.weight.numel(), network.fc.bias.numel()]
+        self._head = network.fc
         self._layers: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
         self._rows: list[dict[str, Any]] = []
         self._memory: dict[Any, Memory] = {}
@@ -237,7 +239,7 @@ class Program:
         """Of the parameters and buffers that the modules have now."""
         return [
             tensor.data_ptr()
-            for module in (module for layer in self._layers for module in layer)
+            for module in (self._head, *chain.from_iterable(self._layers))
             for tensor in (*module._parameters.values(), *module._buffers.values())
             if tensor is not None
         ]

@@ -1,8 +1,8 @@
 """Keeps from Lightning what Slurm, torchrun and others put into the environment.
 
 Lightning takes number and rank of processes from it, and with them signal handlers and checkpoints
-of its own; it also takes arguments of its Trainer (PL_TRAINER_…). A cell is one process on one
-device, whoever started it, and all its settings are in its configuration.
+of its own; it also takes arguments of its Trainer (PL_TRAINER_…). Here a process is that of
+one device, whoever started it, and all its settings are in its configuration.
 """
 
 import os

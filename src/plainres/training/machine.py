@@ -319,7 +319,7 @@ def arithmetic(device: torch.device) -> str:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Resets the peak where the system can: a worker trains many cells."""
+    """Resets the peak where the system can: a process may train several cells, as in a test."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return

@@ -62,12 +62,15 @@ def read_checkpoint(path: Path, config_hash: str, iterations: int) -> Start:
 
     Raises:
         ValueError: it is damaged, of another cell, or contradicts itself; says which.
+        OtherCodeError: newer code wrote it.
         Exception: any other, where another program wrote the file.
     """
     if not is_intact(path):
         raise ValueError("not the bytes that were written")
     saved = torch.load(path, map_location="cpu", weights_only=True)
     state = saved["callbacks"][RunLog.__qualname__]
+    if unknown := sorted(state["start"].keys() - Start.__dataclass_fields__.keys()):
+        raise OtherCodeError(f"unknown: {', '.join(unknown)}")
     start = Start(path, saved["iteration"], **state["start"])
     if start.config_hash != config_hash:
         raise ValueError("of another configuration")
@@ -81,6 +84,10 @@ def read_checkpoint(path: Path, config_hash: str, iterations: int) -> Start:
     ):
         raise ValueError(f"iteration {start.iteration} contradicts the rest of it")
     return start
+
+
+class OtherCodeError(Exception):
+    """A checkpoint that newer code wrote; says what is unknown here."""
 
 
 class RunLog(pl.Callback):

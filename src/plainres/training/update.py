@@ -58,8 +58,9 @@ def update(
 class UpdateRunner:
     """Runs updates and notes the error and the loss of each.
 
-    An update reads its random draws and its learning rate from fixed tensors, at a position that it
-    moves on itself. So a captured update can be replayed, and Python waits for nothing.
+    An update reads its random draws, and where it is captured its learning rate, from fixed
+    tensors, at a position that it moves on itself. So it can be replayed, and Python waits for
+    nothing.
 
     Args:
         forward: images (N, C, H, W) to logits (N, classes); with auxiliary heads a tuple of logits,
@@ -127,7 +128,8 @@ class UpdateRunner:
             self._rates = torch.empty(len(rates), device=self.errors.device)
         for name, tensor in draws.items():
             self._draws[name][: len(tensor)].copy_(tensor)
-        self._rates[: len(rates)].copy_(torch.tensor(rates))
+        if self.captures:
+            self._rates[: len(rates)].copy_(torch.tensor(rates))
         self._position.zero_()
         self._slot.fill_(iteration % len(self.errors))
         for rate in rates:
@@ -160,7 +162,8 @@ class UpdateRunner:
             self._graph.replay()  # capturing runs nothing
 
     def _update_next(self) -> None:
-        self._rate.copy_(self._rates[self._position].squeeze(0))
+        if self.captures:
+            self._rate.copy_(self._rates[self._position].squeeze(0))
         draws = {name: each[self._position].squeeze(0) for name, each in self._draws.items()}
         error, loss = self._synchronise(torch.stack(self._update(draws)))
         self.errors.index_copy_(0, self._slot, error.to(self.errors.dtype).view(1))
