@@ -247,10 +247,10 @@ def test_all_committed_curves_are_written(committed_events):
 
 def test_signals_of_layers_are_distributions_by_iteration(committed_events):
     events = loaded(committed_events, "layers")
-    tag = "log10_weight_gradient/quick-batch, plain-110"
+    tag = "log10_weight_gradient/quick-batch-plain, plain-110"
     found = {point.step: make_ndarray(point.tensor_proto) for point in events.Tensors(tag)}
     assert {0, 1, 10, 100, 1000, 2000} <= found.keys()
-    points = read_table(ROOT / "results/signal/quick-batch/probes.csv", ProbePoint)
+    points = read_table(ROOT / "results/signal/quick-batch-plain/probes.csv", ProbePoint)
     seeds = {p.seed for p in points if (p.arm, p.depth) == ("plain", 110)}
     assert found[0][:, 2].sum() == 109 * len(seeds)  # convolutions of the main path
     assert found[0][-1, 1] - found[0][0, 0] > 5  # gradients of plain-110 explode

@@ -20,6 +20,7 @@ from experiments.judging.pairs import Series, cell_of, grouped
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting import markdown
 from experiments.reporting.question import Table
+from plainres.records.identity import cell_name
 from plainres.records.rows import ProbePoint
 from plainres.records.schema import FINISHED, Record
 
@@ -248,27 +249,33 @@ class Signal:
 
 
 def read(folder: Path) -> list[Signal]:
-    """What was measured at each scale, in the order of SCALES, other scales last."""
+    """What was measured at each scale, in the order of SCALES, other scales last.
+
+    Folders are <scale>-<norm>, or one for each arm, <scale>-<norm>-<arm>.
+    """
     tables = pairs.read_folders(folder, "sweep-signal")
-    probed = [name for name in tables if (folder / name / PROBES_TABLE).exists()]
-    scales = sorted(
-        {name.rpartition("-")[0] for name in probed if name.rpartition("-")[2] in NORMS}
-    )
-    if not scales:
+    records: dict[str, dict[str, list[Record]]] = {}  # by scale and norm
+    snapshots: dict[str, dict[tuple[str, str, int, int], dict[int, list[ProbePoint]]]] = {}
+    for name, rows in tables.items():
+        scale, norm, *_ = *name.split("-"), ""
+        if norm not in NORMS or not (folder / name / PROBES_TABLE).exists():
+            continue
+        points = pairs.read_beside(folder / name / PROBES_TABLE, ProbePoint, rows)
+        points.sort(key=lambda point: (point.iteration, point.layer))
+        own = snapshots.setdefault(scale, {})
+        for cell, of_cell in grouped(points, cell_of).items():
+            if (norm, *cell) in own:
+                raise ValueError(f"{folder} has {cell_name(*cell)} of {scale}-{norm} twice")
+            own[(norm, *cell)] = grouped(of_cell, lambda point: point.iteration)
+        records.setdefault(scale, {}).setdefault(norm, []).extend(rows)
+    if not records:
         raise ValueError(f"no probes in {folder}; make sweep-signal measures them")
-    scales.sort(key=lambda scale: SCALES.index(scale) if scale in SCALES else len(SCALES))
-    signals = []
-    for scale in scales:
-        norms = [norm for norm in NORMS if f"{scale}-{norm}" in probed]
-        snapshots: dict[tuple[str, str, int, int], dict[int, list[ProbePoint]]] = {}
-        for norm in norms:
-            name = f"{scale}-{norm}"
-            points = pairs.read_beside(folder / name / PROBES_TABLE, ProbePoint, tables[name])
-            points.sort(key=lambda point: (point.iteration, point.layer))
-            for cell, rows in grouped(points, cell_of).items():
-                snapshots[(norm, *cell)] = grouped(rows, lambda point: point.iteration)
-        signals.append(Signal(scale, {n: tables[f"{scale}-{n}"] for n in norms}, snapshots))
-    return signals
+    order = [*SCALES, *sorted(records.keys() - set(SCALES))]
+    return [
+        Signal(scale, dict(sorted(records[scale].items())), snapshots[scale])
+        for scale in order
+        if scale in records
+    ]
 
 
 def label_of(signal: Signal) -> str:
