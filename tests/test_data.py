@@ -18,7 +18,7 @@ from composing import compose_cell
 from PIL import Image
 
 from plainres.data import entries, example_images, pictures, sources
-from plainres.data.folder import cache_folder
+from plainres.data.cache import cache_folder
 from plainres.data.images import Images, Source, evaluation_parts
 from plainres.data.sources import load
 from plainres.run import sweep, train

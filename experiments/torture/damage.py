@@ -11,7 +11,6 @@ from typing import Any
 
 from experiments.torture.crashes import Kinds, Listed
 from experiments.torture.places import PICTURES, Place, Result, Site, remove
-from plainres.records import seal
 
 PAGE = 4096
 Damage = Callable[[Path, Random], object]
@@ -114,12 +113,12 @@ def resaved(change: Callable[[dict], object], path: Path, rng: Random) -> None:
     """A checkpoint as it would have been saved with another content: all checksums are right."""
     import torch
 
+    from plainres.data.cache import save_sealed
+
     content: dict[str, Any] = torch.load(path, weights_only=True)
     change(content)
     with path.open("wb") as file:
-        sealing: Any = seal.Sealing(file)
-        torch.save(content, sealing)
-        sealing.end()
+        save_sealed(content, file)
 
 
 FOREIGN = (b"{}", b"[]", b"null", b"<<<<<<< HEAD\n", b"<!DOCTYPE html>\n", b"\xff\xfe{\x00}\x00")

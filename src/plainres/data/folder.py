@@ -11,16 +11,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from plainres.data.cache import kept
 from plainres.data.entries import ARCHIVES, BLOCK, Entry, of_archive, of_folder
 from plainres.data.images import SPLIT_SEED, Images, Source
 from plainres.data.pictures import read_picture
-from plainres.records.files import atomic
-from plainres.records.seal import Sealing, is_intact
 
 TRAIN, TESTS = "train", ("test", "val")  # the first that is there
 TEST_SHARE = 0.2
@@ -256,13 +255,6 @@ def _check_memory(count: int, shape: torch.Size, root: Path) -> None:
 # Cache
 
 
-def cache_folder() -> Path:
-    """Folder of decoded images: $PLAINRES_CACHE, else plainres in $XDG_CACHE_HOME or ~/.cache."""
-    if folder := os.environ.get("PLAINRES_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plainres"
-
-
 def _key(options: str, contents: Iterable[bytes]) -> str:
     digest = hashlib.sha256(options.encode())
     for content in contents:
@@ -285,31 +277,16 @@ def _blocks(archive: Path) -> Iterator[bytes]:
 
 
 def _cached(key: str, decode: Callable[[], Source]) -> Source:
-    """The images in the cache, else what `decode` returns, which is then kept.
-
-    A cache that is damaged or cannot be used is no reason to stop.
-    """
-    try:
-        path = cache_folder() / f"{key}.pt"
-        if is_intact(path):  # torch reads no checksum
-            return _unpack(torch.load(path, weights_only=True))
-    except Exception:
-        pass
-    source = decode()
-    try:
-        with atomic(cache_folder() / f"{key}.pt") as part:
-            sealing: Any = Sealing(part)
-            torch.save(_pack(source), sealing)
-            sealing.end()
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home, or of torch.save
-        reason = getattr(error, "strerror", None) or getattr(error.__context__, "strerror", None)
-        where = f"in {cache_folder()} ({reason})" if reason else f"({error})"
-        note = (
-            f"the decoded images cannot be kept {where}, every process decodes them again; "
-            "the environment variable PLAINRES_CACHE names another folder for them"
-        )
-        return replace(source, notes=(*source.notes, note))
-    return source
+    """The images in the cache, else what `decode` returns; a note where it cannot be kept."""
+    packed, fault = kept(key, lambda: _pack(decode()))
+    source = _unpack(packed)
+    if not fault:
+        return source
+    note = (
+        f"the decoded images cannot be kept {fault}, every process decodes them again; "
+        "the environment variable PLAINRES_CACHE names another folder for them"
+    )
+    return replace(source, notes=(*source.notes, note))
 
 
 def _pack(source: Source) -> dict[str, Tensor | str]:

@@ -35,12 +35,11 @@ from plainres.data.batches import (
     evenly_spaced,
     generator_of,
 )
+from plainres.data.cache import kept
 from plainres.data.device import memory_format
-from plainres.data.folder import TESTS, TRAIN, cache_folder
+from plainres.data.folder import TESTS, TRAIN
 from plainres.data.images import Images, Source
 from plainres.data.pictures import open_picture
-from plainres.records.files import atomic
-from plainres.records.seal import Sealing, is_intact
 from plainres.records.stopping import SIGNALS
 
 LEGAL = f"legal: {TRAIN}/<class>/<image> and {TESTS[0]}/<class>/… or {TESTS[1]}/<class>/…"
@@ -242,23 +241,9 @@ class Statistics:
             with suppress(OSError):  # decoding it says what is wrong
                 status = files.path(index).stat()
                 key.update(b" %d %d" % (status.st_size, status.st_mtime_ns))
-        path = None
-        try:
-            path = cache_folder() / f"{key.hexdigest()[:24]}.pt"
-            if is_intact(path):
-                return cls(**torch.load(path, weights_only=True))
-        except Exception:
-            pass
-        statistics = cls._measured(files, indices, workers)
-        try:
-            if path is not None:
-                with atomic(path) as part:
-                    sealing: Any = Sealing(part)
-                    torch.save(vars(statistics), sealing)
-                    sealing.end()
-        except (OSError, RuntimeError):  # they are measured again, which costs a minute
-            pass
-        return statistics
+        name = key.hexdigest()[:24]
+        values, _ = kept(name, lambda: vars(cls._measured(files, indices, workers)))
+        return cls(**values)
 
     @classmethod
     def _measured(cls, files: Files, indices: list[int], workers: int) -> "Statistics":

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -221,7 +221,9 @@ class Cell:
 
     def _record(self) -> schema.Record | None:
         """The record in the cell's folder; None for a damaged one."""
-        return None if self.damage else files.read_record(self.folder)
+        with suppress(files.DamagedFileError):
+            return files.read_record(self.folder)
+        return None
 
     def refusal(self) -> str | None:
         """One line where the cell's folder was measured under another configuration, else None."""

@@ -1,13 +1,12 @@
 """Checkpoints and weights on disk: sealed, written atomically in their own folder, two kept."""
 
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from plainres.data.cache import save_sealed
 from plainres.records import files
-from plainres.records.seal import Sealing
 
 
 class TwoCheckpoints(TorchCheckpointIO):
@@ -22,7 +21,7 @@ class TwoCheckpoints(TorchCheckpointIO):
     ) -> None:
         path = Path(path)
         with files.atomic(path) as part:
-            _write(checkpoint, part)
+            save_sealed(checkpoint, part)
             part.flush()  # a full disk shows here, before the older one moves
             if path.exists():
                 path.replace(path.with_name(files.PREVIOUS_CHECKPOINT_FILE))
@@ -31,15 +30,4 @@ class TwoCheckpoints(TorchCheckpointIO):
 def save(value: Any, path: Path) -> None:
     """Writes what torch.load reads."""
     with files.atomic(path) as part:
-        _write(value, part)
-
-
-def _write(value: Any, part: IO[bytes]) -> None:
-    sealing: Any = Sealing(part)
-    try:
-        torch.save(value, sealing)
-    except RuntimeError as error:  # torch's own, which hides what the file system says
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
-    sealing.end()
+        save_sealed(value, part)
