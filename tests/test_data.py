@@ -578,6 +578,27 @@ def test_a_sweep_says_it_once_and_needs_no_cache(tmp_path, monkeypatch, capsys):
         assert printed.count(note) == 1
 
 
+def test_images_that_changed_since_are_noticed(tmp_path):
+    pets, started = tmp_path / "pets", sweep.Sweep()
+    words = split_run(pets, tmp_path)
+
+    def prepared(seeds: int, *more: str) -> list[str]:
+        sources.load_and_keep.cache_clear()
+        started.cells = [
+            compose_cell(tmp_path, *words, f"seed={seed}", *more) for seed in range(seeds)
+        ]
+        return [cell.name for cell in started._prepare(ahead=False)]
+
+    train.train_cell(compose_cell(tmp_path, *words))
+    assert prepared(seeds=1) == []
+    Image.new("RGB", (6, 6)).save(next(pets.rglob("*.png")))
+    for seeds in (1, 2):
+        with pytest.raises(ValueError, match=r"seed0 was measured on other images \(fingerprint"):
+            prepared(seeds)
+    assert prepared(2, "force=true") == ["residual-8-seed1", "residual-8-seed0"]
+    assert (tmp_path / "depth/smoke/runs/residual-8-seed0.old1/record.json").exists()
+
+
 def test_a_split_does_not_take_the_first_images(tmp_path):
     source = load_folder(bare(tmp_path, cat=20, dog=20))
     numbers = [

@@ -9,6 +9,8 @@ import torch
 from composing import ROOT, compose_cell
 from trained import SMOKE, curve, interrupt, numbers
 
+from plainres.data import sources
+from plainres.data.images import Source
 from plainres.records import files
 from plainres.run import train
 from plainres.training import instructions, machine
@@ -131,24 +133,29 @@ def test_precision_auto_is_float32_under_avx2(monkeypatch, limit, precision):
     assert machine.pick_precision("auto", CPU) == precision
 
 
+ARITHMETIC, TORCH = "ATen AVX512 / oneDNN ALL", "2.9"
+# What another process has instead, and how a refusal says what this one has
 OTHERS = {
-    "arithmetic": ("ATen AVX512 / oneDNN ALL", f"uses {AVX2} and"),
-    "torch_version": ("2.9", f"PyTorch {machine.torch_version()};"),
+    ARITHMETIC: (machine, "arithmetic", lambda device: ARITHMETIC, f"uses {AVX2};"),
+    TORCH: (machine, "torch_version", lambda: TORCH, f"uses PyTorch {machine.torch_version()};"),
+    "0123456789ab": (Source, "fingerprint", "0123456789ab", "uses images "),
 }
 
 
 @pytest.fixture(params=OTHERS)
 def interrupted(request, tmp_path, monkeypatch):
-    """A checkpoint of other instructions or PyTorch: those, a refusal's words, what composes it."""
+    """A checkpoint of another process: what is other, a refusal's words, what composes its cell."""
 
     def compose(*words: str):
         return compose_cell(tmp_path, *SMOKE, "checkpoint_seconds=0", *words)
 
+    sources.load_and_keep.cache_clear()
     with monkeypatch.context() as patched:
-        former, _ = OTHERS[request.param]
-        patched.setattr(machine, request.param, lambda *device: former)
+        *place, now = OTHERS[request.param]
+        patched.setattr(*place)
         interrupt(compose(), 13)
-    return *OTHERS[request.param], compose
+    sources.load_and_keep.cache_clear()
+    return request.param, now, compose
 
 
 def test_a_checkpoint_of_others_is_refused_in_one_line(interrupted):

@@ -256,13 +256,23 @@ class Cell:
         if refusal := self.refusal():
             if not self.config.force:
                 raise ValueError(refusal)
-            aside = self.folder.rename(_free_name(self.folder))
-            self.folder.mkdir()  # the log file lies in it
-            LOG.info("%s set aside as %s", self.folder, aside)
+            self.set_aside()
         if damage := self.damage:
             LOG.warning(damage)
             (self.folder / files.RECORD_FILE).replace(self._damaged_record)
         files.write_json(self.folder / files.CONFIG_FILE, self.identity)
+
+    def set_aside(self) -> None:
+        """Renames the folder, and makes an empty one."""
+        aside = self.folder.rename(_free_name(self.folder))
+        self.folder.mkdir()  # the log file lies in it
+        LOG.info("%s set aside as %s", self.folder, aside)
+
+    @property
+    def has_own_images(self) -> bool:
+        """Whether its images are a user's own, and there: they may have changed since."""
+        data = self.config.data
+        return data.name == "image_folder" and Path(data.root).exists()
 
     @property
     def has_checkpoint(self) -> bool:
@@ -334,6 +344,30 @@ def standing(cells: Sequence[Cell]) -> str:
     continued = sum(cell.has_checkpoint for cell in unfinished)
     done = f"{len(cells) - len(unfinished)} of {len(cells)} cells are finished"
     return f"{done}, {continued} continue from a checkpoint" if continued else done
+
+
+def set_other_images_aside(finished: Sequence[tuple[Cell, schema.Record]]) -> list[Cell]:
+    """Sets cells aside, with `force`, that were measured on other images than there are now.
+
+    Returns these cells.
+
+    Raises:
+        ValueError: there is one, and `force` is not set; names it and what to do.
+    """
+    moved = []
+    for cell, record in finished:
+        now = cell.load_images().fingerprint
+        if record.data_fingerprint == now:
+            continue
+        if not cell.config.force or not (cell.folder / files.RECORD_FILE).exists():
+            raise ValueError(
+                f"{cell.folder} was measured on other images (fingerprint "
+                f"{record.data_fingerprint}, now {now}); another data.label names the new ones, "
+                "FORCE=1 (force=true) sets the cell aside"
+            )
+        cell.set_aside()
+        moved.append(cell)
+    return moved
 
 
 def compose_cell(results: Path, *overrides: str) -> Cell:

@@ -28,7 +28,7 @@ from plainres.records.identity import config_hash
 from plainres.records.plan import Plan, PlannedCell, path_of
 from plainres.records.schema import Record, describe
 from plainres.run import processes
-from plainres.run.cell import Cell, claim_tables, standing
+from plainres.run.cell import Cell, claim_tables, set_other_images_aside, standing
 from plainres.run.config import announce
 from plainres.run.display import Display
 from plainres.run.estimate import expected_seconds
@@ -186,9 +186,10 @@ class Sweep(Callback):
             cell.check()
             if (refusal := cell.refusal()) and not cell.config.force:
                 raise ValueError(refusal)
-        unfinished = []
+        unfinished, finished = [], []
         for cell in self.cells:
             if record := cell.finished():
+                finished.append((cell, record))
                 prefix = f"{cell.config.folder}/" if self._several_folders else ""
                 self._print(f"skipped, finished: {prefix}{describe(record)}")
                 if cell.has_checkpoint and files.read_record(cell.folder) and not cell.trained_by():
@@ -206,6 +207,9 @@ class Sweep(Callback):
             # an error of the data shows here, once, and the workers find the decoded images
             for note in unfinished[0].notes():
                 self._print(note)
+        if unfinished or any(cell.has_own_images for cell in self.cells):
+            self._limit_instructions()
+            unfinished += set_other_images_aside(finished)
         for folder in self._results_folders:
             cells = [cell for cell in self.cells if cell.results_folder == folder]
             if line := claim_tables(cells):

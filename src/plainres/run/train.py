@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from plainres.records import files, schema
 from plainres.records.errors import FAILED, give_up, one_line, run_command
 from plainres.records.identity import config_hash
-from plainres.run.cell import BusyError, Cell, claim_tables, standing
+from plainres.run.cell import BusyError, Cell, claim_tables, set_other_images_aside, standing
 from plainres.run.config import CONF, STREAMED, announce, images_at_once
 from plainres.run.processes import BUSY
 from plainres.run.ranks import DeviceError, beside
@@ -149,7 +149,7 @@ def build(cell: Cell, rank: int = 0, start: "Start | None" = None, port: int = 0
 
     pl.seed_everything(config.seed, verbose=False)
     network = _network(config, source).to(memory_format=memory_format(device))
-    start = start or _start(cell, device)
+    start = start or _start(cell, source, device)
     stream = _training_batches(cell, source, device, start, share)
     if config.keep_weights and rank == 0:
         write_preparation(cell, source, stream.normaliser)
@@ -285,11 +285,11 @@ def _network(config: DictConfig, source: "Source") -> Any:
     return network
 
 
-def _start(cell: Cell, device: "torch.device") -> "Start":
+def _start(cell: Cell, source: "Source", device: "torch.device") -> "Start":
     """The checkpoint to continue from, or iteration 0.
 
-    A checkpoint of other vector instructions or another PyTorch is refused: a record names one, and
-    the same command with the former one continues without loss. `force` starts the cell again.
+    A checkpoint of other vector instructions, images or another PyTorch is refused: a record names
+    one, and with the former one the same command continues. `force` starts the cell again.
     """
     from plainres.training import machine
     from plainres.training.runlog import Start
@@ -303,25 +303,32 @@ def _start(cell: Cell, device: "torch.device") -> "Start":
     instructions = machine.arithmetic(device)
     precision = machine.pick_precision(protocol.precision, device)
     kernels = machine.pick_kernels(cell.config.kernels, device, precision)
-    torch = machine.torch_version()
-    identity = config_hash(cell.identity)
-    fresh = Start(None, 0, updates, precision, instructions, identity, kernels, torch)
+    fresh = Start(
+        None,
+        0,
+        updates,
+        precision,
+        instructions,
+        config_hash(cell.identity),
+        kernels,
+        machine.torch_version(),
+        source.fingerprint,
+    )
     start = _newest_checkpoint(cell, fresh)
     if start.path is None:
         return start
-    was, now = (
-        (each.instruction_set or "a GPU", f"PyTorch {each.torch or torch}")
-        for each in (start, fresh)
+    made_with = (
+        (start.instruction_set or "a GPU", instructions or "a GPU"),
+        (f"PyTorch {start.torch or fresh.torch}", f"PyTorch {fresh.torch}"),
+        (f"images {start.images or fresh.images}", f"images {fresh.images}"),
     )
-    if was != now:
-        line = (
-            f"{start.path} was written with {' and '.join(was)}, and this process uses "
-            f"{' and '.join(now)}"
-        )
+    if unlike := [pair for pair in made_with if len(set(pair)) > 1]:
+        was, now = map(" and ".join, zip(*unlike, strict=True))
+        line = f"{start.path} was written with {was}, and this process uses {now}"
         if not cell.config.force:
             raise ValueError(
-                f"{line}; continue with the instruction_set, processor and PyTorch that it began "
-                "with, or FORCE=1 (force=true) starts the cell again"
+                f"{line}; continue with what it began with, or FORCE=1 (force=true) starts the "
+                "cell again"
             )
         LOG.warning("%s: the cell starts again", line)
         return replace(fresh, notice=start.notice)
@@ -619,9 +626,11 @@ def task(config: DictConfig) -> None:
             raise ValueError(refusal)
         if cell.damage:
             print(cell.damage, file=sys.stderr)
-        if not cell.finished():  # an error of the data shows before tables are set aside
+        record = cell.finished()
+        if record is None or cell.has_own_images:
             limit_instructions(config.instruction_set, config.accelerator)
-            cell.load_images()
+            cell.load_images()  # an error of the data shows before tables are set aside
+            set_other_images_aside([(cell, record)] if record else [])
         if line := claim_tables([cell]):
             print(line)
         print(f"{schema.describe(train_cell(cell))}: {cell.folder}")

@@ -33,8 +33,8 @@ class Start:
 
     A run that continues keeps `updates_per_step`, because Lightning counts training steps, and
     `precision` and `kernels`, whatever machine it is on. `instruction_set` is that of
-    training.machine.arithmetic, `torch` PyTorch's minor version, `config_hash` that of the cell.
-    `notice` is what the user has to know of it.
+    training.machine.arithmetic, `torch` PyTorch's minor version, `images` the fingerprint of the
+    data, `config_hash` that of the cell. `notice` is what the user has to know of it.
     """
 
     path: Path | None
@@ -44,7 +44,8 @@ class Start:
     instruction_set: str
     config_hash: str
     kernels: Kernels = "library"  # of older checkpoints on a CPU
-    torch: str = ""  # of older checkpoints
+    torch: str = ""  # of older checkpoints, and so are no images
+    images: str = ""
     notice: str = ""
 
     def saved(self) -> dict[str, Any]:
