@@ -463,6 +463,7 @@ def test_a_damaged_record_is_named_before_anything_runs_and_its_cell_starts_agai
     begun.cells = [compose_cell(tmp_path, "protocol=smoke", f"seed={seed}") for seed in (0, 1)]
     for seed, cell in enumerate(begun.cells):
         own = {"arm": "residual", "shortcut": "zero_pad", "seed": seed}
+        own["data_fingerprint"] = cell.load_images().fingerprint
         cell.claim_folder()
         files.write_record(cell.folder, make_record(**own, config_hash=config_hash(cell.identity)))
     (begun.cells[0].folder / files.RECORD_FILE).write_text("{")
