@@ -187,6 +187,8 @@ def command_of(slug: str, name: str) -> list[str]:
         return ["+experiment=depth", f"folder={name}", CLASS[name]]
     if slug == "cures":  # deep-<name> holds what the variant deep_<name> measures
         name = re.sub("^deep-", "quick-deep_", name)
+    if (slug, name) == ("machines", "quick/xeon"):  # was signal/quick-batch once
+        slug, name = "signal", "quick-batch"
     if slug == "horizon":  # layout-<pixels> holds what the variant layout_<pixels> measures
         name = re.sub("^layout-", "layout_", name)
     said = re.fullmatch(COMMANDS[slug], name)
