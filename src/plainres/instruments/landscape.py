@@ -320,7 +320,7 @@ def _measured(path: Path, surface: Surface, force: bool) -> bool:
     if differences:
         raise ValueError(
             f"{path.with_suffix('.json')} was measured otherwise ({'; '.join(differences)}); "
-            "FORCE=1 (force=true) replaces it, folder=… measures beside it"
+            "FORCE=1 (force=true) replaces it, NAME=… (folder=…) measures beside it"
         )
     return old.get("weights") == surface.weights and path.exists()
 

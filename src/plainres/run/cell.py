@@ -243,7 +243,7 @@ class Cell:
             differences = _differences(old, self.identity)
         return (
             f"{self.folder} was measured under another configuration ({differences}); "
-            "FORCE=1 (force=true) sets it aside, folder=… measures beside it"
+            "FORCE=1 (force=true) sets it aside, NAME=… (folder=…) measures beside it"
         )
 
     def claim_folder(self) -> None:
@@ -404,7 +404,8 @@ def claim_tables(cells: Sequence[Cell]) -> str | None:
             users.leave()
             raise ValueError(
                 f"another command measures into {folder} under another configuration "
-                f"({_differences(old, shared)}); wait for it, or folder=… measures beside it"
+                f"({_differences(old, shared)}); wait for it, or NAME=… (folder=…) measures "
+                "beside it"
             )
         return set_tables_aside(folder, shared)
     finally:
@@ -427,7 +428,7 @@ def set_tables_aside(folder: Path, shared: Mapping[str, Any]) -> str | None:
             if other := _holder(lock):
                 raise ValueError(
                     f"process {other} trains a cell of {folder} under another configuration "
-                    f"({unlike}); wait for it, or folder=… measures beside it"
+                    f"({unlike}); wait for it, or NAME=… (folder=…) measures beside it"
                 )
     if unlike and any(row_hash(shared, row) != row.config_hash for row in files.read_runs(folder)):
         aside = _free_name(folder / "earlier")
