@@ -46,7 +46,7 @@ def block_signals(network: nn.Module, images: Tensor) -> list[Signal]:
     outputs: list[Tensor] = []
     for module in network.modules():
         if isinstance(module, BasicBlock):
-            module.register_forward_hook(lambda _, __, output: outputs.append(output))
+            module.register_forward_hook(lambda _, __, output: _passed_on(output, outputs))
     # Stochastic depth draws random numbers; compiled code runs no hooks
     with fork_generators(images.device), torch.compiler.set_stance("force_eager"):
         torch.manual_seed(DIRECTION_SEED)
@@ -62,6 +62,12 @@ def block_signals(network: nn.Module, images: Tensor) -> list[Signal]:
         )
         for output, gradient in zip(outputs, gradients, strict=True)
     ]
+
+
+def _passed_on(output: Tensor, outputs: list[Tensor]) -> Tensor:
+    """Notes an output, and passes a copy on: what follows may change it in place."""
+    outputs.append(output)
+    return output.clone()
 
 
 def mean_cosine(outputs: Tensor) -> Tensor:
