@@ -62,8 +62,8 @@ tensorboard: ## all curves, those that are running too, at http://localhost:6006
 $(VERBS): $(STAMP)
 	@$(PLAINRES) $@ $(VARIABLES)
 
-torture: $(STAMP) ## faults on purpose, counted, about 25 minutes (KINDS=flip,cut SEED=1 SHORT=1)
-	@$(PLAINRES) torture --out results/torture $(VARIABLES)
+torture: $(STAMP) ## faults on purpose, counted, 25 minutes (KINDS=flip,cut SEED=1: a part, kept local)
+	@$(PLAINRES) torture --out results/$(if $(GIVEN),local/)torture $(VARIABLES)
 
 clean: ## runs, trained networks, caches and the virtual environment; tables stay
 	@if $(PLAINRES) status JSON=1 2>/dev/null | grep -q '"running": true'; then \

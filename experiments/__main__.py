@@ -227,11 +227,15 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     overrides: list[str] = []
     verb = next((word for word in arguments if word in verbs()), "")
     legal = verbs()[verb].options.split() if verb else [*OPTIONS, *FLAGS]
+    before = ""
     for argument in arguments:
-        variable = VARIABLE.fullmatch(argument)
+        variable, of_option = VARIABLE.fullmatch(argument), before.removeprefix("--") in OPTIONS
         if not variable:
-            (overrides if OVERRIDE.match(argument) else words).append(argument)
+            is_override = OVERRIDE.match(argument) and not (before.startswith("--") and of_option)
+            (overrides if is_override else words).append(argument)
+            before = argument
             continue
+        before = ""
         name, value = variable[1].lower(), variable[2].strip()
         if name == "args":
             overrides += words_of(name, value)
@@ -545,10 +549,10 @@ def figures(options: argparse.Namespace) -> int:
             paths = [path for folder in asked.folders(results) for path in asked.write(folder)]
         written += len(paths)
         print("\n".join(map(str, paths)), end="\n" if paths else "")
-    if not options.local:
-        fill_pages()
     if not written:
         raise ValueError(f"no tables in {results}; plainres --help lists what measures them")
+    if not options.local:
+        fill_pages()
     return 0
 
 

@@ -17,6 +17,7 @@ from experiments.grid import Sweep, commands
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from plainres.instruments.backward_gain import block_signals, mean_cosine
 from plainres.networks.blocks import BasicBlock
+from plainres.networks.cures import PreactivationNetwork, SkipInitBlock
 from plainres.networks.resnet import CifarNetwork
 from plainres.records.files import read_table, write_table
 from plainres.records.rows import BlockSignal
@@ -186,6 +187,15 @@ def test_the_gain_needs_no_gradient_of_the_loss_and_changes_nothing(tmp_path):
     block_signals(
         hydra.utils.instantiate(dropping.config.model, num_classes=10, in_channels=3), images()
     )
+
+
+def test_the_last_block_passes_on_what_it_made_before_an_activation_in_place():
+    torch.manual_seed(0)
+    options = {"norm": "none", "block": SkipInitBlock}
+    network = PreactivationNetwork(20, "zero_pad", width=4, **options)
+    found = block_signals(network, images())
+    assert found[-2].gain == found[-1].gain == 1, "branches begin at 0"
+    assert found[-2].cosine == found[-1].cosine
 
 
 def test_the_mean_cosine_is_that_of_all_pairs():

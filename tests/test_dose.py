@@ -114,6 +114,7 @@ def test_trainable_depth_is_where_the_error_has_doubled():
     assert trainable_depth({32: 0.02, 44: 0.08}, 0.9) is None, "without the reference"
     assert trainable_depth({20: 0.0, 32: 0.5}, 0.9) is None
     assert trainable_depth({20: 0.89, 32: 0.9}, 0.9) is None, "they only guess"
+    assert trainable_depth({20: 0.46, 32: 0.9}, 0.9) is None, "guessing is below twice the error"
 
 
 def test_a_seed_without_a_depth_is_named_and_not_left_out(tmp_path):

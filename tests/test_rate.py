@@ -1,6 +1,7 @@
 """Rate: theory against networks and simulations, claims and figures on made-up tables."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from experiments.rate.walk import residual_signals
 from experiments.theory import ACTIVATIONS, NAMES, gradient_growth
 from plainres.instruments.probes import probe
 from plainres.networks.resnet import CifarNetwork
-from plainres.records.files import write_table
+from plainres.records.files import read_table, write_table
 from plainres.records.schema import DIVERGED
 
 BLOCKS = 18  # of a stage of 110 layers
@@ -254,6 +255,24 @@ def test_activations_of_another_processor_are_not_compared(tmp_path):
     (rate,) = QUESTION.read(tmp_path)
     found = [claim.summary.startswith("not comparable: ") for claim in QUESTION.claims(rate)]
     assert [place for place, each in enumerate(found) if each] == [2, 3]
+
+
+def test_a_seed_whose_gradients_do_not_agree_is_named_and_not_left_out(tmp_path):
+    write(tmp_path, seeds=3)
+    table = tmp_path / folder_of(REFERENCE) / measured.PROBES_TABLE
+    lost = ("plain", claims.VISIBLE[0], 1, 0)
+    points = [
+        replace(point, correlation=-0.01)
+        if (point.arm, point.depth, point.seed, point.layer) == lost
+        else point
+        for point in read_table(table, Signal)
+    ]
+    write_table(table, points, Signal)
+    claim = QUESTION.claims(QUESTION.read(tmp_path)[0])[7]
+    assert (claim.verdict, claim.summary) == (
+        INCONCLUSIVE,
+        f"no correlation above 0 in plain-{claims.VISIBLE[0]} (seeds 1)",
+    )
 
 
 def test_two_folders_of_one_setting_are_refused(tmp_path):

@@ -166,6 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--results", type=Path, default=LOCAL, help="folder (default: results/local/bench)")
     options = parser.parse_args(arguments)
     parts = [part.strip() for part in options.parts.split(",") if part.strip()]
+    if not parts:
+        give_up([f"no part; legal: {', '.join(PARTS)}"], UNUSABLE)
     if unknown := [part for part in parts if part not in PARTS]:
         give_up([f"part {unknown[0]!r} is unknown; legal: {', '.join(PARTS)}"], UNUSABLE)
     rounds_or_default = 1 if options.rounds is None else options.rounds

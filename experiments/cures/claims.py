@@ -130,9 +130,8 @@ class Cures:
         by_cell = grouped(sorted(start, key=lambda row: row.layer), cell_of)
         rows, values = [], {}
         for record in self.of(cure, depth):
-            if cell_of(record) not in by_cell:
-                continue
-            if (found := value(by_cell[cell_of(record)])) is None:
+            own = by_cell.get(cell_of(record))
+            if own is None or (found := value(own)) is None:
                 return Series({}, {})  # a seed without a number is not left out
             rows.append(record)
             values[record.seed] = found
@@ -148,12 +147,10 @@ def read(folder: Path) -> list[Cures]:
     """One part for each protocol, and one for the deepest networks."""
     tables = pairs.read_folders(folder, "sweep-cures")
     pairs.require_same_images(tables)
-    for protocol in {name.partition("-")[0] for name in tables}:
-        own = [name for name in tables if name.partition("-")[0] == protocol]
-        pairs.require_alike(folder, own, r"model\..*|protocol\.learning_rate")
     order = [*CURES, *FOLDERS]
     parts = []
     for protocol, names in grouped(tables, lambda name: name.rpartition("-")[0]).items():
+        pairs.require_alike(folder, names, r"model\..*|protocol\.learning_rate")
         by_cure = {name.rpartition("-")[2]: name for name in names}
         known = [name for name in order if name in by_cure]
         sorted_names = {name: by_cure[name] for name in dict.fromkeys([*known, *by_cure])}

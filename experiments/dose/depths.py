@@ -31,13 +31,14 @@ def trainable_depth(
         deepest: the depth down to which a series must go, if all of it trains.
 
     Returns:
-        None without the reference or a deeper network, where the reference has not learned, with an
-        error of 0, or where all networks train and the deepest is missing.
+        None without the reference or a deeper network, where the reference has not learned or twice
+        its error is hardly better than guessing, with an error of 0, or where all networks train
+        and the deepest is missing.
     """
     depths = sorted(depth for depth in errors if depth >= REFERENCE)
     if depths[:1] != [REFERENCE] or len(depths) < 2 or min(errors[d] for d in depths) <= 0:
         return None
-    if errors[REFERENCE] > (1 - LEARNED) * chance:
+    if TIMES * errors[REFERENCE] > (1 - LEARNED) * chance:
         return None
     bound = math.log(TIMES * errors[REFERENCE])
     for shallow, deep in pairwise(depths):

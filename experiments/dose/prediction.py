@@ -9,6 +9,7 @@ activations were trained; a test compares the file with what this module compute
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from experiments.dose.depths import trainable_depth
@@ -59,6 +60,7 @@ def predict() -> list[Prediction]:
     return made
 
 
+@cache
 def predictions() -> Mapping[str, Prediction]:
     """The rows of prediction.csv by activation."""
     return {row.activation: row for row in read_table(TABLE, Prediction)}

@@ -9,6 +9,7 @@ measured; a test compares the file with what this module computes.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from experiments.theory import ACTIVATIONS, gradient_growth
@@ -77,6 +78,7 @@ def predict() -> list[Prediction]:
     return made
 
 
+@cache
 def predictions() -> Mapping[tuple[str, str], Prediction]:
     """The rows of prediction.csv by activation and precision."""
     return {(row.activation, row.precision): row for row in read_table(TABLE, Prediction)}

@@ -13,7 +13,7 @@ from itertools import pairwise
 from experiments.judging import pairs, verdict
 from experiments.judging.inference import Criterion
 from experiments.judging.pairs import Series
-from experiments.judging.verdict import Claim
+from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.rate.border import BorderSignals, border_signals
 from experiments.rate.measured import (
     LADDER,
@@ -57,8 +57,8 @@ STATEMENTS = (
     "squared gradients fall with the block's number as a power near -2 with shortcuts, and "
     "exponentially without (first stage)",
     "with shortcuts: variance and squared gradient have the exponents of theory in every stage",
-    "plain: the correlation of gradients at neighbouring inputs falls as 2^-L in L layers",
-    "with shortcuts: the correlation of gradients at neighbouring inputs falls as 1/√L",
+    "plain: the correlation of gradients at inputs 1 % apart falls as 2^-L in L layers (8 to 20)",
+    "with shortcuts: the correlation of gradients at inputs 1 % apart falls as 1/√L",
     "zero padding: theory with a border is within 10 % of λ in every stage, for every activation, "
     f"and nearer than theory without one (seeds from {UNSEEN} on)",
 )
@@ -261,7 +261,21 @@ def _slopes(
     return [each.slope for each in lines], [each.squares for each in lines]
 
 
+def _without_correlation(rate: Rate, arm: str, depths: Sequence[int]) -> str:
+    """Names networks and seeds whose gradients agree in nothing: a law of logarithms lacks them."""
+    lost = {
+        f"{arm}-{depth}": seeds
+        for depth in depths
+        if (seeds := rate.not_finite(_log_correlation, REFERENCE, arm, depth))
+    }
+    named = (f"{name} (seeds {', '.join(map(str, seeds))})" for name, seeds in lost.items())
+    return f"no correlation above 0 in {'; '.join(named)}" if lost else ""
+
+
 def _halves(rate: Rate) -> Claim:
+    if lost := _without_correlation(rate, "plain", VISIBLE):
+        return Claim(STATEMENTS[7], INCONCLUSIVE, lost)
+
     def criteria(values: Mapping[str, Sequence[float]]) -> list[Criterion]:
         slopes, _ = _slopes(values, VISIBLE)
         ratios = [-slope / HALVING - 1 for slope in slopes]
@@ -271,6 +285,9 @@ def _halves(rate: Rate) -> Claim:
 
 
 def _root(rate: Rate) -> Claim:
+    if lost := _without_correlation(rate, "residual", DEPTHS):
+        return Claim(STATEMENTS[8], INCONCLUSIVE, lost)
+
     def criteria(values: Mapping[str, Sequence[float]]) -> list[Criterion]:
         slopes, power = _slopes(values, [math.log(depth) for depth in DEPTHS])
         _, exponential = _slopes(values, DEPTHS)

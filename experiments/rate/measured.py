@@ -157,14 +157,26 @@ class Rate:
         self, measure: Callable[[Snapshot], float], setting: Setting, arm: str, depth: int
     ) -> Series:
         """A measure of one network by seed, without seeds whose value is not finite."""
-        values = {
+        values = self._values(measure, setting, arm, depth)
+        finite = {seed: value for seed, value in values.items() if math.isfinite(value)}
+        rows = {seed: [self.records[setting][arm, depth, seed]] for seed in finite}
+        return Series(finite, rows)
+
+    def not_finite(
+        self, measure: Callable[[Snapshot], float], setting: Setting, arm: str, depth: int
+    ) -> list[int]:
+        """The seeds that `series` leaves out."""
+        values = self._values(measure, setting, arm, depth)
+        return sorted(seed for seed, value in values.items() if not math.isfinite(value))
+
+    def _values(
+        self, measure: Callable[[Snapshot], float], setting: Setting, arm: str, depth: int
+    ) -> dict[int, float]:
+        return {
             seed: measure(snapshot)
             for (*network, seed), snapshot in self.snapshots.get(setting, {}).items()
             if network == [arm, depth]
         }
-        finite = {seed: value for seed, value in values.items() if math.isfinite(value)}
-        rows = {seed: [self.records[setting][arm, depth, seed]] for seed in finite}
-        return Series(finite, rows)
 
 
 def read(folder: Path) -> list[Rate]:

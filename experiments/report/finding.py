@@ -64,9 +64,15 @@ def findings(results: Path, local: Path | None) -> tuple[list[Finding], list[str
             unusable.append(f"{path.name}: {error}")
     found = []
     for name in names:
-        mine = own.pop(name, None)
-        lines = compare(mine.folder, committed[name]) if mine else []
-        found.append(_finding(claims.read(committed[name])[0], mine, lines))
+        mine, theirs = own.pop(name, None), claims.read(committed[name])[0]
+        try:
+            lines = compare(mine.folder, committed[name]) if mine else []
+            found.append(_finding(theirs, mine, lines))
+        except ValueError as error:  # of a table beside the records
+            if mine is None:
+                raise
+            unusable.append(f"{name}: {error}")
+            found.append(_finding(theirs, None, []))
     found += [_finding(runs, None, [], own=True) for runs in own.values()]
     return found, unusable
 

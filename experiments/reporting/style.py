@@ -245,9 +245,10 @@ def titled(figure: Figure, title: str, *caption: str, keys: Sequence[Artist] = (
     """
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     width = figure.get_figwidth()
-    figure.suptitle(fill(title, int(TITLE_LETTERS * width)), wrap=True)
+    plain: Any = {"wrap": True, "parse_math": False}  # a label may have dollars
+    figure.suptitle(fill(title, int(TITLE_LETTERS * width)), **plain)
     text = fill(" · ".join(filter(None, caption)), int(LETTERS * width))
-    below = figure.supxlabel(text, color=GREY, wrap=True)
+    below = figure.supxlabel(text, color=GREY, **plain)
     below.set_in_layout(False)  # the layout would draw it over the legend
     bottom = 0.02 + below.get_window_extent(renderer).height / figure.bbox.height
     if keys:

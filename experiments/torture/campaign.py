@@ -66,6 +66,8 @@ def campaign(options: argparse.Namespace, kinds: Sequence[str]) -> tuple[list[Ro
                 continue
             rows[kind] = Row(kind)
             faults += [fault for fault in listed if options.only in (None, fault.number)]
+        if not faults and options.only is not None:
+            raise ValueError(f"no fault of {', '.join(kinds)} has number {options.only}")
         for count, (fault, (outcome, why), seconds) in enumerate(done(faults, site, options), 1):
             if count % 100 == 0:
                 print(f"{count} of {len(faults)} faults", flush=True)

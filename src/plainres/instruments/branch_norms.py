@@ -21,10 +21,13 @@ from plainres.training.runlog import RunLog
 class BranchNorms(pl.Callback):
     """Writes ‖F(x)‖ / ‖x‖ of each BasicBlock with a shortcut, at first and at evaluations.
 
-    F(x) is the output of the last batch normalisation, x that of the shortcut. Both norms are over
+    F(x) is the output of the second normalisation, x that of the shortcut. Both norms are over
     all evaluated test images, channels and pixels, in evaluation mode. The callback hooks into the
     evaluations of the run and draws no random number, so it changes no number of the run. A
     checkpoint holds its rows. A plain network gets no table.
+
+    Raises:
+        ValueError: a block's branch does not end with that normalisation.
     """
 
     def __init__(self) -> None:
@@ -92,9 +95,13 @@ def _residual_blocks(network: nn.Module) -> list[tuple[int, int, BasicBlock]]:
     """Stage from 1, number within it from 0, and block."""
     if not isinstance(network, CifarNetwork):
         return []
-    return [
+    found = [
         (stage, number, block)
         for stage in STAGES
         for number, block in enumerate(network.get_submodule(f"layer{stage}").children())
         if isinstance(block, BasicBlock) and block.downsample is not None
     ]
+    for _, _, block in found:
+        if type(block).layers is not BasicBlock.layers:
+            raise ValueError(f"branches of {type(block).__name__} cannot be measured; BasicBlock")
+    return found

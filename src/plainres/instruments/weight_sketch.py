@@ -3,9 +3,9 @@
     python -m plainres.run.train \
         '+callbacks.sketch._target_=plainres.instruments.weight_sketch.WeightSketch'
 
-All weights of a network are projected on the same random directions, whatever the run. The
-distances of two networks' projections are, in the mean, that of their weights (Johnson &
-Lindenstrauss 1984), so two runs can be compared without keeping their weights.
+All weights of a network are projected on the same random directions, whatever the run. The root
+mean square of the differences of two networks' projections is, in the mean, the distance of their
+weights (Johnson & Lindenstrauss 1984), so two runs can be compared without keeping these.
 """
 
 import torch

@@ -24,6 +24,10 @@ class DiracConvolution(nn.Conv2d):
     becomes relu(x) and min(x, 0), side by side, and δ adds the two up again. So the layer passes
     on its input and adds to it, as x + F(x) does, but is one convolution. Each filter of W is
     divided by its Euclidean norm. a and b, one number a filter, are learnt from 1 and 0.1.
+
+    Otherwise than in their code, where a stage changes the layer has stride 2 (they take the
+    maximum of 2×2 before a layer of stride 1). There δ keeps every second pixel; and as channels
+    double, x's positive parts become the first half of them and its negative parts the second.
     """
 
     delta: Tensor

@@ -48,7 +48,9 @@ def end_of(jobs: int, running: Iterable[float], waiting: Iterable[float]) -> flo
         running: seconds that each running cell still takes.
         waiting: the same of those that are launched after them, in this order.
     """
-    ends = sorted([0.0] * jobs + list(running))[-jobs:]
+    running, waiting = list(running), list(waiting)
+    jobs = max(1, min(jobs, len(running) + len(waiting)))
+    ends = sorted([0.0] * jobs + running)[-jobs:]
     for seconds in waiting:
         heapq.heapreplace(ends, ends[0] + seconds)
     return max(ends)
