@@ -40,8 +40,8 @@ STATEMENTS = (
     "plain, 56 and 110 layers: the larger the shift before the ReLU (0, 0.5, 1), and so the "
     "smaller λ, the lower the error",
     "the smaller λ, the deeper the plain networks that train",
-    f"c / ln λ (at most {DEEPEST}), with c from ReLU alone, predicts within a factor of {FACTOR:g} "
-    "how deep they are",
+    f"c / ln λ (at most {DEEPEST}), with c from ReLU alone, predicts within a factor of "
+    f"{FACTOR:g} how deep they are",
     f"what is predicted to train far beyond {DEEPEST} layers trains at {DEEPEST}",
     f"plain-110 with a slope of 0.75 ends within {100 * CLOSE:g} points of its own plain-20",
     "110 layers: with every activation shortcuts still help",
