@@ -367,3 +367,11 @@ def test_a_diverged_run_is_a_row_and_a_point(tmp_path):
     assert "diverged runs count as guessing" in caption(figure)
     assert list(figure.axes[0].get_lines()[0].get_ydata()) == [pytest.approx(90)]
     plt.close(figure)
+
+
+def test_a_label_may_have_dollars(tmp_path):
+    figure = plt.figure(figsize=(4, 3), layout="constrained")
+    label = r"a $_$ b and 5 $"
+    style.titled(figure, label, label).savefig(tmp_path / "figure.png")
+    assert {title(figure), caption(figure)} == {label.replace("$", r"\$")}
+    plt.close(figure)

@@ -27,6 +27,7 @@ from omegaconf import OmegaConf
 
 from plainres.records import files
 from plainres.records.identity import config_hash, shared_config
+from plainres.records.locks import Users
 from plainres.records.schema import describe
 from plainres.run import sweep
 from plainres.run.cell import Cell, claim_tables
@@ -578,6 +579,16 @@ def test_a_traceback_comes_when_asked_for(tmp_path):
     refused = run(tmp_path, *SWEEP, "model.depth=21", HYDRA_FULL_ERROR="1")
     assert refused.returncode == 2
     assert "Traceback" in refused.stderr
+
+
+def test_a_single_run_waits_for_no_table_of_another_configuration(tmp_path):
+    own = compose_cell(tmp_path, "protocol=smoke")
+    assert claim_tables([own]) is None
+    refused = run(tmp_path, "protocol=smoke", "protocol.momentum=0.8")
+    Users(own.results_folder / "runs" / "users.lock").leave()
+    assert refused.returncode == 2
+    assert "another command measures into" in refused.stderr
+    assert not list(tmp_path.rglob("record.json")), "nothing was trained first"
 
 
 def test_a_single_run_prints_its_line_and_joins_the_tables(tmp_path):

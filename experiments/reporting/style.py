@@ -234,6 +234,11 @@ def spread(
     return [placed[place] for place in range(len(heights))]
 
 
+def _plain(text: str) -> str:
+    """A label may have dollars, which are not to begin a formula."""
+    return text.replace("$", r"\$")
+
+
 def titled(figure: Figure, title: str, *caption: str, keys: Sequence[Artist] = ()) -> Figure:
     """The figure with the title that says its message, a caption below, and keys above that.
 
@@ -245,10 +250,9 @@ def titled(figure: Figure, title: str, *caption: str, keys: Sequence[Artist] = (
     """
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     width = figure.get_figwidth()
-    plain: Any = {"wrap": True, "parse_math": False}  # a label may have dollars
-    figure.suptitle(fill(title, int(TITLE_LETTERS * width)), **plain)
+    figure.suptitle(_plain(fill(title, int(TITLE_LETTERS * width))), wrap=True)
     text = fill(" · ".join(filter(None, caption)), int(LETTERS * width))
-    below = figure.supxlabel(text, color=GREY, **plain)
+    below = figure.supxlabel(_plain(text), color=GREY, wrap=True)
     below.set_in_layout(False)  # the layout would draw it over the legend
     bottom = 0.02 + below.get_window_extent(renderer).height / figure.bbox.height
     if keys:
