@@ -105,7 +105,7 @@ OWN_IMAGES = "data=image_folder"
         ("model.shortcut=projection", "projection in the plain arm, which has none; ARMS=residual"),
         ("seed=-1", "seed -1 is not a whole number from 0 up"),
         (OWN_IMAGES, f"data.label is not set; {OWN_IMAGES} needs data.label=…"),
-        (f"{OWN_IMAGES} data.label=mine", f"data.root is not set; {OWN_IMAGES} needs data.root=…"),
+        (f"{OWN_IMAGES} data.label=mine", f"data.root is not set; {OWN_IMAGES} needs data.root="),
         ("protocol.iterations=0", "protocol.iterations 0 is not a whole number from 1 up"),
         ("protocol.iterations=50", "warmup_iterations 100 lies outside 0 to iterations - 1 = 49"),
         ("protocol.clip_norm=0", "clip_norm 0 is not a number above 0; null: no clipping"),
