@@ -229,13 +229,12 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     legal = verbs()[verb].options.split() if verb else [*OPTIONS, *FLAGS]
     before = ""
     for argument in arguments:
-        variable, of_option = VARIABLE.fullmatch(argument), before.removeprefix("--") in OPTIONS
-        if not variable:
-            is_override = OVERRIDE.match(argument) and not (before.startswith("--") and of_option)
+        is_value = before.startswith("--") and before[2:] in OPTIONS
+        variable, before = VARIABLE.fullmatch(argument), argument
+        if is_value or not variable:
+            is_override = OVERRIDE.match(argument) and not is_value
             (overrides if is_override else words).append(argument)
-            before = argument
             continue
-        before = ""
         name, value = variable[1].lower(), variable[2].strip()
         if name == "args":
             overrides += words_of(name, value)

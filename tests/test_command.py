@@ -96,6 +96,23 @@ def test_a_launcher_gets_its_own_keys(tmp_path, capsys, given, words):
     compose_cell(tmp_path, *shown)  # no key is unknown
 
 
+def test_the_value_of_an_option_is_no_override():
+    assert command._split(["sweep", "landscape", "--surface", "points=5", "seed=1"]) == (
+        ["sweep", "landscape", "--surface", "points=5"],
+        ["seed=1"],
+    )
+
+
+def test_figures_without_tables_write_nothing(tmp_path, monkeypatch):
+    for name in ("results", "experiments"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "COMMITTED", tmp_path / "results")
+    with pytest.raises(SystemExit):
+        command.main(["figures", "depth"])
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_args_are_overrides_as_a_shell_splits_them(capsys):
     command.main(["sweep", "depth", "SHOW=1", "ARGS=data.root='/a b' model.depth=20"])
     assert capsys.readouterr().out.endswith("seed=0 'data.root=/a b' model.depth=20\n")

@@ -142,6 +142,7 @@ def test_start_and_last_evaluation_count_for_the_cells_that_wait(tmp_path):
 
 def test_the_end_is_that_of_the_job_that_ends_last():
     assert end_of(2, [10, 4], []) == 10
+    assert end_of(10**12, [10], [4]) == 10, "no more places than cells"
     assert end_of(2, [10, 4], [5, 3, 6]) == 10 + 6
     assert end_of(3, [10], [50]) == 50
     assert end_of(1, [], []) == 0
