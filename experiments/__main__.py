@@ -445,6 +445,9 @@ def check(options: argparse.Namespace) -> int:
     if options.latex and (options.json or not options.question):
         refuse("--latex needs a question, and goes without --json")
     if not options.question:
+        for name in ("protocol", "name", "depths", "seeds", "margin", "verbose"):
+            if getattr(options, name):
+                refuse(f"check of all questions takes no {name.upper()}; check <question> may")
         return _scoreboard(list(questions().values()), results, options)
     asked = question(options.question)
     extra = _extra(asked, options)
@@ -463,10 +466,12 @@ def check(options: argparse.Namespace) -> int:
 
 
 def _extra(asked: Any, options: argparse.Namespace) -> dict[str, Any]:
-    """The options that the question's `read` takes."""
+    """The options that the question's `read` takes; refuses those that it ignores."""
     names = ("depths", "seeds", "margin", "protocol")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    for name in set(given) - set(asked.options) - {"protocol"}:
+    chosen_by_name = {"protocol", "name"} if asked.levels == 1 else set()
+    ignored = {*given, *(["name"] if options.name else [])} - chosen_by_name - set(asked.options)
+    for name in sorted(ignored):
         refuse(f"check {asked.slug} takes no {name.upper()}")
     return {name: value for name, value in given.items() if name in asked.options}
 

@@ -73,7 +73,7 @@ def test_a_cell_lives_where_its_name_says(compose, tmp_path):
         ["jobs=1"],
         ["threads=1"],
         ["force=true"],
-        ["protocol.log_every=1", "protocol.evaluate_every=1"],
+        ["protocol.log_every=1", "protocol.evaluate_every=2"],
     ],
 )
 def test_how_and_where_a_cell_runs_is_not_its_identity(compose, overrides):
@@ -115,7 +115,7 @@ OWN_IMAGES = "data=image_folder"
             "protocol.perturbation changes initial weights, and a child has those of its parent",
         ),
         ("protocol.log_every=0", "protocol.log_every 0 is not a whole number from 1 up"),
-        ("protocol.evaluate_every=0", "protocol.evaluate_every 0 is not"),
+        ("protocol.evaluate_every=1", "evaluate_every 1 is not a whole number from 2 up"),
         ("protocol.evaluation_images=0", "protocol.evaluation_images 0 is not"),
         ("protocol.error_window=-1", "protocol.error_window -1 is not"),
         ("protocol.learning_rate=-1", "protocol.learning_rate -1 is not"),

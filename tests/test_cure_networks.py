@@ -282,6 +282,11 @@ def test_stochastic_depth_drops_blocks_by_the_linear_rule():
     assert torch.stack(found).mean() == pytest.approx(1, abs=0.05)
 
 
+def test_a_norm_before_a_convolution_gets_no_shift_of_dirac():
+    with pytest.raises(ValueError, match="'dirac' with pre-activation blocks; legal: all others"):
+        cures.PreactivationNetwork(8, "none", initialisation="dirac")
+
+
 @pytest.mark.parametrize("name", ["DiracBlock", "ReZeroBlock", "StochasticDepthBlock"])
 def test_fused_kernels_leave_other_blocks_alone(name):
     pytest.importorskip("numba")

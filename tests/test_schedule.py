@@ -71,6 +71,7 @@ def test_milestones_and_factor_of_ones_own():
         ({"warmup": "none"}, "schedule warmup 'none' is unknown; legal: linear, constant"),
         ({"warmup": "constant", "warmup_iterations": 2}, "needs warmup_learning_rate"),
         ({"iterations": 0}, "iterations 0 is below 1"),
+        ({"kind": "cosine", "milestones": [5]}, r"milestones \[5\] are for kind 'step'"),
         ({"warmup_iterations": 10}, "warmup_iterations 10 lies outside 0 to iterations - 1 = 9"),
         ({"warmup_iterations": -1}, "warmup_iterations -1 lies outside 0"),
     ],

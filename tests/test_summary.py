@@ -13,6 +13,7 @@ from experiments.reporting.style import TYPE
 from plainres.instruments import inspect
 from plainres.networks.blocks import SqueezeExcitationBlock
 from plainres.networks.classics import AlexNet, LeNet5, googlenet, inception_v3, vgg
+from plainres.networks.cures import FixupNetwork
 from plainres.networks.resnet import CifarNetwork, ImageNetwork
 from plainres.networks.summary import summarise
 
@@ -148,6 +149,15 @@ def test_stages_show_what_differs_where_shapes_do_not():
     assert kinds["1998-sigmoid"] == [["image"], *2 * [["Conv2d", "Sigmoid"], ["AvgPool2d"]]]
 
 
+def test_parameters_that_a_block_owns_itself_are_counted():
+    network = FixupNetwork(8, "zero_pad", norm="none")
+    rows = summarise(network, (3, 32, 32))
+    counted = sum(row.parameters for row in rows)
+    assert counted == sum(parameter.numel() for parameter in network.parameters())
+    owned = [row.parameters for row in rows if row.kind == "FixupBlock"]
+    assert owned == [5] * 3, "four biases and a factor each"
+
+
 def test_missing_shapes_are_named():
     rows = rows_of(LeNet5, (1, 32, 32))
     assert inspect.missing_shapes(rows, ["6×28×28", "7×7×7"]) == ["7×7×7"]
@@ -214,6 +224,9 @@ def test_another_depth_is_compared_with_its_own_figures(run):
         (("model=vgg", "model.head=small", "image_shape=[3,16,16]"), "takes no 3×16×16 images"),
         (("model=resnet",), "Available options in 'model'"),
         (("model=vgg", "image_shape=[224]"), "is not [channels, height, width]"),
+        (("model=vgg", "image_shape=[3,0,224]"), "is not [channels, height, width], each from 1"),
+        (("model.width=-3",), "model.width -3 is not a whole number from 1 up"),
+        (("num_classes=0",), "num_classes 0 is not a whole number from 1 up"),
     ],
 )
 def test_bad_input_is_one_line(run, words, expected):

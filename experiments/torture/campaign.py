@@ -132,6 +132,8 @@ def main(words: Sequence[str]) -> int:
     kinds = options.kinds.split(",")
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise ValueError(f"no kind {unknown[0]!r}; choose {', '.join(KINDS)}")
+    if options.jobs < 1:
+        raise ValueError(f"JOBS={options.jobs} is no number of faults at a time; legal: 1 or more")
     began = time.monotonic()
     rows, not_run = campaign(options, kinds)
     print("\n".join(table(rows)))

@@ -19,6 +19,7 @@ from plainres.networks.depth import check_configured_depth
 from plainres.networks.summary import Layer, summarise
 from plainres.records.errors import give_up, run_command
 from plainres.run.cell import CONF
+from plainres.run.config import check_ranges
 
 # By conf/model: the images of the paper, where they are not the 32×32 colour images of CIFAR
 SMALL_IMAGE = (3, 32, 32)
@@ -179,8 +180,13 @@ def _inspect(config: DictConfig) -> None:
     model = HydraConfig.get().runtime.choices["model"]
     published = IMAGE_SHAPES.get(model, SMALL_IMAGE)
     shape = tuple(config.image_shape or published)
-    if len(shape) != 3:
-        raise ValueError(f"image_shape {list(shape)} is not [channels, height, width]")
+    if len(shape) != 3 or not all(isinstance(size, int) and size > 0 for size in shape):
+        raise ValueError(
+            f"image_shape {list(shape)} is not [channels, height, width], each from 1 up"
+        )
+    if config.num_classes is not None and not config.num_classes > 0:
+        raise ValueError(f"num_classes {config.num_classes} is not a whole number from 1 up")
+    check_ranges(config)
     check_configured_depth(config.model["_target_"], config.model.depth)
     classes = config.num_classes or (1000 if published[1] > 32 else 10)
     with torch.device("meta"):

@@ -148,9 +148,15 @@ class PreactivationNetwork(CifarNetwork):
     """A CifarNetwork of PreactivationBlocks, with one more activation behind the last (appendix).
 
     The first block has none before its first convolution: the first layer ends with one.
+
+    Raises:
+        ValueError: as CifarNetwork, or initialisation `dirac`, which shifts the normalisation
+            behind a convolution, and here it stands before.
     """
 
     def __init__(self, depth: int, shortcut: str, norm: str | None = None, **options: Any):
+        if options.get("initialisation") == "dirac":
+            raise ValueError("initialisation 'dirac' with pre-activation blocks; legal: all others")
         super().__init__(depth, shortcut, norm=norm, **{"block": PreactivationBlock, **options})
         first: Any = self.layer1[0]
         first.bn1, first.relu1 = nn.Identity(), nn.Identity()

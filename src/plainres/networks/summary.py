@@ -12,9 +12,10 @@ from torch.overrides import TorchFunctionMode
 
 @dataclass(frozen=True)
 class Layer:
-    """One row of the summary.
+    """One row of the summary: a module without children, or with parameters of its own.
 
     Args:
+        parameters: its own, without those of its children.
         shape: of the output for one image, (C, H, W) or (features,).
         multiply_adds: for one image; convolutions and linear layers only.
         receptive_field: pixels of the image, on the longer side, that one output depends on; may
@@ -51,7 +52,7 @@ def summarise(network: nn.Module, image_shape: Sequence[int]) -> list[Layer]:
                 multiply_adds = math.prod(shape) * math.prod(module.weight.shape[1:])
             elif isinstance(module, nn.Linear):
                 multiply_adds = module.in_features * module.out_features
-            parameters = sum(parameter.numel() for parameter in module.parameters())
+            parameters = sum(each.numel() for each in module.parameters(recurse=False))
             field, stride = map(max, zip(*getattr(output, "field", ((1, 1), (1, 1))), strict=True))
             kind = type(module).__name__
             layers.append(Layer(name, kind, shape, parameters, multiply_adds, field, stride))
@@ -61,7 +62,7 @@ def summarise(network: nn.Module, image_shape: Sequence[int]) -> list[Layer]:
     handles = [
         module.register_forward_hook(add_layer(name))
         for name, module in network.named_modules()
-        if not list(module.children())
+        if not list(module.children()) or list(module.parameters(recurse=False))
     ]
     image: Any = torch.zeros(1, *image_shape, device=next(network.parameters()).device)
     image.field = ((1, 1), (1, 1))

@@ -156,7 +156,6 @@ RANGES: tuple[tuple[str, Any, Any, tuple[str, ...]], ...] = (
             "protocol.iterations",
             "protocol.batch_size",
             "protocol.log_every",
-            "protocol.evaluate_every",
             "protocol.error_window",
             "protocol.evaluation_images",
             "model.width",
@@ -167,7 +166,13 @@ RANGES: tuple[tuple[str, Any, Any, tuple[str, ...]], ...] = (
             "updates_per_step",
         ),
     ),
-    ("a whole number from 2 up", int, lambda value: value >= 2, ("protocol.accumulate",)),
+    (
+        "a whole number from 2 up",
+        int,
+        lambda value: value >= 2,
+        # a run is saved and stopped between two evaluations
+        ("protocol.accumulate", "protocol.evaluate_every"),
+    ),
     ("-1 or a whole number from 1 up", int, lambda value: value == -1 or value >= 1, ("jobs",)),
     (
         "a list of whole numbers from 0 up",

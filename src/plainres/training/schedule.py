@@ -52,6 +52,11 @@ class Schedule:
         constant = self.warmup == "constant" and self.warmup_iterations
         if constant and self.warmup_learning_rate is None:
             raise ValueError("schedule warmup 'constant' needs warmup_learning_rate")
+        if self.kind != "step" and self.milestones:
+            raise ValueError(
+                f"schedule milestones {list(self.milestones)} are for kind 'step', and the kind is "
+                f"{self.kind!r}; null with others"
+            )
         own = (self.patience is not None, self.threshold is not None)
         if own != (self.kind == "plateau",) * 2:
             raise ValueError(
