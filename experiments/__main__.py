@@ -96,7 +96,7 @@ FLAGS = {
     "strict": "status 1 if a test or a count speaks against a claim; a direction does not",
     "all": "every network, into results/networks",
     "thousand": "with the networks of a thousand layers",
-    "short": "a few faults of each kind",
+    "short": "a few faults of the kinds that end soon",
     "write": "write the event files, and serve nothing",
     "follow": "shows them until they have ended",
 }

@@ -16,6 +16,7 @@ from plainres.instruments import probes
 from plainres.instruments.snapshots import powers_of_ten
 from plainres.networks.blocks import BasicBlock
 from plainres.networks.classics import googlenet
+from plainres.networks.cures import PreactivationNetwork
 from plainres.networks.resnet import CifarNetwork
 from plainres.records import files, schema
 from plainres.run import train
@@ -240,6 +241,20 @@ def test_double_precision_has_signals_below_the_range_of_single():
 def test_with_batch_normalisation_every_response_starts_at_one():
     signals = probes.probe(network(20), *images_and_labels(32))
     assert [layer[0] for layer in signals.layers] == pytest.approx([1.0] * 19, rel=0.01)
+
+
+def test_a_norm_behind_an_addition_is_not_that_of_the_convolution_before_it():
+    torch.manual_seed(0)
+    preactivated = PreactivationNetwork(8, "zero_pad", width=4, in_channels=1)
+    images, labels = images_and_labels()
+    outputs = []
+    for name, module in preactivated.named_modules():
+        if name.endswith("conv2"):
+            module.register_forward_hook(lambda _, __, output: outputs.append(output.std().item()))
+    signals = probes.probe(preactivated, images, labels)
+    responses = [layer.response for layer in signals.layers]
+    assert responses[2::2] == pytest.approx(outputs[:3], rel=0.01), "before the addition"
+    assert responses[1::2] == pytest.approx([1, 1, 1], abs=0.02), "normalised at once"
 
 
 def test_dead_channels_are_those_that_are_zero_everywhere():

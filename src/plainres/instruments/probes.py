@@ -177,7 +177,10 @@ def _probe(network: nn.Module, images: Tensor, labels: Tensor) -> Signals | None
 
 
 def _add_hooks(network: nn.Module, layers: list[_Layer]) -> list[RemovableHandle]:
-    """Hooks of the main path; a convolution appends a layer, norm and ReLU complete it."""
+    """Hooks of the main path; a convolution appends a layer, its norm and a ReLU complete it.
+
+    A norm that follows an addition, as in pre-activation networks, is of no convolution.
+    """
 
     def convolution(module: Any, inputs: Any, output: Tensor) -> None:
         unknown = torch.full((), math.nan, device=output.device)  # until a ReLU follows
@@ -186,7 +189,8 @@ def _add_hooks(network: nn.Module, layers: list[_Layer]) -> list[RemovableHandle
         layers.append(_Layer(module.weight, edge, response, unknown, unknown))
 
     def norm(module: Any, inputs: Any, output: Tensor) -> None:
-        layers[-1].response = output.detach().std(correction=0)
+        if get_gradient_edge(inputs[0]).node is layers[-1].output.node:
+            layers[-1].response = output.detach().std(correction=0)
 
     def relu(module: Any, inputs: Any, output: Tensor) -> None:
         if output.ndim == 4:
