@@ -467,11 +467,10 @@ def check(options: argparse.Namespace) -> int:
 
 def _extra(asked: Any, options: argparse.Namespace) -> dict[str, Any]:
     """The options that the question's `read` takes; refuses those that it ignores."""
-    names = ("depths", "seeds", "margin", "protocol")
+    names = ("depths", "seeds", "margin", "protocol", "name")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     chosen_by_name = {"protocol", "name"} if asked.levels == 1 else set()
-    ignored = {*given, *(["name"] if options.name else [])} - chosen_by_name - set(asked.options)
-    for name in sorted(ignored):
+    for name in sorted(set(given) - chosen_by_name - set(asked.options)):
         refuse(f"check {asked.slug} takes no {name.upper()}")
     return {name: value for name, value in given.items() if name in asked.options}
 
