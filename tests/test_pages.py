@@ -97,6 +97,28 @@ def test_verdicts_are_a_column_for_each_folder_and_say_what_they_are_judged_on(t
     assert other == "| it (b) is | supports (n = 1) | supports (n = 1) | – |"
 
 
+def test_parts_without_a_shared_claim_have_tables_of_their_own(tmp_path):
+    criterion = Criterion("a - b", (0.1,))
+    statements = {"1": "ab", "2": "x", "3": "bc", "4": "d", "5": "cd"}
+    for name in statements:
+        tmp_path.joinpath("results", "made", name).mkdir(parents=True)
+        tmp_path.joinpath("results", "made", name, "runs.csv").touch()
+    asked = Question(
+        slug="made",
+        title="",
+        read=lambda folder: [folder.name],
+        label=lambda name: f"part {name}",
+        claims=lambda name: [verdict.judge(each, [criterion], "") for each in statements[name]],
+    )
+    text = asked.verdicts(tmp_path / "results", tmp_path / "experiments" / "made" / "README.md")
+    chain, alone = text.split("\n\n")  # 5 joins 4 to 3
+    heads = [cell.partition("]")[0].strip(" [") for cell in chain.splitlines()[0].split("|")[2:-1]]
+    assert heads == ["part 1", "part 3", "part 4", "part 5"]
+    assert [line.split(" | ")[0] for line in chain.splitlines()[2:]] == ["| a", "| b", "| c", "| d"]
+    assert alone.splitlines()[0].endswith("| effect [95 % interval], n, p |")
+    assert alone.splitlines()[2].startswith("| x | supports | +10.00 points, n = 1")
+
+
 def test_blocks_are_made_anew_and_the_rest_stays(tmp_path):
     page = tmp_path / "README.md"
     page.write_text("before\n<!-- kind:a/b-c -->\nold\nlines\n<!-- end -->\nafter\n")

@@ -162,33 +162,24 @@ class Question(Generic[Part]):
         ]
 
     def verdicts(self, results: Path, page: Path) -> str:
-        """The claims as a Markdown table: a row for each, a column for each part of each folder.
+        """The claims as Markdown tables: a row for each, a column for each part of each folder.
 
-        Where there is one part: with effect, interval, n and p.
+        Parts that share no claim are in tables of their own; one part alone is shown with effect,
+        interval, n and p.
 
         Args:
             page: that shows it, for its links to the folders' READMEs.
         """
-        heads, columns = [], []
+        groups: list[dict[str, Mapping[str, Claim]]] = []  # in each: head → core → claim
         for folder in self.folders(results):
             link = Path(os.path.relpath(folder / "README.md", page.parent)).as_posix()
             for part in self.read(folder):
                 if claims := self.claims(part):
                     label = self.label(part)
-                    heads.append(f"[{label}]({link})")
-                    columns.append({_core(claim): claim for claim in claims})
-                    assert len(columns[-1]) == len(claims), f"{label}: two claims begin alike"
-        if len(columns) == 1:
-            heads.append("effect [95 % interval], n, p")
-            rows = [[c.statement, c.words, c.headline] for c in columns[0].values()]
-            return "\n".join(markdown([["claim", *heads], *rows]))
-        rows = []
-        for core in dict.fromkeys(chain(*columns)):
-            row = [column.get(core) for column in columns]
-            statements = {claim.statement for claim in row if claim}
-            shared = statements.pop() if len(statements) == 1 else core
-            rows.append([shared, *(_word(claim, shared) for claim in row)])
-        return "\n".join(markdown([["claim", *heads], *rows]))
+                    column = {_core(claim): claim for claim in claims}
+                    assert len(column) == len(claims), f"{label}: two claims begin alike"
+                    _add(groups, f"[{label}]({link})", column)
+        return "\n\n".join("\n".join(markdown(_verdict_rows(group))) for group in groups)
 
     def measured(self, folder: Path, name: str) -> str:
         """The table of this name in a results folder, as Markdown, without its notes.
@@ -241,6 +232,32 @@ class Question(Generic[Part]):
         parts = self._drawn(folder)
         drawings = {each.name: each.draw for _, own in parts for each in own}
         return publish(folder, drawings, self._readme(folder, parts))
+
+
+def _add(
+    groups: list[dict[str, Mapping[str, Claim]]], head: str, column: Mapping[str, Claim]
+) -> None:
+    """Puts a column into the group that it shares claims with; such groups become one."""
+    akin = [each for each in groups if any(column.keys() & own for own in each.values())]
+    joined = {name: own for each in akin for name, own in each.items()} | {head: column}
+    place = groups.index(akin[0]) if akin else len(groups)
+    groups[:] = [each for each in groups if each not in akin]
+    groups.insert(place, joined)
+
+
+def _verdict_rows(group: Mapping[str, Mapping[str, Claim]]) -> list[list[str]]:
+    """Heading and rows of a table; of one column alone also effect, interval, n and p."""
+    columns = list(group.values())
+    if len(columns) == 1:
+        rows = [[c.statement, c.words, c.headline] for c in columns[0].values()]
+        return [["claim", *group, "effect [95 % interval], n, p"], *rows]
+    rows = []
+    for core in dict.fromkeys(chain(*columns)):
+        row = [column.get(core) for column in columns]
+        statements = {claim.statement for claim in row if claim}
+        shared = statements.pop() if len(statements) == 1 else core
+        rows.append([shared, *(_word(claim, shared) for claim in row)])
+    return [["claim", *group], *rows]
 
 
 def _core(claim: Claim) -> str:
