@@ -70,6 +70,21 @@ def test_a_question_with_claims_shows_its_verdicts(slug):
     assert (f"<!-- verdicts:{slug} -->" in page) == bool(scores)
 
 
+def shown(root, claims):
+    """The verdicts of a question with a folder, of one part, for each key of `claims`."""
+    for name in claims:
+        root.joinpath("results", "made", name).mkdir(parents=True)
+        root.joinpath("results", "made", name, "runs.csv").touch()
+    asked = Question(
+        slug="made",
+        title="",
+        read=lambda folder: [folder.name],
+        label=lambda name: f"part {name}",
+        claims=claims.get,
+    )
+    return asked.verdicts(root / "results", root / "experiments" / "made" / "README.md")
+
+
 def test_verdicts_are_a_column_for_each_folder_and_say_what_they_are_judged_on(tmp_path):
     criterion = Criterion("a - b", (0.1,))
     large, small = ("it rises (20 → 110)", "it (b) is"), ("it rises (20 → 56)", "it (b) is")
@@ -78,19 +93,8 @@ def test_verdicts_are_a_column_for_each_folder_and_say_what_they_are_judged_on(t
         "small": [verdict.judge(statement, [criterion], "") for statement in small],
         "smaller": [Claim("it rises (20 → 56)", INCONCLUSIVE, "missing: plain-20")],
     }
-    for name in claims:
-        tmp_path.joinpath("results", "made", name).mkdir(parents=True)
-        tmp_path.joinpath("results", "made", name, "runs.csv").touch()
-    asked = Question(
-        slug="made",
-        title="",
-        read=lambda folder: [folder.name],
-        label=lambda name: f"{name} seeds",
-        claims=claims.get,
-    )
-    page = tmp_path / "experiments" / "made" / "README.md"
-    links = [f"[{name} seeds](../../results/made/{name}/README.md)" for name in claims]
-    head, _, rises, other = asked.verdicts(tmp_path / "results", page).splitlines()
+    links = [f"[part {name}](../../results/made/{name}/README.md)" for name in claims]
+    head, _, rises, other = shown(tmp_path, claims).splitlines()
     assert head == f"| claim | {' | '.join(links)} |"
     long, short = "supports (n = 1; 20 → 110)", "supports (n = 1; 20 → 56)"
     assert rises == f"| it rises | {long} | {short} | inconclusive (20 → 56) |"
@@ -99,19 +103,12 @@ def test_verdicts_are_a_column_for_each_folder_and_say_what_they_are_judged_on(t
 
 def test_parts_without_a_shared_claim_have_tables_of_their_own(tmp_path):
     criterion = Criterion("a - b", (0.1,))
-    statements = {"1": "ab", "2": "x", "3": "bc", "4": "d", "5": "cd"}
-    for name in statements:
-        tmp_path.joinpath("results", "made", name).mkdir(parents=True)
-        tmp_path.joinpath("results", "made", name, "runs.csv").touch()
-    asked = Question(
-        slug="made",
-        title="",
-        read=lambda folder: [folder.name],
-        label=lambda name: f"part {name}",
-        claims=lambda name: [verdict.judge(each, [criterion], "") for each in statements[name]],
-    )
-    text = asked.verdicts(tmp_path / "results", tmp_path / "experiments" / "made" / "README.md")
-    chain, alone = text.split("\n\n")  # 5 joins 4 to 3
+    statements = {"1": "ab", "2": "x", "3": "bc", "4": "d", "5": "cd"}  # 5 joins 4 to 3
+    claims = {
+        name: [verdict.judge(statement, [criterion], "") for statement in own]
+        for name, own in statements.items()
+    }
+    chain, alone = shown(tmp_path, claims).split("\n\n")
     heads = [cell.partition("]")[0].strip(" [") for cell in chain.splitlines()[0].split("|")[2:-1]]
     assert heads == ["part 1", "part 3", "part 4", "part 5"]
     assert [line.split(" | ")[0] for line in chain.splitlines()[2:]] == ["| a", "| b", "| c", "| d"]
