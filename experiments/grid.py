@@ -110,7 +110,8 @@ class Sweep:
         """The overrides that every cell of the sweep gets."""
         depths = self.depths
         if self.shallow:
-            depths = ",".join([depths or ",".join(map(str, DEPTHS)), *map(str, SHALLOW)])
+            given = depths.split(",") if depths else map(str, DEPTHS)
+            depths = ",".join(dict.fromkeys([*given, *map(str, SHALLOW)]))
         words = [f"seed={self.seeds}"]
         words += [f"model.depth={depths}"] if depths else []
         words += [f"jobs={self.jobs}"] if self.jobs and self.launcher == "local" else []

@@ -147,6 +147,8 @@ def test_a_name_is_of_one_folder(capsys):
 def test_shallow_networks_come_last(capsys):
     command.main(["sweep", "depth", "SHOW=1", "SHALLOW=1"])
     assert "model.depth=110,56,44,32,20,14,8" in capsys.readouterr().out
+    command.main(["sweep", "depth", "SHOW=1", "SHALLOW=1", "DEPTHS=8,20"])
+    assert "model.depth=8,20,14\n" in capsys.readouterr().out, "none twice"
 
 
 @pytest.mark.parametrize(

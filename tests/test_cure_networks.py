@@ -212,6 +212,19 @@ def test_a_preactivation_network_has_one_activation_before_and_one_behind_all_bl
     )
 
 
+@pytest.mark.parametrize("kind", ["PreactivationNetwork", "StochasticDepthNetwork"])
+def test_checkpointed_activations_change_no_number(kind):
+    outcomes = []
+    for checkpointed in (None, True):
+        torch.manual_seed(0)
+        options = {"width": 4, "checkpoint_activations": checkpointed}
+        network = getattr(cures, kind)(14, "zero_pad", **options).double()
+        network(images()).square().mean().backward()
+        gradients = [parameter.grad for parameter in network.parameters()]
+        outcomes.append((gradients, list(network.buffers())))
+    torch.testing.assert_close(outcomes[1], outcomes[0], rtol=0, atol=0)
+
+
 WITHOUT_NORM = {
     "fixup": (cures.FixupNetwork, {}),
     "skipinit": (cures.PreactivationNetwork, {"block": cures.SkipInitBlock}),
@@ -282,6 +295,14 @@ def test_stochastic_depth_drops_blocks_by_the_linear_rule():
     assert torch.stack(found).mean() == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.parametrize("shortcut", ["none", "zero_pad_every_second"])
+@pytest.mark.parametrize("kind", ["FixupNetwork", "StochasticDepthNetwork"])
+def test_blocks_that_would_give_zeros_are_refused(kind, shortcut):
+    norm = "none" if kind == "FixupNetwork" else None
+    with pytest.raises(ValueError, match="Block without a shortcut gives zeros; legal: a shortcut"):
+        getattr(cures, kind)(14, shortcut, width=4, norm=norm)
+
+
 def test_a_norm_before_a_convolution_gets_no_shift_of_dirac():
     with pytest.raises(ValueError, match="'dirac' with pre-activation blocks; legal: all others"):
         cures.PreactivationNetwork(8, "none", initialisation="dirac")
@@ -293,5 +314,6 @@ def test_fused_kernels_leave_other_blocks_alone(name):
     from plainres.training.fused_cpu import fuse_network
 
     shape = (32, 3, 8, 8)
-    assert fuse_network(CifarNetwork(8, "none", width=4), shape)
-    assert not fuse_network(CifarNetwork(8, "none", width=4, block=getattr(cures, name)), shape)
+    shortcut = "none" if name == "DiracBlock" else "zero_pad"
+    assert fuse_network(CifarNetwork(8, shortcut, width=4), shape)
+    assert not fuse_network(CifarNetwork(8, shortcut, width=4, block=getattr(cures, name)), shape)

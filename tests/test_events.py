@@ -199,6 +199,8 @@ def test_what_this_machine_measured_is_open_beside_the_committed(results):
     write_made_up(own, records(), curves=True)
     run = own / "runs" / "plain-20-seed0"
     run.mkdir(parents=True)
+    mine = results / "local" / "mine" / "quick" / "runs" / "plain-20-seed0"  # of slug=mine
+    mine.mkdir(parents=True)
     command.main(["tensorboard", "--write"])
     events = results / "local" / FOLDER
     categories = layout_of(events).category
@@ -209,6 +211,7 @@ def test_what_this_machine_measured_is_open_beside_the_committed(results):
     tag = "depth/quick, this machine/train_error_percent/mean/plain"
     assert curve(events, "all seeds/56 layers", tag)
     assert (events / HERE / "depth" / "quick" / "runs" / "plain-20-seed0").samefile(run)
+    assert (events / HERE / "mine" / "quick" / "runs" / "plain-20-seed0").samefile(mine)
     assert run.exists()
     command.main(["tensorboard", "--write"])  # removes links, not what they lead to
     assert run.exists()

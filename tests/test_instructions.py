@@ -171,6 +171,19 @@ def test_a_checkpoint_of_others_is_refused_in_one_line(interrupted):
     assert path.read_bytes() == before
 
 
+def test_kernels_and_an_unlimited_processor_stay_as_they_were(tmp_path, monkeypatch):
+    def on(processor: str, kernels: str = "library"):
+        monkeypatch.setattr(machine, "unlimited_processor", lambda device: processor)
+        return compose_cell(tmp_path, *SMOKE, "checkpoint_seconds=0", f"kernels={kernels}")
+
+    interrupt(on("GPU A"), 13)
+    with pytest.raises(ValueError, match="was written with GPU A, and this process uses GPU B;"):
+        train.train_cell(on("GPU B"))
+    with pytest.raises(ValueError, match="with library kernels, and this process uses fused kern"):
+        train.train_cell(on("GPU A", "fused"))
+    train.train_cell(on("GPU A"))
+
+
 def test_force_starts_such_a_cell_again(interrupted, tmp_path):
     undisturbed = compose_cell(tmp_path / "undisturbed", *SMOKE)
     record = train.train_cell(undisturbed)

@@ -72,6 +72,8 @@ def test_milestones_and_factor_of_ones_own():
         ({"warmup": "constant", "warmup_iterations": 2}, "needs warmup_learning_rate"),
         ({"iterations": 0}, "iterations 0 is below 1"),
         ({"kind": "cosine", "milestones": [5]}, r"milestones \[5\] are for kind 'step'"),
+        ({"kind": "cosine", "factor": 0.5}, "factor 0.5 is for kinds 'step' and 'plateau'"),
+        ({"warmup_learning_rate": 0.01}, "warmup_learning_rate 0.01 is for warmup 'constant'"),
         ({"warmup_iterations": 10}, "warmup_iterations 10 lies outside 0 to iterations - 1 = 9"),
         ({"warmup_iterations": -1}, "warmup_iterations -1 lies outside 0"),
     ],

@@ -160,6 +160,12 @@ def test_a_crop_comes_from_an_image_whose_shorter_side_is_drawn():
     assert (ramps(Augmentation(shorter_side=(36, 60)))[..., -1] > 100).all(), "none is mirrored"
 
 
+@pytest.mark.parametrize("length", [98, 103])
+def test_a_shorter_side_is_never_less_than_drawn(length):
+    change = streaming.augmented(Augmentation(shorter_side=(SIZE, SIZE)), SIZE)
+    assert change(Image.new("RGB", (120, length))).shape == (3, SIZE, SIZE)
+
+
 def test_a_crop_can_be_a_part_of_the_area():
     widths = ramps(Augmentation(area=(0.25, 1.0)))
     shares = ((widths[..., -1] - widths[..., 0]).mean((1, 2)) / 255).square()

@@ -35,6 +35,7 @@ from plainres.records import files, schema
 from plainres.records.files import CHECKPOINT_FILE
 from plainres.records.identity import config_hash
 from plainres.run import train
+from plainres.run.trained import TrainedNetwork
 from plainres.training import checkpoints, machine
 from plainres.training.instructions import ONEDNN
 from plainres.training.module import Classifier
@@ -220,12 +221,12 @@ def test_a_run_keeps_the_precision_it_began_with(tmp_path, monkeypatch):
     assert train.train_cell(cell).precision == "bf16-mixed"
 
 
-@pytest.mark.parametrize(("before", "after"), [("library", "fused"), ("fused", "library")])
-def test_a_run_keeps_the_kernels_it_began_with(tmp_path, before, after):
+@pytest.mark.parametrize("before", ["library", "fused"])
+def test_a_run_keeps_the_kernels_it_began_with(tmp_path, before):
     pytest.importorskip("numba")
     words = (*SMOKE, "checkpoint_seconds=0", "protocol.width=4", "protocol.batch_size=32")
     interrupt(compose_cell(tmp_path, *words, f"kernels={before}"), 6)
-    assert train.train_cell(compose_cell(tmp_path, *words, f"kernels={after}")).kernels == before
+    assert train.train_cell(compose_cell(tmp_path, *words, "kernels=auto")).kernels == before
 
 
 def test_logging_within_a_training_step_is_refused(tmp_path):
@@ -449,6 +450,8 @@ def test_a_new_question_continues_a_trained_network_without_a_change_of_the_core
         for folder in (cell.parent_folder, cell.folder)
     )
     assert torch.equal(new, 0.5 * old)
+    with pytest.raises(ValueError, match=r"made from another one \(child\); legal: one that was"):
+        TrainedNetwork.load(cell.folder)
     files.gather(cell.results_folder)
     rows = files.read_table(cell.results_folder / "scalings.csv", Scaling)
     assert rows == [Scaling("residual", 8, 0, 0.5)]

@@ -85,8 +85,9 @@ def _starts(depths: Iterable[int], further: Iterable[str]) -> dict[str, int]:
 
 def _link(folder: Path, local: Path) -> None:
     folder.mkdir()
-    for slug in SLUGS:
-        (folder / slug).symlink_to(os.path.relpath(local / slug, folder))
+    own = (each.name for each in local.iterdir() if each.is_dir())
+    for name in {*SLUGS, *own} - {FOLDER}:  # also those that begin later
+        (folder / name).symlink_to(os.path.relpath(local / name, folder))
 
 
 def _layout_event(shown: Sequence[Tables], training: bool, time: float) -> Event:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
@@ -203,9 +203,24 @@ def augmented(augmentation: Augmentation, size: int) -> Callable[[Image.Image], 
             raise ValueError(
                 f"protocol.augmentation.shorter_side {sides[0]} is below data.image_size {size}"
             )
-        crop = [v2.RandomShortestSize(list(range(sides[0], sides[1] + 1))), v2.RandomCrop(size)]
+        crop = [_RandomShorterSide(*sides), v2.RandomCrop(size)]
     mirror = [v2.RandomHorizontalFlip()] if augmentation.mirror else []
     return v2.Compose([*crop, *mirror, v2.PILToTensor()])
+
+
+class _RandomShorterSide(nn.Module):
+    """Resizes to a shorter side from `least` to `most` pixels.
+
+    torchvision's RandomShortestSize rounds it down now and then, to one pixel less than drawn.
+    """
+
+    def __init__(self, least: int, most: int):
+        super().__init__()
+        self.least, self.most = least, most
+
+    def forward(self, image: Image.Image) -> Image.Image:
+        side = int(torch.randint(self.least, self.most + 1, ()))
+        return v2.functional.resize(image, [side])
 
 
 def evaluated(size: int, crops: int = 1) -> Callable[[Image.Image], Tensor]:

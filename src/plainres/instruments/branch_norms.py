@@ -21,10 +21,11 @@ from plainres.training.runlog import RunLog
 class BranchNorms(pl.Callback):
     """Writes ‖F(x)‖ / ‖x‖ of each BasicBlock with a shortcut, at first and at evaluations.
 
-    F(x) is the output of the second normalisation, x that of the shortcut. Both norms are over
-    all evaluated test images, channels and pixels, in evaluation mode. The callback hooks into the
-    evaluations of the run and draws no random number, so it changes no number of the run. A
-    checkpoint holds its rows. A plain network gets no table.
+    F(x) is the output of the second normalisation, x that of the shortcut. Both norms are over all
+    evaluated test images, channels and pixels, in evaluation mode. The callback hooks into the
+    evaluations of the run and draws no random number, so training and record stay as they are;
+    fused kernels leave a network with hooks to the library, so test losses on the way may differ in
+    the last digit. A checkpoint holds its rows. A plain network gets no table.
 
     Raises:
         ValueError: a block's branch does not end with that normalisation.

@@ -161,7 +161,8 @@ class PreactivationNetwork(CifarNetwork):
         first: Any = self.layer1[0]
         first.bn1, first.relu1 = nn.Identity(), nn.Identity()
         self.layer3.append(make_norm(norm or "batch", self.fc.in_features))
-        self.layer3.append(self.relu)
+        # not in place: with checkpoint_activations its input is kept
+        self.layer3.append(nn.ReLU() if isinstance(self.relu, nn.ReLU) else self.relu)
 
 
 class SkipInitBlock(PreactivationBlock):
@@ -194,6 +195,14 @@ class ReZeroBlock(BasicBlock):
         return self.alpha * super().layers(x)
 
 
+def _require_shortcut(block: BasicBlock) -> None:
+    if block.downsample is None:
+        raise ValueError(
+            f"{type(block).__name__} without a shortcut gives zeros; legal: a shortcut in every "
+            "block, as model.shortcut=zero_pad"
+        )
+
+
 class FixupBlock(BasicBlock):
     """A BasicBlock without normalisation, with four learnt biases and a learnt factor.
 
@@ -203,6 +212,7 @@ class FixupBlock(BasicBlock):
 
     def __init__(self, *sizes: Any, **options: Any):
         super().__init__(*sizes, **options)
+        _require_shortcut(self)
         self.biases = nn.Parameter(torch.zeros(4))
         self.scale = nn.Parameter(torch.ones(1))
 
@@ -264,6 +274,7 @@ class StochasticDepthBlock(BasicBlock):
 
     def __init__(self, *sizes: Any, **options: Any):
         super().__init__(*sizes, **options)
+        _require_shortcut(self)
         self.drop = StochasticDepth()
 
     def layers(self, x: Tensor) -> Tensor:

@@ -288,8 +288,9 @@ def _network(config: DictConfig, source: "Source") -> Any:
 def _start(cell: Cell, source: "Source", device: "torch.device") -> "Start":
     """The checkpoint to continue from, or iteration 0.
 
-    A checkpoint of other vector instructions, images or another PyTorch is refused: a record names
-    one, and with the former one the same command continues. `force` starts the cell again.
+    A checkpoint of other vector instructions, images, another PyTorch, or kernels or a processor
+    that matter, is refused: a record names one, and with the former one the same command continues.
+    `force` starts the cell again.
     """
     from plainres.training import machine
     from plainres.training.runlog import Start
@@ -313,6 +314,7 @@ def _start(cell: Cell, source: "Source", device: "torch.device") -> "Start":
         kernels,
         machine.torch_version(),
         source.fingerprint,
+        machine.unlimited_processor(device),
     )
     start = _newest_checkpoint(cell, fresh)
     if start.path is None:
@@ -321,6 +323,8 @@ def _start(cell: Cell, source: "Source", device: "torch.device") -> "Start":
         (start.instruction_set or "a GPU", instructions or "a GPU"),
         (f"PyTorch {start.torch or fresh.torch}", f"PyTorch {fresh.torch}"),
         (f"images {start.images or fresh.images}", f"images {fresh.images}"),
+        *[(start.processor, fresh.processor)] * bool(start.processor and fresh.processor),
+        *[(f"{start.kernels} kernels", f"{kernels} kernels")] * (cell.config.kernels != "auto"),
     )
     if unlike := [pair for pair in made_with if len(set(pair)) > 1]:
         was, now = map(" and ".join, zip(*unlike, strict=True))

@@ -96,6 +96,11 @@ class TrainedNetwork:
         record = files.read_record(folder)
         if record is None:
             raise ValueError(f"{folder} has no finished network")
+        if not (folder / files.PREPARATION_FILE).exists() and record.parent:
+            raise ValueError(
+                f"{folder} has a network that was made from another one (child); legal: one that "
+                "was trained from its start"
+            )
         kept = _read_preparation(folder)
         network = _network(kept)
         dtype = DTYPES[pick_precision(record.precision, torch.device("cpu"))]

@@ -318,6 +318,12 @@ def arithmetic(device: torch.device) -> str:
     return "ROCm" if _is_rocm(device) else instruction_set(device)
 
 
+def unlimited_processor(device: torch.device) -> str:
+    """Its name where sums are rounded in its own way: a GPU, or a CPU without a limit; else ""."""
+    limited = instruction_set(device) and not instruction_set(device).endswith("oneDNN ALL")
+    return "" if limited else processor_name(device)
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Resets the peak where the system can: a process may train several cells, as in a test."""
     if device.type == "cuda":

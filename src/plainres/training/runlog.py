@@ -34,7 +34,8 @@ class Start:
     A run that continues keeps `updates_per_step`, because Lightning counts training steps, and
     `precision` and `kernels`, whatever machine it is on. `instruction_set` is that of
     training.machine.arithmetic, `torch` PyTorch's minor version, `images` the fingerprint of the
-    data, `config_hash` that of the cell. `notice` is what the user has to know of it.
+    data, `config_hash` that of the cell, `processor` that of training.machine.unlimited_processor.
+    `notice` is what the user has to know of it.
     """
 
     path: Path | None
@@ -46,6 +47,7 @@ class Start:
     kernels: Kernels = "library"  # of older checkpoints on a CPU
     torch: str = ""  # of older checkpoints, and so are no images
     images: str = ""
+    processor: str = ""  # nor this
     notice: str = ""
 
     def saved(self) -> dict[str, Any]:

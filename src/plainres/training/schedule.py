@@ -20,7 +20,7 @@ class Schedule:
             (Plateau; section 3.4).
         milestones: iterations from which one more `factor` applies (32,000 and 48,000 in the
             paper).
-        factor: 0.1 in the paper.
+        factor: of `step` and `plateau`; None: 0.1, as in the paper.
         warmup: `linear` starts at learning_rate / warmup_iterations and rises; `constant` is
             `warmup_learning_rate` (in the paper 0.01 until ResNet-110's training error is below
             80 %, about 400 iterations).
@@ -37,7 +37,7 @@ class Schedule:
     iterations: int
     kind: str = "step"
     milestones: Sequence[int] = ()
-    factor: float = 0.1
+    factor: float | None = None
     warmup: str = "linear"
     warmup_iterations: int = 0
     warmup_learning_rate: float | None = None
@@ -56,6 +56,16 @@ class Schedule:
             raise ValueError(
                 f"schedule milestones {list(self.milestones)} are for kind 'step', and the kind is "
                 f"{self.kind!r}; null with others"
+            )
+        if self.kind == "cosine" and self.factor is not None:
+            raise ValueError(
+                f"schedule factor {self.factor:g} is for kinds 'step' and 'plateau', and the kind "
+                "is 'cosine'; null with it"
+            )
+        if self.warmup == "linear" and self.warmup_learning_rate is not None:
+            raise ValueError(
+                f"schedule warmup_learning_rate {self.warmup_learning_rate:g} is for warmup "
+                "'constant', and the warmup is 'linear'; null with it"
             )
         own = (self.patience is not None, self.threshold is not None)
         if own != (self.kind == "plateau",) * 2:
@@ -84,7 +94,8 @@ class Schedule:
             return self.learning_rate * (iteration + 1) / warmup_iterations
         if self.kind != "cosine":
             milestones = self.milestones if self.kind == "step" else drops
-            return self.learning_rate * self.factor ** sum(
+            factor = 0.1 if self.factor is None else self.factor
+            return self.learning_rate * factor ** sum(
                 iteration >= milestone for milestone in milestones
             )
         progress = (iteration - warmup_iterations) / (self.iterations - warmup_iterations)
