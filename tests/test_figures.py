@@ -16,6 +16,8 @@ from PIL import Image
 
 from experiments.depth import QUESTION, figures
 from experiments.depth.claims import published_for, summary
+from experiments.judging import verdict
+from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting import style
 from experiments.reporting.markdown import label_of
@@ -280,14 +282,36 @@ def test_a_title_says_a_finding_only_where_the_claims_hold(verdicts, expected):
     assert style.message("It holds", "Does it hold?", claims) == expected
 
 
+@pytest.mark.parametrize(
+    ("effects", "expected"),
+    [
+        ((0.1, 0.2), "Does it hold? Supported, not tested"),
+        ((0.1, -0.2), "Does it hold? Contradicted, not tested"),
+    ],
+)
+def test_a_title_of_one_seed_says_that_nothing_is_tested(effects, expected):
+    claims = verdict.corrected(
+        [verdict.judge("", [Criterion("a - b", (effect,))], "") for effect in effects]
+    )
+    assert style.message("It holds", "Does it hold?", claims) == expected
+
+
+def test_few_seeds_alone_make_a_direction():
+    """Not a rule of its own that leaves a claim open however many seeds it has."""
+    criterion = Criterion("a - b", (0.1,) * 9)
+    (own,) = verdict.corrected([Claim("", INCONCLUSIVE, "", (criterion,))])
+    (few,) = verdict.corrected([Claim("", INCONCLUSIVE, "", (replace(criterion, values=(0.1,)),))])
+    assert (own.words, few.words) == ("inconclusive", "undecided")
+
+
 def test_the_title_follows_the_records(made, tmp_path):
     rows = read_runs(made[0])
     figure = figures.depth_figure(rows, [])
-    assert title(figure) == "Plain networks get worse with depth, residual ones do not"
+    assert title(figure).endswith("and residual ones not? Supported, not tested")
     plt.close(figure)
     mirrored = {20: 56, 56: 20}
     figure = figures.depth_figure([replace(row, depth=mirrored[row.depth]) for row in rows], [])
-    assert title(figure).endswith("Not here")
+    assert title(figure).endswith("Contradicted, not tested")
     plt.close(figure)
 
 

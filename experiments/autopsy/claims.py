@@ -236,10 +236,13 @@ def _plain(rows: Iterable[Any]) -> list[Any]:
 
 
 def records_of(runs: ProtocolRuns) -> list[Record]:
-    """The depth experiment's records, those of the remedies, and what these are compared with."""
+    """The depth experiment's records, those of the remedies, and what these are compared with.
+
+    Each once: the depth experiment has the untreated ones too.
+    """
     beside = (row for rows in runs.references.values() for row in rows)
     remedies = (row for remedy in runs.all_runs for row in remedy.records)
-    return [*runs.depth_records, *beside, *remedies]
+    return list(dict.fromkeys([*runs.depth_records, *beside, *remedies]))
 
 
 def label_of(runs: ProtocolRuns) -> str:

@@ -69,7 +69,7 @@ STATEMENTS = (
     f"some network of {DEEPEST} layers without shortcuts ends within {100 * CLOSE:g} points of "
     f"residual-{DEEPEST}",
     "without shortcuts: the less gradients grow or shrink at the start, the lower the error "
-    "(56 and 110 layers)",
+    f"(56 and 110 layers; rank correlation above {RANK:g})",
     f"without normalisation: Fixup, SkipInit and ReZero train {DEEPEST} layers, within "
     f"{100 * CLOSE:g} points of plain-{REFERENCE}",
     f"orthogonal kernels, which leave the growth, leave plain-{DEEPEST} more than {100 * FAR:g} "

@@ -53,7 +53,7 @@ class Claim:
     @property
     def is_direction(self) -> bool:
         """Whether there are criteria, but too few seeds for a test."""
-        return bool(self.criteria) and self.p is None
+        return bool(self.criteria) and self.p is None and self.num_seeds < self.seeds_needed
 
     @property
     def words(self) -> str:
@@ -139,7 +139,10 @@ def corrected(claims: Sequence[Claim]) -> list[Claim]:
         p, p_against = next(adjusted), next(adjusted)
         if claim.num_seeds < needed:
             claim = replace(claim, p=None, p_against=None, seeds_needed=needed)
-        elif claim.p is not None:
+            results.append(claim)
+            continue
+        claim = replace(claim, seeds_needed=needed)
+        if claim.p is not None:
             result, reason = INCONCLUSIVE, ""
             if p < SIGNIFICANCE:
                 result = REPRODUCED

@@ -88,14 +88,21 @@ def _rank(depth: int) -> tuple[int, int]:
 
 
 def message(finding: str, question: str, claims: Iterable[Claim]) -> str:
-    """The title of a figure: the finding where all these claims hold, else the question.
+    """The title of a figure: the finding where all these claims hold by a test, else the question.
 
-    With its answer: not here, where one of them does not hold; undecided, where that is open.
+    With its answer: not here, where one of them does not hold; supported or contradicted, but not
+    tested, where that is a direction of few seeds; else undecided.
     """
+    claims = list(claims)
     verdicts = {claim.verdict for claim in claims}
+    directions = {claim.verdict for claim in claims if claim.is_direction}
     if verdicts == {REPRODUCED}:
-        return finding
-    return f"{question} {'Not here' if NOT_REPRODUCED in verdicts else 'Undecided'}"
+        return f"{question} Supported, not tested" if directions else finding
+    if any(claim.contradicted for claim in claims):
+        return f"{question} Not here"
+    return (
+        f"{question} {'Contradicted, not tested' if NOT_REPRODUCED in directions else 'Undecided'}"
+    )
 
 
 def logarithmic_percent(axis: Axes, lowest: float) -> None:
