@@ -59,7 +59,7 @@ def growth_figure(cures: Cures) -> Figure:
     right.set(xlim=(0, 1.05), xlabel="cosine of two images")
     title = style.message(
         "The less gradients grow in a plain network, the deeper it trains",
-        "Does less growth of gradients let plain networks train?",
+        "Does less growth let plain networks train?",
         check(cures)[1:2],
     )
     lines: Any = {"marker": "", "linestyle": "-"}
@@ -88,7 +88,7 @@ def deep_figure(cures: Cures) -> Figure:
     style.label_ends(axis)
     title = style.message(
         "Pre-activation trains hundreds of layers better",
-        "Does pre-activation train hundreds of layers better?",
+        "Is pre-activation better at 302 layers and more?",
         check(cures),
     )
     return style.titled(figure, title, label_of(cures))
