@@ -70,6 +70,11 @@ def test_a_question_with_claims_shows_its_verdicts(slug):
     assert (f"<!-- verdicts:{slug} -->" in page) == bool(scores)
 
 
+def one_seed(statements):
+    criterion = Criterion("a - b", (0.1,))
+    return verdict.corrected([verdict.judge(each, [criterion], "") for each in statements])
+
+
 def shown(root, claims):
     """The verdicts of a question with a folder, of one part, for each key of `claims`."""
     for name in claims:
@@ -86,11 +91,10 @@ def shown(root, claims):
 
 
 def test_verdicts_are_a_column_for_each_folder_and_say_what_they_are_judged_on(tmp_path):
-    criterion = Criterion("a - b", (0.1,))
     large, small = ("it rises (20 → 110)", "it (b) is"), ("it rises (20 → 56)", "it (b) is")
     claims = {
-        "large": [verdict.judge(statement, [criterion], "") for statement in large],
-        "small": [verdict.judge(statement, [criterion], "") for statement in small],
+        "large": one_seed(large),
+        "small": one_seed(small),
         "smaller": [Claim("it rises (20 → 56)", INCONCLUSIVE, "missing: plain-20")],
     }
     links = [f"[part {name}](../../results/made/{name}/README.md)" for name in claims]
@@ -102,12 +106,8 @@ def test_verdicts_are_a_column_for_each_folder_and_say_what_they_are_judged_on(t
 
 
 def test_parts_without_a_shared_claim_have_tables_of_their_own(tmp_path):
-    criterion = Criterion("a - b", (0.1,))
     statements = {"1": "ab", "2": "x", "3": "bc", "4": "d", "5": "cd"}  # 5 joins 4 to 3
-    claims = {
-        name: [verdict.judge(statement, [criterion], "") for statement in own]
-        for name, own in statements.items()
-    }
+    claims = {name: one_seed(own) for name, own in statements.items()}
     chain, alone = shown(tmp_path, claims).split("\n\n")
     heads = [cell.partition("]")[0].strip(" [") for cell in chain.splitlines()[0].split("|")[2:-1]]
     assert heads == ["part 1", "part 3", "part 4", "part 5"]
