@@ -154,8 +154,10 @@ def test_falling_on_past_100_layers_is_by_half_a_point_at_each_step(tmp_path, de
     (drawing,) = QUESTION.drawings(part_of(tmp_path, "long"))
     figure = drawing.draw()
     assert [len(line.get_xdata()) for line in figure.axes[0].lines[:3]] == [3, 3, 3]
-    finding = "Residual error goes on falling to 164 layers"
-    assert (figure.get_suptitle() == finding) == (words[1] == "supports")
+    answer = {"supports": "Supported", "contradicts": "Contradicted"}[words[1]]
+    assert " ".join(figure.get_suptitle().split()).endswith(
+        f"falling to 164 layers? {answer}, not tested"
+    )
 
 
 def test_memory_is_measured_beside_the_first_protocol_alone():
