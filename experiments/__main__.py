@@ -244,6 +244,8 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             names = ", ".join(each.upper() for each in [*legal, "args"])
             refuse(f"unknown variable {variable[1]}; {verb or 'plainres'} takes {names}")
         elif name in FLAGS:
+            if value not in ("", "0", "1"):
+                refuse(f"{variable[1]}={value} is neither 1 nor 0")
             words += [f"--{name}"] if value not in ("", "0") else []
         elif value:
             words.append(f"--{name}={value if name in AS_TYPED else ','.join(value.split())}")

@@ -167,6 +167,7 @@ def test_shallow_networks_come_last(capsys):
         (("check", "lenet", "NAME=x"), "check lenet takes no NAME"),
         (("check", "signal", "PROTOCOL=cpu"), "check signal takes no PROTOCOL"),
         (("torture", "JOBS=0"), "JOBS=0 is no number of faults at a time; legal: 1 or more"),
+        (("sweep", "depth", "FORCE=no"), "FORCE=no is neither 1 nor 0"),
         (("check",), "no tables in results; make sweep-depth measures"),
         (("check", "depth", "PROTOCOL=cpu"), "no tables in results/depth/cpu"),
         (("figures", "depht"), "no question 'depht'"),

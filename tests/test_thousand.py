@@ -6,6 +6,7 @@ import hydra
 import pytest
 import torch
 from composing import compose_cell, variants
+from drawn import title
 from made_up import NO_ERRORS, elsewhere, made_up_record, write_made_up
 
 from experiments.grid import Sweep
@@ -155,9 +156,7 @@ def test_falling_on_past_100_layers_is_by_half_a_point_at_each_step(tmp_path, de
     figure = drawing.draw()
     assert [len(line.get_xdata()) for line in figure.axes[0].lines[:3]] == [3, 3, 3]
     answer = {"supports": "Supported", "contradicts": "Contradicted"}[words[1]]
-    assert " ".join(figure.get_suptitle().split()).endswith(
-        f"falling to 164 layers? {answer}, not tested"
-    )
+    assert title(figure).endswith(f"falling to 164 layers? {answer}, not tested")
 
 
 def test_memory_is_measured_beside_the_first_protocol_alone():

@@ -64,10 +64,9 @@ def curves_figure(runs: ProtocolRuns) -> Figure:
     claims = check_remedies(runs)[1 : 1 + len(REMEDIES)]
     gain = sum(claim.verdict == REPRODUCED and not claim.is_direction for claim in claims)
     fail = sum(claim.contradicted for claim in claims)
-    still = len(claims) - gain - fail
     title = (
         f"Of {len(claims)} remedies of plain-{DEPTH}, {gain} gain 10 points, {fail} do not, "
-        f"{still} stay open"
+        f"{len(claims) - gain - fail} stay open"
     )
     notes = ["black: untreated", "a line per seed", "dotted: guessing"]
     if _incomparable(runs):

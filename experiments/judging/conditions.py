@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
+from plainres.training.instructions import is_limited
+
 AVX2 = "ATen AVX2 / oneDNN AVX2"
 # Processors without wider instructions than AVX2, in rows that do not record the instruction set.
 # Their committed errors replay in all digits on a newer processor (family 26) that is limited to
@@ -52,8 +54,8 @@ Row = TypeVar("Row", bound=Measured)
 def conditions_of(row: Measured) -> Conditions:
     """The conditions under which a row was measured."""
     machine = row.processor
-    aten, _, onednn = row.instruction_set.partition(" / ")
-    if row.instruction_set and onednn != "oneDNN ALL":
+    aten, _, _ = row.instruction_set.partition(" / ")
+    if is_limited(row.instruction_set):
         machine = row.instruction_set
     elif machine in AVX2_PROCESSORS:
         machine = AVX2

@@ -32,7 +32,7 @@ class Claim:
         trend: p value of Page's test, which must be significant too; None where the claim asks for
             no trend or there are too few seeds.
         p: after Holm's correction; None where nothing is tested.
-        seeds_needed: for a test; more than there are where the verdict is a direction.
+        seeds_needed: for a test, known once corrected; with fewer the verdict is a direction.
     """
 
     statement: str
@@ -53,7 +53,7 @@ class Claim:
     @property
     def is_direction(self) -> bool:
         """Whether there are criteria, but too few seeds for a test."""
-        return bool(self.criteria) and self.p is None and self.num_seeds < self.seeds_needed
+        return bool(self.criteria) and self.num_seeds < self.seeds_needed
 
     @property
     def words(self) -> str:
@@ -95,8 +95,8 @@ class Claim:
             low, high = (amount(end, weakest.unit).split()[0] for end in weakest.interval)
             effect += f" [{low}, {high}]"
         if self.p is None:
-            few = self.num_seeds < self.seeds_needed
-            p = f"no test below {self.seeds_needed} seeds" if few else "not tested"
+            few = f"no test below {self.seeds_needed} seeds"
+            p = few if self.is_direction else "not tested"
         else:
             p = self.p_words
         return f"{effect}, n = {self.num_seeds}, {p}{self.reason}"
@@ -137,12 +137,10 @@ def corrected(claims: Sequence[Claim]) -> list[Claim]:
     results = []
     for claim in claims:
         p, p_against = next(adjusted), next(adjusted)
-        if claim.num_seeds < needed:
-            claim = replace(claim, p=None, p_against=None, seeds_needed=needed)
-            results.append(claim)
-            continue
         claim = replace(claim, seeds_needed=needed)
-        if claim.p is not None:
+        if claim.num_seeds < needed:
+            claim = replace(claim, p=None, p_against=None)
+        elif claim.p is not None:
             result, reason = INCONCLUSIVE, ""
             if p < SIGNIFICANCE:
                 result = REPRODUCED

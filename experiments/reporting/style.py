@@ -95,14 +95,15 @@ def message(finding: str, question: str, claims: Iterable[Claim]) -> str:
     """
     claims = list(claims)
     verdicts = {claim.verdict for claim in claims}
-    directions = {claim.verdict for claim in claims if claim.is_direction}
-    if verdicts == {REPRODUCED}:
-        return f"{question} Supported, not tested" if directions else finding
     if any(claim.contradicted for claim in claims):
-        return f"{question} Not here"
-    return (
-        f"{question} {'Contradicted, not tested' if NOT_REPRODUCED in directions else 'Undecided'}"
-    )
+        answer = "Not here"
+    elif verdicts == {REPRODUCED}:
+        if not any(claim.is_direction for claim in claims):
+            return finding
+        answer = "Supported, not tested"
+    else:
+        answer = "Contradicted, not tested" if NOT_REPRODUCED in verdicts else "Undecided"
+    return f"{question} {answer}"
 
 
 def logarithmic_percent(axis: Axes, lowest: float) -> None:

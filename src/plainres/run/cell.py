@@ -158,6 +158,7 @@ class Cell:
 
     def check(self) -> None:
         """Raises ValueError for a configuration that no run can have; names what is legal."""
+        _check_place(self.config.slug, self.config.folder)
         check_configured_depth(self.config.model["_target_"], self.config.model.depth)
         if (
             self.arm == "plain"
@@ -445,6 +446,14 @@ def set_tables_aside(folder: Path, shared: Mapping[str, Any]) -> str | None:
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """What differs between two configurations whose hashes differ."""
     return "; ".join(config_differences(old, new)) or "a number as 0 is written 0.0, or the reverse"
+
+
+def _check_place(slug: str, folder: str) -> None:
+    """Raises ValueError for a folder that does not lie below results_dir/slug."""
+    if "/" in slug or slug.startswith(".") or not slug:
+        raise ValueError(f"slug {slug!r} is not the name of one folder")
+    if any(part.startswith(".") or not part for part in folder.split("/")):
+        raise ValueError(f"folder {folder!r} does not lie below results_dir/slug")
 
 
 def _readable_config(folder: Path) -> dict[str, Any] | None:

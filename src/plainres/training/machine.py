@@ -19,7 +19,7 @@ from torch.utils._triton import has_triton
 
 from plainres.networks import blocks
 from plainres.records import files
-from plainres.training.instructions import LIMITS, ONEDNN
+from plainres.training.instructions import LIMITS, ONEDNN, is_limited
 
 Precision = Literal["32-true", "bf16-mixed", "64-true"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -320,8 +320,7 @@ def arithmetic(device: torch.device) -> str:
 
 def unlimited_processor(device: torch.device) -> str:
     """Its name where sums are rounded in its own way: a GPU, or a CPU without a limit; else ""."""
-    limited = instruction_set(device) and not instruction_set(device).endswith("oneDNN ALL")
-    return "" if limited else processor_name(device)
+    return "" if is_limited(instruction_set(device)) else processor_name(device)
 
 
 def reset_peak_memory(device: torch.device) -> None:
