@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
-from plainres.training.instructions import is_limited
+from plainres.records.schema import is_limited
 
 AVX2 = "ATen AVX2 / oneDNN AVX2"
 # Processors without wider instructions than AVX2, in rows that do not record the instruction set.

@@ -124,6 +124,11 @@ class Progress:
     train_errors: list[float] = field(default_factory=list)
 
 
+def is_limited(instruction_set: str) -> bool:
+    """Whether oneDNN had a limit, by a record's instruction set; "" of a GPU has none."""
+    return bool(instruction_set) and not instruction_set.endswith("oneDNN ALL")
+
+
 def describe(record: Record) -> str:
     """A finished cell as one line."""
     if record.status == DIVERGED:

@@ -12,7 +12,6 @@ from types import ModuleType
 
 INSTRUCTION_SETS = ("AVX2", "native")
 ATEN, ONEDNN = "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"
-NO_LIMIT = "oneDNN ALL"  # in a record
 # torch (ATen) and oneDNN read these when they first compute, and never again
 LIMITS = {ONEDNN: "AVX2", ATEN: "avx2"}
 
@@ -23,11 +22,6 @@ def check_instruction_set(name: str) -> None:
         raise ValueError(
             f"instruction_set {name!r} is unknown; legal: {', '.join(INSTRUCTION_SETS)}"
         )
-
-
-def is_limited(instruction_set: str) -> bool:
-    """Whether oneDNN had a limit, by a record's instruction set; "" of a GPU has none."""
-    return bool(instruction_set) and not instruction_set.endswith(NO_LIMIT)
 
 
 def limit_instructions(name: str, accelerator: str = "cpu") -> None:

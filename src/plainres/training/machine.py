@@ -19,7 +19,8 @@ from torch.utils._triton import has_triton
 
 from plainres.networks import blocks
 from plainres.records import files
-from plainres.training.instructions import LIMITS, ONEDNN, is_limited
+from plainres.records.schema import is_limited
+from plainres.training.instructions import LIMITS, ONEDNN
 
 Precision = Literal["32-true", "bf16-mixed", "64-true"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
