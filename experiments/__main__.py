@@ -25,6 +25,15 @@ import argcomplete
 
 from experiments import grid
 from experiments.grid import Command, Sweep, literal, words_of
+from plainres.records.errors import (
+    CONTRADICTED,
+    FAILED,
+    UNUSABLE,
+    Parser,
+    give_up,
+    one_line,
+    status_of,
+)
 
 COMMITTED = Path("results")
 LOCAL = COMMITTED / "local"
@@ -36,17 +45,8 @@ VARIABLE = re.compile(r"([A-Z]+)=(.*)", re.DOTALL)
 OVERRIDE = re.compile(r"(\+\+?|~)?[A-Za-z_][\w./@-]*=|~\w")
 
 
-class Parser(argparse.ArgumentParser):
-    """Ends with one line on stderr."""
-
-    def error(self, message: str) -> NoReturn:
-        refuse(f"{message}; see {self.prog} --help")
-
-
 def refuse(reason: str) -> NoReturn:
     """Ends the process: the command cannot be done as it is written."""
-    from plainres.records.errors import UNUSABLE, give_up
-
     give_up([reason], UNUSABLE)
 
 
@@ -101,6 +101,7 @@ FLAGS = {
     "follow": "shows them until they have ended",
 }
 WITH_OVERRIDES = ("sweep", "estimate", "inspect", "own-images", "deviations", "status")
+LISTS = ("seeds", "depths", "arms", "variants")
 # May hold spaces
 AS_TYPED = ("name", "surface", "root", "label", "picture", "example", "results", "out")
 
@@ -124,11 +125,11 @@ def verbs() -> dict[str, Verb]:
     """The subcommands by name."""
     network = "depth weights seeds name jobs force"
     grid_options = "protocol seeds depths arms variants name surface shallow force missing"
-    grid_options += " jobs launcher partition gpus hours"
+    launched = " ".join(_LAUNCHED)
     judged = "protocol name local depths seeds margin verbose json latex strict"
     text = "train what a question asks for, then figures and verdicts"
     return {
-        "sweep": Verb(sweep, text, None, f"{grid_options} show"),
+        "sweep": Verb(sweep, text, None, f"{grid_options} {launched} show"),
         "estimate": Verb(
             estimate, "what a sweep will cost", None, f"{grid_options} device devices json"
         ),
@@ -196,6 +197,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options = root.parse_args(words)
     if overrides and options.verb not in WITH_OVERRIDES:
         refuse(f"{options.verb} takes no {overrides[0]}")
+    for option in LISTS:
+        if value := getattr(options, option, None):
+            setattr(options, option, _list(option, value))
     name = getattr(options, "name", None) or getattr(options, "label", None) or ""
     if "/" in name or name.startswith("."):
         refuse(f"{name!r} is not the name of one folder; NAME=… gives one")
@@ -207,9 +211,18 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+def _list(option: str, value: str) -> str:
+    """The names of a list, with commas between; refuses an empty list and a name that is twice."""
+    names = [name for name in re.split(r"[\s,]+", value) if name]
+    if not names:
+        refuse(f"{option.upper()}={value} names none")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        refuse(f"{option.upper()}={value} names {twice[0]} twice")
+    return ",".join(names)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a verb; returns the status to end with."""
-    from plainres.records.errors import status_of
 
     def task() -> int:
         options = parse(sys.argv[1:] if arguments is None else arguments)
@@ -241,7 +254,8 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         elif name == "python":  # of the Makefile
             continue
         elif name not in legal:
-            names = ", ".join(each.upper() for each in [*legal, "args"])
+            args = ["args"] * (verb in WITH_OVERRIDES)
+            names = ", ".join(each.upper() for each in [*legal, *args]) or "none"
             refuse(f"unknown variable {variable[1]}; {verb or 'plainres'} takes {names}")
         elif name in FLAGS:
             if value not in ("", "0", "1"):
@@ -259,6 +273,7 @@ def sweep(options: argparse.Namespace) -> int:
     if options.show:
         print("\n".join(_shown(command) for command in commands))
         return 0
+    _check_later(commands, options)
     with tempfile.TemporaryDirectory(prefix="plainres-") as folder:
         places = Path(folder, "places")
         for number, command in enumerate(commands, 1):
@@ -268,6 +283,26 @@ def sweep(options: argparse.Namespace) -> int:
                 return status
         measured = _announced(places)
     return _report(slug, measured)
+
+
+def _check_later(commands: Sequence[Command], options: argparse.Namespace) -> None:
+    """Refuses what the commands behind the first would refuse, hours later.
+
+    Raises:
+        ValueError: a value is illegal; one line.
+    """
+    from plainres.run.composed import check_values
+
+    typed = ("depths", "arms", "variants", "surface", "overrides")
+    if not any(getattr(options, name) for name in typed):  # then the values are our own
+        return
+    for command in commands[1:]:
+        if command.module == "plainres.run.train":
+            check_values(command.words)
+        else:  # its import takes seconds
+            from plainres.instruments.landscape import check
+
+            check_values(command.words, "landscape", check)
 
 
 def _commands(options: argparse.Namespace) -> list[Command]:
@@ -292,12 +327,15 @@ def estimate(options: argparse.Namespace) -> int:
         refuse(f"DEVICE={asked} has no costs; measured: {known}")
     if not re.fullmatch("0*[1-9][0-9]*", devices := options.devices or "1"):
         refuse(f"DEVICES={devices} is no number of devices; legal: 1 or more")
-    for name in _LAUNCHED:  # how cells are launched is said by the device
-        setattr(options, name, None)
     commands = _commands(options)
     sweeps = [each for each in commands if each.module == "plainres.run.train"]
     cells = [cell for command in sweeps for cell in swept_cells(command.words)]
-    works = [plan.work_of(cell.config, cell.arm) for cell in cells]
+    left = [cell for cell in cells if cell.parent_folder or not cell.committed]
+    if cells and not left:
+        line = f"{options.question}: the committed table has all {len(cells)} cells"
+        print('{"cells": 0}' if options.json else line)
+        return 0
+    works = [plan.work_of(cell.config, cell.arm) for cell in left]
     found = plan.estimate(works, options.device, int(devices), costs.measured(COMMITTED))
     if options.json:
         print(json.dumps(plan.as_json(found), indent=1))
@@ -424,8 +462,6 @@ def _passed_on(processes: Sequence[subprocess.Popen]) -> Iterator[list[int]]:
 
 def _status(returned: int) -> int:
     """The status to end with after a process of ours that ended with `returned`."""
-    from plainres.records.errors import FAILED
-
     if returned == 1:  # by Python itself: our own commands use 1 for nothing else
         return FAILED
     return 128 - returned if returned < 0 else returned
@@ -451,6 +487,8 @@ def check(options: argparse.Namespace) -> int:
             if getattr(options, name):
                 refuse(f"check of all questions takes no {name.upper()}; check <question> may")
         return _scoreboard(list(questions().values()), results, options)
+    if options.name and options.protocol:
+        refuse("PROTOCOL and NAME both name the folder; one of them")
     asked = question(options.question)
     extra = _extra(asked, options)
     folders = _folders(asked, results, options.name or options.protocol)
@@ -496,8 +534,6 @@ def _folders(asked: Any, results: Path, name: str | None) -> list[Path]:
 
 
 def _scoreboard(asked: Sequence[Any], results: Path, options: argparse.Namespace) -> int:
-    from plainres.records.errors import UNUSABLE, one_line
-
     scores, unusable = [], []
     for each in asked:
         for folder in each.folders(results):
@@ -528,8 +564,6 @@ def _scoreboard(asked: Sequence[Any], results: Path, options: argparse.Namespace
 
 
 def _strict(scores: Sequence[dict[str, Any]], options: argparse.Namespace) -> int:
-    from plainres.records.errors import CONTRADICTED
-
     contradicted = options.strict and any(score["contradicted"] for score in scores)
     return CONTRADICTED if contradicted else 0
 
@@ -624,6 +658,8 @@ def publish(options: argparse.Namespace) -> int:
     from experiments.reporting.question import question
     from plainres.run.publish import publish as move
 
+    if options.place and options.results:
+        refuse(f"publish takes one place, {options.place} or {options.results}")
     place = options.place or options.results or ""
     slug, _, name = place.partition("/")
     if slug not in grid.SLUGS or not name:
@@ -715,7 +751,6 @@ def _configured(protocol: str, overrides: Sequence[str]) -> tuple[dict[str, Any]
     Raises:
         ValueError: no run can have this configuration; one line.
     """
-    from plainres.records.errors import one_line
     from plainres.run.cell import compose_cell
 
     try:
@@ -738,6 +773,10 @@ def power(options: argparse.Namespace) -> int:
 def inspect(options: argparse.Namespace) -> int:
     """A network layer by layer, or all of them into files."""
     if options.all:
+        if given := [*filter(None, (options.model, options.depth, options.picture))]:
+            refuse(f"inspect --all shows every network; {given[0]} goes without it")
+        if options.overrides:
+            refuse(f"inspect --all takes no {options.overrides[0]}")
         return _inspect_all()
     words = [f"model={options.model or 'residual'}"]
     words += [f"model.depth={options.depth}"] if options.depth else []
@@ -816,7 +855,7 @@ def own_images(options: argparse.Namespace) -> int:
 def classify(options: argparse.Namespace) -> int:
     """The most likely classes of pictures."""
     pictures = [*options.pictures, *filter(None, [options.picture])]
-    if not pictures:
+    if not pictures or "" in pictures:
         raise ValueError("classify needs PICTURE=<file or folder>")
     from plainres.instruments.classify import classify as print_classes
 

@@ -133,6 +133,18 @@ OWN_IMAGES = "data=image_folder"
         ("folder=/quick", "folder '/quick' does not lie below results_dir/slug"),
         ("slug=a/b", "slug 'a/b' is not the name of one folder"),
         ("callbacks=5", "callbacks 5 is not a section or null"),
+        ("+callbacks.x.every=1", "callbacks.x needs _target_, the class of a Lightning callback"),
+        ("+depth=20", "depth is unknown; legal: model, data, protocol, seed"),
+        ("+protocol.rate=1", "protocol.rate is unknown; legal: name, width, iterations"),
+        ("+protocol.schedule.rate=1", "protocol.schedule.rate is unknown; legal: kind, milest"),
+        ("workers=2", "workers is for data 'streamed_folder' alone; null with others"),
+        ("data.root=x", "data.root 'x' with data 'digits', which need none; null"),
+        ("data.label=", "data.label is empty"),
+        ("data=cifar10 data.root=", "data.root is empty"),
+        (
+            "protocol.nesterov=true protocol.momentum=0",
+            "protocol.nesterov needs protocol.momentum above 0; null without it",
+        ),
         ("protocol.schedule.kind=poly", "schedule kind 'poly' is unknown; legal: step, cosine"),
     ],
 )

@@ -230,7 +230,7 @@ def test_every_network_can_be_made_again(tmp_path, model):
     trained.write_preparation(cell, source, Normaliser(images.pixels, "channel"))
     with torch.device("meta"):
         again = trained._network(trained._read_preparation(cell.folder))
-        network = train._network(cell.config, source)
+        network = cell.untrained(source)
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     assert {name: tensor.shape for name, tensor in again.state_dict().items()} == shapes
 

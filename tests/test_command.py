@@ -144,6 +144,18 @@ def test_a_name_is_of_one_folder(capsys):
         assert "is not the name of one folder" in line
 
 
+def test_a_list_has_commas_or_spaces_between(capsys):
+    command.main(["sweep", "depth", "SHOW=1", "DEPTHS=20, 56", "--seeds", "0 1,2"])
+    assert "seed=0,1,2 model.depth=20,56\n" in capsys.readouterr().out
+
+
+def test_memory_of_a_thousand_layers_is_measured_as_the_networks_are_trained(capsys):
+    command.main(["sweep", "thousand", "SHOW=1", "MISSING=1", "DEPTHS=110", "protocol.width=8"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3, "one is trained, two are measured"
+    assert all("model.depth=110 missing=true protocol.width=8" in line for line in lines)
+
+
 def test_shallow_networks_come_last(capsys):
     command.main(["sweep", "depth", "SHOW=1", "SHALLOW=1"])
     assert "model.depth=110,56,44,32,20,14,8" in capsys.readouterr().out
@@ -168,6 +180,32 @@ def test_shallow_networks_come_last(capsys):
         (("check", "signal", "PROTOCOL=cpu"), "check signal takes no PROTOCOL"),
         (("torture", "JOBS=0"), "JOBS=0 is no number of faults at a time; legal: 1 or more"),
         (("sweep", "depth", "FORCE=no"), "FORCE=no is neither 1 nor 0"),
+        (("sweep", "depth", "SEEDS=,"), "SEEDS=, names none"),
+        (("sweep", "depth", "--depths", "20, 56 20"), "DEPTHS=20, 56 20 names 20 twice"),
+        (("sweep", "autopsy", "VARIANTS=hope"), "Could not find 'rescue/hope' Available options"),
+        (("sweep", "landscape", "SURFACE=points=4"), "points 4 is not an odd number from 3 up"),
+        (
+            ("sweep", "landscape", "SURFACE=statistics=all"),
+            "'all' is unknown; legal: running, batc",
+        ),
+        (("estimate", "depth", "JOBS=2"), "unknown variable JOBS; estimate takes PROTOCOL, SEEDS"),
+        (("report", "OUT=x"), "unknown variable OUT; report takes none"),
+        (
+            ("check", "depth", "PROTOCOL=quick", "NAME=cpu"),
+            "PROTOCOL and NAME both name the folder",
+        ),
+        (
+            ("publish", "depth/cpu", "RESULTS=depth/quick"),
+            "publish takes one place, depth/cpu or d",
+        ),
+        (("inspect", "ALL=1", "MODEL=vgg"), "inspect --all shows every network; vgg goes without"),
+        (("inspect", "ALL=1", "num_classes=9"), "inspect --all takes no num_classes=9"),
+        (
+            ("bench", "ROUNDS=few"),
+            "argument --rounds: invalid int value: 'few'; see plainres bench",
+        ),
+        (("torture", "SEED=x"), "argument --seed: invalid int value: 'x'; see plainres torture"),
+        (("classify", ""), "classify needs PICTURE="),
         (("check",), "no tables in results; make sweep-depth measures"),
         (("check", "depth", "PROTOCOL=cpu"), "no tables in results/depth/cpu"),
         (("figures", "depht"), "no question 'depht'"),

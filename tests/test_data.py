@@ -572,7 +572,7 @@ def test_a_sweep_says_it_once_and_needs_no_cache(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PLAINRES_CACHE", "/proc/nowhere")
     words, started = split_run(tmp_path / "pets", tmp_path), sweep.Sweep()
     started.cells = [compose_cell(tmp_path, *words, f"seed={seed}") for seed in (0, 1)]
-    assert len(started._prepare(ahead=False)) == 2
+    assert len(started._prepare(local=False)) == 2
     printed = capsys.readouterr().out
     for note in ("4 of its 20 images are the test set", "the decoded images cannot be kept"):
         assert printed.count(note) == 1
@@ -587,7 +587,7 @@ def test_images_that_changed_since_are_noticed(tmp_path):
         started.cells = [
             compose_cell(tmp_path, *words, f"seed={seed}", *more) for seed in range(seeds)
         ]
-        return [cell.name for cell in started._prepare(ahead=False)]
+        return [cell.name for cell in started._prepare(local=False)]
 
     train.train_cell(compose_cell(tmp_path, *words))
     assert prepared(seeds=1) == []

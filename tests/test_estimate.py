@@ -236,6 +236,15 @@ def test_the_text_names_what_it_rests_on():
     assert "bf16-mixed, fused kernels, width 16, 32×32, batch 128: held-out" in text
 
 
+def test_rows_that_are_committed_cost_nothing(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words = ["estimate", "depth", "DEVICE=zen4", "MISSING=1", "DEPTHS=20"]
+    assert command.main([*words, "SEEDS=0,1"]) == 0
+    assert capsys.readouterr().out == "depth: the committed table has all 4 cells\n"
+    assert command.main([*words, "SEEDS=0,4000000000", "JSON=1"]) == 0
+    assert json.loads(capsys.readouterr().out)["cells"] == 2, "two are left"
+
+
 def test_what_trains_nothing_is_named(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert command.main(["estimate", "landscape", "DEVICE=zen4"]) == 0

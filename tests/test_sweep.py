@@ -468,12 +468,12 @@ def test_a_damaged_record_is_named_before_anything_runs_and_its_cell_starts_agai
         cell.claim_folder()
         files.write_record(cell.folder, make_record(**own, config_hash=config_hash(cell.identity)))
     (begun.cells[0].folder / files.RECORD_FILE).write_text("{")
-    assert begun._prepare(ahead=False) == begun.cells[:1]
+    assert begun._prepare(local=False) == begun.cells[:1]
     assert "residual-20-seed0: " in capsys.readouterr().out
     assert [row.seed for row in files.read_runs(begun.cells[0].results_folder)] == [1]
     begun.cells = begun.cells[1:]  # nothing to train, and the damaged cell stays
     with pytest.raises(files.DamagedCellsError, match=r"residual-20-seed0/record\.json is damaged"):
-        begun._prepare(ahead=False)
+        begun._prepare(local=False)
 
 
 def test_a_damaged_table_is_refused_before_anything_runs(tmp_path):
@@ -554,6 +554,10 @@ OWN = ("data=image_folder", "data.label=x", "data.root=/not/there")
         ((*SWEEP, "kernels=x"), "kernels 'x' is unknown; legal: auto, library"),
         ((*SWEEP, "protocol.batch_size=9999"), "batch_size 9999 lies outside 1 to"),
         ((*SWEEP, "cuda_graph=true", "accelerator=cpu"), "cuda_graph=true needs a GPU"),
+        ((*SWEEP, "model.norm=layer"), "norm 'layer' is unknown; legal: batch, none"),
+        ((*SWEEP, "+model.width_factor=2"), "unexpected keyword argument 'width_factor'"),
+        ((*SWEEP, "model=lenet5", "model.depth=5"), "LeNet-5 takes 32×32 images, not 8×8"),
+        ((*SWEEP, "+callbacks.x._target_=plainres.no.such"), "plainres.no.such"),
     ],
 )
 def test_bad_input_is_one_line_that_names_it(tmp_path, words, expected):

@@ -20,7 +20,7 @@ from typing import Any
 from experiments.bench.measure import FAILED
 from experiments.bench.parts import PARTS, Job, Options
 from experiments.bench.tables import Measurement, number
-from plainres.records.errors import INTERRUPTED, UNUSABLE, give_up, status_of
+from plainres.records.errors import INTERRUPTED, UNUSABLE, Parser, give_up, status_of
 from plainres.records.files import read_json, write_table
 from plainres.records.schema import duration
 from plainres.run.config import ROOT
@@ -154,7 +154,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     One line for an illegal option, a failed measurement or an interruption.
     """
-    parser = argparse.ArgumentParser(description="Measures what training costs on this machine.")
+    parser = Parser(
+        prog="plainres bench", description="Measures what training costs on this machine."
+    )
     on_cpu = ",".join(name for name, part in PARTS.items() if not part.on_gpu)
     rounds = ", ".join(f"{name} {part.rounds}" for name, part in PARTS.items())
     add = parser.add_argument

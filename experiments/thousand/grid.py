@@ -4,7 +4,7 @@ Memory is measured with `quick` alone, the default. Each cell of it is a process
 the peak is the process's. Without the threshold, glibc keeps what was freed, and its gaps count.
 """
 
-import re
+from dataclasses import replace
 from itertools import product
 
 from experiments.grid import Command, Sweep
@@ -12,8 +12,7 @@ from experiments.thousand.claims import LONG, LONG_DEPTHS, PLAIN, RECOMPUTED, ST
 
 TAKES = ("protocol",)
 
-MEMORY_DEPTHS, MEMORY_PARTS = (110, 302, 602, 1202), (STORED, RECOMPUTED)
-WHERE = re.compile(r"\+*(results_dir|slug)=")
+MEMORY_DEPTHS, MEMORY_PARTS = "110,302,602,1202", (STORED, RECOMPUTED)
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
 
@@ -28,9 +27,9 @@ def commands(sweep: Sweep) -> list[Command]:
         trained.append(sweep.train(scale, f"model={arm}", f"model.depth={depth}"))
     if sweep.protocol != "quick":
         return trained
-    common = ["force=true"] if sweep.force else []
-    common += [word for word in sweep.overrides if WHERE.match(word)]
-    for seed, depth, part in product(sweep.seeds.split(","), MEMORY_DEPTHS, MEMORY_PARTS):
-        words = ["+experiment=thousand", f"thousand={part}", f"model.depth={depth}", f"seed={seed}"]
-        trained.append(Command("plainres.run.train", [*words, *common], ENVIRONMENT))
+    measured = (sweep.depths or MEMORY_DEPTHS).split(",")
+    for seed, layers, part in product(sweep.seeds.split(","), measured, MEMORY_PARTS):
+        one = replace(sweep, seeds=seed, depths=layers)
+        words = ["+experiment=thousand", f"thousand={part}", *one.shared]
+        trained.append(Command("plainres.run.train", words, ENVIRONMENT))
     return trained

@@ -15,6 +15,8 @@ from typing import NamedTuple
 from experiments.torture import crashes, damage, disks, judge, memory, pictures, sweeps, zygote
 from experiments.torture.places import Place, Run, Site, UnexpectedError
 from experiments.torture.report import Facts, Row, table, write
+from plainres.records import files
+from plainres.records.errors import Parser
 
 KINDS = crashes.KINDS | sweeps.KINDS | damage.KINDS | disks.KINDS | pictures.KINDS | memory.KINDS
 # Faults of the short form; of others one
@@ -121,7 +123,7 @@ def do(fault: Fault, folder: Path, seed: int) -> int:
 
 def main(words: Sequence[str]) -> int:
     """The command; status 3 where something was lost or silently wrong."""
-    parser = argparse.ArgumentParser(prog="plainres torture")
+    parser = Parser(prog="plainres torture")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--kinds", default=",".join(KINDS))
@@ -134,6 +136,8 @@ def main(words: Sequence[str]) -> int:
         raise ValueError(f"no kind {unknown[0]!r}; choose {', '.join(KINDS)}")
     if options.jobs < 1:
         raise ValueError(f"JOBS={options.jobs} is no number of faults at a time; legal: 1 or more")
+    if options.out:
+        files.check_writable(options.out)
     began = time.monotonic()
     rows, not_run = campaign(options, kinds)
     print("\n".join(table(rows)))

@@ -3,7 +3,6 @@
 With `--classes 1000` made-up ones, to try what ImageNet needs without having it.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from plainres.data import sources
-from plainres.records.errors import status_of
+from plainres.records.errors import Parser, status_of
 from plainres.records.files import atomic
 
 
@@ -75,7 +74,7 @@ def write_made_up(folder: Path, classes: int, size: tuple[int, int] = (500, 375)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="plainres.data.example_images",
         description="A folder of pictures to try `make own-images` with.",
     )

@@ -137,6 +137,9 @@ def _torchvision(class_name: str, archive: str) -> Callable[[Path, int | None], 
     def read(root: Path, image_size: int | None) -> Source:
         from torchvision import datasets
 
+        if not root.absolute().parent.is_dir():  # torchvision would make a mistyped path
+            raise ValueError(f"data.root {root} lies in no folder; legal: a folder, or a new one")
+
         def part(train: bool) -> tuple[Images, tuple[str, ...]]:
             dataset = getattr(datasets, class_name)(root=str(root), train=train, download=True)
             pixels = torch.as_tensor(dataset.data)

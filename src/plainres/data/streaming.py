@@ -101,6 +101,8 @@ def read(root: Path, image_size: int | None) -> Source:
     """
     if image_size is None:
         raise ValueError("data.image_size is not set, the pixels a side that a network sees")
+    if not root.is_dir():
+        raise ValueError(f"data.root {root} is no folder; {LEGAL}")
     test = next((name for name in TESTS if (root / name).is_dir()), None)
     if test is None or not (root / TRAIN).is_dir():
         raise ValueError(f"data.root {root} has no {TRAIN if test else TESTS[1]}/; {LEGAL}")

@@ -184,11 +184,16 @@ def _inspect(config: DictConfig) -> None:
         raise ValueError(
             f"image_shape {list(shape)} is not [channels, height, width], each from 1 up"
         )
-    if config.num_classes is not None and not config.num_classes > 0:
+    classes = config.num_classes
+    if classes is not None and not (isinstance(classes, int) and classes > 0):
         raise ValueError(f"num_classes {config.num_classes} is not a whole number from 1 up")
+    if config.picture and Path(config.picture).suffix.lower() != ".png":
+        raise ValueError(
+            f"picture {config.picture} is no PNG file; legal: a name that ends in .png"
+        )
     check_ranges(config)
     check_configured_depth(config.model["_target_"], config.model.depth)
-    classes = config.num_classes or (1000 if published[1] > 32 else 10)
+    classes = classes or (1000 if published[1] > 32 else 10)
     with torch.device("meta"):
         network = hydra.utils.instantiate(config.model, num_classes=classes, in_channels=shape[0])
     print(report(model, summarise(network, shape), _known_parameters(model, config)))

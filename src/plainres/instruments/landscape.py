@@ -203,10 +203,9 @@ def measure(cell: Cell) -> str:
             surface was measured with other settings.
     """
     config = cell.config
-    cell.check()
+    check(cell)
     limit_instructions(config.instruction_set)
     at = coordinates(config.points, config.radius)
-    _check_statistics(config.statistics)
     record = _trained(cell)
     state = torch.load(cell.folder / files.WEIGHTS_FILE, map_location="cpu", weights_only=True)
     source = cell.load_images()
@@ -235,6 +234,13 @@ def measure(cell: Cell) -> str:
         f"loss up to {largest:.4g} ({surface.data_label}, {surface.protocol}, "
         f"{surface.images} training images, {surface.statistics} statistics)"
     )
+
+
+def check(cell: Cell) -> None:
+    """Raises ValueError for a surface that cannot be measured, of whatever network."""
+    cell.check()
+    coordinates(cell.config.points, cell.config.radius)
+    _check_statistics(cell.config.statistics)
 
 
 def _check_statistics(statistics: str) -> None:

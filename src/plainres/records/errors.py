@@ -5,6 +5,7 @@ and did not finish, or met an error of its own. 128 + n: ended by signal n; 141:
 output any more. Tracebacks are shown where HYDRA_FULL_ERROR=1 is set.
 """
 
+import argparse
 import io
 import os
 import re
@@ -31,6 +32,13 @@ _TYPE_MISMATCH = re.compile(
 _TRACEBACK = "PLAINRES_TRACEBACK"
 # They ask for escape codes in files too
 _FORCED_COLOURS = ("FORCE_COLOR", "PYTHON_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+
+
+class Parser(argparse.ArgumentParser):
+    """Ends with one line on stderr where a command line is illegal."""
+
+    def error(self, message: str) -> NoReturn:
+        give_up([f"{message}; see {self.prog} --help"], UNUSABLE)
 
 
 def run_command(task: Callable[[], None]) -> NoReturn:

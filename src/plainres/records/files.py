@@ -169,6 +169,8 @@ def _remedy(path: Path) -> str:
         return "restore it, or delete it: the same sweep writes it again"
     if path.parent.parent.name == "runs":
         return f"restore it, or delete {path.parent}: the same sweep measures the cell again"
+    if not (path.parent / "runs").exists():  # committed, so nothing else has its rows
+        return f"git checkout {path} restores a committed table"
     return "restore it, or delete it: the same sweep writes it again from the folders of its cells"
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from plainres.networks.depth import check_configured_depth
@@ -29,11 +31,13 @@ from plainres.records.identity import (
     shared_config,
 )
 from plainres.records.locks import Users, is_locked, try_lock
-from plainres.run.config import CONF, check_ranges, images_at_once
+from plainres.run.config import CONF, check_effects, check_keys, check_ranges, images_at_once
 from plainres.training.instructions import check_instruction_set
 from plainres.training.schedule import Schedule
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from plainres.data.images import Source
 
 LOG = logging.getLogger(__name__)
@@ -156,6 +160,41 @@ class Cell:
             notes.append(machine.shortcomings(device))
         return list(filter(None, notes))
 
+    def untrained(self, source: "Source") -> "nn.Module":
+        """The untrained network of the configuration, for these images.
+
+        Raises:
+            ValueError: there is none; names what is legal.
+        """
+        try:
+            return instantiate(
+                self.config.model, num_classes=source.num_classes, in_channels=source.in_channels
+            )
+        except InstantiationException as error:
+            if isinstance(error.__cause__, ValueError):
+                raise error.__cause__ from None
+            raise
+
+    def check_parts(self, local: bool) -> None:
+        """Raises an error where network, callbacks or device cannot be had; names what is legal.
+
+        Args:
+            local: the cell is trained on this machine.
+        """
+        import torch
+
+        from plainres.networks.summary import summarise
+        from plainres.training import machine
+
+        if local:
+            machine.pick_device(self.config.accelerator)
+        source = self.load_images()
+        with torch.device("meta"):  # nothing is computed
+            network = self.untrained(source)
+        summarise(network, source.train.pixels.shape[1:])
+        for callback in (self.config.callbacks or {}).values():
+            instantiate(callback)
+
     def check(self) -> None:
         """Raises ValueError for a configuration that no run can have; names what is legal."""
         _check_place(self.config.slug, self.config.folder)
@@ -173,8 +212,10 @@ class Cell:
             raise ValueError(
                 f"{min(missing)} is not set; data={self.config.data.name} needs {min(missing)}=…"
             )
+        check_keys(self.config)
         check_ranges(self.config)
         images_at_once(self.config)
+        check_effects(self.config)
         check_instruction_set(self.config.instruction_set)
         if self.config.child is not None and self.config.protocol.perturbation is not None:
             raise ValueError(
@@ -197,12 +238,17 @@ class Cell:
         record = self._record()
         if self.config.keep_weights and not files.has_weights(self.folder):
             return None
-        if record is None and self.config.missing:
-            record = next(
-                (row for row in files.read_runs(self.committed_folder) if row.cell == self.name),
-                None,
-            )
-        return record if record and record.config_hash == config_hash(self.identity) else None
+        if record is None:
+            return self.committed
+        return record if record.config_hash == config_hash(self.identity) else None
+
+    @property
+    def committed(self) -> schema.Record | None:
+        """The committed row of this configuration, where `missing` says that it counts."""
+        if not self.config.missing:
+            return None
+        rows, own = files.read_runs(self.committed_folder), config_hash(self.identity)
+        return next((row for row in rows if (row.cell, row.config_hash) == (self.name, own)), None)
 
     @property
     def damage(self) -> str:

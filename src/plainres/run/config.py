@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Union
 
@@ -238,7 +238,24 @@ NULL = {
     "protocol.accumulate": "the whole batch at once",
 }
 STREAMED = "streamed_folder"  # data whose images are decoded when they are needed
+WITHOUT_ROOT = ("digits", "random", "photos")  # data that need no file
 BATCH_STATISTICS = ("synchronised", "local")
+
+
+def check_keys(config: DictConfig, section: str = "") -> None:
+    """Raises ValueError for a key that no run reads; names those of its section.
+
+    Hydra itself refuses them, unless they are written with a plus.
+    """
+    kind = OmegaConf.get_type(config)
+    if not is_dataclass(kind):
+        return
+    legal = [each.name for each in fields(kind)]
+    for name in map(str, config):
+        if name not in legal:
+            raise ValueError(f"{section}{name} is unknown; legal: {', '.join(legal)}")
+        if isinstance(inner := config._get_node(name), DictConfig):
+            check_keys(inner, f"{section}{name}.")
 
 
 def check_ranges(config: DictConfig) -> None:
@@ -278,8 +295,9 @@ def images_at_once(config: DictConfig) -> int:
             raise ValueError(f"devices {devices} with {key}, which needs devices=1")
         if streams and config[key]:
             raise ValueError(f"{key} needs images in memory, and data {STREAMED!r} has none there")
-    if config.data.test_crops is not None and not streams:
-        raise ValueError(f"data.test_crops is for data {STREAMED!r} alone; null with others")
+    for key in ("data.test_crops", "workers"):
+        if OmegaConf.select(config, key) is not None and not streams:
+            raise ValueError(f"{key} is for data {STREAMED!r} alone; null with others")
     parts = devices * (protocol.accumulate or 1)
     if protocol.batch_size % parts:
         raise ValueError(
@@ -287,6 +305,21 @@ def images_at_once(config: DictConfig) -> int:
             "devices times protocol.accumulate"
         )
     return protocol.batch_size // parts
+
+
+def check_effects(config: DictConfig) -> None:
+    """Raises ValueError for a choice without effect, or without a name; says which."""
+    data, protocol = config.data, config.protocol
+    if data.name in WITHOUT_ROOT and data.root is not None:
+        raise ValueError(f"data.root {data.root!r} with data {data.name!r}, which need none; null")
+    for key in ("data.label", "data.root"):
+        if OmegaConf.select(config, key) == "":
+            raise ValueError(f"{key} is empty")
+    if protocol.nesterov and not protocol.momentum:
+        raise ValueError("protocol.nesterov needs protocol.momentum above 0; null without it")
+    for name, callback in (config.callbacks or {}).items():
+        if not isinstance(callback, DictConfig) or "_target_" not in callback:
+            raise ValueError(f"callbacks.{name} needs _target_, the class of a Lightning callback")
 
 
 def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:

@@ -119,7 +119,7 @@ class Sweep(Callback):
             self.cells = cells_of(config)
             announce(cell.config for cell in self.cells)
             stopping.what_stands = self._what_stands
-            unfinished = self._prepare(ahead=local)
+            unfinished = self._prepare(local)
         except Exception as error:  # Hydra would warn of an exception and go on; an exit ends it
             give_up([error])
         if not unfinished:
@@ -166,11 +166,12 @@ class Sweep(Callback):
             self._display.stop(0.4)
         return standing(self.cells)
 
-    def _prepare(self, ahead: bool) -> list[Cell]:
+    def _prepare(self, local: bool) -> list[Cell]:
         """Refuses what cannot run, names what is finished, returns the cells that are left.
 
         Args:
-            ahead: start the fork server, which imports while this process reads the images.
+            local: cells run on this machine; the fork server imports while this process reads the
+                images.
         """
         folders = [cell.folder for cell in self.cells]
         for folder in folders:
@@ -202,11 +203,13 @@ class Sweep(Callback):
             for folder in self._results_folders:
                 files.check_writable(folder / "runs")
             self._limit_instructions()
-            if ahead:
+            if local:
                 processes.start_server()
             # an error of the data shows here, once, and the workers find the decoded images
             for note in unfinished[0].notes():
                 self._print(note)
+            for cell in {str(cell.config.model): cell for cell in unfinished}.values():
+                cell.check_parts(local)
         if unfinished or any(cell.has_own_images for cell in self.cells):
             self._limit_instructions()
             unfinished += set_other_images_aside(finished)

@@ -18,7 +18,6 @@ if __name__ == "__main__":  # before the other imports, which take a second
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -148,7 +147,7 @@ def build(cell: Cell, rank: int = 0, start: "Start | None" = None, port: int = 0
             print(note, file=sys.stderr)
 
     pl.seed_everything(config.seed, verbose=False)
-    network = _network(config, source).to(memory_format=memory_format(device))
+    network = _network(cell, source).to(memory_format=memory_format(device))
     start = start or _start(cell, source, device)
     stream = _training_batches(cell, source, device, start, share)
     if config.keep_weights and rank == 0:
@@ -268,18 +267,12 @@ def _prepare_process(config: DictConfig) -> None:
         logger.propagate = True
 
 
-def _network(config: DictConfig, source: "Source") -> Any:
-    """The untrained network; a ValueError of its own passes through Hydra unchanged."""
+def _network(cell: Cell, source: "Source") -> Any:
+    """The untrained network, its weights perturbed where the protocol says so."""
     from plainres.networks.blocks import perturb
 
-    try:
-        network = hydra.utils.instantiate(
-            config.model, num_classes=source.num_classes, in_channels=source.in_channels
-        )
-    except InstantiationException as error:
-        if isinstance(error.__cause__, ValueError):
-            raise error.__cause__ from None
-        raise
+    network = cell.untrained(source)
+    config = cell.config
     if config.protocol.perturbation is not None:
         perturb(network, config.protocol.perturbation, config.seed)
     return network
