@@ -126,6 +126,14 @@ def test_where_cells_are_missing_the_complete_part_is_judged(made):
     assert f"{rises} (n = 2; 20, 56 layers, seeds 0, 1)" in " ".join(shown.split())
 
 
+def test_rows_of_the_protocol_that_used_to_be_called_cpu_have_its_name():
+    labels = [
+        label_of([made_up_record(protocol="cpu", precision=precision)]).split(" · ")[1]
+        for precision in ("32-true", "bf16-mixed")
+    ]
+    assert labels == ["protocol cpu", "protocol cpu-bf16"]
+
+
 def test_unequal_numbers_of_seeds_are_said():
     rows = [made_up_record(seed=seed) for seed in range(3)] + [made_up_record(depth=56)]
     assert label_of(rows).endswith("1 to 3 seeds")

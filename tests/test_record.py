@@ -135,7 +135,7 @@ NONSENSE = [
         ({"seed": -1}, ", seed: -1 is below 0"),
         ({"clean": 1}, ", clean: 1 is no bool"),
         ({"config_hash": "0123456789aG"}, ", config_hash: '0123456789aG' is not twelve hexa"),
-        ({"commit": "c0ffee"}, ", commit: 'c0ffee' is not a commit or unknown"),
+        ({"commit": "c0ffee"}, ", commit: 'c0ffee' is not commits or unknown"),
         ({"threads": "absent"}, " lacks threads"),
         ({"arm": "../plain"}, ", arm: '../plain' is not a name"),
     ],
@@ -830,6 +830,11 @@ def test_unknown_is_not_unclean(make_record):
     assert shown(commit="unknown", clean=None) == "Measured at commit unknown"
     assert shown(clean=True) == "Measured at commit c0ffeec0ffee"
     assert shown(clean=False) == "Measured at commit c0ffeec0ffee (tree not clean)"
+
+
+def test_commits_of_a_run_that_went_on_with_other_code_are_shown(make_record):
+    record = make_record(commit="+".join(digit * 40 for digit in "ab"))
+    assert measured_on([record]).startswith(f"Measured at commit {'a' * 12}+{'b' * 12} on ")
 
 
 @pytest.mark.parametrize("module", ["plainres.records.schema", "plainres.run.cell"])

@@ -338,6 +338,14 @@ def test_another_cells_checkpoint_is_not_continued(undisturbed, stopped, tmp_pat
     assert "last.ckpt is damaged (of another configuration)" in caplog.text
 
 
+def test_a_run_that_goes_on_with_other_code_names_both(stopped, monkeypatch):
+    before = files.repository_state(ROOT)[0]
+    monkeypatch.setattr(files, "repository_state", lambda folder: ("c0ffee" * 7, False))
+    record = train.train_cell(stopped)
+    assert record.commit == f"{before}+{'c0ffee' * 7}"
+    assert not record.clean
+
+
 def test_a_checkpoint_of_other_code_is_refused_in_one_line(stopped):
     path = stopped.folder / CHECKPOINT_FILE
     weights = torch.load(path, weights_only=True)["state_dict"]

@@ -42,6 +42,8 @@ def label_of(records: Sequence[Record], variant: str = "") -> str:
     """
     labels = ", ".join(sorted({record.data_label for record in records}))
     protocols = ", ".join(sorted({record.protocol for record in records}))
+    if protocols == "cpu" and any(record.precision == "bf16-mixed" for record in records):
+        protocols = "cpu-bf16"  # which was called cpu when they were measured
     variant = f", {variant}" if variant else ""
     return f"{labels} · protocol {protocols}{variant} · {seeds_of(records)}"
 
@@ -61,5 +63,9 @@ def measured_on(records: Sequence[Any]) -> str:
 
 
 def commit_of(row: Any) -> str:
-    """The commit of a row, shortened, and whether files differed from it, as far as git knew."""
-    return row.commit[:12] + (" (tree not clean)" if row.clean is False else "")
+    """The commit of a row, shortened, and whether files differed from it, as far as git knew.
+
+    Of a run that went on with other code the commits, with + between.
+    """
+    commits = "+".join(commit[:12] for commit in row.commit.split("+"))
+    return commits + (" (tree not clean)" if row.clean is False else "")

@@ -23,6 +23,7 @@ class Record:
             None where it is not finite.
         seconds: of training and the evaluations within it.
         precision: Lightning's name, such as bf16-mixed.
+        commit: of the code; several with + between where a run went on with other code.
         num_multiply_adds: convolutions and linear layers, forward pass of one image.
         kernels: library, compiled or fused.
         instruction_set: the vector instructions in use (training.machine.instruction_set).

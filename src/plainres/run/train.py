@@ -174,6 +174,7 @@ def build(cell: Cell, rank: int = 0, start: "Start | None" = None, port: int = 0
     # Lightning would end the process in its own way
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     provenance = machine.provenance(device, start.precision, kernels)
+    provenance |= {"commit": start.commit, "clean": start.clean}
     return Run(
         cell, source, start, stream, loaders, multiply_adds, module, runlog, trainer, device,
         provenance, port,
@@ -308,6 +309,7 @@ def _start(cell: Cell, source: "Source", device: "torch.device") -> "Start":
         machine.torch_version(),
         source.fingerprint,
         machine.unlimited_processor(device),
+        *files.repository_state(machine.ROOT),
     )
     start = _newest_checkpoint(cell, fresh)
     if start.path is None:
@@ -337,7 +339,7 @@ def _start(cell: Cell, source: "Source", device: "torch.device") -> "Start":
             "the latter a larger one"
         )
     LOG.info("continues at iteration %d", start.iteration)
-    return start
+    return start.continued(fresh.commit, fresh.clean)
 
 
 def _newest_checkpoint(cell: Cell, fresh: "Start") -> "Start":

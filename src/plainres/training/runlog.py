@@ -35,6 +35,7 @@ class Start:
     `precision` and `kernels`, whatever machine it is on. `instruction_set` is that of
     training.machine.arithmetic, `torch` PyTorch's minor version, `images` the fingerprint of the
     data, `config_hash` that of the cell, `processor` that of training.machine.unlimited_processor.
+    `commit` names all code so far, and `clean` is of all of it (records.files.repository_state).
     `notice` is what the user has to know of it.
     """
 
@@ -48,7 +49,18 @@ class Start:
     torch: str = ""  # of older checkpoints, and so are no images
     images: str = ""
     processor: str = ""  # nor this
+    commit: str = ""  # nor these two
+    clean: bool | None = None
     notice: str = ""
+
+    def continued(self, commit: str, clean: bool | None) -> "Start":
+        """The same, continued by this code."""
+        commits = dict.fromkeys([*filter(None, self.commit.split("+")), commit])
+        if "unknown" in commits:
+            commits = {"unknown": None}
+        states = (self.clean, clean) if self.commit else (clean,)
+        both = False if False in states else None if None in states else True
+        return replace(self, commit="+".join(commits), clean=both)
 
     def saved(self) -> dict[str, Any]:
         """The part of it that a checkpoint keeps."""
