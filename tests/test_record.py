@@ -287,6 +287,9 @@ def test_a_value_that_does_not_fit_is_named_with_file_line_and_column(
     header, first, second = path.read_text().splitlines()
     cells = dict(zip(header.split(","), second.split(","), strict=True)) | {column: text}
     path.write_text("\n".join([header, first, ",".join(cells.values())]) + "\n")
+    with pytest.raises(ValueError, match=rf"^{path}, {message}; git checkout {path} restores a"):
+        files.read_curves(tmp_path)
+    (tmp_path / "runs").mkdir()  # the cells, which have its rows
     with pytest.raises(ValueError, match=rf"^{path}, {message}; restore it, or delete it"):
         files.read_curves(tmp_path)
 
