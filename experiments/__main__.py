@@ -1,124 +1,33 @@
 # PYTHON_ARGCOMPLETE_OK
 """The command: `plainres <verb> [question] [options]`, or `python -m experiments`.
 
-An option can also be written as the Makefile writes it: `PROTOCOL=cpu` is `--protocol cpu`, and
-`FORCE=1` is `--force`. Any other word with an equals sign is a Hydra override.
+This is its table of verbs, and what each of them does. experiments/options.py reads its words.
 """
 
 import argparse
 import json
 import os
 import re
-import shlex
-import signal
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
-
-import argcomplete
+from typing import Any
 
 from experiments import grid
-from experiments.grid import Command, Sweep, literal, words_of
-from plainres.records.errors import (
-    CONTRADICTED,
-    FAILED,
-    UNUSABLE,
-    Parser,
-    give_up,
-    one_line,
-    status_of,
-)
+from experiments.blocks import fill_pages
+from experiments.grid import Command, Sweep, literal
+from experiments.options import BENCH, ESTIMATE, Verb, parse, refuse
+from experiments.processes import run, shown, status_of_process
+from plainres.records.errors import CONTRADICTED, UNUSABLE, one_line, status_of
 
 COMMITTED = Path("results")
 LOCAL = COMMITTED / "local"
-BENCH = "bench"  # measures speed: figures, no claims
-ESTIMATE = "estimate"  # of speed too
 # Protocols whose errors say nothing about the depth of CIFAR networks
 NOT_OF_DEPTH = ("dry", "finetune", "imagenet", "imagenet_dry", "smoke")
-VARIABLE = re.compile(r"([A-Z]+)=(.*)", re.DOTALL)
-OVERRIDE = re.compile(r"(\+\+?|~)?[A-Za-z_][\w./@-]*=|~\w")
-
-
-def refuse(reason: str) -> NoReturn:
-    """Ends the process: the command cannot be done as it is written."""
-    give_up([reason], UNUSABLE)
-
-
-# Option → what it says; FLAGS are on or off
-OPTIONS = {
-    "protocol": "one of conf/protocol (default: quick)",
-    "seeds": "as 0,1,2 (default: 0)",
-    "depths": "weighted layers, as 20,56 (default: the question's)",
-    "arms": "networks of conf/model, as plain,residual (default: the question's)",
-    "variants": "settings, networks, remedies or scales, as conf/variants names them",
-    "name": "of the results folder (default: the protocol's, or the label)",
-    "surface": "Hydra overrides of plainres.instruments.landscape, in quotes",
-    "jobs": "cells at the same time (default: one per core)",
-    "launcher": "local, slurm or ray: where cells run (default: local; docs/cluster.md)",
-    "partition": "of Slurm",
-    "gpus": "of one cell, on Slurm or Ray",
-    "hours": "that Slurm gives a cell before it is queued again (default: 4)",
-    "device": "whose costs were measured, as h100, zen4 (estimate; an unknown one names them)",
-    "devices": "how many of them (default: 1)",
-    "margin": "a smaller difference counts as none; in points (check depth; default: 0.5)",
-    "model": "of conf/model (default: residual)",
-    "depth": "weighted layers of the network",
-    "picture": "to classify, or a folder; of inspect: a PNG to draw",
-    "root": "folder or archive with train/<class>/ and test/<class>/",
-    "label": "what tables and figures call the pictures",
-    "weights": "imagenet or null (default: imagenet if they are on this machine)",
-    "example": "a new folder: writes example pictures into it first",
-    "results": "question and folder, as depth/quick (classify: as own/pets; default: the only one)",
-    "parts": "of the benchmark, as columns,startup (default: all)",
-    "rounds": "of the benchmark",
-    "seconds": "per measurement of the benchmark",
-    "seed": "of the faults (default: 0)",
-    "kinds": "of faults, as flip,cut (default: all)",
-    "only": "number of the one fault of its kind that is done again",
-    "out": "folder of campaign.csv and README.md",
-    "port": "of TensorBoard (default: the first free one from 6006)",
-}
-FLAGS = {
-    "shallow": "8 and 14 layers too",
-    "force": "set aside what was measured under another configuration",
-    "missing": "skip the cells that the committed table has",
-    "show": "print the commands and run nothing",
-    "local": "what this machine measured, instead of what is committed",
-    "verbose": "intervals, p values, other measures of training",
-    "json": "as JSON",
-    "latex": "tables and verdicts of one question as LaTeX",
-    "strict": "status 1 if a test or a count speaks against a claim; a direction does not",
-    "all": "every network, into results/networks",
-    "thousand": "with the networks of a thousand layers",
-    "short": "a few faults of the kinds that end soon",
-    "write": "write the event files, and serve nothing",
-    "follow": "shows them until they have ended",
-}
-WITH_OVERRIDES = ("sweep", "estimate", "inspect", "own-images", "deviations", "status")
-LISTS = ("seeds", "depths", "arms", "variants")
-# May hold spaces
-AS_TYPED = ("name", "surface", "root", "label", "picture", "example", "results", "out")
-
-
-@dataclass(frozen=True)
-class Verb:
-    """A subcommand.
-
-    Args:
-        questions: how many it takes, as argparse's nargs; None: exactly one; "0": none.
-        options: names of OPTIONS and FLAGS, with spaces between.
-    """
-
-    run: Callable[[argparse.Namespace], int]
-    text: str
-    questions: str | None
-    options: str
 
 
 def verbs() -> dict[str, Verb]:
@@ -159,111 +68,15 @@ def verbs() -> dict[str, Verb]:
     }
 
 
-def parser() -> Parser:
-    """The command line: one subcommand per verb."""
-    epilog = (
-        "status: 0 done; 1 a claim is contradicted (check --strict); 2 cannot be done as asked; 3 "
-        "did not finish; 128 + n ended by signal n. Completion in bash: "
-        'eval "$(register-python-argcomplete plainres)"'
-    )
-    description = (__doc__ or "").split("\n\n")[1]
-    root = Parser(prog="plainres", description=description, epilog=epilog)
-    added = root.add_subparsers(dest="verb", metavar="verb", required=True, parser_class=Parser)
-    for name, verb in verbs().items():
-        description = f"{verb.text[0].upper()}{verb.text[1:]}."
-        made = added.add_parser(name, help=verb.text, description=description)
-        if verb.questions != "0":
-            listed = ", ".join(grid.SLUGS)
-            made.add_argument("question", nargs=verb.questions, metavar="question", help=listed)
-        if name == "classify":
-            made.add_argument("pictures", nargs="*", metavar="picture", help="file or folder")
-        if name == "publish":
-            made.add_argument("place", nargs="?", metavar="question/folder", help="as depth/quick")
-        if name == "tensorboard":
-            made.add_argument("places", nargs="*", metavar="question/folder", help="as depth/quick")
-        for option in verb.options.split():
-            if option in FLAGS:
-                made.add_argument(f"--{option}", action="store_true", help=FLAGS[option])
-            else:
-                made.add_argument(f"--{option}", help=OPTIONS[option])
-    return root
-
-
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options of a command line; its `overrides` are Hydra's. Ends with one line if illegal."""
-    words, overrides = _split(arguments)
-    root = parser()
-    argcomplete.autocomplete(root)
-    options = root.parse_args(words)
-    if overrides and options.verb not in WITH_OVERRIDES:
-        refuse(f"{options.verb} takes no {overrides[0]}")
-    for option in LISTS:
-        if value := getattr(options, option, None):
-            setattr(options, option, _list(option, value))
-    name = getattr(options, "name", None) or getattr(options, "label", None) or ""
-    if "/" in name or name.startswith("."):
-        refuse(f"{name!r} is not the name of one folder; NAME=… gives one")
-    slugs = getattr(options, "question", None)
-    for slug in [slugs] if isinstance(slugs, str) else slugs or []:
-        if slug not in grid.SLUGS and (options.verb != "figures" or slug not in (BENCH, ESTIMATE)):
-            refuse(f"no question {slug!r}; choose {', '.join(grid.SLUGS)}")
-    options.overrides = overrides
-    return options
-
-
-def _list(option: str, value: str) -> str:
-    """The names of a list, with commas between; refuses an empty list and a name that is twice."""
-    names = [name for name in re.split(r"[\s,]+", value) if name]
-    if not names:
-        refuse(f"{option.upper()}={value} names none")
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        refuse(f"{option.upper()}={value} names {twice[0]} twice")
-    return ",".join(names)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a verb; returns the status to end with."""
 
     def task() -> int:
-        options = parse(sys.argv[1:] if arguments is None else arguments)
-        return verbs()[options.verb].run(options)
+        made = verbs()
+        options = parse(sys.argv[1:] if arguments is None else arguments, made)
+        return made[options.verb].run(options)
 
     return status_of(task)
-
-
-def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Words of the command line, and the Hydra overrides among them.
-
-    `NAME=value` becomes an option; an empty value, and 0 for a flag, become nothing, as in make.
-    """
-    words: list[str] = []
-    overrides: list[str] = []
-    verb = next((word for word in arguments if word in verbs()), "")
-    legal = verbs()[verb].options.split() if verb else [*OPTIONS, *FLAGS]
-    before = ""
-    for argument in arguments:
-        is_value = before.startswith("--") and before[2:] in OPTIONS
-        variable, before = VARIABLE.fullmatch(argument), argument
-        if is_value or not variable:
-            is_override = OVERRIDE.match(argument) and not is_value
-            (overrides if is_override else words).append(argument)
-            continue
-        name, value = variable[1].lower(), variable[2].strip()
-        if name == "args":
-            overrides += words_of(name, value)
-        elif name == "python":  # of the Makefile
-            continue
-        elif name not in legal:
-            args = ["args"] * (verb in WITH_OVERRIDES)
-            names = ", ".join(each.upper() for each in [*legal, *args]) or "none"
-            refuse(f"unknown variable {variable[1]}; {verb or 'plainres'} takes {names}")
-        elif name in FLAGS:
-            if value not in ("", "0", "1"):
-                refuse(f"{variable[1]}={value} is neither 1 nor 0")
-            words += [f"--{name}"] if value not in ("", "0") else []
-        elif value:
-            words.append(f"--{name}={value if name in AS_TYPED else ','.join(value.split())}")
-    return words, overrides
 
 
 def sweep(options: argparse.Namespace) -> int:
@@ -271,7 +84,7 @@ def sweep(options: argparse.Namespace) -> int:
     slug = options.question
     commands = _commands(options)
     if options.show:
-        print("\n".join(_shown(command) for command in commands))
+        print("\n".join(shown(command) for command in commands))
         return 0
     _check_later(commands, options)
     with tempfile.TemporaryDirectory(prefix="plainres-") as folder:
@@ -343,7 +156,7 @@ def estimate(options: argparse.Namespace) -> int:
     print(plan.text(found, options.question))
     for command in commands:
         if command not in sweeps:
-            print(f"not counted: {_shown(command)}")
+            print(f"not counted: {shown(command)}")
     return 0
 
 
@@ -403,76 +216,6 @@ def _print_committed(asked: Any, folder: Path, committed: Path, known: bool) -> 
         for label, verdicts in words.items():
             print(f"committed: {label}: {', '.join(verdicts)}")
     print("\n".join(compare(folder, committed)))
-
-
-def run(command: Command, places: Path | None = None, part: str = "") -> int:
-    """Prints and runs one command, waits for it and returns its status.
-
-    A signal to stop is passed on, each once. Where the process finishes all the same, the status is
-    that of the signal, because nothing is to follow.
-
-    Args:
-        places: a file for the folders into which the command measures
-            (plainres.run.config.announce).
-        part: which of several commands it is, for the sweep's title.
-    """
-    print(_shown(command), flush=True)
-    words = [sys.executable, "-m", command.module, *command.words]
-    environment = {**os.environ, **command.environment}
-    if places:
-        environment["PLAINRES_PLACES"] = str(places)
-    if part:
-        environment["PLAINRES_PART"] = part
-    processes: list[subprocess.Popen] = []
-    with (
-        _passed_on(processes) as signals,
-        subprocess.Popen(words, env=environment) as process,
-    ):
-        processes.append(process)
-        for number in signals:  # sent before there was a process
-            process.send_signal(number)
-        status = _status(process.wait())
-    return 128 + signals[0] if signals and not status else status
-
-
-@contextmanager
-def _passed_on(processes: Sequence[subprocess.Popen]) -> Iterator[list[int]]:
-    """Passes signals on to processes meanwhile; one that is ignored stays ignored.
-
-    Yields:
-        The numbers of the signals that came, each once.
-    """
-    signals: list[int] = []
-
-    def pass_on(number: int, _: object) -> None:
-        if number not in signals:
-            signals.append(number)
-            for process in processes:
-                process.send_signal(number)
-
-    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    legal = [name for name in names if signal.getsignal(name) != signal.SIG_IGN]
-    before = {name: signal.signal(name, pass_on) for name in legal}
-    try:
-        yield signals
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
-
-
-def _status(returned: int) -> int:
-    """The status to end with after a process of ours that ended with `returned`."""
-    if returned == 1:  # by Python itself: our own commands use 1 for nothing else
-        return FAILED
-    return 128 - returned if returned < 0 else returned
-
-
-def _shown(command: Command) -> str:
-    variables = [f"{name}={value}" for name, value in command.environment.items()]
-    python = Path(sys.executable)
-    if python.is_relative_to(Path.cwd()):
-        python = python.relative_to(Path.cwd())
-    return shlex.join([*variables, str(python), "-m", command.module, *command.words])
 
 
 def check(options: argparse.Namespace) -> int:
@@ -591,66 +334,8 @@ def figures(options: argparse.Namespace) -> int:
     if not written:
         raise ValueError(f"no tables in {results}; plainres --help lists what measures them")
     if not options.local:
-        fill_pages()
+        fill_pages(COMMITTED)
     return 0
-
-
-def fill_pages() -> None:
-    """Verdicts and tables in the pages that are written by hand, and the page about all tables."""
-    from experiments.reporting import contents, pages
-
-    contents.write(COMMITTED)
-    for page in (Path("README.md"), *Path("experiments").glob("*/README.md")):
-        if page.exists():
-            pages.fill(page, BLOCKS)
-
-
-def _verdicts(slug: str, page: Path) -> str:
-    from experiments.reporting.question import question
-
-    return question(slug).verdicts(COMMITTED, page)
-
-
-def _depth_table(protocol: str, page: Path) -> str:
-    from experiments.depth.claims import summary
-    from experiments.judging.pairs import read_records
-
-    return summary(read_records(COMMITTED / "depth" / protocol))
-
-
-def _measured(name: str, page: Path) -> str:
-    """The table `<folder>/<name>` of a question."""
-    from experiments.reporting.question import question
-
-    folder, _, table = name.rpartition("/")
-    return question(folder.partition("/")[0]).measured(COMMITTED / folder, table)
-
-
-def _figure(name: str, page: Path) -> str:
-    """The figure `<folder>/<name>`, with what the results README says it shows."""
-    folder, _, figure = f"{COMMITTED}/{name}".rpartition("/")
-    text = Path(folder, "README.md").read_text(encoding="utf-8")
-    shown = re.search(rf"!\[(.*)\]\((figures/{figure}\.png)\)", text)
-    if shown is None:
-        raise ValueError(f"{page} shows {name}, which {folder}/README.md does not have")
-    path = os.path.relpath(Path(folder, shown[2]), page.parent)
-    return f"![{shown[1]}]({Path(path).as_posix()})"
-
-
-def _torture(name: str, page: Path) -> str:
-    """The outcomes of the campaign of faults in results/`name`."""
-    from experiments.torture.report import summary
-
-    return summary(COMMITTED / name)
-
-
-BLOCKS = {
-    "verdicts": _verdicts,
-    "table": _depth_table,
-    "measured": _measured,
-    "figure": _figure,
-    "torture": _torture,
-}
 
 
 def publish(options: argparse.Namespace) -> int:
@@ -669,7 +354,7 @@ def publish(options: argparse.Namespace) -> int:
     for folder in asked.folders(COMMITTED):
         if folder == COMMITTED / slug or (COMMITTED / slug / name).is_relative_to(folder):
             asked.write(folder)
-    fill_pages()
+    fill_pages(COMMITTED)
     return 0
 
 
@@ -805,7 +490,7 @@ def _inspect_all() -> int:
                 check=False,
             )
         if finished.returncode:
-            return _status(finished.returncode)
+            return status_of_process(finished.returncode)
         print(folder / f"{name}.txt", picture)
     return 0
 

@@ -38,6 +38,9 @@ ROOMS |= {
     "experiments.torture": (REPORTING, "plainres"),
     "experiments.grid": (),
     "experiments.theory": (),
+    "experiments.options": ("experiments.grid", RECORDS),
+    "experiments.processes": ("experiments.grid", RECORDS),
+    "experiments.blocks": ("experiments",),  # lazily
     "experiments.__main__": ("experiments", "plainres"),  # the latter lazily
 }
 # What a folder of experiments may import

@@ -18,6 +18,7 @@ from experiments import __main__ as command
 from experiments import grid
 from experiments.depth import QUESTION
 from experiments.grid import Command, Sweep, literal
+from experiments.options import _split
 from experiments.reporting.question import Question
 from plainres.records.files import RUNS_TABLE, read_runs
 
@@ -97,7 +98,7 @@ def test_a_launcher_gets_its_own_keys(tmp_path, capsys, given, words):
 
 
 def test_the_value_of_an_option_is_no_override():
-    assert command._split(["sweep", "landscape", "--surface", "points=5", "seed=1"]) == (
+    assert _split(["sweep", "landscape", "--surface", "points=5", "seed=1"], command.verbs()) == (
         ["sweep", "landscape", "--surface", "points=5"],
         ["seed=1"],
     )
@@ -297,7 +298,7 @@ def test_a_signal_that_was_ignored_stays_ignored(tmp_path):
     code = (
         f"import os, signal, sys; sys.path[:0] = [{str(ROOT)!r}]\n"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-        "from experiments.__main__ import _passed_on\n"
+        "from experiments.processes import _passed_on\n"
         "with _passed_on([]) as signals:\n"
         "    os.kill(os.getpid(), signal.SIGHUP)\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"

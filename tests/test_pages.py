@@ -2,13 +2,14 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from composing import ROOT
 from made_up import made_up_record
 
-from experiments.__main__ import BLOCKS
+from experiments.blocks import blocks
 from experiments.judging import verdict
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import DIRECTIONS, INCONCLUSIVE, VERDICTS, Claim
@@ -26,7 +27,7 @@ JUDGED = re.compile(rf"\b({'|'.join([*VERDICTS, *DIRECTIONS.values()])})\b|\bp [
 def test_blocks_are_what_the_committed_tables_give(monkeypatch, page):
     monkeypatch.chdir(ROOT)
     path = ROOT.joinpath(page).relative_to(ROOT)
-    assert pages.filled(path, BLOCKS) == path.read_text(encoding="utf-8")
+    assert pages.filled(path, blocks(Path("results"))) == path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -50,7 +50,8 @@ def test_commands_exist_and_take_what_is_shown():
         verb, _, question = target.partition("-") if target != "own-images" else (target, "", "")
         if target in ("test", "lint", "install", "help", "clean"):
             continue
-        options = command.parse([verb, *([question] if question else []), *words])
+        given = [verb, *([question] if question else []), *words]
+        options = command.parse(given, command.verbs())
         assert options.verb == verb, text
 
 
