@@ -10,6 +10,7 @@ import pytest
 from composing import compose_cell
 from hydra.errors import ConfigCompositionException
 
+from plainres.networks.blocks import BasicBlock
 from plainres.records import files, schema
 from plainres.records.errors import one_line
 from plainres.records.identity import config_hash, shared_config
@@ -193,6 +194,16 @@ def test_a_configuration_that_a_run_can_have(compose, overrides):
 
 
 # Finished
+
+
+class NeedsNumbers(BasicBlock):
+    def forward(self, x):
+        return super().forward(x) if x.mean().item() < 1e9 else x
+
+
+def test_a_network_of_ones_own_may_need_numbers(compose):
+    path = f"+model.block.path={__name__}.NeedsNumbers"
+    compose("+model.block._target_=hydra.utils.get_class", path).check_parts(local=True)
 
 
 def test_a_cell_is_finished_once_its_record_is_there(compose, record_of):

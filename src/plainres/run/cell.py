@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from plainres.networks.depth import check_configured_depth
 from plainres.records import files, schema
+from plainres.records.errors import one_line
 from plainres.records.identity import (
     cell_config,
     cell_name,
@@ -188,12 +189,25 @@ class Cell:
 
         if local:
             machine.pick_device(self.config.accelerator)
+        for name, callback in (self.config.callbacks or {}).items():
+            try:
+                get_object(callback["_target_"])
+            except Exception as error:  # an import may fail in any way
+                raise ValueError(
+                    f"callbacks.{name}._target_ {callback['_target_']} cannot be imported "
+                    f"({one_line(error)})"
+                ) from error
         source = self.load_images()
-        with torch.device("meta"):  # nothing is computed
-            network = self.untrained(source)
-        summarise(network, source.train.pixels.shape[1:])
-        for callback in (self.config.callbacks or {}).values():
-            instantiate(callback)
+
+        def pass_forward(device: str) -> None:
+            with torch.device(device):
+                network = self.untrained(source)
+            summarise(network, source.train.pixels.shape[1:])
+
+        try:
+            pass_forward("meta")  # nothing is computed
+        except Exception:  # a network of one's own may need numbers
+            pass_forward("cpu")
 
     def check(self) -> None:
         """Raises ValueError for a configuration that no run can have; names what is legal."""
