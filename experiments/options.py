@@ -30,7 +30,7 @@ def refuse(reason: str) -> NoReturn:
 
 # Option → what it says; FLAGS are on or off
 OPTIONS = {
-    "protocol": "one of conf/protocol (default: quick)",
+    "protocol": "one of conf/protocol; thousand: of conf/variants/thousand (default: quick)",
     "seeds": "as 0,1,2 (default: 0)",
     "depths": "weighted layers, as 20,56 (default: the question's)",
     "arms": "networks of conf/model, as plain,residual (default: the question's)",

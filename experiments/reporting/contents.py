@@ -16,7 +16,7 @@ INTRODUCTION = (
     "its question links to figures and verdicts. A question can use cells of another one, so the "
     "second table, which has each cell once, is not the sum of the first. Hours are those of "
     "training, added up; cells that ran side by side count each with their own. Cells of landscape "
-    "are surfaces, measured on the trained networks of the cells in the second table."
+    "are surfaces around trained networks; the second table counts these networks."
 )
 
 

@@ -1,4 +1,4 @@
-"""Cells and sweeps: configuration → objects → record; the only room that builds the objects.
+"""Cells and sweeps: configuration → objects → record; the only package that builds them.
 
-May import every room but plainres.instruments.
+May import every package but plainres.instruments.
 """
