@@ -99,7 +99,7 @@ def sweep(options: argparse.Namespace) -> int:
 
 
 def _check_later(commands: Sequence[Command], options: argparse.Namespace) -> None:
-    """Refuses what the commands behind the first would refuse, hours later.
+    """Refuses illegal values that commands behind the first would meet hours later.
 
     Raises:
         ValueError: a value is illegal; one line.
@@ -109,7 +109,11 @@ def _check_later(commands: Sequence[Command], options: argparse.Namespace) -> No
     typed = ("depths", "arms", "variants", "surface", "overrides")
     if not any(getattr(options, name) for name in typed):  # then the values are our own
         return
+    alike = {}  # commands that differ in seed or depth alone
     for command in commands[1:]:
+        words = [w for w in command.words if not w.startswith(("seed=", "model.depth="))]
+        alike[(command.module, *words)] = command
+    for command in alike.values():
         if command.module == "plainres.run.train":
             check_values(command.words)
         else:  # its import takes seconds
@@ -125,8 +129,9 @@ def _commands(options: argparse.Namespace) -> list[Command]:
     asked = {name: value for name, value in vars(options).items() if name in _SWEEP and value}
     for name in asked:
         if name not in legal:
-            names = ", ".join(each.upper() for each in legal)
-            refuse(f"sweep {slug} takes no {name.upper()}; it takes {names}, and overrides")
+            names = ", ".join(each.upper() for each in legal if hasattr(options, each))
+            verb = options.verb
+            refuse(f"{verb} {slug} takes no {name.upper()}; it takes {names}, and overrides")
     return grid.commands(Sweep(slug, **asked, overrides=options.overrides))
 
 
@@ -143,11 +148,8 @@ def estimate(options: argparse.Namespace) -> int:
     commands = _commands(options)
     sweeps = [each for each in commands if each.module == "plainres.run.train"]
     cells = [cell for command in sweeps for cell in swept_cells(command.words)]
-    left = [cell for cell in cells if cell.parent_folder or not cell.committed]
-    if cells and not left:
-        line = f"{options.question}: the committed table has all {len(cells)} cells"
-        print('{"cells": 0}' if options.json else line)
-        return 0
+    # a child's identity has that of its parent, and a committed row has no weights
+    left = [c for c in cells if c.parent_folder or c.config.keep_weights or not c.committed]
     works = [plan.work_of(cell.config, cell.arm) for cell in left]
     found = plan.estimate(works, options.device, int(devices), costs.measured(COMMITTED))
     if options.json:

@@ -139,8 +139,8 @@ OWN_IMAGES = "data=image_folder"
         ("+protocol.rate=1", "protocol.rate is unknown; legal: name, width, iterations"),
         ("+protocol.schedule.rate=1", "protocol.schedule.rate is unknown; legal: kind, milest"),
         ("workers=2", "workers is for data 'streamed_folder' alone; null with others"),
-        ("data.root=x", "data.root 'x' with data 'digits', which need none; null"),
         ("data.label=", "data.label is empty"),
+        ("updates_per_step=2 data.name=streamed_folder", "updates_per_step 2 with streamed images"),
         ("data=cifar10 data.root=", "data.root is empty"),
         (
             "protocol.nesterov=true protocol.momentum=0",
@@ -203,7 +203,7 @@ class NeedsNumbers(BasicBlock):
 
 def test_a_network_of_ones_own_may_need_numbers(compose):
     path = f"+model.block.path={__name__}.NeedsNumbers"
-    compose("+model.block._target_=hydra.utils.get_class", path).check_parts(local=True)
+    compose("+model.block._target_=hydra.utils.get_class", path).check_parts()
 
 
 def test_a_cell_is_finished_once_its_record_is_there(compose, record_of):

@@ -151,10 +151,13 @@ def test_a_list_has_commas_or_spaces_between(capsys):
 
 
 def test_memory_of_a_thousand_layers_is_measured_as_the_networks_are_trained(capsys):
-    command.main(["sweep", "thousand", "SHOW=1", "MISSING=1", "DEPTHS=110", "protocol.width=8"])
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3, "one is trained, two are measured"
-    assert all("model.depth=110 missing=true protocol.width=8" in line for line in lines)
+    words = ["results_dir=x", "folder=mine", "kernels=fused", "hydra.launcher.constraint=a100"]
+    command.main(["sweep", "thousand", "SHOW=1", "MISSING=1", "DEPTHS=110", *words])
+    trained, *measured = capsys.readouterr().out.splitlines()
+    assert trained.endswith(f" missing=true {' '.join(words)}")
+    assert len(measured) == 2
+    for line in measured:
+        assert line.endswith(" model.depth=110 missing=true results_dir=x"), "the rest is fixed"
 
 
 def test_shallow_networks_come_last(capsys):
@@ -188,6 +191,11 @@ def test_shallow_networks_come_last(capsys):
         (
             ("sweep", "landscape", "SURFACE=statistics=all"),
             "'all' is unknown; legal: running, batc",
+        ),
+        (("sweep", "identity", "devices=2"), "devices 2 with child, which needs devices=1"),
+        (
+            ("estimate", "large", "DEVICE=zen4", "PROTOCOL=cpu"),
+            "estimate large takes no PROTOCOL; it takes SEEDS",
         ),
         (("estimate", "depth", "JOBS=2"), "unknown variable JOBS; estimate takes PROTOCOL, SEEDS"),
         (("report", "OUT=x"), "unknown variable OUT; report takes none"),

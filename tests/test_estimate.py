@@ -240,7 +240,9 @@ def test_rows_that_are_committed_cost_nothing(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     words = ["estimate", "depth", "DEVICE=zen4", "MISSING=1", "DEPTHS=20"]
     assert command.main([*words, "SEEDS=0,1"]) == 0
-    assert capsys.readouterr().out == "depth: the committed table has all 4 cells\n"
+    assert capsys.readouterr().out == "depth: no cell is left to train\n"
+    assert command.main([*words, "JSON=1"]) == 0
+    assert json.loads(capsys.readouterr().out)["seconds"] == 0
     assert command.main([*words, "SEEDS=0,4000000000", "JSON=1"]) == 0
     assert json.loads(capsys.readouterr().out)["cells"] == 2, "two are left"
 

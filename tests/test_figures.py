@@ -20,7 +20,7 @@ from experiments.judging import verdict
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting import style
-from experiments.reporting.markdown import label_of
+from experiments.reporting.markdown import label_of, protocols_of
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, read_curves, read_runs, write_table
 from plainres.records.schema import DIVERGED, CurvePoint, Record
 
@@ -127,11 +127,11 @@ def test_where_cells_are_missing_the_complete_part_is_judged(made):
 
 
 def test_rows_of_the_protocol_that_used_to_be_called_cpu_have_its_name():
-    labels = [
-        label_of([made_up_record(protocol="cpu", precision=precision)]).split(" · ")[1]
-        for precision in ("32-true", "bf16-mixed")
-    ]
+    cpu = made_up_record(protocol="cpu", instruction_set="")
+    rows = [cpu, replace(cpu, precision="bf16-mixed")]
+    labels = [label_of([row]).split(" · ")[1] for row in rows]
     assert labels == ["protocol cpu", "protocol cpu-bf16"]
+    assert protocols_of(rows) == ["cpu-bf16"], "of robustness, whose float32 is one setting"
 
 
 def test_unequal_numbers_of_seeds_are_said():

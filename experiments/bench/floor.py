@@ -11,14 +11,13 @@ The floor is counted, not measured. It is the larger of two numbers:
 Where results/depth/paper has records, it also says how far above the floor they are.
 """
 
-import argparse
 import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.reporting.text import columns
-from plainres.records.errors import status_of
+from plainres.records.errors import Parser, status_of
 from plainres.records.files import read_runs
 from plainres.records.schema import Record
 
@@ -85,7 +84,7 @@ def table(records: Sequence[Record]) -> list[list[str]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the table for one H100."""
-    parser = argparse.ArgumentParser(description="Least time of the paper's grid on one GPU.")
+    parser = Parser(description="Least time of the paper's grid on one GPU.")
     folder = Path("results/depth/paper")
     parser.add_argument("folder", type=Path, nargs="?", default=folder, help=f"default: {folder}")
     records = read_runs(parser.parse_args(arguments).folder)

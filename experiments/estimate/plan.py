@@ -141,7 +141,7 @@ def in_order(seconds: Sequence[float], slots: int) -> float:
 
 def lower_bound(seconds: Sequence[float], slots: int) -> float:
     """No schedule is faster: all slots are busy throughout, or the longest cell has one alone."""
-    return max(sum(seconds) / slots, *seconds)
+    return max([sum(seconds) / slots, *seconds])
 
 
 def estimate(works: Sequence[Work], device: str, devices: int, costs: Costs) -> Estimate:
@@ -153,8 +153,6 @@ def estimate(works: Sequence[Work], device: str, devices: int, costs: Costs) -> 
     Raises:
         ValueError: it was not measured with such networks; one line with what is known.
     """
-    if not works:
-        raise ValueError("the sweep has no cell")
     own = {setting: known for setting, known in costs.items() if setting.device == device}
     lines = {
         setting: (fitted(setting, seconds_of(known)), fitted(setting, mib_of(known)))
@@ -226,6 +224,8 @@ def _unknown(work: Work, own: Costs) -> str:
 
 def text(found: Estimate, title: str) -> str:
     """What a person reads before paying."""
+    if not found.cells:
+        return f"{title}: no cell is left to train"
     device, seconds = DEVICES[found.device], found.seconds
     depths = sorted({cell.work.network.depth for cell in found.cells})
     layers = f"{depths[0]} to {depths[-1]} layers" if len(depths) > 1 else f"{depths[0]} layers"
@@ -288,7 +288,7 @@ def as_json(found: Estimate) -> dict[str, Any]:
         "seconds_longest_first": longest_first(seconds, slots),
         "seconds_lower_bound": lower_bound(seconds, slots),
         "device_seconds": found.device_seconds,
-        "mib_per_cell": max(cell.mib for cell in found.cells),
+        "mib_per_cell": max((cell.mib for cell in found.cells), default=0.0),
         "mib_per_device": found.mib_per_device,
         "disk_bytes": found.disk_bytes,
     }

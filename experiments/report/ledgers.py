@@ -8,7 +8,7 @@ from experiments.depth import deviations
 from experiments.depth.deviations import ENTRIES, UNKNOWN, Deviation, Ledger
 from experiments.judging.conditions import differences
 from experiments.judging.pairs import LOCAL, read_records
-from experiments.reporting.markdown import commit_of
+from experiments.reporting.markdown import commit_of, protocols_of
 from plainres.records.files import RUNS_TABLE
 from plainres.records.schema import Record
 
@@ -76,7 +76,7 @@ def _measured(place: Path, records: Sequence[Record]) -> Measured:
         len(records),
         len({row.seed for row in records}),
         ", ".join(every([row.data_label for row in records])),
-        ", ".join(every([row.protocol for row in records])),
+        ", ".join(protocols_of(records)),
         every([commit_of(row) for row in records]),
         every([", ".join(filter(None, (r.processor, r.instruction_set))) for r in records]),
         every([row.precision for row in records]),

@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.judging.verdict import Claim
 from experiments.reporting.text import seeds_of
-from plainres.records.schema import Record
+from plainres.records.schema import Record, is_limited
 
 
 def paragraph(text: str) -> list[str]:
@@ -41,11 +41,16 @@ def label_of(records: Sequence[Record], variant: str = "") -> str:
         variant: how all records differ from the protocol that they are based on.
     """
     labels = ", ".join(sorted({record.data_label for record in records}))
-    protocols = ", ".join(sorted({record.protocol for record in records}))
-    if protocols == "cpu" and any(record.precision == "bf16-mixed" for record in records):
-        protocols = "cpu-bf16"  # which was called cpu when they were measured
+    protocols = ", ".join(protocols_of(records))
     variant = f", {variant}" if variant else ""
     return f"{labels} · protocol {protocols}{variant} · {seeds_of(records)}"
+
+
+def protocols_of(records: Sequence[Record]) -> list[str]:
+    """By their names of today: what is cpu-bf16 now was called cpu."""
+    names = sorted({record.protocol for record in records})
+    former = (r.precision == "bf16-mixed" and not is_limited(r.instruction_set) for r in records)
+    return ["cpu-bf16"] if names == ["cpu"] and any(former) else names
 
 
 def measured_on(records: Sequence[Any]) -> str:

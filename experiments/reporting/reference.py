@@ -19,6 +19,7 @@ from experiments.judging.conditions import conditions_of, differences
 from experiments.judging.errors import error_or_chance
 from experiments.judging.inference import CONFIDENCE
 from experiments.judging.pairs import read_records
+from experiments.reporting.markdown import protocols_of
 from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_json
 from plainres.records.identity import config_differences
 from plainres.records.schema import Record
@@ -147,6 +148,6 @@ def _difference(
 
 def _label(records: Sequence[Record], seeds: Sequence[int]) -> str:
     data = ", ".join(sorted({record.data_label for record in records}))
-    protocol = ", ".join(sorted({record.protocol for record in records}))
+    protocol = ", ".join(protocols_of(records))
     numbers = " to ".join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))
     return f"{data}, protocol {protocol}, {numbers} seeds"

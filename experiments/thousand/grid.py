@@ -4,6 +4,7 @@ Memory is measured with `quick` alone, the default. Each cell of it is a process
 the peak is the process's. Without the threshold, glibc keeps what was freed, and its gaps count.
 """
 
+import re
 from dataclasses import replace
 from itertools import product
 
@@ -13,6 +14,7 @@ from experiments.thousand.claims import LONG, LONG_DEPTHS, PLAIN, RECOMPUTED, ST
 TAKES = ("protocol",)
 
 MEMORY_DEPTHS, MEMORY_PARTS = "110,302,602,1202", (STORED, RECOMPUTED)
+WHERE = re.compile(r"\+*(results_dir|committed_dir|slug|data(\.root)?)=")  # the rest is fixed
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
 
@@ -29,7 +31,8 @@ def commands(sweep: Sweep) -> list[Command]:
         return trained
     measured = (sweep.depths or MEMORY_DEPTHS).split(",")
     for seed, layers, part in product(sweep.seeds.split(","), measured, MEMORY_PARTS):
-        one = replace(sweep, seeds=seed, depths=layers)
+        where = [word for word in sweep.overrides if WHERE.match(word)]
+        one = replace(sweep, seeds=seed, depths=layers, overrides=where)
         words = ["+experiment=thousand", f"thousand={part}", *one.shared]
         trained.append(Command("plainres.run.train", words, ENVIRONMENT))
     return trained

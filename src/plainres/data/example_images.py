@@ -75,7 +75,7 @@ def write_made_up(folder: Path, classes: int, size: tuple[int, int] = (500, 375)
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = Parser(
-        prog="plainres.data.example_images",
+        prog="python -m plainres.data.example_images",
         description="A folder of pictures to try `make own-images` with.",
     )
     parser.add_argument(

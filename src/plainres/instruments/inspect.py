@@ -185,7 +185,7 @@ def _inspect(config: DictConfig) -> None:
             f"image_shape {list(shape)} is not [channels, height, width], each from 1 up"
         )
     classes = config.num_classes
-    if classes is not None and not (isinstance(classes, int) and classes > 0):
+    if classes is not None and not (type(classes) is int and classes > 0):
         raise ValueError(f"num_classes {config.num_classes} is not a whole number from 1 up")
     if config.picture and Path(config.picture).suffix.lower() != ".png":
         raise ValueError(

@@ -203,8 +203,7 @@ def _load_imagenet_weights(network: nn.Module, depth: int) -> None:
             "fc.weight": network.get_parameter("fc.weight"),
             "fc.bias": network.get_parameter("fc.bias"),
         }
-    if not network.get_parameter("fc.weight").is_meta:  # else it has no place for numbers
-        network.load_state_dict(state)
+    network.load_state_dict(state)
 
 
 def _stage(

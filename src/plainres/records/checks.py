@@ -52,7 +52,10 @@ PATTERNS: Mapping[str, tuple[str, str]] = {
     "config_hash": ("twelve hexadecimal digits", "[0-9a-f]{12}"),
     "data_fingerprint": ("twelve hexadecimal digits", "[0-9a-f]{12}"),
     "parent": ("twelve hexadecimal digits or empty", "([0-9a-f]{12})?"),
-    "commit": ("commits or unknown", r"[0-9a-f]{40,64}(\+[0-9a-f]{40,64})*|unknown"),
+    "commit": (
+        "a commit, several with + between, or unknown",
+        r"([0-9a-f]{40,64}|unknown)(\+([0-9a-f]{40,64}|unknown))*",
+    ),
     "finished_at": ("a time in UTC", r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"),
 }
 

@@ -115,15 +115,15 @@ def give_up(reasons: Sequence[BaseException | str], status: int | None = None) -
         if os.environ.get(_TRACEBACK, os.environ.get("HYDRA_FULL_ERROR")) == "1":
             traceback.print_exception(reason)
         line = one_line(reason)
-        if not (_is_unusable(reason) or isinstance(reason, OSError)):
+        if not (is_unusable(reason) or isinstance(reason, OSError)):
             line = f"{type(reason).__name__}: {line}; HYDRA_FULL_ERROR=1 shows where"
         print(f"plainres: {line}", file=sys.stderr)
     if status is None:
-        status = UNUSABLE if all(map(_is_unusable, reasons)) else FAILED
+        status = UNUSABLE if all(map(is_unusable, reasons)) else FAILED
     sys.exit(status)
 
 
-def _is_unusable(reason: BaseException | str) -> bool:
+def is_unusable(reason: BaseException | str) -> bool:
     """Whether what was asked for is at fault, and not the machine or the program."""
     return isinstance(reason, (ValueError, FileNotFoundError)) or type(reason).__module__.split(
         "."

@@ -170,7 +170,7 @@ def _remedy(path: Path) -> str:
     if path.parent.parent.name == "runs":
         return f"restore it, or delete {path.parent}: the same sweep measures the cell again"
     if not (path.parent / "runs").exists():  # committed, so nothing else has its rows
-        return f"git checkout {path} restores a committed table"
+        return f"restore it (where it is committed, git checkout {path})"
     return "restore it, or delete it: the same sweep writes it again from the folders of its cells"
 
 

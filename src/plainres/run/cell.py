@@ -84,12 +84,15 @@ class Cell:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What defines the cell's numbers; its hash is the record's config_hash."""
+        own = self._own_identity
+        return own if self.parent_folder is None else {**own, "parent": self._parent_hash()}
+
+    @cached_property
+    def _own_identity(self) -> dict[str, Any]:
+        """The identity but for that of the parent, which may not be trained yet."""
         container = OmegaConf.to_container(self.config, resolve=True)
         assert isinstance(container, dict)
-        identity = cell_config({str(key): value for key, value in container.items()}, self.arm)
-        return (
-            identity if self.parent_folder is None else {**identity, "parent": self._parent_hash()}
-        )
+        return cell_config({str(key): value for key, value in container.items()}, self.arm)
 
     @property
     def parent_folder(self) -> Path | None:
@@ -126,7 +129,7 @@ class Cell:
     @cached_property
     def schedule(self) -> Schedule:
         """The learning rate of the protocol."""
-        protocol = self.identity["protocol"]
+        protocol = self._own_identity["protocol"]
         return Schedule(protocol["learning_rate"], protocol["iterations"], **protocol["schedule"])
 
     def load_images(self) -> "Source":
@@ -166,6 +169,7 @@ class Cell:
 
         Raises:
             ValueError: there is none; names what is legal.
+            InstantiationException: `_target_` does not take these options, or fails.
         """
         try:
             return instantiate(
@@ -176,19 +180,17 @@ class Cell:
                 raise error.__cause__ from None
             raise
 
-    def check_parts(self, local: bool) -> None:
-        """Raises an error where network, callbacks or device cannot be had; names what is legal.
+    def check_parts(self) -> None:
+        """For the machine that trains: builds the network, passes an image, imports callbacks.
 
-        Args:
-            local: the cell is trained on this machine.
+        Raises:
+            ValueError, InstantiationException: device, callbacks or network cannot be had, or the
+                network takes no such images; names what is legal.
         """
-        import torch
-
         from plainres.networks.summary import summarise
         from plainres.training import machine
 
-        if local:
-            machine.pick_device(self.config.accelerator)
+        machine.pick_device(self.config.accelerator)
         for name, callback in (self.config.callbacks or {}).items():
             try:
                 get_object(callback["_target_"])
@@ -198,16 +200,7 @@ class Cell:
                     f"({one_line(error)})"
                 ) from error
         source = self.load_images()
-
-        def pass_forward(device: str) -> None:
-            with torch.device(device):
-                network = self.untrained(source)
-            summarise(network, source.train.pixels.shape[1:])
-
-        try:
-            pass_forward("meta")  # nothing is computed
-        except Exception:  # a network of one's own may need numbers
-            pass_forward("cpu")
+        summarise(self.untrained(source), source.train.pixels.shape[1:])
 
     def check(self) -> None:
         """Raises ValueError for a configuration that no run can have; names what is legal."""

@@ -9,7 +9,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
-from plainres.records.errors import one_line
+from plainres.records.errors import is_unusable, one_line
 from plainres.run.cell import Cell
 from plainres.run.config import CONF
 from plainres.run.sweep import jobs_of
@@ -27,33 +27,34 @@ def swept_cells(words: Sequence[str]) -> list[Cell]:
     composed: dict[tuple[str, ...], Cell] = {}
     with _composing(words, "train") as (jobs, compose):
         for job in jobs:
-            network = _without_seed(job)
+            network = tuple(word for word in job if not word.startswith("seed="))
             cell = composed.setdefault(network, composed.get(network) or compose(job))
             config = deepcopy(cell.config)
             for word in set(job) - set(network):
                 config.seed = word.partition("=")[2]
             cells.append(replace(cell, config=config))
-            _check(cells[-1])
+            cells[-1].check()
     return cells
 
 
 def check_values(
-    words: Sequence[str], name: str = "train", check: Callable[[Cell], None] | None = None
+    words: Sequence[str], name: str = "train", check: Callable[[Cell], None] = Cell.check
 ) -> None:
     """Raises ValueError, one line, where a value of a command line is illegal.
 
-    Of its cells as many are composed as show each value once, but for seeds.
+    Of its cells as many are composed as show each value once, but for seeds and depths.
 
     Args:
         name: of the configuration in conf.
-        check: of a cell; None: Cell.check.
+        check: of a cell.
     """
     seen: set[str] = set()
     with _composing(words, name) as (jobs, compose):
         for job in jobs:
-            if not seen.issuperset(values := _without_seed(job)):
+            values = [word for word in job if not word.startswith(("seed=", "model.depth="))]
+            if not seen or not seen.issuperset(values):
                 seen.update(values)
-                (check or _check)(compose(job))
+                check(compose(job))
 
 
 @contextmanager
@@ -68,13 +69,6 @@ def _composing(
             config = loader.load_configuration(name, overrides, run_mode=RunMode.MULTIRUN)
             yield jobs_of(config), lambda job: Cell.of(loader.load_sweep_config(config, job))
     except Exception as error:  # Hydra has no common class for what it refuses
-        raise ValueError(one_line(error)) from error
-
-
-def _without_seed(job: Sequence[str]) -> tuple[str, ...]:
-    return tuple(word for word in job if not word.startswith("seed="))
-
-
-def _check(cell: Cell) -> None:
-    if cell.config.child is None:  # else its parent must have been trained
-        cell.check()
+        if is_unusable(error):
+            raise ValueError(one_line(error)) from error
+        raise

@@ -1,6 +1,6 @@
 """What Hydra is told before it composes a configuration: types, and the variants of questions.
 
-Types and unknown keys are checked by Hydra when it composes, ranges by `check_ranges`.
+Types are checked by Hydra when it composes; keys, ranges and choices without effect here.
 """
 
 import json
@@ -238,7 +238,6 @@ NULL = {
     "protocol.accumulate": "the whole batch at once",
 }
 STREAMED = "streamed_folder"  # data whose images are decoded when they are needed
-WITHOUT_ROOT = ("digits", "random", "photos")  # data that need no file
 BATCH_STATISTICS = ("synchronised", "local")
 
 
@@ -309,12 +308,16 @@ def images_at_once(config: DictConfig) -> int:
 
 def check_effects(config: DictConfig) -> None:
     """Raises ValueError for a choice without effect, or without a name; says which."""
-    data, protocol = config.data, config.protocol
-    if data.name in WITHOUT_ROOT and data.root is not None:
-        raise ValueError(f"data.root {data.root!r} with data {data.name!r}, which need none; null")
+    protocol = config.protocol
     for key in ("data.label", "data.root"):
-        if OmegaConf.select(config, key) == "":
+        if (value := OmegaConf.select(config, key)) is not None and not value.strip():
             raise ValueError(f"{key} is empty")
+    one_by_one = config.data.name == STREAMED or protocol.schedule.kind == "plateau"
+    if one_by_one and config.updates_per_step not in (None, 1):
+        raise ValueError(
+            f"updates_per_step {config.updates_per_step} with streamed images or a plateau, whose "
+            "updates are steps; null or 1"
+        )
     if protocol.nesterov and not protocol.momentum:
         raise ValueError("protocol.nesterov needs protocol.momentum above 0; null without it")
     for name, callback in (config.callbacks or {}).items():

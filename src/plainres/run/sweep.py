@@ -7,7 +7,7 @@ and reports failures. Imports no torch before it must.
 import atexit
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -208,8 +208,9 @@ class Sweep(Callback):
             # an error of the data shows here, once, and the workers find the decoded images
             for note in unfinished[0].notes():
                 self._print(note)
-            for cell in {str(cell.config.model): cell for cell in unfinished}.values():
-                cell.check_parts(local)
+            if local:
+                for cell in _shallowest(unfinished):
+                    cell.check_parts()
         if unfinished or any(cell.has_own_images for cell in self.cells):
             self._limit_instructions()
             unfinished += set_other_images_aside(finished)
@@ -280,6 +281,15 @@ class Sweep(Callback):
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False)
+
+
+def _shallowest(cells: Sequence[Cell]) -> Iterable[Cell]:
+    """Of cells that differ in depth, seed or protocol alone the shallowest one."""
+    found: dict[str, Cell] = {}
+    for cell in sorted(cells, key=lambda cell: cell.config.model.depth):
+        model = {**cell.identity["model"], "depth": None}
+        found.setdefault(str([model, cell.identity["data"], cell.config.callbacks]), cell)
+    return found.values()
 
 
 def _expected_seconds(cell: Cell) -> float | None:

@@ -173,8 +173,8 @@ def build(cell: Cell, rank: int = 0, start: "Start | None" = None, port: int = 0
     trainer = _trainer(cell, accelerator, runlog, stream, environment, options)
     # Lightning would end the process in its own way
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-    provenance = machine.provenance(device, start.precision, kernels)
-    provenance |= {"commit": start.commit, "clean": start.clean}
+    code = (start.commit, start.clean)
+    provenance = machine.provenance(device, start.precision, kernels, code)
     return Run(
         cell, source, start, stream, loaders, multiply_adds, module, runlog, trainer, device,
         provenance, port,
@@ -629,6 +629,8 @@ def task(config: DictConfig) -> None:
         if record is None or cell.has_own_images:
             limit_instructions(config.instruction_set, config.accelerator)
             cell.load_images()  # an error of the data shows before tables are set aside
+            if record is None:
+                cell.check_parts()
             set_other_images_aside([(cell, record)] if record else [])
         if line := claim_tables([cell]):
             print(line)

@@ -238,13 +238,19 @@ def use_kernels(
 
 
 def provenance(
-    device: torch.device, precision: str = "32-true", kernels: str = "library"
+    device: torch.device,
+    precision: str = "32-true",
+    kernels: str = "library",
+    code: tuple[str, bool | None] | None = None,
 ) -> dict[str, Any]:
     """Code, versions and machine behind a measurement, as fields of records.schema.Record.
 
     Take it before the measurement: somebody may edit the code meanwhile.
+
+    Args:
+        code: commit and whether it is clean; None: as they are now (records.files).
     """
-    commit, clean = files.repository_state(ROOT)
+    commit, clean = code or files.repository_state(ROOT)
     return {
         "commit": commit,
         "clean": clean,

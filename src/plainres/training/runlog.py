@@ -55,10 +55,8 @@ class Start:
 
     def continued(self, commit: str, clean: bool | None) -> "Start":
         """The same, continued by this code."""
-        commits = dict.fromkeys([*filter(None, self.commit.split("+")), commit])
-        if "unknown" in commits:
-            commits = {"unknown": None}
-        states = (self.clean, clean) if self.commit else (clean,)
+        commits = dict.fromkeys([*(self.commit or "unknown").split("+"), commit])
+        states = (self.clean, clean)
         both = False if False in states else None if None in states else True
         return replace(self, commit="+".join(commits), clean=both)
 
