@@ -32,6 +32,7 @@ from plainres.data.batches import Normaliser
 from plainres.networks import blocks
 from plainres.networks.resnet import CifarNetwork, imagenet_weights_file
 from plainres.records import files, schema
+from plainres.records.checks import reader
 from plainres.records.files import CHECKPOINT_FILE
 from plainres.records.identity import config_hash
 from plainres.run import train
@@ -344,6 +345,15 @@ def test_a_run_that_goes_on_with_other_code_names_both(stopped, monkeypatch):
     record = train.train_cell(stopped)
     assert record.commit == f"{before}+{'c0ffee' * 7}"
     assert not record.clean
+
+
+def test_code_that_is_not_known_is_said():
+    older = Start(None, 0, 1, "32-true", "", "0123456789ab")  # checkpoints had no commit
+    here = older.continued("c0ffee" * 7, True)
+    assert (here.commit, here.clean) == (f"unknown+{'c0ffee' * 7}", None)
+    there = here.continued("c0ffee" * 7, False)
+    assert (there.commit, there.clean) == (here.commit, False)
+    assert reader(schema.Record, "commit")(there.commit) == there.commit
 
 
 def test_a_checkpoint_of_other_code_is_refused_in_one_line(stopped):
