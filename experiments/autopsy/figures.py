@@ -17,7 +17,7 @@ from experiments.autopsy.claims import (
     ProtocolRuns,
     RemedyRuns,
     check_remedies,
-    label_of,
+    remedies_label_of,
 )
 from experiments.judging.errors import chance_error, error_or_chance
 from experiments.judging.verdict import REPRODUCED
@@ -71,7 +71,7 @@ def curves_figure(runs: ProtocolRuns) -> Figure:
     notes = ["black: untreated", "a line per seed", "dotted: guessing"]
     if _incomparable(runs):
         notes.append("dashed: no untreated run under the same conditions")
-    return style.titled(figure, title, label_of(runs), *notes)
+    return style.titled(figure, title, remedies_label_of(runs), *notes)
 
 
 def _draw_runs(axis: Axes, remedy: RemedyRuns, colour: str) -> None:
@@ -132,7 +132,7 @@ def errors_figure(runs: ProtocolRuns) -> Figure:
         f"Does plain-{DEPTH} stay above {reference} with every remedy?",
         check_remedies(runs)[-1:],
     )
-    return style.titled(figure, title, label_of(runs), "dotted: guessing", keys=handles)
+    return style.titled(figure, title, remedies_label_of(runs), "dotted: guessing", keys=handles)
 
 
 def _incomparable(runs: ProtocolRuns) -> bool:
