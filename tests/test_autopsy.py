@@ -522,7 +522,7 @@ def test_other_images_are_refused(folder, tmp_path):
 
 def test_the_report_says_what_it_shows(folder):
     text = QUESTION.text(folder, verbose=True)
-    assert "digits · protocol quick · 1 seed, 1 with remedies" in text
+    assert "digits · protocol quick · 3 seeds, 1 with remedies" in text
     assert "They are from depth/quick." in " ".join(text.split())
     assert "plateau (7.8)" in text
     names = {drawing.name for drawing in QUESTION.drawings(read(folder))}
