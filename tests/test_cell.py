@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from composing import compose_cell
-from hydra.errors import ConfigCompositionException
+from hydra.errors import ConfigCompositionException, InstantiationException
 
 from plainres.networks.blocks import BasicBlock
 from plainres.records import files, schema
@@ -194,6 +194,20 @@ def test_a_configuration_that_a_run_can_have(compose, overrides):
 
 
 # Finished
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("model.norm=layer", "norm 'layer' is unknown; legal: batch, none"),
+        ("+model.width_factor=2", "unexpected keyword argument 'width_factor'"),
+        ("model=lenet5", "LeNet-5 takes 32×32 images, not 8×8"),
+        ("+callbacks.x._target_=plainres.no.such", "callbacks.x._target_ plainres.no.such cannot"),
+    ],
+)
+def test_parts_that_cannot_be_had(compose, overrides, message):
+    with pytest.raises((ValueError, InstantiationException), match=message):
+        compose(*overrides.split()).check_parts()
 
 
 class NeedsNumbers(BasicBlock):

@@ -555,9 +555,6 @@ OWN = ("data=image_folder", "data.label=x", "data.root=/not/there")
         ((*SWEEP, "protocol.batch_size=9999"), "batch_size 9999 lies outside 1 to"),
         ((*SWEEP, "cuda_graph=true", "accelerator=cpu"), "cuda_graph=true needs a GPU"),
         ((*SWEEP, "model.norm=layer"), "norm 'layer' is unknown; legal: batch, none"),
-        ((*SWEEP, "+model.width_factor=2"), "unexpected keyword argument 'width_factor'"),
-        ((*SWEEP, "model=lenet5", "model.depth=5"), "LeNet-5 takes 32×32 images, not 8×8"),
-        ((*SWEEP, "+callbacks.x._target_=plainres.no.such"), "plainres.no.such"),
     ],
 )
 def test_bad_input_is_one_line_that_names_it(tmp_path, words, expected):
