@@ -61,7 +61,8 @@ def curves_figure(runs: ProtocolRuns) -> Figure:
     figure.supylabel("running training error (%)")
     for axis in axes[-1]:
         axis.set_xlabel("1,000 images seen")
-    claims = check_remedies(runs)[1 : 1 + len(REMEDIES)]
+    judged = zip(REMEDIES, check_remedies(runs)[1:], strict=False)
+    claims = [claim for remedy, claim in judged if remedy in runs.remedies]
     gain = sum(claim.verdict == REPRODUCED and not claim.is_direction for claim in claims)
     fail = sum(claim.contradicted for claim in claims)
     title = (
