@@ -141,8 +141,8 @@ def estimate(options: argparse.Namespace) -> int:
     from plainres.run.composed import swept_cells
 
     if options.device not in costs.DEVICES:
-        asked, known = options.device or "…", ", ".join(costs.DEVICES)
-        refuse(f"DEVICE={asked} has no costs; measured: {known}")
+        asked = f"DEVICE={options.device} has no costs" if options.device else "DEVICE is missing"
+        refuse(f"{asked}; costs were measured on {', '.join(costs.DEVICES)}")
     if not re.fullmatch("0*[1-9][0-9]*", devices := options.devices or "1"):
         refuse(f"DEVICES={devices} is no number of devices; legal: 1 or more")
     commands = _commands(options)

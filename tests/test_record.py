@@ -110,8 +110,9 @@ CUT = [
     (b"\x00" * 4096, " is damaged: "),
 ]
 NONSENSE = [
-    ("null", " is damaged: it has no value"),
+    ("null", " is damaged: it has no named values"),
     ("[1]", " is damaged: it has no named values"),
+    ("[" * 100_000, " is damaged: "),
 ]
 
 
@@ -197,7 +198,6 @@ def test_a_damaged_or_foreign_progress_file_is_none(tmp_path, content):
     ("content", "message"),
     [
         *CUT,
-        ("[1]", " is damaged: it has no configuration"),
         ("{}", " is damaged: it has no configuration"),
         ('{"model": {}, "data": 3}', " is damaged: data is no section"),
     ],
@@ -271,6 +271,8 @@ def test_columns_in_another_order_and_columns_of_ones_own_do_no_harm(tmp_path):
     [
         ("depth", "2O", "line 3, depth: '2O' is no int"),
         ("iteration", "", "line 3, iteration: '' is no int"),
+        ("iteration", "12 ", "line 3, iteration: '12 ' is no int"),  # a bit of "120"
+        ("iteration", "1_0", "line 3, iteration: '1_0' is no int"),
         ("train_error", "", "line 3, train_error: '' is no float"),
         ("test_loss", "low", "line 3, test_loss: 'low' is no float"),
         ("train_loss", "nan", "line 3, train_loss: nan is not a finite number"),
@@ -882,6 +884,8 @@ def test_weights_are_those_that_the_cell_ended_with(tmp_path, make_record):
     files.write_record(tmp_path, make_record())
     assert files.has_weights(tmp_path)
     weights.write_bytes(b"weights of another cell")
+    assert not files.has_weights(tmp_path)
+    (tmp_path / files.RECORD_FILE).write_text("[1]")
     assert not files.has_weights(tmp_path)
     weights.unlink()
     assert not files.has_weights(tmp_path)

@@ -62,6 +62,12 @@ def test_cells_with_the_committed_numbers_are_counted(local, committed):
     ]
 
 
+def test_tables_that_were_set_aside_are_not_compared(local, committed):
+    folder_of(local, {20: (0.105,)})
+    folder_of(local / "earlier.old1", {20: (0.105,)}, {"model": {"width": 16}})
+    assert len(compare(local, committed)) == 1
+
+
 def test_a_cell_outside_is_named_with_its_error_and_the_range(local, committed):
     folder_of(local, {20: (0.105, 0.2)})
     count, outside = compare(local, committed)

@@ -80,6 +80,8 @@ def test_waiting_running_failed_and_done_are_told_apart(tmp_path):
     failed(own, cells[4], "an earlier one")
     finished(own, cells[5])
     own.fail(own.folder(cells[6]), "its process was killed")
+    with own.path.open("a") as file:
+        file.write('{"said": "by later code"}\n3\n')
     for watched in (own, plan.read(own.path)):
         states = Watch(watched).states()
         expected = [RUNNING, FAILED, WAITING, WAITING, WAITING, DONE, FAILED]

@@ -40,7 +40,7 @@ from experiments.judging.pairs import (
 )
 from experiments.judging.verdict import Claim
 from experiments.reporting.question import Table
-from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_curves, read_json, read_runs
+from plainres.records.files import RUNS_TABLE, read_config, read_curves, read_runs
 from plainres.records.schema import CurvePoint, Record
 
 PROTOCOLS = ("quick", "cpu", "cpu-bf16", "cpu16", "cpu32", "paper")
@@ -184,13 +184,13 @@ def _read_protocol(folder: Path, protocol: str) -> ProtocolRuns:
             f"no plain-{DEPTH} in {depth}; "
             f"make sweep-depth PROTOCOL={protocol} DEPTHS={DEPTH} ARMS=plain measures it"
         )
-    config = read_json(depth / CONFIG_FILE) or {}
+    config = read_config(depth) or {}
     places = where_measured(folder.parent, config) or dict.fromkeys(every, depth)
     alike = [row for row in places if row.data_fingerprint == every[0].data_fingerprint]
     remedies = {}
     for place in _remedy_folders(folder, protocol):
         name = place.name.removeprefix(f"{protocol}-")
-        change = change_of(config, read_json(place / CONFIG_FILE) or {}, FOLLOWS)
+        change = change_of(config, read_config(place) or {}, FOLLOWS)
         rows, points = _plain(read_records(place)), _plain(read_curves(place))
         beside = counterparts(_plain(alike), rows)
         remedies[name] = RemedyRuns(name, change, rows, points, beside)

@@ -115,9 +115,9 @@ def measure_in_processes(job: Job) -> dict[str, float]:
             for process in processes:
                 process.kill()
                 process.wait()
-        results = [read_json(folder / f"result{copy}.json") for copy in copies]
-        failures = [result[FAILED] for result in results if result and FAILED in result]
-        failures += [_last_line(folder, copy) for copy in copies if results[copy] is None]
+        results = [read_json(folder / f"result{copy}.json") or {} for copy in copies]
+        failures = [result[FAILED] for result in results if FAILED in result]
+        failures += [_last_line(folder, copy) for copy in copies if not results[copy]]
     if failures:
         raise MeasurementError(failures[0])
     sums = {name: sum(result[name] for result in results) for name in results[0]}

@@ -263,13 +263,12 @@ def _not_all(cures: Cures, statement: str) -> Claim:
     errors = {name: cures.errors(name, DEEPEST) for name in names}
     growth = {f"{name}, growth": cures.growth(name, DEEPEST) for name in names}
     series = errors | growth
-    seeds = pairs.shared_seeds(series)
 
     def criteria() -> list[Criterion]:
-        linear, shortcut = growth.values()
-        values = tuple(shortcut[seed] - linear[seed] for seed in seeds)
+        text = "log10 of growth, option_a - looks_linear"
+        linear, shortcut = growth
         return [
-            Criterion("log10 of growth, option_a - looks_linear", values, POWER, unit=""),
+            pairs.difference(series, shortcut, linear, POWER, name=text, unit=""),
             pairs.difference(series, *names, MARGIN),
         ]
 
@@ -329,7 +328,8 @@ def _table(cures: Cures) -> Table:
         deepest = cures.of(name, DEEPEST)
         row = [CURES.get(name, name), _shortcut(cures.by_cure[name])]
         row.append("no" if name in NOT_NORMALISED else "yes")
-        row += [_ratio(cures.growth(name, DEEPEST)), _text(cures.cosine(name, DEEPEST))]
+        row.append(_ratio(cures.growth(name, DEEPEST)))
+        row.append(mean_and_deviation(cures.cosine(name, DEEPEST).values()))
         row += [_points(cures.errors(name, depth)) for depth in DEPTHS]
         row.append(f"{statistics.fmean(r.seconds for r in deepest):.0f}" if deepest else "–")
         row += [f"{deepest[0].num_parameters:,}" if deepest else "–", str(len(deepest))]
@@ -367,9 +367,5 @@ def _ratio(growth: Series) -> str:
     return f"{10 ** _mean(growth):.2g}" if growth else "–"
 
 
-def _text(series: Series) -> str:
-    return mean_and_deviation(list(series.values())) if series else "–"
-
-
 def _points(series: Series) -> str:
-    return mean_and_deviation([100 * value for value in series.values()]) if series else "–"
+    return mean_and_deviation([100 * value for value in series.values()])

@@ -357,7 +357,7 @@ def table(grid: Grid) -> list[list[str]]:
         for depth in grid.measured:
             cells = [(arm, depth, seed) for seed in grid.seeds]
             values = [scale * grid.errors[cell] for cell in cells if cell in grid.errors]
-            row.append(mean_and_deviation(values, digits) if values else "–")
+            row.append(mean_and_deviation(values, digits))
         rows.append(row)
     return rows
 

@@ -150,14 +150,15 @@ def _ordered(dose: Dose) -> Claim:
     if lacking := dose.without_depth(names):
         return Claim(STATEMENTS[2], INCONCLUSIVE, NO_DEPTH + ", ".join(lacking))
     series = {name: dose.log_depths(name) for name in names}
-    seeds = pairs.shared_seeds(series)
 
     def criteria() -> list[Criterion]:
         return [
-            Criterion(
-                f"ln depth, {deeper} - {shallower}",
-                tuple(series[deeper][seed] - series[shallower][seed] for seed in seeds),
+            pairs.difference(
+                series,
+                deeper,
+                shallower,
                 math.log(STEP),
+                name=f"ln depth, {deeper} - {shallower}",
                 unit="",
             )
             for shallower, deeper in pairwise(names)
@@ -257,7 +258,7 @@ def depth_table(dose: Dose) -> Table:
     for name in dose.by_activation:
         predicted = predictions().get(name)
         found = dose.depths(name).values()
-        measured = mean_and_deviation([each.depth for each in found], 0) if found else "–"
+        measured = mean_and_deviation([each.depth for each in found], 0)
         sign = "≥ " if any(each.at_least for each in found) else ""
         errors = (_percent_text(dose, name, arm, depth) for arm, depth in networks)
         theory = ["–", "–"]
@@ -276,8 +277,7 @@ def depth_table(dose: Dose) -> Table:
 
 
 def _percent_text(dose: Dose, name: str, arm: str, depth: int) -> str:
-    errors = [100 * each for each in dose.errors(name, arm, depth).values()]
-    return mean_and_deviation(errors) if errors else "–"
+    return mean_and_deviation([100 * each for each in dose.errors(name, arm, depth).values()])
 
 
 def error_table(dose: Dose, arm: str, name: str = "") -> Table:

@@ -16,7 +16,8 @@ from scipy.optimize import nnls
 
 from experiments.bench.parts import BARE_LOOP, SIDE_BY_SIDE
 from experiments.bench.tables import Measurement
-from plainres.records.files import RUNS_TABLE, read_config, read_runs, read_table
+from experiments.judging.pairs import folders_of_records
+from plainres.records.files import read_config, read_runs, read_table
 from plainres.records.schema import FINISHED, Record
 
 
@@ -158,15 +159,14 @@ def measured(results: Path) -> dict[Setting, dict[Network, Cost]]:
 
 def _rows(results: Path) -> Iterator[tuple[Setting, Record]]:
     devices = {device.processor: name for name, device in DEVICES.items()}
-    for table in sorted([*results.glob(f"*/*/{RUNS_TABLE}"), *results.glob(f"*/*/*/{RUNS_TABLE}")]):
-        place = table.parent.relative_to(results).as_posix()
-        config = read_config(table.parent)
-        if place.startswith((*WITH_INSTRUMENTS, "local/")) or not config:
+    for folder in folders_of_records(results):
+        place, config = folder.relative_to(results).as_posix(), read_config(folder)
+        if place.startswith(WITH_INSTRUMENTS) or not config:
             continue
         if not (size := config["data"].get("image_size")):
             continue
         shape = shape_of(config["model"], size, config["protocol"]["batch_size"])
-        for row in read_runs(table.parent):
+        for row in read_runs(folder):
             device = devices.get(row.processor)
             if device and _counts(row, device, place):
                 yield Setting(device, row.precision, row.kernels or "library", shape), row

@@ -5,9 +5,9 @@ or precisions has one criterion: of each seed the value that speaks most against
 """
 
 import math
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 from experiments.horizon.parts import (
@@ -153,8 +153,7 @@ def _earlier(part: Part) -> Claim:
         list(pairwise(series)),
         "channels last: the larger the images, the earlier the direction is lost",
         "ln horizon",
-        "horizon in layers",
-        ".0f",
+        partial(_means, series, "horizon in layers", ".0f"),
     )
 
 
@@ -188,18 +187,10 @@ def _ordered(part: Part) -> Claim:
     series = {
         name: part.horizons(name, "bf16", predictions()[name, "bf16"].depth) for name in ORDER
     }
-    seeds = pairs.shared_seeds(series)
-
-    def criteria() -> list[Criterion]:
-        values = (
-            min(series[deeper][s] - series[shallower][s] for shallower, deeper in pairwise(ORDER))
-            for s in seeds
-        )
-        return [Criterion("smallest step of ln horizon", tuple(values), math.log(STEP), unit="")]
-
     statement = "in bf16: the smaller λ, the deeper the networks that keep the direction"
     cases = [(name, "bf16") for name in ORDER]
-    return pairs.judge(statement, series, criteria, lambda: _horizons(part, cases))
+    couples = list(pairwise(ORDER[::-1]))
+    return _steps(series, couples, statement, "ln horizon", lambda: _horizons(part, cases))
 
 
 def _endless(part: Part) -> Claim:
@@ -272,10 +263,7 @@ def _worsens(part: Part) -> Claim:
         return [_smallest(pairs.difference(series, *c, treatment=TREATMENT) for c in couples)]
 
     def summary() -> str:
-        seeds = pairs.shared_seeds(series, TREATMENT)
-        means = {n: statistics.fmean(each[seed] for seed in seeds) for n, each in series.items()}
-        texts = (f"{100 * mean:.2f} % ({name})" for name, mean in means.items())
-        return f"training error {', '.join(texts)}"
+        return pairs.mean_errors(series, "training error", TREATMENT)
 
     statement = "float32 makes degradation worse than float64: plain-56 and plain-110 end higher"
     return pairs.judge(statement, series, criteria, summary, TREATMENT)
@@ -302,7 +290,8 @@ def _later(part: Part) -> Claim:
 
 def _apart(series: Mapping[str, Series], couples: Sequence[Sequence[str]], statement: str) -> Claim:
     text = f"losses differ by {100 * APART:g} % after updates"
-    return _steps(series, couples, statement, "ln updates", text, ".0f")
+    summary = partial(_means, series, text, ".0f")
+    return _steps(series, couples, statement, "ln updates", summary)
 
 
 def _farther(part: Part) -> Claim:
@@ -327,7 +316,8 @@ def _distant(
     series: Mapping[str, Series], couples: Sequence[Sequence[str]], statement: str
 ) -> Claim:
     text = f"distance of the weights after {EARLY} updates, over their norm"
-    return _steps(series, couples, statement, "ln distance", text, ".1e")
+    summary = partial(_means, series, text, ".1e")
+    return _steps(series, couples, statement, "ln distance", summary)
 
 
 def _steps(
@@ -335,8 +325,7 @@ def _steps(
     couples: Sequence[Sequence[str]],
     statement: str,
     unit: str,
-    text: str,
-    digits: str,
+    summary: Callable[[], str],
 ) -> Claim:
     """The first of each couple is larger by a tenth; series are logarithms by seed."""
     seeds = pairs.shared_seeds(series)
@@ -349,13 +338,13 @@ def _steps(
         name = f"smallest step of {unit}"
         return [Criterion(name, tuple(values), math.log(STEP), unit="")]
 
-    def summary() -> str:
-        means = {
-            n: math.exp(statistics.fmean(each[s] for s in seeds)) for n, each in series.items()
-        }
-        return f"{text}: {', '.join(f'{name} {mean:{digits}}' for name, mean in means.items())}"
-
     return pairs.judge(statement, series, criteria, summary)
+
+
+def _means(series: Mapping[str, Series], text: str, digits: str) -> str:
+    """Geometric means; series are logarithms by seed."""
+    means = pairs.shared_means(series).items()
+    return f"{text}: {', '.join(f'{name} {math.exp(mean):{digits}}' for name, mean in means)}"
 
 
 def _horizons(part: Part, cases: Iterable[tuple[str, str]]) -> str:

@@ -104,7 +104,7 @@ def _error_table(part: Part) -> Table:
         errors = [
             pairs.errors_by_seed(part.by_variant[each], arm, depth).values() for each in precisions
         ]
-        texts = [mean_and_deviation([100 * e for e in each]) if each else "–" for each in errors]
+        texts = [mean_and_deviation([100 * e for e in each]) for each in errors]
         rows.append([f"{arm}-{depth}", *texts, str(max(map(len, errors)))])
     return Table("Running training error in %, by precision of training", rows)
 
@@ -113,8 +113,7 @@ def _apart_table(part: Part) -> Table:
     rows = [["network", "updates until apart", "seeds"]]
     for arm, depth in sorted({(row.arm, row.depth) for row in part.records}):
         updates = [math.exp(each) for each in updates_until_apart(part, arm, depth).values()]
-        text = mean_and_deviation(updates, 0) if updates else "–"
-        rows.append([f"{arm}-{depth}", text, str(len(updates))])
+        rows.append([f"{arm}-{depth}", mean_and_deviation(updates, 0), str(len(updates))])
     note = (
         f"Two runs with the same seed; every initial weight of the second one is changed by 1e-7 "
         f"of its value. Apart: the mean losses of four updates differ by {100 * APART:g} %. Pairs "

@@ -18,13 +18,13 @@ from pathlib import Path
 
 from experiments.judging import pairs, verdict
 from experiments.judging.conditions import differences
-from experiments.judging.errors import LEARNED, MARGIN, error_or_chance, error_removed
+from experiments.judging.errors import MARGIN, error_or_chance, has_learned
 from experiments.judging.inference import Criterion, page_trend
 from experiments.judging.pairs import Series
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting import markdown
 from experiments.reporting.question import Table
-from plainres.records.files import CONFIG_FILE, read_json, read_table
+from plainres.records.files import read_config, read_table
 from plainres.records.rows import BranchNorm
 from plainres.records.rows import Insertion as InsertionRow
 from plainres.records.schema import Record
@@ -79,7 +79,7 @@ class Child:
     @property
     def parent_learned(self) -> bool:
         """Whether the parent was better than guessing when blocks were inserted."""
-        return _learned(self.insertion.parent_error_eval, self.record)
+        return has_learned(self.insertion.parent_error_eval, self.record.num_classes)
 
     @property
     def iterations(self) -> list[int]:
@@ -186,7 +186,7 @@ def _read_children(folder: Path, records: Sequence[Record]) -> list[Child]:
         pairs.cell_of(row): row for row in read_table(folder / INSERTIONS_TABLE, Insertion)
     }
     branches = read_table(folder / BRANCHES_TABLE, BranchNorm)
-    config = read_json(folder / CONFIG_FILE) or {}
+    config = read_config(folder) or {}
     decay = float(config.get("protocol", {}).get("weight_decay") or 0)
     children = []
     for record in records:
@@ -200,10 +200,6 @@ def _read_children(folder: Path, records: Sequence[Record]) -> list[Child]:
 def label_of(runs: IdentityRuns, records: Sequence[Record] = ()) -> str:
     """Data label, protocol and number of seeds; of `records` where only these are shown."""
     return markdown.label_of(records or runs.records)
-
-
-def _learned(error: float, record: Record) -> bool:
-    return error_removed(error, record.num_classes) >= LEARNED
 
 
 def places_of(children: Sequence[Child]) -> list[Place]:
@@ -317,7 +313,8 @@ def _judged(
     if len({blocks for *_, blocks in series}) < numbers:
         return Claim(statement, INCONCLUSIVE, f"missing: {numbers} numbers of blocks")
     parents = [runs.parents_further[arm, depth, s] for _, depth, *_ in series for s in seeds]
-    if chance := {row.cell for row in parents if not _learned(error_or_chance(row), row)}:
+    guessing = (row for row in parents if not has_learned(error_or_chance(row), row.num_classes))
+    if chance := {row.cell for row in guessing}:
         reason = f"at chance, where nothing harms: {', '.join(sorted(chance))}"
         return Claim(statement, INCONCLUSIVE, reason)
     excess = {place: tuple(each[seed] for seed in seeds) for place, each in series.items()}

@@ -26,6 +26,11 @@ def error_or_chance(record: Record, measure: str = "train_error") -> float:
     return math.log(classes) if measure == "train_loss" else chance_error(classes)
 
 
+def has_learned(error: float, num_classes: int) -> bool:
+    """Whether a network is more than hardly better than guessing: LEARNED of chance is removed."""
+    return error_removed(error, num_classes) >= LEARNED
+
+
 def error_removed(error: float, num_classes: int) -> float:
     """The share of the error at chance that training removed; negative above chance."""
     return 1 - error / chance_error(num_classes)

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from experiments.judging import verdict
 from experiments.judging.conditions import Conditions, Measured, conditions_of, differences
-from experiments.judging.errors import LEARNED, MARGIN, error_or_chance, error_removed
-from experiments.judging.inference import Criterion
+from experiments.judging.errors import MARGIN, error_or_chance, has_learned
+from experiments.judging.inference import POINTS, Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from plainres.records.files import (
     CONFIG_FILE,
@@ -43,7 +43,7 @@ class Series(dict[int, float]):
     """Values by seed, and the rows that each value was computed from.
 
     Args:
-        rows: by seed, for the same seeds.
+        rows: by seed, at least for the same seeds.
     """
 
     def __init__(self, values: Mapping[int, float], rows: Mapping[int, Sequence[Measured]]):
@@ -150,11 +150,12 @@ def difference(
     above: bool = True,
     name: str = "",
     treatment: Collection[str] = (),
+    unit: str = POINTS,
 ) -> Criterion:
     """The criterion "`larger` - `smaller` lies above (or below) `bound`", over shared seeds."""
     seeds = shared_seeds(series, treatment)
     values = tuple(series[larger][seed] - series[smaller][seed] for seed in seeds)
-    return Criterion(name or f"{larger} - {smaller}", values, bound, above)
+    return Criterion(name or f"{larger} - {smaller}", values, bound, above, unit)
 
 
 def mean_over(series: Iterable[Sequence[float]]) -> tuple[float, ...]:
@@ -210,7 +211,7 @@ def _at_guessing(
     texts = []
     for name in learned:
         rows: Any = series[name].rows
-        of = [s for s in seeds if error_removed(series[name][s], rows[s][0].num_classes) < LEARNED]
+        of = [s for s in seeds if not has_learned(series[name][s], rows[s][0].num_classes)]
         texts += [f"{name}, seed {', '.join(map(str, of))}"] if of else []
     return f"hardly better than guessing: {'; '.join(texts)}" if texts else ""
 
@@ -233,10 +234,15 @@ def means(criteria: Sequence[Criterion]) -> str:
     return ", ".join(f"{c.name}: {verdict.amount(c.mean, c.unit)}" for c in criteria)
 
 
-def mean_errors(series: Mapping[str, Series], measure: str) -> str:
+def shared_means(series: Mapping[str, Series], treatment: Collection[str] = ()) -> dict[str, float]:
+    """The mean of each series over the seeds that all share; there must be one."""
+    seeds = shared_seeds(series, treatment)
+    return {name: statistics.fmean(each[s] for s in seeds) for name, each in series.items()}
+
+
+def mean_errors(series: Mapping[str, Series], measure: str, treatment: Collection[str] = ()) -> str:
     """`training error 70.87 % (plain-56), 8.38 % (residual-302)`: means over the shared seeds."""
-    seeds = shared_seeds(series)
-    means = {n: statistics.fmean(values[s] for s in seeds) for n, values in series.items()}
+    means = shared_means(series, treatment)
     return f"{measure} " + ", ".join(f"{100 * mean:.2f} % ({n})" for n, mean in means.items())
 
 
@@ -326,6 +332,21 @@ def read_folders(folder: Path, target: str) -> dict[str, list[Record]]:
     return records
 
 
+def folders_of_records(root: Path) -> list[Path]:
+    """The folders at or below `root` with a table of records, sorted.
+
+    Without those of a folder `local`, and without tables that a sweep set aside (*.old1).
+    """
+    found = []
+    for depth in ("", "*/", "*/*/", "*/*/*/"):
+        found += [table.parent for table in root.glob(f"{depth}{RUNS_TABLE}")]
+    return sorted(
+        folder
+        for folder in found
+        if not any(p == LOCAL or ".old" in p for p in folder.relative_to(root).parts)
+    )
+
+
 def where_measured(results: Path, config: Mapping[str, Any]) -> dict[Record, Path]:
     """All rows of one configuration, wherever they were measured, each with its results folder.
 
@@ -339,13 +360,10 @@ def where_measured(results: Path, config: Mapping[str, Any]) -> dict[Record, Pat
     local = results.name == LOCAL
     found: dict[tuple[str, str, Conditions], tuple[Record, Path]] = {}
     for root in (results, results.parent) if local else (results,):
-        tables = [*root.glob(f"*/*/{RUNS_TABLE}"), *root.glob(f"*/*/*/{RUNS_TABLE}")]
-        places = (path.parent for path in sorted(tables))
         alike = [
             (read_records(place), place)
-            for place in places
-            if (local or place.relative_to(root).parts[0] != LOCAL)
-            and _configured_as(config, read_config(place))
+            for place in folders_of_records(root)
+            if _configured_as(config, read_config(place))
         ]
         for rows, place in sorted(alike, key=lambda each: -len(each[0])):
             for row in rows:

@@ -10,13 +10,13 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from experiments.judging import pairs, verdict
-from experiments.judging.errors import LEARNED, error_removed
+from experiments.judging.errors import has_learned
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting.question import Table
@@ -102,7 +102,7 @@ class Plane:
     @property
     def learned(self) -> bool:
         """Whether the network itself is better than guessing."""
-        return error_removed(self.centre[1], self.surface.num_classes) >= LEARNED
+        return has_learned(self.centre[1], self.surface.num_classes)
 
     @property
     def negative_curvature(self) -> float:
@@ -248,7 +248,7 @@ def _compared(planes: Planes, measure: str) -> Claim:
     order, sign = (NETWORKS[::-1], 1) if residual_larger else (NETWORKS, -1)
 
     def summary() -> str:
-        means = {n: statistics.fmean(series[n][seed] for seed in seeds) for n in NETWORKS}
+        means = pairs.shared_means(series)
         both = [[getattr(plane, measure) for plane in own] for own in (plain, residual)]
         agreeing = sum(sign * (b - a) > margin for a, b in zip(*both, strict=True))
         count = f"as claimed in {agreeing} of {len(plain)} pairs{_alone(planes, shared)}"
@@ -256,7 +256,7 @@ def _compared(planes: Planes, measure: str) -> Claim:
 
     def criterion() -> Criterion:
         text = f"{' - '.join(order)}, {name}"
-        return replace(pairs.difference(series, *order, margin, name=text), unit="")
+        return pairs.difference(series, *order, margin, name=text, unit="")
 
     return pairs.judge(statement, series, lambda: [criterion()], summary)
 

@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any
 
 from experiments.judging import pairs, verdict
-from experiments.judging.errors import LEARNED, MARGIN, error_or_chance, error_removed
+from experiments.judging.errors import LEARNED, MARGIN, error_or_chance, has_learned
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, Claim
 from experiments.reporting import markdown
 from experiments.reporting.question import Table
-from plainres.records.files import CONFIG_FILE, read_json
+from plainres.records.files import read_config
 from plainres.records.identity import config_differences
 from plainres.records.schema import Record
 
@@ -97,7 +96,7 @@ def read(folder: Path) -> list[Lineage]:
     """The records of each network, in the order of the papers, networks of one's own last."""
     lineage = pairs.read_folders(folder, "sweep-lineage")
     pairs.require_same_images(lineage)
-    configs = {name: config for name in lineage if (config := _config(folder / name))}
+    configs = {name: config for name in lineage if (config := read_config(folder / name))}
     for (one, config), (other, another) in pairwise(configs.items()):
         changes = config_differences(config, another)
         if unlike := "; ".join(line for line in changes if not line.startswith(OWN)):
@@ -107,10 +106,6 @@ def read(folder: Path) -> list[Lineage]:
     networks = dict(sorted(lineage.items(), key=lambda item: order.index(item[0])))
     rates = {name: config["protocol"].get("learning_rate") for name, config in configs.items()}
     return [Lineage(networks, rates, _read_trials(folder / TRIALS))]
-
-
-def _config(folder: Path) -> Mapping[str, Any] | None:
-    return read_json(folder / CONFIG_FILE)
 
 
 def _read_trials(folder: Path) -> dict[str, dict[float, Record]]:
@@ -176,7 +171,7 @@ def _judged(lineage: Lineage, step: Step) -> Claim:
 
 
 def _learned(record: Record) -> bool:
-    return error_removed(error_or_chance(record), record.num_classes) >= LEARNED
+    return has_learned(error_or_chance(record), record.num_classes)
 
 
 def table(lineage: Lineage) -> Table:

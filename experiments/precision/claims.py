@@ -8,7 +8,7 @@ measurement (docs/registered.md).
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.judging import verdict
@@ -27,6 +27,7 @@ from experiments.judging.pairs import (
     read_folders,
     require_alike,
     require_same_images,
+    shared_means,
     shared_seeds,
 )
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
@@ -210,12 +211,11 @@ def _start(scale: Scale) -> list[Claim]:
 def _fall(series: Mapping[str, Series]) -> Criterion:
     """The cosine of the first network lies above that of the second one, by the margin."""
     higher, lower = series
-    return replace(difference(series, higher, lower, COSINE_MARGIN), unit="")
+    return difference(series, higher, lower, COSINE_MARGIN, unit="")
 
 
 def _means(series: Mapping[str, Series]) -> str:
-    seeds = shared_seeds(series)
-    means = {name: statistics.fmean(each[seed] for seed in seeds) for name, each in series.items()}
+    means = shared_means(series)
     return "cosine " + ", ".join(f"{mean:.3f} ({name})" for name, mean in means.items())
 
 
@@ -279,7 +279,8 @@ def _start_table(scale: Scale) -> Table:
     rows = [["network", "seeds", *MEASURED.values()]]
     for arm, depth in scale.networks(FLOAT32):
         columns = [list(scale.cosines(each, arm, depth).values()) for each in MEASURED]
-        rows.append([f"{arm}-{depth}", str(len(columns[0])), *map(_text, columns)])
+        texts = (mean_and_deviation(cosines, 3) for cosines in columns)
+        rows.append([f"{arm}-{depth}", str(len(columns[0])), *texts])
     return Table("Cosine with the exact gradient", rows, [cost(scale)])
 
 
@@ -299,7 +300,7 @@ def _training_table(scale: Scale) -> Table:
             for at_end in times.values():
                 for measured in MEASURED:
                     cosines = scale.cosines(measured, *network, precision, at_end)
-                    row.append(_text(list(cosines.values())))
+                    row.append(mean_and_deviation(cosines.values(), 3))
             rows.append(row)
     return Table(
         "Errors in %, and cosines with the exact gradient", rows, [*answer(scale), cost(scale)]
@@ -311,7 +312,3 @@ def cost(scale: Scale) -> str:
     seconds = sum(row.seconds or 0.0 for rows in scale.rows.values() for row in rows)
     total = sum(record.seconds for record in scale.records)
     return f"Snapshots took {seconds:,.0f} of {total:,.0f} seconds."
-
-
-def _text(cosines: Sequence[float]) -> str:
-    return mean_and_deviation(cosines, digits=3) if cosines else "–"

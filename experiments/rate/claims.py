@@ -403,7 +403,7 @@ def _growth_texts(rate: Rate, setting: Setting) -> list[str]:
     by_stage = (partial(log_growth, stage=stage) for stage in range(STAGES))
     measures: list[Callable[[Snapshot], float]] = [mean_log_growth, *by_stage]
     series = [rate.series(measure, setting, "plain", DEPTH) for measure in measures]
-    return [_text([math.exp(value) for value in each.values()]) for each in series]
+    return [mean_and_deviation([math.exp(value) for value in each.values()], 3) for each in series]
 
 
 def blocks_table(rate: Rate) -> Table:
@@ -414,7 +414,7 @@ def blocks_table(rate: Rate) -> Table:
         row, theory = [str(stage + 1)], predicted_blocks(DEEPEST, stage)
         for measure in (Blocks.variance_exponent, Blocks.gradient_exponent):
             values = _of_blocks(rate, measure, stage=stage).values()
-            row += [f"{measure(theory):.2f}", _text(list(values), 2)]
+            row += [f"{measure(theory):.2f}", mean_and_deviation(values, 2)]
         rows.append(row)
     note = (
         f"residual-{DEEPEST}, ReLU, circular padding. Slopes on axes of logarithms. ± is of seeds."
@@ -427,9 +427,5 @@ def correlation_table(rate: Rate) -> Table:
     rows = [["network", *map(str, DEPTHS)]]
     for arm in ("plain", "residual"):
         series = [rate.series(correlation, REFERENCE, arm, depth) for depth in DEPTHS]
-        rows.append([arm, *(_text(list(each.values())) for each in series)])
+        rows.append([arm, *(mean_and_deviation(each.values(), 3) for each in series)])
     return Table("Correlation of gradients at neighbouring inputs, by depth", rows)
-
-
-def _text(values: Sequence[float], digits: int = 3) -> str:
-    return mean_and_deviation(values, digits) if values else "–"

@@ -7,9 +7,8 @@ from pathlib import Path
 from experiments.depth import deviations
 from experiments.depth.deviations import ENTRIES, UNKNOWN, Deviation, Ledger
 from experiments.judging.conditions import differences
-from experiments.judging.pairs import LOCAL, read_records
+from experiments.judging.pairs import folders_of_records, read_records
 from experiments.reporting.markdown import commit_of, protocols_of
-from plainres.records.files import RUNS_TABLE
 from plainres.records.schema import Record
 
 
@@ -58,12 +57,10 @@ def _row(name: str, ledgers: Sequence[Ledger]) -> Difference:
 
 def measured(results: Path) -> list[Measured]:
     """Every committed table of records."""
-    tables = sorted(results.rglob(RUNS_TABLE))
-    places = [path.parent.relative_to(results) for path in tables]
     return [
-        _measured(place, records)
-        for place in places
-        if place.parts[0] != LOCAL and (records := read_records(results / place))
+        _measured(folder.relative_to(results), records)
+        for folder in folders_of_records(results)
+        if (records := read_records(folder))
     ]
 
 

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.judging.pairs import LOCAL
+from experiments.judging.pairs import folders_of_records
 from experiments.reporting.markdown import markdown, paragraph
 from experiments.reporting.question import questions
-from plainres.records.files import RUNS_TABLE, read_runs, write_text
+from plainres.records.files import read_runs, write_text
 from plainres.records.schema import Record
 
 INTRODUCTION = (
@@ -34,9 +34,7 @@ def text(results: Path) -> str:
                 rows = question.records(part)
                 cells = [str(len(rows)), _hours(rows)]
                 parts.append([f"[{slug}]({place})", question.label(part), *cells])
-    tables = sorted(results.glob(f"**/{RUNS_TABLE}"))
-    own = [table for table in tables if LOCAL not in table.relative_to(results).parts]
-    records = [record for table in own for record in read_runs(table.parent)]
+    records = [row for folder in folders_of_records(results) for row in read_runs(folder)]
     machines = [["processor", "cells", "hours"]]
     for name, count in Counter(record.processor for record in records).most_common():
         rows = [record for record in records if record.processor == name]

@@ -18,9 +18,9 @@ from scipy import stats
 from experiments.judging.conditions import conditions_of, differences
 from experiments.judging.errors import error_or_chance
 from experiments.judging.inference import CONFIDENCE
-from experiments.judging.pairs import read_records
+from experiments.judging.pairs import folders_of_records, read_records
 from experiments.reporting.markdown import protocols_of
-from plainres.records.files import CONFIG_FILE, RUNS_TABLE, read_json
+from plainres.records.files import CONFIG_FILE, read_config
 from plainres.records.identity import config_differences
 from plainres.records.schema import Record
 
@@ -58,8 +58,8 @@ def compare(local: Path, committed: Path) -> list[str]:
     equal = both = 0
     unpublished: list[Path] = []
     seeds = set()
-    for table in sorted(local.rglob(RUNS_TABLE)):
-        folder, reference = table.parent, committed / table.parent.relative_to(local)
+    for folder in folders_of_records(local):
+        reference = committed / folder.relative_to(local)
         records, references = read_records(folder), read_records(reference)
         if not references:
             unpublished.append(folder)
@@ -139,11 +139,13 @@ def _difference(
     labels = [", ".join(sorted({row.data_label for row in rows})) for rows in (records, references)]
     if labels[0] != labels[1]:
         return f"data {labels[0]}, not {labels[1]}"
-    configs = [read_json(place / CONFIG_FILE) for place in (reference, folder)]
-    for place, config in zip((reference, folder), configs, strict=True):
-        if not config:
+    configs = []
+    for place in (reference, folder):
+        if not (config := read_config(place)):
             return f"no {CONFIG_FILE} in {place}"
-    return "; ".join(config_differences(*configs))
+        configs.append(config)
+    old, new = configs
+    return "; ".join(config_differences(old, new))
 
 
 def _label(records: Sequence[Record], seeds: Sequence[int]) -> str:

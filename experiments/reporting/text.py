@@ -2,7 +2,7 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from plainres.records.schema import Record
 
@@ -22,10 +22,12 @@ def percent(error: float | None) -> str:
     return "–" if error is None else f"{100 * error:.2f}"
 
 
-def mean_and_deviation(values: Sequence[float], digits: int = 2) -> str:
-    """Mean ± standard deviation over seeds; with one seed the mean alone."""
-    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.{digits}f}{spread}"
+def mean_and_deviation(values: Iterable[float], digits: int = 2) -> str:
+    """Mean ± standard deviation over seeds; with one seed the mean alone, with none –."""
+    if not (numbers := list(values)):
+        return "–"
+    spread = f" ± {statistics.stdev(numbers):.{digits}f}" if len(numbers) > 1 else ""
+    return f"{statistics.fmean(numbers):.{digits}f}{spread}"
 
 
 def seeds_of(records: Sequence[Record]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.judging.errors import LEARNED, MARGIN, error_or_chance, error_removed
+from experiments.judging.errors import MARGIN, error_or_chance, has_learned
 from experiments.judging.pairs import (
     Series,
     change_of,
@@ -23,7 +23,7 @@ from experiments.judging.pairs import (
 from experiments.reporting import markdown
 from experiments.reporting.question import Table
 from experiments.reporting.text import percent
-from plainres.records.files import CONFIG_FILE, read_json
+from plainres.records.files import read_config
 from plainres.records.schema import Record
 
 BASELINE = "baseline"
@@ -87,7 +87,7 @@ class Setting:
     def at_chance(self) -> bool:
         """Whether a shallow network with shortcuts has not learned: above it nothing rises."""
         rows = [row for row in self.records if (row.arm, row.depth) == (self.shortcut_arm, SHALLOW)]
-        return any(error_removed(error_or_chance(r), r.num_classes) < LEARNED for r in rows)
+        return any(not has_learned(error_or_chance(row), row.num_classes) for row in rows)
 
     @property
     def judged(self) -> dict[str, bool | None]:
@@ -124,7 +124,7 @@ def read(folder: Path) -> list[Settings]:
     if BASELINE not in records:
         raise ValueError(f"no records in {folder / BASELINE}; make sweep-robustness measures them")
     require_same_images(records)
-    configs = {name: read_json(folder / name / CONFIG_FILE) or {} for name in records}
+    configs = {name: read_config(folder / name) or {} for name in records}
     settings = [Setting(BASELINE, "–", records[BASELINE])]
     if any(record.arm == "projection" for record in records[BASELINE]):
         change = "shortcut: zero_pad → projection"

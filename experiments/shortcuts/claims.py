@@ -19,7 +19,7 @@ from experiments.judging.inference import Criterion
 from experiments.judging.verdict import Claim
 from experiments.reporting.question import Table
 from experiments.reporting.text import mean_and_deviation
-from plainres.records.files import CONFIG_FILE, read_curves, read_json
+from plainres.records.files import read_config, read_curves
 from plainres.records.schema import CurvePoint, Record
 
 # Arm → name, in the order in which tables have them
@@ -72,7 +72,7 @@ def read(folder: Path) -> list[ShortcutRuns]:
     if not own:
         target = f"make sweep-shortcuts PROTOCOL={folder.name}"
         raise ValueError(f"no records in {folder}; {target} measures them")
-    config = read_json(folder / CONFIG_FILE)
+    config = read_config(folder)
     results = folder.parents[1]
     places = pairs.where_measured(results, config) if config else {}
     others = _counterparts(places, own)

@@ -5,7 +5,6 @@ Folders below results/thousand: one for each protocol that networks were trained
 and with checkpointing of activations.
 """
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -168,7 +167,7 @@ def _halves(runs: MemoryRuns) -> Claim:
         return Criterion("half of memory without - memory with", saved, unit="MiB")
 
     def summary() -> str:
-        means = (statistics.fmean(each[seed] for seed in seeds) for each in series.values())
+        means = pairs.shared_means(series).values()
         return f"{' → '.join(f'{mean:,.0f}' for mean in means)} MiB"
 
     return pairs.judge(HALVES, series, lambda: [criterion()], summary)

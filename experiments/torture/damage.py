@@ -121,7 +121,7 @@ def resaved(change: Callable[[dict], object], path: Path, rng: Random) -> None:
         save_sealed(content, file)
 
 
-FOREIGN = (b"{}", b"[]", b"null", b"<<<<<<< HEAD\n", b"<!DOCTYPE html>\n", b"\xff\xfe{\x00}\x00")
+FOREIGN = (b"{}", b"[1]", b"null", b"<<<<<<< HEAD\n", b"<!DOCTYPE html>\n", b"\xff\xfe{\x00}\x00")
 IN_CHECKPOINT: dict[str, Callable[[dict], object]] = {
     "iteration 1000000": lambda content: content.update(iteration=10**6),
     "iteration -1": lambda content: content.update(iteration=-1),

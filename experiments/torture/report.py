@@ -112,13 +112,11 @@ def write(
 
 def summary(folder: Path) -> str:
     """The table of a folder in short: a row for each of GROUPS, as a block of another page."""
-    kinds = {row.kind: row for row in read_table(folder / TABLE, Row)}
-    rows = []
-    for name, members in GROUPS.items():
-        group = Row(name)
-        for kind in members:
-            for column in (*COLUMNS, "seconds"):
-                setattr(group, column, getattr(group, column) + getattr(kinds[kind], column))
-        rows.append(group)
-    lines = table(rows)
+    kinds = read_table(folder / TABLE, Row)
+    lines = table(
+        [
+            Row(name, *(sum(getattr(r, c) for r in kinds if r.kind in members) for c in COLUMNS))
+            for name, members in GROUPS.items()
+        ]
+    )
     return "\n".join("|".join(line.split("|")[:-2]) + "|" for line in lines)  # without seconds

@@ -355,7 +355,7 @@ def _measure_rows(
 def _read_row(path: Path, at: Sequence[float]) -> Any:
     """Seconds and points of a measured row; None for one that is to be measured, or damaged."""
     try:
-        row = files.read_json(path)
+        row = files.read_json(path) or {}
         points = [(float(loss), float(error)) for loss, error in row["points"]]
         return (float(row["seconds"]), points) if len(points) == len(at) else None
     except (TypeError, ValueError, KeyError):

@@ -45,6 +45,8 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
 # Numbers are finite but for the loss of a surface, far from where the network was trained
 MAY_BE_INFINITE = frozenset({"loss"})
 
+NUMERALS = frozenset("0123456789+-.einfa")  # also of nan and inf
+
 # Column → what its whole text looks like, in words and as a regular expression
 PATTERNS: Mapping[str, tuple[str, str]] = {
     "arm": ("a name", r"\w[\w.-]*"),
@@ -112,6 +114,8 @@ def reader(row_type: type, column: str) -> Callable[[str], Any]:
         if not text and NoneType in kinds:
             return None
         try:
+            if target in (int, float) and not NUMERALS.issuperset(text):
+                raise ValueError  # int reads "12 " and "1_2" too
             value = booleans[text] if target is bool else target(text)
         except (ValueError, KeyError):
             raise ValueError(f"{text!r} is no {target.__name__}") from None

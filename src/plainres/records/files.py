@@ -174,18 +174,18 @@ def _remedy(path: Path) -> str:
     return "restore it, or delete it: the same sweep writes it again from the folders of its cells"
 
 
-def read_json(path: Path) -> Any:
-    """The file's value, or None where there is no such file.
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The file's values by name, or None where there is no such file.
 
     Raises:
-        DamagedFileError: it is not JSON in UTF-8, or null.
+        DamagedFileError: it is not a JSON object in UTF-8.
     """
     with _named(path), suppress(FileNotFoundError):
         if _is_there(path):
-            value = json.loads(path.read_text(encoding="utf-8"))
-            if value is None:
-                raise ValueError(f"{path} is damaged: it has no value")
-            return value
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(values, dict):
+                raise ValueError(f"{path} is damaged: it has no named values")
+            return values
     return None
 
 
@@ -209,8 +209,6 @@ def _sealed(path: Path) -> dict[str, Any] | None:
     if values is None:
         return None
     with _named(path):
-        if not isinstance(values, dict):
-            raise ValueError(f"{path} is damaged: it has no named values")
         if values.pop("sha256", None) not in (None, _digest(values)):
             raise ValueError(f"{path} is damaged: its sha256 is that of other values")
     return values
@@ -226,7 +224,7 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     config = read_json(path)
     if config is None:
         return None
-    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+    if not isinstance(config.get("model"), dict):
         raise DamagedFileError(path, f"{path} is damaged: it has no configuration of a model")
     for section in ("data", "protocol"):
         if not isinstance(config.get(section, {}), dict):
@@ -256,8 +254,8 @@ def read_failure(cell_folder: Path, sweep: str) -> str | None:
         failure = read_json(cell_folder / FAILURE_FILE)
     except (OSError, DamagedFileError):
         return None
-    own = isinstance(failure, dict) and failure.get("sweep") == sweep
-    return str(failure.get("text")) if own else None
+    own = failure is not None and failure.get("sweep") == sweep
+    return str(failure.get("text")) if failure and own else None
 
 
 def read_record(cell_folder: Path) -> Record | None:
@@ -383,7 +381,7 @@ def _named(path: Path) -> Iterator[None]:
     except UnicodeDecodeError as error:
         what = f"{path} is damaged: byte {error.start} is no UTF-8"
         raise DamagedFileError(path, what) from None
-    except (json.JSONDecodeError, csv.Error) as error:
+    except (json.JSONDecodeError, csv.Error, RecursionError) as error:
         raise DamagedFileError(path, f"{path} is damaged: {error}") from None
     except ValueError as error:
         raise DamagedFileError(path, str(error)) from None

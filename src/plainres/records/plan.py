@@ -182,7 +182,8 @@ def read(path: Path) -> Plan | None:
         cells = [row_of(PlannedCell, cell, str(path)) for cell in values.pop("cells")]
         plan = Plan(**values, cells=cells, path=path)
         for line in lines:
-            with suppress(ValueError):  # a torn line, which the next look finds whole
+            # A torn line, which the next look finds whole; or one of other code
+            with suppress(ValueError, TypeError, KeyError):
                 event = json.loads(line)
                 if "ended" in event:
                     plan.ended = True

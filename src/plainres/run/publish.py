@@ -71,9 +71,9 @@ def _described(folder: Path, cells: Mapping[str, Record]) -> list[Path]:
     """Tables that a JSON file of the same name describes as measured on one cell, with the file."""
     paths = []
     for path in sorted(folder.glob("*.json")):
-        description, table = files.read_json(path), path.with_suffix(".csv")
+        description, table = files.read_json(path) or {}, path.with_suffix(".csv")
         names = {"arm", "depth", "seed", "config_hash"}
-        if not isinstance(description, dict) or names - set(description) or not table.exists():
+        if names - set(description) or not table.exists():
             continue
         record = cells.get(cell_name(description["arm"], description["depth"], description["seed"]))
         if record is not None and record.config_hash == description["config_hash"]:
