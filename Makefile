@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,kernels]'
 	@touch $@
 
-test: $(STAMP) ## all tests but that of a cluster: offline, a few minutes
+test: $(STAMP) ## all tests but those of a cluster: offline, a few minutes
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile -m 'not slurm'
 
 lint: $(STAMP) ## ruff and mypy
@@ -58,7 +58,7 @@ publish: ## add your cells to the committed tables, or replace rows (RESULTS=dep
 power: ## how often the verdicts of depth are right; writes power.csv (PROTOCOL=cpu)
 bench: ## what training costs, about 45 minutes (PARTS=columns,startup)
 deviations: ## in what each protocol differs from the paper (PROTOCOL=paper: one in full)
-tensorboard: ## all curves, those that are running too, at http://localhost:6006 (PORT=)
+tensorboard: ## curves of depth and of running cells at http://localhost:6006 (RESULTS=shortcuts/quick: others; PORT=)
 $(VERBS): $(STAMP)
 	@$(PLAINRES) $@ $(VARIABLES)
 

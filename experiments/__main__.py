@@ -46,7 +46,9 @@ def verbs() -> dict[str, Verb]:
         "figures": Verb(figures, "draw figures and write results READMEs again", "*", "local"),
         "publish": Verb(publish, "move your cells into the committed tables", "0", "results"),
         "report": Verb(report, "one page that shows everything", "0", ""),
-        "tensorboard": Verb(tensorboard, "all curves in TensorBoard", "0", "results port write"),
+        "tensorboard": Verb(
+            tensorboard, "curves of depth in TensorBoard, or of RESULTS", "0", "results port write"
+        ),
         "deviations": Verb(
             deviations, "in what each protocol differs from the paper", "0", "protocol json"
         ),
@@ -256,7 +258,8 @@ def _extra(asked: Any, options: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     chosen_by_name = {"protocol", "name"} if asked.levels == 1 else set()
     for name in sorted(set(given) - chosen_by_name - set(asked.options)):
-        refuse(f"check {asked.slug} takes no {name.upper()}")
+        legal = sorted(name.upper() for name in {*chosen_by_name, *asked.options} & set(names))
+        refuse(f"check {asked.slug} takes no {name.upper()}; it takes {', '.join(legal) or 'none'}")
     return {name: value for name, value in given.items() if name in asked.options}
 
 

@@ -30,37 +30,37 @@ def refuse(reason: str) -> NoReturn:
 
 # Option → what it says; FLAGS are on or off
 OPTIONS = {
-    "protocol": "one of conf/protocol; thousand: of conf/variants/thousand (default: quick)",
-    "seeds": "as 0,1,2 (default: 0)",
-    "depths": "weighted layers, as 20,56 (default: the question's)",
-    "arms": "networks of conf/model, as plain,residual (default: the question's)",
+    "protocol": "one of conf/protocol; thousand: of conf/variants/thousand",
+    "seeds": "as 0,1,2",
+    "depths": "weighted layers, as 20,56",
+    "arms": "networks of conf/model, as plain,residual",
     "variants": "settings, networks, remedies or scales, as conf/variants names them",
-    "name": "of the results folder (default: the protocol's, or the label)",
+    "name": "name of the results folder",
     "surface": "Hydra overrides of plainres.instruments.landscape, in quotes",
-    "jobs": "cells at the same time (default: one per core)",
+    "jobs": "cells, or faults, at the same time (default: one per core)",
     "launcher": "local, slurm or ray: where cells run (default: local; docs/cluster.md)",
-    "partition": "of Slurm",
-    "gpus": "of one cell, on Slurm or Ray",
-    "hours": "that Slurm gives a cell before it is queued again (default: 4)",
-    "device": "whose costs were measured, as h100, zen4 (estimate; an unknown one names them)",
-    "devices": "how many of them (default: 1)",
+    "partition": "partition of Slurm",
+    "gpus": "GPUs of one cell, on Slurm or Ray",
+    "hours": "after so many hours Slurm stops a cell and queues it again (default: 4)",
+    "device": "processor or GPU whose costs were measured: h100, zen1, zen3, zen4 or zen5",
+    "devices": "how many such devices (default: 1)",
     "margin": "a smaller difference counts as none; in points (check depth; default: 0.5)",
-    "model": "of conf/model (default: residual)",
+    "model": "a network of conf/model (default: residual)",
     "depth": "weighted layers of the network",
-    "picture": "to classify, or a folder; of inspect: a PNG to draw",
+    "picture": "file or folder to classify; of inspect: a PNG to draw",
     "root": "folder or archive with train/<class>/ and test/<class>/",
     "label": "what tables and figures call the pictures",
     "weights": "imagenet or null (default: imagenet if they are on this machine)",
     "example": "a new folder: writes example pictures into it first",
-    "results": "question and folder, as depth/quick (classify: as own/pets; default: the only one)",
-    "parts": "of the benchmark, as columns,startup (default: all)",
-    "rounds": "of the benchmark",
-    "seconds": "per measurement of the benchmark",
-    "seed": "of the faults (default: 0)",
-    "kinds": "of faults, as flip,cut (default: all)",
+    "results": "question and folder, as depth/quick; of classify as own/pets",
+    "parts": "parts of the benchmark, as columns,startup (default: all)",
+    "rounds": "rounds of the benchmark",
+    "seconds": "seconds per measurement of the benchmark",
+    "seed": "seed of the faults (default: 0)",
+    "kinds": "kinds of faults, as flip,cut (default: all)",
     "only": "number of the one fault of its kind that is done again",
     "out": "folder of campaign.csv and README.md",
-    "port": "of TensorBoard (default: the first free one from 6006)",
+    "port": "port of TensorBoard (default: the first free one from 6006)",
 }
 FLAGS = {
     "shallow": "8 and 14 layers too",
@@ -71,7 +71,7 @@ FLAGS = {
     "verbose": "intervals, p values, other measures of training",
     "json": "as JSON",
     "latex": "tables and verdicts of one question as LaTeX",
-    "strict": "status 1 if a test or a count speaks against a claim; a direction does not",
+    "strict": "status 1 if a claim is not reproduced; *contradicts* does not count",
     "all": "every network, into results/networks",
     "thousand": "with the networks of a thousand layers",
     "short": "a few faults of the kinds that end soon",
@@ -102,7 +102,7 @@ class Verb:
 def parser(verbs: Mapping[str, Verb]) -> Parser:
     """The command line: one subcommand per verb."""
     epilog = (
-        "status: 0 done; 1 a claim is contradicted (check --strict); 2 cannot be done as asked; 3 "
+        "status: 0 done; 1 a claim is not reproduced (check --strict); 2 cannot be done as asked; 3 "
         "did not finish; 128 + n ended by signal n. Completion in bash: "
         'eval "$(register-python-argcomplete plainres)"'
     )

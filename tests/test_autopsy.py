@@ -134,7 +134,7 @@ def test_a_depth_where_one_loss_rises_is_left_out_of_all_seeds_and_both_arms():
     rates = {("plain", 0): falls | {110: -0.01}, ("plain", 1): falls, ("residual", 0): falls}
     for arm, seed in rates:
         assert list(convergence.fits_of(rates, arm)[seed].rates) == [20, 32, 44, 56]
-    left_out = "left out: 110 layers, where a network learned nothing"
+    left_out = "left out: 110 layers, where a network is at chance"
     assert left_out in convergence.check(rates)[0].summary
 
 
@@ -195,7 +195,7 @@ def settling(at_chance: float, seeds=2) -> dict[tuple[str, int], dict[int, float
 def test_a_network_at_chance_changes_no_verdict_and_its_effect_is_reported():
     one, other = (convergence.check(settling(rate), without=(110,)) for rate in (1e-6, 1e-9))
     assert [claim.criteria for claim in one] == [claim.criteria for claim in other]
-    left_out = "left out: 110 layers, where a network learned nothing (with them"
+    left_out = "left out: 110 layers, where a network is at chance (with them"
     assert all(left_out in claim.summary for claim in one)
     assert one[0].summary != other[0].summary
     assert one[0].verdict == INCONCLUSIVE, "four depths are too few without the deepest"

@@ -126,7 +126,7 @@ class ProtocolRuns:
 
     @property
     def unmeasured(self) -> tuple[int, ...]:
-        """The depths that are in no fit, because a network learned nothing."""
+        """The depths that are in no fit, because a network is at chance."""
         return convergence.unmeasured(self.statuses)
 
     @property

@@ -196,7 +196,7 @@ def check(
         seeds = f"seed{'s' * (len(incomplete) != 1)} {_listed(incomplete)}"
         note += f"; not all depths measured of {seeds}"
     if left_out := sorted((rising | set(without)) & measured & set(DEPTHS)):
-        note += f"; left out: {_listed(left_out)} layers, where a network learned nothing"
+        note += f"; left out: {_listed(left_out)} layers, where a network is at chance"
     lacking = (measured & set(DEPTHS)) - set(left_out) - _fitted(rates, without)
     if plain and lacking:
         note += f"; left out: {_listed(sorted(lacking))} layers, which too few seeds have"

@@ -234,11 +234,11 @@ def _depths(dose: Dose, names: Sequence[str]) -> str:
 
 
 def _depth_text(dose: Dose, name: str) -> str:
-    """Geometric mean over seeds, and the prediction."""
+    """Mean over seeds, and the prediction."""
     found = dose.depths(name).values()
     if not found:
         return "–"
-    mean = math.exp(statistics.fmean(math.log(each.depth) for each in found))
+    mean = statistics.fmean(each.depth for each in found)
     sign = "≥ " if any(each.at_least for each in found) else ""
     return f"{sign}{mean:.0f} ({predictions()[name].depth:.0f})"
 

@@ -16,7 +16,11 @@ INTRODUCTION = (
     "its question links to figures and verdicts. A question can use cells of another one, so the "
     "second table, which has each cell once, is not the sum of the first. Hours are those of "
     "training, added up; cells that ran side by side count each with their own. Cells of landscape "
-    "are surfaces around trained networks; the second table counts these networks."
+    "are surfaces around trained networks; the second table counts these networks. Columns and "
+    "units of the .csv files: [schema.py](../src/plainres/records/schema.py); errors there are "
+    "fractions, not per cent. Other folders: `bench` and `estimate` (what training costs), "
+    "`torture` (what a run survives), `networks` (drawings, layer by layer), `class` (runs of "
+    "the report's exercises)."
 )
 
 
