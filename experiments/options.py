@@ -102,8 +102,8 @@ class Verb:
 def parser(verbs: Mapping[str, Verb]) -> Parser:
     """The command line: one subcommand per verb."""
     epilog = (
-        "status: 0 done; 1 a claim is not reproduced (check --strict); 2 cannot be done as asked; 3 "
-        "did not finish; 128 + n ended by signal n. Completion in bash: "
+        "status: 0 done; 1 a claim is not reproduced (check --strict); 2 cannot be done as asked; "
+        "3 did not finish; 128 + n ended by signal n. Completion in bash: "
         'eval "$(register-python-argcomplete plainres)"'
     )
     root = Parser(prog="plainres", description=DESCRIPTION, epilog=epilog)

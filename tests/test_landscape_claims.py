@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pytest
 from drawn import caption
+from made_up import made_up_record, write_made_up
 from matplotlib import pyplot as plt
 
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.landscape import QUESTION, figures
 from experiments.landscape.claims import CLAIMS, Plane, SurfacePoint, hessian_eigenvalues
-from plainres.records.files import write_json, write_table
+from plainres.records.files import RUNS_TABLE, read_runs, write_json, write_table
 
 
 def bowl(x: float, y: float) -> float:
@@ -21,8 +22,12 @@ def chaotic(x: float, y: float) -> float:
     return math.exp(3 - 4 * math.cos(12 * x + 5 * y) * math.cos(9 * y))  # least at the centre
 
 
-def made_up_surface(folder, arm="residual", function=bowl, **changes) -> None:
-    """A surface of losses `function`(x, y), as plainres.instruments.landscape writes it."""
+def made_up_surface(folder, arm="residual", function=bowl, trained=None, **changes) -> None:
+    """A surface of losses `function`(x, y), as plainres.instruments.landscape writes it.
+
+    Args:
+        trained: of its network's record, which is written into runs.csv if that lacks it.
+    """
     values = {
         "arm": arm,
         "depth": 44,
@@ -59,6 +64,10 @@ def made_up_surface(folder, arm="residual", function=bowl, **changes) -> None:
     path = folder / f"surface-{'-'.join(str(values[name]) for name in names)}.csv"
     write_table(path, points, SurfacePoint)
     write_json(path.with_suffix(".json"), values)
+    same = ("arm", "depth", "seed", "config_hash", "data_fingerprint")
+    record = made_up_record(**{name: values[name] for name in same}, **(trained or {}))
+    others = [row for row in read_runs(folder) if row.cell != record.cell]
+    write_made_up(folder, [*others, record])
 
 
 @pytest.fixture
@@ -182,6 +191,25 @@ def test_surfaces_of_one_seed_on_two_machines_are_not_comparable(tmp_path):
     assert claims[0].summary.endswith(f"as claimed in 1 of 1 pairs; {named}")
 
 
+def test_networks_trained_on_two_machines_are_not_comparable(tmp_path):
+    for seed in (0, 1):
+        made_up_surface(tmp_path, "residual", seed=seed)
+        trained = {"kernels": "fused"} if seed == 0 else {}
+        made_up_surface(tmp_path, "plain", chaotic, seed=seed, trained=trained)
+    claims = checked(tmp_path)
+    assert [claim.num_seeds for claim in claims] == [1, 1, 1]
+    assert "; training not comparable: seed 0 (plain-44: " in claims[0].summary
+    made_up_surface(tmp_path, "plain", chaotic, seed=1, trained={"torch": "2.8.0"})
+    assert [claim.verdict for claim in checked(tmp_path)] == [INCONCLUSIVE] * 3
+
+
+def test_a_surface_around_a_network_without_a_record_is_refused(folder):
+    lines = (folder / RUNS_TABLE).read_text().splitlines()
+    (folder / RUNS_TABLE).write_text("\n".join(lines[:-1]) + "\n")
+    with pytest.raises(ValueError, match=r"surface-plain.*runs\.csv has no plain-44-seed0 of its"):
+        QUESTION.read(folder)
+
+
 def test_the_limit_of_the_vector_instructions_makes_processors_alike(tmp_path):
     limit = {"instruction_set": "ATen AVX2 / oneDNN AVX2"}
     made_up_surface(tmp_path, "residual", **limit)
@@ -250,7 +278,7 @@ def test_other_images_other_points_and_a_draw_that_stands_twice_are_refused(fold
     with pytest.raises(ValueError, match="has 2 surfaces of plain-44, seed 0"):
         QUESTION.read(folder)
     surface.write_text(whole.replace('"data_fingerprint": "0', '"data_fingerprint": "a'))
-    with pytest.raises(ValueError, match="differ in data_fingerprint"):
+    with pytest.raises(ValueError, match=r"surface-plain.*runs\.csv has no plain-44-seed0"):
         QUESTION.read(folder)
 
 

@@ -9,7 +9,7 @@ network say how sure a measure of that network is, and nothing about other netwo
 import math
 import statistics
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,11 @@ from experiments.judging.errors import has_learned
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, Claim
 from experiments.reporting.question import Table
-from plainres.records.files import read_row, read_table
+from plainres.records.files import RUNS_TABLE, read_row, read_table
+from plainres.records.identity import cell_name
 from plainres.records.rows import Surface as SurfaceRow
 from plainres.records.rows import SurfacePoint
+from plainres.records.schema import Record
 
 NETWORKS = ("plain-44", "residual-44")  # the ones that are judged
 STATISTICS = {"running": "running statistics, as in Li et al.", "batch": "statistics of each batch"}
@@ -32,7 +34,7 @@ RATIO = 0.1  # a negative curvature counts from a tenth of the larger one's size
 NOISE = 1e-4
 BASIN = 0.5  # of what training has gained over guessing
 # By all surfaces of a folder
-SHARED = ("protocol", "data_label", "data_fingerprint", "points", "radius", "images")
+SHARED = ("protocol", "data_label", "points", "radius", "images")
 CEILING = 100  # times the loss of guessing: figures draw larger losses (up to 1e7) as this one
 SHARE_MARGIN = 0.05  # of the plane, 26 of 529 inner points: a smaller part is not seen in figures
 ROUGHNESS_MARGIN = 0.02  # a smooth bowl has 0.017: 0.1 + x² + y² on 25×25 points
@@ -82,9 +84,13 @@ class Plane:
     """One surface with its losses (nats per image) and errors (fractions).
 
     Both are float64 (points, points), one row per y. A loss may be infinite or nan.
+
+    Args:
+        record: of the training of the network that it is around.
     """
 
     surface: Surface
+    record: Record
     losses: np.ndarray
     errors: np.ndarray
 
@@ -175,8 +181,14 @@ def logarithms(losses: np.ndarray) -> np.ndarray:
 
 
 def read(folder: Path) -> list[Planes]:
-    """The surfaces of a results folder, one part for each kind of statistics."""
-    planes = [_read_plane(path) for path in sorted(folder.glob("surface-*.json"))]
+    """The surfaces of a results folder, one part for each kind of statistics.
+
+    Raises:
+        ValueError: there is none, one is damaged, runs.csv lacks the network of one, or two cannot
+            stand side by side.
+    """
+    records = {(row.cell, row.config_hash): row for row in pairs.read_records(folder)}
+    planes = [_read_plane(path, records) for path in sorted(folder.glob("surface-*.json"))]
     if not planes:
         raise ValueError(f"no surfaces in {folder}; make sweep-landscape measures them")
     for name in SHARED:
@@ -193,9 +205,17 @@ def read(folder: Path) -> list[Planes]:
     return [part for part in parts if part]
 
 
-def _read_plane(path: Path) -> Plane:
-    """The surface that `path` describes, with its points from the CSV file beside it."""
+def _read_plane(path: Path, records: Mapping[tuple[str, str], Record]) -> Plane:
+    """The surface that `path` describes, with its points from the CSV file beside it.
+
+    Args:
+        records: by cell and configuration's hash.
+    """
     surface = read_row(path, Surface)
+    cell = cell_name(surface.arm, surface.depth, surface.seed)
+    record = records.get((cell, surface.config_hash))
+    if record is None or record.data_fingerprint != surface.data_fingerprint:
+        raise ValueError(f"{path}: {RUNS_TABLE} has no {cell} of its configuration and images")
     table = path.with_suffix(".csv")
     points = read_table(table, SurfacePoint)
     if len(points) != surface.points**2:
@@ -205,7 +225,8 @@ def _read_plane(path: Path) -> Plane:
         raise ValueError(f"{table} has other points than its radius says, or in another order")
     shape = (surface.points, surface.points)
     losses = np.array([point.loss for point in points]).reshape(shape)
-    return Plane(surface, losses, np.array([point.error for point in points]).reshape(shape))
+    errors = np.array([point.error for point in points]).reshape(shape)
+    return Plane(surface, record, losses, errors)
 
 
 def label_of(planes: Planes) -> str:
@@ -235,6 +256,10 @@ def _compared(planes: Planes, measure: str) -> Claim:
         missing = ", ".join(empty) or "a pair of directions that both have"
         return Claim(statement, INCONCLUSIVE, f"missing: {missing}")
     drawn = [[surfaces[draw] for draw in sorted(shared)] for surfaces in of_arm]
+    trained = {name: _trained(own) for name, own in zip(NETWORKS, drawn, strict=True)}
+    if not (comparable := pairs.shared_seeds(trained)):
+        return Claim(statement, INCONCLUSIVE, f"training {pairs.what_is_missing(trained)}")
+    drawn = [[plane for plane in own if plane.surface.seed in comparable] for own in drawn]
     series = {n: _by_seed(own, measure) for n, own in zip(NETWORKS, drawn, strict=True)}
     seeds = pairs.shared_seeds(series)
     plain, residual = ([plane for plane in own if plane.surface.seed in seeds] for own in drawn)
@@ -252,7 +277,9 @@ def _compared(planes: Planes, measure: str) -> Claim:
         both = [[getattr(plane, measure) for plane in own] for own in (plain, residual)]
         agreeing = sum(sign * (b - a) > margin for a, b in zip(*both, strict=True))
         count = f"as claimed in {agreeing} of {len(plain)} pairs{_alone(planes, shared)}"
-        return f"{name}: {', '.join(f'{n} {mean:.3f}' for n, mean in means.items())}; {count}"
+        text = f"{name}: {', '.join(f'{n} {mean:.3f}' for n, mean in means.items())}; {count}"
+        dropped = pairs.not_comparable(trained)
+        return f"{text}; training {dropped}" if dropped else text
 
     def criterion() -> Criterion:
         text = f"{' - '.join(order)}, {name}"
@@ -266,6 +293,12 @@ def _by_seed(planes: Planes, measure: str) -> pairs.Series:
     seeds = pairs.grouped(planes, lambda plane: plane.surface.seed)
     values = {s: statistics.fmean(getattr(p, measure) for p in own) for s, own in seeds.items()}
     return pairs.Series(values, {s: [plane.surface for plane in own] for s, own in seeds.items()})
+
+
+def _trained(planes: Planes) -> pairs.Series:
+    """The trainings of the networks, whose conditions are others than those of the surfaces."""
+    rows = {plane.surface.seed: [plane.record] for plane in planes}
+    return pairs.Series(dict.fromkeys(rows, 0.0), rows)
 
 
 def _alone(planes: Planes, shared: Collection[tuple[int, int]]) -> str:
