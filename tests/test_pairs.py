@@ -148,7 +148,7 @@ def test_with_limited_instructions_the_processor_does_not_matter():
 
 def test_old_rows_of_processors_that_have_no_more_than_avx2_are_compared_with_limited_ones():
     both = {
-        "old": series({0: 0.5}, processor="AMD EPYC (family 23, model 1)", instruction_set=""),
+        "old": series({0: 0.5}, processor="AMD EPYC (family 25, model 1)", instruction_set=""),
         "older": series({0: 0.5}, processor="AMD EPYC (family 25, model 1)", instruction_set=""),
         "new": series({0: 0.5}, processor=ZEN, instruction_set="ATen AVX2 / oneDNN AVX2"),
     }

@@ -268,6 +268,17 @@ def test_what_is_missing_is_named_and_inconclusive(tmp_path):
     assert checked(tmp_path)[2].summary == missing
 
 
+def test_the_depths_that_are_judged_are_in_the_statement(tmp_path):
+    measured(tmp_path)
+    assert [claim.statement.rpartition(" (")[2] for claim in checked(tmp_path)[:3]] == [
+        "20, 56, 110 layers)",
+        "20, 56, 110 layers)",
+        "20, 110 layers)",
+    ]
+    measured(tmp_path, depths=(20, 56))
+    assert checked(tmp_path)[2].statement.endswith("(20, 56 layers)")
+
+
 def test_a_diverged_cell_has_a_start_and_no_end(tmp_path):
     measured(tmp_path)
     rows = [

@@ -12,7 +12,7 @@ from made_up import NO_ERRORS, elsewhere, made_up_record, write_made_up
 from experiments.grid import Sweep
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.thousand import QUESTION
-from experiments.thousand.claims import SAME_NUMBERS, Part
+from experiments.thousand.claims import PLAIN, SAME_NUMBERS, Part
 from experiments.thousand.grid import commands
 from plainres.records.files import RUNS_TABLE, read_runs
 from plainres.records.identity import config_differences
@@ -133,6 +133,12 @@ def test_deep_networks_below_plain_32_are_reproduced(tmp_path):
 def test_less_than_half_a_point_below_plain_32_is_not_below(tmp_path):
     trained(tmp_path, {**ERRORS, ("residual", 302): 0.696})
     assert [claim.words for claim in judged(tmp_path)] == ["contradicts", *["supports"] * 3]
+
+
+def test_below_a_plain_network_at_chance_is_no_finding(tmp_path):
+    trained(tmp_path, {**ERRORS, PLAIN: 0.89})
+    *first, _ = judged(tmp_path)
+    assert {claim.summary for claim in first} == {"hardly better than guessing: plain-32, seed 0"}
 
 
 def test_one_seed_on_two_machines_is_not_comparable(tmp_path):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiments.depth import claims, deviations, simulation
+from experiments.depth import claims, simulation
 from experiments.depth.claims import MEASURES, UNITS, DepthRuns, grid_of, table
 from experiments.reporting.question import Question, Table
 from experiments.reporting.text import percent
@@ -93,6 +93,5 @@ QUESTION = Question(
     claims=lambda runs: claims.check(runs.judged, runs.margin),
     tables=tables,
     notes=claims.notes,
-    caution=lambda runs: deviations.selection(runs.records),
     options=("depths", "seeds", "margin"),
 )

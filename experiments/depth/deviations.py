@@ -425,13 +425,8 @@ FACTS: tuple[Fact, ...] = (
 ENTRIES: tuple[Setting | Fact, ...] = (*PAPER, *FACTS)
 COVERED = {key for each in ENTRIES for key in each.keys}
 
+
 # docs/method.md, How `cpu` was chosen
-SELECTION = (
-    "`cpu` was chosen on seed 0, after `cpu16` had spoken there against the claims that training "
-    "error does not rise, and falls, with depth in residual networks"
-)
-
-
 @dataclass(frozen=True)
 class Ledger:
     """The deviations of one protocol; `source`: what they were computed from."""
@@ -510,16 +505,6 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
     if flat.get("arm") == "plain":  # its shortcut, none, is the paper's
         flat["model.shortcut"] = NULL["model.shortcut"]
     return flat
-
-
-def selection(records: Sequence[Record]) -> str:
-    """How the protocol was chosen, where results had a part in it; else ""."""
-    protocols, seeds = {row.protocol for row in records}, {row.seed for row in records}
-    if not protocols & {"cpu", "cpu-bf16", "cpu16"}:
-        return ""
-    free = [] if "cpu16" in protocols else sorted(seeds - {0})
-    numbers = f"seed{'s' * (len(free) > 1)} {', '.join(map(str, free))}"
-    return f"{SELECTION}{f'; {numbers} had no part in the choice' if free else ''}."
 
 
 def text(ledger: Ledger) -> str:

@@ -14,9 +14,8 @@ from plainres.records.schema import is_limited
 AVX2 = "ATen AVX2 / oneDNN AVX2"
 # Processors without wider instructions than AVX2, in rows that do not record the instruction set.
 # Their committed errors replay in all digits on a newer processor (family 26) that is limited to
-# AVX2 (seeds 0 to 2): plain-110 of machines/quick (family 25) as in cures/quick-untreated. Of
-# family 23 no such pair of rows is committed
-AVX2_PROCESSORS = ("AMD EPYC (family 25, model 1)", "AMD EPYC (family 23, model 1)")
+# AVX2 (seeds 0 to 2): plain-110 of machines/quick (family 25) as in cures/quick-untreated
+AVX2_PROCESSORS = ("AMD EPYC (family 25, model 1)",)
 
 
 class Measured(Protocol):

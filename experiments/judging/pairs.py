@@ -217,15 +217,24 @@ def _at_guessing(
 
 
 def compare(
-    statement: str, series: Mapping[str, Series], bound: float = MARGIN, measure: str = "test error"
+    statement: str,
+    series: Mapping[str, Series],
+    bound: float = MARGIN,
+    measure: str = "test error",
+    learned: Collection[str] = (),
 ) -> Claim:
-    """The claim that the first of two series lies above the second, by more than `bound`."""
+    """The claim that the first of two series lies above the second, by more than `bound`.
+
+    Args:
+        learned: as of `judge`.
+    """
     larger, smaller = series
     return judge(
         statement,
         series,
         lambda: [difference(series, larger, smaller, bound)],
         lambda: mean_errors(series, measure),
+        learned=learned,
     )
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from experiments.judging import verdict
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting import pages
-from experiments.reporting.markdown import measured_on
+from experiments.reporting.markdown import measured_on, selection
 from experiments.reporting.question import EXPERIMENTS, Question, Table, questions
 
 # Verdict → how the page marks it: a class of its style sheet and a sign
@@ -145,8 +145,9 @@ def _part(question: Question, part: Any, label: str) -> Part:
         Table(without_markup(table.title), table.rows, [*map(without_markup, table.notes)])
         for table in question.tables(part)
     ]
-    notes = [*question.introduction, question.caution(part), *question.notes(part)]
-    notes = [*filter(None, notes), measured_on(question.records(part))]
+    records = question.records(part)
+    notes = [*question.introduction, *question.notes(part), selection(records)]
+    notes = [*filter(None, notes), measured_on(records)]
     lines, rows = verdict_lines(claims), verdict.rows(claims)
     return Part(label, lines, rows, details, tables, [*map(without_markup, notes)])
 

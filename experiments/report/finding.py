@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.depth import claims, deviations
+from experiments.depth import claims
 from experiments.depth.claims import ARMS, DepthRuns, label_of
 from experiments.report.cards import Verdict, verdict_lines, without_markup
 from experiments.report.charts import SPLITS, charts, lowest_error
 from experiments.reporting import style
+from experiments.reporting.markdown import selection
 from experiments.reporting.reference import compare
 
 # The first is what the main README shows, and so the page before a choice; others follow by name
@@ -111,8 +112,8 @@ def _notes(runs: DepthRuns) -> list[str]:
         notes.append(f"Diverged, counted as guessing: {', '.join(grid.diverged)}.")
     if grid.missing:
         notes.append(f"Not measured, or not comparable: {', '.join(grid.missing)}.")
-    if selection := deviations.selection(runs.records):
-        notes.append(without_markup(selection))
+    if caution := selection(runs.records):
+        notes.append(without_markup(caution))
     return notes
 
 

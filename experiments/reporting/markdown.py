@@ -8,6 +8,11 @@ from experiments.judging.verdict import Claim
 from experiments.reporting.text import seeds_of
 from plainres.records.schema import Record, is_limited
 
+SELECTION = (
+    "`cpu` was chosen on seed 0, after `cpu16` had spoken there against the claims that training "
+    "error does not rise, and falls, with depth in residual networks"
+)
+
 
 def paragraph(text: str) -> list[str]:
     """The lines of a paragraph, or of list items that begin with `- `, wrapped at 100 columns."""
@@ -44,6 +49,26 @@ def label_of(records: Sequence[Record], variant: str = "") -> str:
     protocols = ", ".join(protocols_of(records))
     variant = f", {variant}" if variant else ""
     return f"{labels} · protocol {protocols}{variant} · {seeds_of(records)}"
+
+
+def selection(records: Sequence[Any]) -> str:
+    """How the protocol was chosen, where results had a part in it; else "".
+
+    Args:
+        records: or other rows with protocol, seed and data_label; without iterations they are of no
+            training.
+    """
+    trained = [
+        row
+        for row in records
+        if getattr(row, "iterations", 0) > 1 and row.data_label.startswith("CIFAR-10")
+    ]
+    protocols, seeds = {row.protocol for row in trained}, {row.seed for row in trained}
+    if not protocols & {"cpu", "cpu-bf16", "cpu16"}:
+        return ""
+    free = [] if "cpu16" in protocols else sorted(seeds - {0})
+    numbers = f"seed{'s' * (len(free) > 1)} {', '.join(map(str, free))}"
+    return f"{SELECTION}{f'; {numbers} had no part in the choice' if free else ''}."
 
 
 def protocols_of(records: Sequence[Record]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from experiments.judging import verdict
 from experiments.judging.verdict import Claim
 from experiments.reporting import latex
-from experiments.reporting.markdown import markdown, measured_on, paragraph, word
+from experiments.reporting.markdown import markdown, measured_on, paragraph, selection, word
 from experiments.reporting.text import columns
 from plainres.records.files import RUNS_TABLE
 
@@ -72,7 +72,6 @@ class Question(Generic[Part]):
             `part.records`.
         claims: with their verdicts.
         tables, notes: what `check` and the report show; notes are paragraphs below the tables.
-        caution: what must stand beside the verdicts wherever they are shown; "" for nothing.
         where: glob pattern of a table below results/<slug>.
         levels: how many folders above that table the one lies that `read` takes.
         options: of `check`, as "protocol", that `read` takes by name besides the folder.
@@ -87,7 +86,6 @@ class Question(Generic[Part]):
     claims: Callable[[Part], Sequence[Claim]] = lambda part: ()
     tables: Callable[[Part], Sequence[Table]] = lambda part: ()
     notes: Callable[[Part], Sequence[str]] = lambda part: ()
-    caution: Callable[[Part], str] = lambda part: ""
     where: str = "*/runs.csv"
     levels: int = 1
     options: Sequence[str] = ()
@@ -124,7 +122,7 @@ class Question(Generic[Part]):
                 lines += [table.title, ""] if table.title else []
                 lines += [*columns(table.rows, left=True), *table.notes, ""]
         lines += verdict.lines(claims)
-        if caution := self.caution(part):
+        if caution := selection(self.records(part)):
             lines += ["", *paragraph(caution)]
         if verbose and verdict.rests_on_several(claims):
             lines += ["", *columns(verdict.details(claims), left=True)]
@@ -219,7 +217,7 @@ class Question(Generic[Part]):
         lines: list[str] = []
         if claims := self.claims(part):
             lines += ["", *markdown(verdict.rows(claims))]
-        if caution := self.caution(part):
+        if caution := selection(self.records(part)):
             lines += ["", *paragraph(caution)]
         for drawing in drawings:
             lines += ["", f"![{drawing.alt} · {self.label(part)}](figures/{drawing.name}.png)"]

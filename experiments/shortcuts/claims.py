@@ -179,7 +179,10 @@ def _between(records: Sequence[Record]) -> Claim:
     errors = _errors(records, ("plain", "every_second", "residual"), (HALFWAY,))
     differences = (("plain", "every_second"), ("every_second", "residual"))
     return pairs.judge(
-        STATEMENTS[5], errors, lambda: [_excess(errors, *pair, HALFWAY) for pair in differences]
+        STATEMENTS[5],
+        errors,
+        lambda: [_excess(errors, *pair, HALFWAY) for pair in differences],
+        learned=[f"plain-{HALFWAY}"],
     )
 
 

@@ -329,8 +329,9 @@ def _judge(signal: Signal, name: str, comparisons: Sequence[Comparison], beside:
         reason = f"no number to judge: exactly 0 or not finite in {'; '.join(without.values())}"
         return Claim(statement, INCONCLUSIVE, reason)
     values = signal.values(quantities)
+    depths = sorted({quantity.depth for quantity in quantities})
     return pairs.judge(
-        statement,
+        f"{statement} ({', '.join(map(str, depths))} layers)",
         signal.networks(quantities),
         lambda: [each.criterion(values) for each in comparisons],
         lambda: _means(values) + beside,

@@ -133,7 +133,7 @@ def check_training(runs: DeepRuns) -> list[Claim]:
         below = f"training error below that of {network} at the same iterations"
         series = {network: plain, f"residual-{depth}": residual[depth]}
         statement = f"residual-{depth}: {below}"
-        claims.append(compare(statement, series, measure="training error"))
+        claims.append(compare(statement, series, measure="training error", learned=[network]))
     statement = f"residual-{DEEPEST}: training error not above that of residual-{SHALLOWER}"
     series = {f"residual-{depth}": residual[depth] for depth in (SHALLOWER, DEEPEST)}
     last = compare(statement, series, -MARGIN, "training error")
