@@ -56,7 +56,7 @@ status: ## what the sweeps of this machine are doing (FOLLOW=1: until they have 
 classify: ## PICTURE=file or folder: what your network takes it for (RESULTS=own/name)
 publish: ## add your cells to the committed tables, or replace rows (RESULTS=depth/quick)
 power: ## how often the verdicts of depth are right; writes power.csv (PROTOCOL=cpu)
-bench: ## what training costs, about 45 minutes (PARTS=columns,startup)
+bench: ## what training costs, about an hour (PARTS=columns,startup)
 deviations: ## in what each protocol differs from the paper (PROTOCOL=paper: one in full)
 tensorboard: ## curves of depth and of running cells at http://localhost:6006 (RESULTS=shortcuts/quick: others; PORT=)
 $(VERBS): $(STAMP)

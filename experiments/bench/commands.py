@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -39,6 +40,26 @@ def sweep(process: Process, iterations: int, jobs: int | None) -> dict[str, floa
     }
 
 
+def first_sweep(
+    process: Process, compiled: bool, overrides: Sequence[str] = ()
+) -> dict[str, float]:
+    """Seconds of the whole command of `make sweep-depth`, with figures and verdicts.
+
+    Args:
+        compiled: the fused kernels are in Numba's cache, which is empty otherwise.
+        overrides: of the configuration.
+    """
+    cache = {"NUMBA_CACHE_DIR": str(process.folder / "numba")}
+    words = ["-m", "experiments", "sweep", "depth", "accelerator=cpu", *overrides]
+    if compiled:
+        few = ["protocol.iterations=20", "protocol.schedule.warmup_iterations=1"]
+        few += ["protocol.error_window=20", f"results_dir={process.folder / 'before'}"]
+        _run([*words, *few], ROOT, cache)
+    began = time.monotonic()
+    _run([*words, f"results_dir={process.folder / 'results'}"], ROOT, cache)
+    return {"seconds": time.monotonic() - began}
+
+
 def command(process: Process, words: list[str]) -> dict[str, float]:
     """Seconds of a Python command, and whether it imports torch.
 
@@ -60,12 +81,14 @@ def _seconds(words: list[str], folder: Path = ROOT) -> float:
     return time.monotonic() - began
 
 
-def _run(words: list[str], folder: Path) -> subprocess.CompletedProcess:
+def _run(
+    words: list[str], folder: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess:
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": paths},
+        env={**os.environ, "PYTHONPATH": paths, **(environment or {})},
         capture_output=True,
         text=True,
         check=False,

@@ -49,6 +49,7 @@ RATIOS = (
 PLAINRES_TO_BARE_LOOP_ON_DIGITS = "≥ 0.85"
 FUSED_GAIN = {"ResNet-20, digits": "≥ 3", "ResNet-110, digits": "≥ 3.5"}
 SWEEP_GAIN, SWEEP_TO_WORK = "≥ 1.4", "≤ 1.1"
+FIRST_SWEEP_SECONDS, COMPILATION_SECONDS = "≤ 150", "≤ 10"  # two cores
 COMMAND_SECONDS, FIGURES_SECONDS = "≤ 1", "≤ 5"
 FIRST_CELL_SECONDS, LATER_CELL_SECONDS = "≤ 4", "≤ 1"
 THOUSAND_GIB = "≤ 16"
@@ -116,6 +117,19 @@ def sweep(rows: Rows) -> list[str]:
         f"- {one_sweep} / {one_at_a_time}: {against_target(gains[one_sweep], SWEEP_GAIN)}",
         f"- whole sweep / (work / cores): {against_target(loads[one_sweep], SWEEP_TO_WORK)}",
     ]
+
+
+def first(rows: Rows) -> list[str]:
+    ways = (parts.NOT_COMPILED, parts.COMPILED_BEFORE)
+    cold, warm = (by_round(rows, rows[0].case, way, "seconds") for way in ways)
+    compilation = {at: cold[at] - warm[at] for at in sorted(cold.keys() & warm.keys())}
+    lines = [
+        (ways[0], cold, FIRST_SWEEP_SECONDS),
+        (ways[1], warm, FIRST_SWEEP_SECONDS),
+        ("compilation, the difference", compilation, COMPILATION_SECONDS),
+    ]
+    table = [[name, shown(each), against_target(each, target)] for name, each, target in lines]
+    return [f"{rows[0].case.capitalize()}.", "", *markdown([["", "seconds", ""], *table])]
 
 
 def startup(rows: Rows) -> list[str]:
@@ -243,7 +257,7 @@ def gpu(rows: Rows) -> list[str]:
 
 SECTIONS = {
     each.__name__: each
-    for each in (columns, kernels, sweep, startup, scaling, many, agreement, gpu)
+    for each in (columns, kernels, sweep, first, startup, scaling, many, agreement, gpu)
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 TEXTBOOK, BARE_LOOP, PLAINRES, SIDE_BY_SIDE = "textbook", "limit", "plainres", "side by side"
 ONE_SWEEP, ONE_AT_A_TIME, TEN_COMMANDS = "one cell a core", "one cell at a time", "ten commands"
 TABLES = "tables"
+NOT_COMPILED, COMPILED_BEFORE = "kernels not compiled yet", "kernels compiled before"
 CELL, COMMAND, LIBRARIES = "cell", "command", "libraries"
 EAGER, GRAPH, COMPILED, FUSED = GPU_WAYS = ("library, no graph", "library", "compiled", "fused")
 LIBRARY = GRAPH
@@ -124,6 +125,14 @@ def sweep(options: Options) -> Iterator[Job]:
         yield Job(case, way, "commands.sweep", threads, arguments)
 
 
+def first(options: Options) -> Iterator[Job]:
+    """What `make sweep-depth` does when all is installed, the first time and later."""
+    for way in (NOT_COMPILED, COMPILED_BEFORE):
+        arguments = {"compiled": way == COMPILED_BEFORE}
+        case = "ten cells of quick, figures and verdicts"
+        yield Job(case, way, "commands.first_sweep", 1, arguments)
+
+
 def startup(options: Options) -> Iterator[Job]:
     """What a person waits for before anything happens."""
     train, plainres = ["-m", "plainres.run.train"], ["-m", "experiments"]
@@ -225,6 +234,7 @@ PARTS = {
     "columns": Part("how fast is plainres beside a textbook loop and a bare loop?", 3, columns),
     "kernels": Part("what do fused kernels gain on a CPU?", 3, kernels),
     "sweep": Part("what does a sweep gain from running one cell on each core?", 1, sweep),
+    "first": Part("how long does one wait for the verdicts of `make sweep-depth`?", 3, first),
     "startup": Part("how long does one wait before something happens?", 3, startup),
     "scaling": Part("how do time and memory grow with depth, width, image and batch?", 1, scaling),
     "many": Part("how long do the tables of 100,000 cells take?", 1, many),
