@@ -284,6 +284,11 @@ def test_without_numba_the_library_trains_and_a_line_says_so(monkeypatch, tmp_pa
     assert compose_cell(tmp_path, "protocol=quick", "kernels=library").notes() == []
     with pytest.raises(ValueError, match="need the package numba"):
         machine.pick_kernels("fused", CPU, "32-true")
+    monkeypatch.setitem(sys.modules, "numba", None)  # whose import fails then
+    monkeypatch.delitem(sys.modules, "plainres.training.fused_cpu")
+    few = ("protocol.iterations=4", "protocol.schedule.warmup_iterations=1", "model.depth=8")
+    trained = train.train_cell(compose_cell(tmp_path, "protocol=quick", "model=plain", *few))
+    assert trained.kernels == "library"
 
 
 def test_the_committed_numbers_of_two_processors_are_equal():
