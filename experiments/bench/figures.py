@@ -13,7 +13,7 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 from scipy import stats
 
 from experiments.bench import floor, parts, tables
@@ -347,7 +347,7 @@ def scaling_figure(rows: Rows, memory: bool = False) -> Figure:
                 axis.plot(one.values, fitted, color=colour)
         axis.set_yscale("log")
         axis.yaxis.set_major_locator(LogLocator(subs=(1,) if not memory else (1, 2, 5)))
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_minor_formatter(NullFormatter())
         depth_axis(axis, sorted({value for one in group for value in one.values}))
         axis.set_xlabel(group[0].case if len(group) == 1 else name.replace("_", " "))

@@ -5,7 +5,6 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from experiments.cures.claims import (
     CURES,
@@ -52,7 +51,7 @@ def growth_figure(cures: Cures) -> Figure:
         cosines = list(cures.cosine(name, DEEPEST).values())
         right.plot(cosines, [row] * len(cosines), **points)
     left.set(xscale="log", xlabel=f"error, {DEEPEST} layers (%)")
-    left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    left.xaxis.set_major_formatter("{x:g}")
     left.set_yticks(range(len(names)), [CURES.get(name, name) for name in names])
     left.invert_yaxis()
     middle.set(xscale="log", xlabel="growth of gradients")

@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from experiments.dose.claims import SLOPES, Dose, check, label_of
 from experiments.dose.prediction import predictions
@@ -59,7 +58,7 @@ def map_figure(dose: Dose) -> Figure:
         labels.append(NAMES.get(name, name) + (f", λ = {theory.growth:.2f}" if theory else ""))
     axes[0].set_yticks(range(len(names)), labels)
     bar = figure.colorbar(image, ax=axes, label="running training error (%)")
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    bar.ax.yaxis.set_major_formatter("{x:g}")
     title = style.message(
         "λ says how deep plain networks train",
         "Does λ say how deep plain networks train?",

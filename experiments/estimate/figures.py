@@ -11,7 +11,7 @@ from pathlib import Path
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from experiments.estimate.costs import (
     CIFAR,
@@ -94,7 +94,7 @@ def schedule_figure(seconds: dict[str, list[float]], label: str) -> Figure:
     ratio.axhline(1, **REFERENCE)
     hours.set(title="time", ylabel="hours, logarithmic", yscale="log")
     hours.yaxis.set_major_locator(LogLocator(base=2))
-    hours.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    hours.yaxis.set_major_formatter("{x:g}")
     ratio.set(title="time / lower bound", ylabel="ratio")
     for axis in (hours, ratio):
         _slots_axis(axis)

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import NullFormatter
 
 from experiments.horizon.claims import FLOAT32, FLOAT64, GROUPS, ORDER, check, label_of
 from experiments.horizon.parts import (
@@ -273,5 +273,5 @@ def _plain_numbers(axis: Axes, ticks: Sequence[int]) -> None:
     """Numbers without powers at these places of a logarithmic x axis."""
     low, high = axis.get_xlim()
     axis.set_xticks([tick for tick in ticks if low <= tick <= high])
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_minor_formatter(NullFormatter())

@@ -66,7 +66,7 @@ class Part:
             if (point.arm, point.depth) == (arm, depth)
             and (point.precision, point.iteration) == (precision, iteration)
         }
-        return self._series(values, variant, arm, depth)
+        return self._series(values, [variant], arm, depth)
 
     def by_depth(self, variant: str, arm: str, precision: str) -> dict[int, dict[int, float]]:
         """Seed → depth → median cosine before the first update."""
@@ -93,7 +93,7 @@ class Part:
             for seed, cosines in self.by_depth(variant, "plain", precision).items()
             if (found := horizon(cosines)) and (not found.at_least or found.depth >= needed)
         }
-        return self._series(values, variant, "plain")
+        return self._series(values, [variant], "plain")
 
     def normalisation_error(self, variant: str, precision: str) -> dict[int, float]:
         """By seed: relative error of the first normalisation, geometric mean over plain networks.
@@ -116,24 +116,22 @@ class Part:
         """The smallest median cosine over depths, of seeds that have the deepest network."""
         by_depth = self.by_depth("relu", arm, precision)
         values = {seed: min(c.values()) for seed, c in by_depth.items() if DEEPEST in c}
-        return self._series(values, "relu", arm)
+        return self._series(values, ["relu"], arm)
 
     def of_couples(self, values: Mapping[int, float], arm: str, depth: int) -> Series:
         """Values of pairs of runs, one exact and one perturbed, by seed."""
-        rows = [
-            row
-            for start in STARTS
-            for row in self.by_variant.get(start, ())
-            if (row.arm, row.depth) == (arm, depth) and row.seed in values
-        ]
-        by_seed = grouped(rows, lambda row: row.seed)
-        return Series({seed: values[seed] for seed in sorted(by_seed)}, by_seed)
+        return self._series(values, STARTS, arm, depth)
 
     def _series(
-        self, values: Mapping[int, float], variant: str, arm: str, depth: int | None = None
+        self,
+        values: Mapping[int, float],
+        variants: Sequence[str],
+        arm: str,
+        depth: int | None = None,
     ) -> Series:
         rows = [
             row
+            for variant in variants
             for row in self.by_variant.get(variant, ())
             if row.arm == arm and depth in (None, row.depth) and row.seed in values
         ]

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import NullFormatter, NullLocator
 from scipy.optimize import isotonic_regression
 
 from experiments.judging.errors import error_or_chance
@@ -112,7 +112,7 @@ def logarithmic_percent(axis: Axes, lowest: float) -> None:
     axis.set_yscale("log")
     axis.set_ylim(bottom, 110)
     axis.set_yticks([tick for tick in PERCENT_TICKS if tick >= bottom])
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_ylabel("error (%), logarithmic")
 

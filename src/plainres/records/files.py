@@ -482,11 +482,11 @@ class Block(NamedTuple):
 
 def _joined(blocks: Sequence[Block]) -> str:
     """The table of all blocks, sorted by arm, depth and seed; a column that one lacks is empty."""
-    columns = tuple(dict.fromkeys(chain.from_iterable(b.columns for b in blocks if b.lines)))
+    columns = tuple(dict.fromkeys(chain.from_iterable(block.columns for block in blocks)))
     parts = [_line(columns)]
     for block in sorted(blocks, key=lambda block: block.cell):  # stable within a cell
         if block.columns == columns:
-            parts += [block.lines] if block.lines else []
+            parts.append(block.lines)
             continue
         for row in csv.reader(StringIO(block.lines, newline=""), strict=True):
             values = dict(zip(block.columns, row, strict=True))

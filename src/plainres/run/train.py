@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from plainres.data.batches import EvaluationBatches, Share, TrainingBatches
     from plainres.data.images import Images, Source
     from plainres.data.streaming import StreamedBatches, StreamedEvaluation
-    from plainres.training.devices import Processes
+    from plainres.training.devices import DeviceEnvironment
     from plainres.training.machine import Precision
     from plainres.training.module import Classifier
     from plainres.training.runlog import RunLog, Start
@@ -168,7 +168,7 @@ def build(cell: Cell, rank: int = 0, start: "Start | None" = None, port: int = 0
     module = _module(cell, network, stream, tuple(evaluated), start.precision)
     runlog = _runlog(cell, start, share)
     port = port or find_free_network_port()
-    environment = devices.Processes(share, port)
+    environment = devices.DeviceEnvironment(share, port)
     options = devices.options(config, network, device)
     trainer = _trainer(cell, accelerator, runlog, stream, environment, options)
     # Lightning would end the process in its own way
@@ -298,18 +298,20 @@ def _start(cell: Cell, source: "Source", device: "torch.device") -> "Start":
     instructions = machine.arithmetic(device)
     precision = machine.pick_precision(protocol.precision, device)
     kernels = machine.pick_kernels(cell.config.kernels, device, precision)
+    commit, clean = files.repository_state(machine.ROOT)
     fresh = Start(
-        None,
-        0,
-        updates,
-        precision,
-        instructions,
-        config_hash(cell.identity),
-        kernels,
-        machine.torch_version(),
-        source.fingerprint,
-        machine.unlimited_processor(device),
-        *files.repository_state(machine.ROOT),
+        path=None,
+        iteration=0,
+        updates_per_step=updates,
+        precision=precision,
+        instruction_set=instructions,
+        config_hash=config_hash(cell.identity),
+        kernels=kernels,
+        torch=machine.torch_version(),
+        images=source.fingerprint,
+        processor=machine.unlimited_processor(device),
+        commit=commit,
+        clean=clean,
     )
     start = _newest_checkpoint(cell, fresh)
     if start.path is None:
@@ -523,7 +525,7 @@ def _trainer(
     accelerator: str,
     runlog: "RunLog",
     stream: "Stream",
-    environment: "Processes",
+    environment: "DeviceEnvironment",
     options: dict[str, Any],
 ) -> "pl.Trainer":
     import pytorch_lightning as pl

@@ -22,7 +22,7 @@ NORMS = nn.modules.batchnorm._BatchNorm
 DROPOUTS = nn.modules.dropout._DropoutNd
 
 
-class Processes(LightningEnvironment):
+class DeviceEnvironment(LightningEnvironment):
     """The processes of a run, which were started already; this is that of one device.
 
     Args:
