@@ -184,7 +184,7 @@ def _summary(costs: Costs) -> str:
         f"{100 * statistics.fmean(sizes):.1f} %. "
     )
     names = "; ".join(f"{s.device}, {s.shape}" for s in sorted(poor))
-    return text + (f"Above it: {names}. An estimate from these says so." if poor else "")
+    return text + (f"Above it: {names}. Estimates that use these print a warning." if poor else "")
 
 
 def _schedules(seconds: dict[str, list[float]]) -> list[list[str]]:

@@ -94,7 +94,7 @@ def write(
     made = provenance(torch.device("cpu"))
     clean = "" if made["clean"] else " (with changes)"
     sentence = (
-        f"Seed {facts.seed}, {facts.jobs} faults at a time, {duration(facts.seconds)}, on "
+        f"Seed {facts.seed}, {facts.jobs} faults at a time; took {duration(facts.seconds)} on "
         f"{made['processor']}. Commit {made['commit'][:12]}{clean}, Python {made['python']}, "
         f"torch {made['torch']}, Lightning {made['lightning']}. `make torture` does it again; "
         f"`plainres torture --kinds flip --only 17 --seed {facts.seed}` repeats one fault."
