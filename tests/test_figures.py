@@ -187,7 +187,7 @@ def test_where_a_line_joins_fewer_seeds_the_marker_is_open_and_the_caption_says_
     ]
     assert [list(line.get_xdata()) for line in opened] == [[32], [32]]
     assert [list(line.get_ydata()) for line in opened] == [[pytest.approx(32)]] * 2
-    assert caption(figure).endswith(" · open: 1 of 3 seeds")
+    assert " open: 1 of 3 seeds · " in caption(figure)
     assert [text.get_text() for text in axis.texts] == ["guessing", "plain", "residual"]
     plt.close(figure)
 
@@ -280,9 +280,9 @@ def test_a_legend_lies_between_the_axes_and_the_caption():
     ("verdicts", "expected"),
     [
         ((REPRODUCED, REPRODUCED), "It holds"),
-        ((REPRODUCED, NOT_REPRODUCED), "Does it hold? Not here"),
-        ((REPRODUCED, INCONCLUSIVE), "Does it hold? Undecided"),
-        ((), "Does it hold? Undecided"),
+        ((NOT_REPRODUCED, NOT_REPRODUCED), "Does it hold? Not reproduced"),
+        ((REPRODUCED, INCONCLUSIVE), "Does it hold? Of 2 claims 1 reproduced, 1 inconclusive"),
+        ((), "Does it hold? Not measured"),
     ],
 )
 def test_a_title_says_a_finding_only_where_the_claims_hold(verdicts, expected):
@@ -294,7 +294,8 @@ def test_a_title_says_a_finding_only_where_the_claims_hold(verdicts, expected):
     ("effects", "expected"),
     [
         ((0.1, 0.2), "Does it hold? Supported, not tested"),
-        ((0.1, -0.2), "Does it hold? Contradicted, not tested"),
+        ((-0.1, -0.2), "Does it hold? Contradicted, not tested"),
+        ((0.1, -0.2), "Does it hold? Of 2 claims 1 supported, 1 contradicted, not tested"),
     ],
 )
 def test_a_title_of_one_seed_says_that_nothing_is_tested(effects, expected):
@@ -302,6 +303,19 @@ def test_a_title_of_one_seed_says_that_nothing_is_tested(effects, expected):
         [verdict.judge("", [Criterion("a - b", (effect,))], "") for effect in effects]
     )
     assert style.message("It holds", "Does it hold?", claims) == expected
+
+
+def test_a_title_says_what_is_missing_and_that_all_seeds_speak_against_it():
+    missing = Claim("", INCONCLUSIVE, "missing: plain-56")
+    assert style.message("", "Does it hold?", [missing]) == "Does it hold? Not measured"
+    against, _ = verdict.corrected(
+        [
+            verdict.judge("", [Criterion(str(n), (value,) * 8, above=above) for n in "abcdef"], "")
+            for value, above in ((-0.1, True), (0.1, True))
+        ]
+    )
+    expected = "Does it hold? Inconclusive, all seeds speak against it"
+    assert style.message("", "Does it hold?", [against]) == expected
 
 
 def test_few_seeds_alone_make_a_direction():

@@ -12,7 +12,7 @@ from made_up import NO_ERRORS, elsewhere, made_up_record, write_made_up
 from experiments.grid import Sweep
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.thousand import QUESTION
-from experiments.thousand.claims import PLAIN, SAME_NUMBERS, Part
+from experiments.thousand.claims import PLAIN, RATES, SAME_NUMBERS, Part
 from experiments.thousand.grid import commands
 from plainres.records.files import RUNS_TABLE, read_runs
 from plainres.records.identity import config_differences
@@ -94,6 +94,12 @@ def test_every_depth_has_the_same_learning_rates(tmp_path):
             assert schedules[0].at(iteration, 56) == schedules[1].at(iteration, 1202)
 
 
+@pytest.mark.parametrize("name", RATES)
+def test_labels_have_the_rates_of_the_configuration(tmp_path, name):
+    cell = cell_of(tmp_path, name, "model.depth=110")
+    assert cell.config.protocol.learning_rate == RATES[name]
+
+
 def test_folders_of_memory_differ_in_the_switch_alone(tmp_path):
     stored, recomputed = (
         cell_of(tmp_path, part, "model.depth=110") for part in ("stored", "recomputed")
@@ -161,8 +167,8 @@ def test_falling_on_past_100_layers_is_by_half_a_point_at_each_step(tmp_path, de
     (drawing,) = QUESTION.drawings(part_of(tmp_path, "long"))
     figure = drawing.draw()
     assert [len(line.get_xdata()) for line in figure.axes[0].lines[:3]] == [3, 3, 3]
-    answer = {"supports": "Supported", "contradicts": "Contradicted"}[words[1]]
-    assert title(figure).endswith(f"falling to 164 layers? {answer}, not tested")
+    answers = {"supports": "Supported", "contradicts": "Of 2 claims 1 supported, 1 contradicted"}
+    assert title(figure).endswith(f"falling to 164 layers? {answers[words[1]]}, not tested")
 
 
 def test_memory_is_measured_beside_the_first_protocol_alone():
@@ -268,7 +274,7 @@ def test_another_number_with_checkpointing_is_seen(tmp_path):
 
 def test_each_protocol_and_the_memory_are_reported_apart(tmp_path):
     trained(tmp_path, seeds=2)
-    first = "Training: digits · protocol quick, variant quick, 500 iterations · 2 seeds\n"
+    first = "Training: digits · protocol quick, variant quick, rate 0.1, 500 iterations · 2 seeds\n"
     assert QUESTION.text(tmp_path).startswith(first)
     assert [part.name for part in QUESTION.read(tmp_path)] == ["quick"]
     trained(tmp_path, name="slow")

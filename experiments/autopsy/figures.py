@@ -20,7 +20,7 @@ from experiments.autopsy.claims import (
     remedies_label_of,
 )
 from experiments.judging.errors import chance_error, error_or_chance
-from experiments.judging.verdict import REPRODUCED
+from experiments.judging.verdict import INCONCLUSIVE, REPRODUCED
 from experiments.reporting import markdown, style
 from experiments.reporting.question import Drawing
 from experiments.reporting.style import ARM_STYLES, BLACK, GREY, VERMILLION, key_line
@@ -60,14 +60,15 @@ def curves_figure(runs: ProtocolRuns) -> Figure:
         axis.xaxis.set_major_locator(MaxNLocator(4))
     figure.supylabel("running training error (%)")
     for axis in axes[-1]:
-        axis.set_xlabel("1,000 images seen")
+        axis.set_xlabel("images seen (thousands)")
     judged = zip(REMEDIES, check_remedies(runs)[1:], strict=False)
     claims = [claim for remedy, claim in judged if remedy in runs.remedies]
-    gain = sum(claim.verdict == REPRODUCED and not claim.is_direction for claim in claims)
-    fail = sum(claim.contradicted for claim in claims)
+    gain = sum(claim.verdict == REPRODUCED for claim in claims)
+    undecided = sum(claim.verdict == INCONCLUSIVE for claim in claims)
+    untested = " (not tested)" if any(claim.is_direction for claim in claims) else ""
     title = (
-        f"Of {len(claims)} remedies of plain-{DEPTH}, {gain} gain 10 points, {fail} do not, "
-        f"{len(claims) - gain - fail} stay open"
+        f"Remedies of plain-{DEPTH} that gain 10 points: {gain} of {len(claims)}, "
+        f"{undecided} open{untested}"
     )
     notes = ["black: untreated", "a line per seed", "dotted: guessing"]
     if _incomparable(runs):

@@ -320,7 +320,8 @@ def columns_figure(rows: Rows) -> Figure:
     ]
     times = " to ".join(f"{gain:.1f}" for gain in (min(gains), max(gains))) if gains else "?"
     title = f"plainres trains {times} times as fast as the textbook's loop"
-    return titled(figure, title, _columns_label(rows), keys=keys)
+    notes = ("textbook: float32", "bars: medians, with lowest and highest round")
+    return titled(figure, title, _columns_label(rows), *notes, keys=keys)
 
 
 def scaling_figure(rows: Rows, memory: bool = False) -> Figure:
@@ -344,7 +345,7 @@ def scaling_figure(rows: Rows, memory: bool = False) -> Figure:
             elif len(one.values) > 2:
                 slope, intercept, _ = line(one.multiply_adds, one.seconds)
                 fitted = [intercept + slope * work for work in one.multiply_adds]
-                axis.plot(one.values, fitted, color=colour)
+                axis.plot(one.values, [f if f > 0 else math.nan for f in fitted], color=colour)
         axis.set_yscale("log")
         axis.yaxis.set_major_locator(LogLocator(subs=(1,) if not memory else (1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
@@ -354,7 +355,8 @@ def scaling_figure(rows: Rows, memory: bool = False) -> Figure:
     figure.supylabel("peak memory (MiB)" if memory else "seconds per iteration")
     grows = "memory" if memory else "time of an iteration"
     title = f"How does the {grows} grow with the network and its batch?"
-    return titled(figure, title, _loop_label(rows), "bare loop", keys=keys)
+    fit = "" if memory else "lines: least squares in multiply-adds"
+    return titled(figure, title, _loop_label(rows), "bare loop", fit, keys=keys)
 
 
 def readme(measured: Mapping[str, Rows]) -> str:

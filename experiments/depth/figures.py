@@ -102,6 +102,7 @@ def depth_figure(records: Sequence[Record], published: Sequence[dict[str, str]])
     )
     diverged = any(row.status == DIVERGED for row in records)
     notes.add("diverged runs count as guessing" if diverged else "")
+    notes.add("the title is about training error")
     caption = (label_of(records), *sorted(notes))
     return style.titled(figure, title, *caption, keys=[*kinds.values()])
 

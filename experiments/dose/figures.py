@@ -1,6 +1,5 @@
 """The figure of the dose: error over depth and λ, with the predicted border."""
 
-import math
 import statistics
 from collections.abc import Sequence
 from functools import partial
@@ -46,11 +45,12 @@ def map_figure(dose: Dose) -> Figure:
         axis.set_xticks(range(len(depths)), [str(depth) for depth in depths])
         if arm == "plain":
             rows = [row for row, name in enumerate(names) if name in predictions()]
+            rows = [row for row in rows if predictions()[names[row]].depth <= depths[-1]]
             border = [predictions()[names[row]].depth for row in rows]
             axis.plot(_places(border, depths), rows, color="white", linewidth=3)
-            found = [dose.log_depths(name).values() for name in names]
-            rows = [row for row, logs in enumerate(found) if logs]
-            means = [math.exp(statistics.fmean(found[row])) for row in rows]
+            found = [[each.depth for each in dose.depths(name).values()] for name in names]
+            rows = [row for row, own in enumerate(found) if own]
+            means = [statistics.fmean(found[row]) for row in rows]
             axis.plot(_places(means, depths), rows, color="black", linewidth=3)
     labels = []
     for name in names:
@@ -64,7 +64,7 @@ def map_figure(dose: Dose) -> Figure:
         "Does λ say how deep plain networks train?",
         check(dose)[3:4],
     )
-    line = "trainable depth: white as predicted from ReLU alone, black as measured"
+    line = "trainable depth, black: measured; white: predicted from ReLU alone (ends where deeper)"
     return style.titled(figure, title, label_of(dose), line)
 
 
@@ -89,8 +89,8 @@ def errors_figure(dose: Dose) -> Figure:
 
 
 def _places(borders: Sequence[float], depths: Sequence[int]) -> Any:
-    """Of depths among the columns; far right what lies beyond the last one."""
-    return np.interp(borders, depths, range(len(depths)), right=len(depths) - 0.5)
+    """Of depths among the columns."""
+    return np.interp(borders, depths, range(len(depths)))
 
 
 def _mean(dose: Dose, name: str, arm: str, depth: int) -> float:

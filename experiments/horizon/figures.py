@@ -1,5 +1,6 @@
 """The figures of the horizon: cosines by depth, measured beside predicted, and in training."""
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from experiments.horizon.claims import FLOAT32, FLOAT64, GROUPS, ORDER, check, label_of
+from experiments.horizon.claims import EARLY, FLOAT32, FLOAT64, GROUPS, ORDER, check, label_of
 from experiments.horizon.parts import (
     APART,
     BEFORE_TRAINING,
@@ -20,6 +21,7 @@ from experiments.horizon.parts import (
     Part,
     horizon,
     loss_distances,
+    updates_until_apart,
     weight_distances,
 )
 from experiments.horizon.prediction import UNITS, predictions
@@ -79,7 +81,8 @@ def cosines_figure(part: Part) -> Figure:
         "Does the first gradient lose its direction where λ and the precision say?",
         check(part)[:1],
     )
-    return style.titled(figure, title, label_of(part), "ReLU; dotted, upright: predicted depth")
+    note = f"ReLU; dotted: cosine {LOST:g}, predicted depth; thin: one seed"
+    return style.titled(figure, title, label_of(part), note)
 
 
 def layout_figure(part: Part) -> Figure:
@@ -88,21 +91,23 @@ def layout_figure(part: Part) -> Figure:
     panels = {"float32": "sums in float32", CONTIGUOUS: "sums in float64"}
     for axis, (precision, title) in zip(axes, panels.items(), strict=True):
         for size, colour in zip(SIZES, (style.GREEN, style.BLUE, style.VERMILLION), strict=True):
-            by_seed = part.by_depth(size, "plain", precision)
-            if by_seed:
+            if by_seed := part.by_depth(size, "plain", precision):
                 _draw(axis, by_seed, color=colour, label=f"{size}×{size}")
-        predicted = predictions()["relu", "float32"].depth
-        axis.axvline(predicted, color=style.GREY, linestyle=":")
+            own = part.predicted_by_error(size, precision).values()
+            if own and precision != CONTIGUOUS:
+                axis.axvline(statistics.geometric_mean(own), color=colour, linestyle=":")
+        if precision == CONTIGUOUS:
+            axis.axvline(predictions()["relu", "float32"].depth, color=style.GREY, linestyle=":")
         axis.axhline(LOST, **style.REFERENCE)
         axis.set(title=title, ylim=(-0.3, 1.05), xlabel="depth (weighted layers)")
         style.label_ends(axis)
     axes[0].set_ylabel("cosine with the exact gradient")
     title = style.message(
-        "With exact sums float32 loses the direction where λ says",
-        "With exact sums, does float32 lose the direction where λ says?",
+        "With sums in float64 float32 loses the direction where λ says",
+        "With sums in float64, does float32 lose the direction where λ says?",
         check(part)[:1],
     )
-    note = "plain networks, ReLU; numbers at lines: pixels; dotted, upright: predicted depth"
+    note = f"plain networks, ReLU; numbers at lines: pixels; dotted: cosine {LOST:g}, prediction"
     return style.titled(figure, title, label_of(part), note)
 
 
@@ -137,8 +142,8 @@ def predicted_figure(part: Part) -> Figure:
         for n, m in MARKERS.items()
     ]
     title = style.message(
-        "One number, λ, predicts how deep each precision sees",
-        "Does one number, λ, predict how deep each precision sees?",
+        "One number, λ, predicts where each precision loses the direction",
+        "Does one number, λ, predict where each precision loses the direction?",
         check(part)[: len(GROUPS)],
     )
     note = f"a point is a seed; grey: factor {WITHIN:g}"
@@ -174,11 +179,12 @@ def training_figure(part: Part) -> Figure:
     ]
     keys += [style.key_line(arm, color=style.GREY, linestyle=line) for arm, line in LINES.items()]
     title = style.message(
-        "Training brings back the direction that rounding takes at the start",
-        "Does training bring back the direction that rounding takes at the start?",
+        "In float32 training brings back the direction that rounding takes at the start",
+        "In float32, does training bring back the direction that rounding takes at the start?",
         check(part)[:1],
     )
-    return style.titled(figure, title, label_of(part), keys=keys)
+    note = f"dotted: cosine {LOST:g}; float16 has no loss scaling"
+    return style.titled(figure, title, label_of(part), note, keys=keys)
 
 
 def errors_figure(part: Part) -> Figure:
@@ -198,8 +204,8 @@ def errors_figure(part: Part) -> Figure:
     style.label_ends(axes[0])
     axes[0].set_ylabel("running training error (%)")
     title = style.message(
-        "Degradation stays where rounding is gone",
-        "Does degradation stay where rounding is gone?",
+        "Degradation stays in float64",
+        "Does degradation stay in float64?",
         check(part)[:1],
     )
     return style.titled(figure, title, label_of(part), *sorted(notes))
@@ -208,15 +214,20 @@ def errors_figure(part: Part) -> Figure:
 def rounding_figure(part: Part) -> Figure:
     """How far the losses of two runs are apart, median over seeds, by update; a panel per arm."""
     figure, axes = _distances_figure(part, loss_distances)
-    for axis in axes:
+    for axis, arm in zip(axes, LINES, strict=True):
         axis.axhline(100 * APART, **style.REFERENCE)
+        for depth in sorted({row.depth for row in part.records if row.arm == arm}):
+            if updates := list(updates_until_apart(part, arm, depth).values()):
+                first = math.exp(statistics.fmean(updates))
+                axis.plot(first, 100 * APART, color=style.depth_colour(depth), marker="o")
+    style.label_ends(*axes)
     axes[0].set_ylabel("difference of the losses (%)")
     title = style.message(
-        "One changed digit: the deeper a plain network, the sooner it goes elsewhere",
-        "One changed digit: does a plain network go elsewhere the sooner, the deeper it is?",
+        "One changed digit: the deeper a plain network, the sooner its loss is 1 % off",
+        "One changed digit: is a plain network's loss 1 % off the sooner, the deeper it is?",
         check(part)[:1],
     )
-    note = "numbers at lines: depth; median over seeds; dotted: apart"
+    note = "numbers at lines: depth; lines: medians of seeds; points: mean update that passes 1 %"
     return style.titled(figure, title, label_of(part), note)
 
 
@@ -227,20 +238,22 @@ def weights_figure(part: Part) -> Figure:
         axis.set_xscale("symlog", linthresh=1)
         axis.set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])
         axis.set_xlim(left=-0.2)
+        axis.axvline(EARLY, **style.REFERENCE)
+    style.label_ends(*axes)
     axes[0].set_ylabel("distance of the weights (% of their norm)")
     title = style.message(
-        "One changed digit: the deeper a plain network, the farther it goes elsewhere",
-        "One changed digit: does a plain network go the farther elsewhere, the deeper it is?",
+        f"After {EARLY} updates one changed digit has moved deeper plain networks farther",
+        f"After {EARLY} updates, has one changed digit moved deeper plain networks farther?",
         check(part)[:1],
     )
-    note = "numbers at lines: depth; median over seeds"
+    note = f"numbers at lines: depth; median over seeds; dotted: {EARLY} updates"
     return style.titled(figure, title, label_of(part), note)
 
 
 def _distances_figure(
     part: Part, distances_of: Callable[[Part, str, int], dict[int, dict[int, float]]]
 ) -> tuple[Figure, Sequence[Axes]]:
-    """By update, at least 1e-5 per cent; a panel per arm, a line per depth."""
+    """By update, at least 1e-5 per cent; a panel per arm, a line per depth, not yet labelled."""
     figure, axes = plt.subplots(1, 2, sharey=True, layout="constrained")
     for axis, arm in zip(axes, LINES, strict=True):
         for depth in sorted({row.depth for row in part.records if row.arm == arm}):
@@ -252,7 +265,6 @@ def _distances_figure(
             line = {"color": style.depth_colour(depth), "label": str(depth)}
             axis.plot(list(by_update), medians, **line)
         axis.set(title=f"{arm} networks", xlabel="updates", yscale="log")
-        style.label_ends(axis)
     return figure, axes
 
 

@@ -21,6 +21,7 @@ from experiments.judging.inference import (
 )
 
 VERDICTS = REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
+AGAINST = ", all seeds speak against it"
 DIRECTIONS = {REPRODUCED: "supports", NOT_REPRODUCED: "contradicts", INCONCLUSIVE: "undecided"}
 
 
@@ -151,7 +152,7 @@ def corrected(claims: Sequence[Claim]) -> list[Claim]:
             elif claim.trend is not None and claim.trend >= SIGNIFICANCE:
                 reason = f", no significant trend ({p_text(claim.trend)})"
             elif claim.verdict == NOT_REPRODUCED:
-                reason = ", all seeds speak against it"
+                reason = AGAINST
             claim = replace(claim, verdict=result, p=p, p_against=p_against, reason=reason)
         results.append(claim)
     return results

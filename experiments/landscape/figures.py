@@ -91,7 +91,9 @@ def contour_figure(planes: Planes) -> Figure:
             axis.set(xticks=ticks, yticks=ticks)
     figure.colorbar(ScalarMappable(norm=norm, cmap=COLOURS), ax=axes, label="training loss (nats)")
     drawn = list(places.values())
-    return _titled(figure, planes, drawn, f"white: guessing, {guessing:.2f} nats")
+    return _titled(
+        figure, planes, drawn, f"white: guessing, {guessing:.2f} nats", "red: the trained network"
+    )
 
 
 def _name(plane: Plane, draws: list[Draw]) -> str:
@@ -138,5 +140,8 @@ def _titled(figure: Figure, planes: Planes, drawn: Planes, *notes: str) -> Figur
     )
     judged, shown = ({plane.surface.seed for plane in part} for part in (planes, drawn))
     of_all = f"the title is about all {len(judged)} seeds" if shown < judged else ""
+    _, high = bounds(planes)
+    above = any(np.nanmax(plane.losses) > high for plane in planes)
+    cut = f"larger losses are drawn as {high:.0f}" if above else ""
     axes = "axes: two random directions"
-    return titled(figure, title, label_of(drawn), statistics_of(drawn), of_all, axes, *notes)
+    return titled(figure, title, label_of(drawn), statistics_of(drawn), of_all, axes, cut, *notes)

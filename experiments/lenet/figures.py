@@ -1,12 +1,24 @@
 """The figure of LeNet-5."""
 
+import statistics
 from functools import partial
 from typing import Any
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments.lenet.claims import DIGITS, FASHION, MODERN, OLD, SIGMOID, Runs, check, label_of
+from experiments.judging.errors import error_or_chance
+from experiments.lenet.claims import (
+    DIGITS,
+    FASHION,
+    MODERN,
+    OLD,
+    ROUND_FIGURE,
+    SIGMOID,
+    Runs,
+    check,
+    label_of,
+)
 from experiments.reporting import style
 from experiments.reporting.question import Drawing
 
@@ -37,6 +49,11 @@ def curves_figure(runs: Runs) -> Figure:
             points = runs.curves.get(f"{data}-{variant}", ())
             for measure, (line, _) in LINES.items():
                 axis.plot(*style.mean_curve(points, measure), color=colour, **line)
+            rows = runs.records.get(f"{data}-{variant}", ())
+            if errors := [100 * error_or_chance(row, "test_error") for row in rows]:
+                end = max(row.iterations for row in rows)
+                axis.plot(end, statistics.fmean(errors), color=colour, marker="o")
+        axis.axhline(100 * ROUND_FIGURE, **style.REFERENCE)
         axis.set(title=title, xlabel="iteration", ylim=(0, 30))
     axes[0].set_ylabel("error (%)")
     keys = [style.key_line(name, color=colour) for colour, name in VARIANTS.values()]
@@ -46,4 +63,5 @@ def curves_figure(runs: Runs) -> Figure:
         "Does LeNet-5 err on at most 10 % of Fashion-MNIST's test images?",
         check(runs)[:1],
     )
-    return style.titled(figure, title, label_of(runs), keys=keys)
+    note = "points: test error at the end; dotted: 10 %"
+    return style.titled(figure, title, label_of(runs), note, keys=keys)

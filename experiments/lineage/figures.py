@@ -65,6 +65,7 @@ def error_figure(lineage: Lineage, name: str) -> Figure:
     for (network, end), height in zip(ends.items(), heights, strict=True):
         colour, _ = style_of(network)
         line = {"arrowstyle": "-", "color": colour, "linewidth": 0.8, "alpha": 0.6}
+        line |= {"relpos": (0, 0.5), "shrinkB": 0}
         place: Any = {"textcoords": axis.get_yaxis_transform(), "va": "center", "color": colour}
         short = name_of(network).replace(", half width", "")
         axis.annotate(short, end, (1.03, height), arrowprops=line, **place)

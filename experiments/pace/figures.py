@@ -1,6 +1,7 @@
 """The figure of the pace experiment."""
 
 import itertools
+import re
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -48,8 +49,14 @@ def curves_figure(paces: Sequence[Pace]) -> Figure:
         axis.set(title=f"residual-{depth}", xlabel="seconds", ylim=(15, 70))
         axis.locator_params(axis="x", nbins=4)
     axes[0][0].set_ylabel("running training error (%)")
-    keys = [key_line(setting, color=colours[setting]) for setting in settings]
+    keys = [key_line(_in_words(each), color=colours[each]) for each in settings]
     named = [f"{STROKES[strokes[each]]}: {each}" for each in machines] if len(machines) > 1 else []
+    named += ["these are not comparable"] if len(machines) > 1 else []
     goals = " and ".join(f"{100 * target:g}" for target in TARGETS)
     title = f"How soon do residual networks reach {goals} % training error?"
     return titled(figure, title, label_of(paces), *named, keys=keys)
+
+
+def _in_words(setting: str) -> str:
+    """width8-batch64-rate0.1 as `width 8, batch 64, rate 0.1`."""
+    return re.sub(r"([a-z])(\d)", r"\1 \2", setting).replace("-", ", ")

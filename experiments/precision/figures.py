@@ -50,20 +50,22 @@ def layers_figure(scale: Scale) -> Figure:
                 rows = [
                     r for r in _rows(scale, FLOAT32, arm, depth) if r.iteration == 0 and r.layer
                 ]
-                line = {"color": style.depth_colour(depth), "label": str(depth), "linewidth": 2}
+                line = {"color": style.depth_colour(depth), "linewidth": 2}
                 axis.plot(*_means(rows, lambda row: row.layer, measured), **line)
     for axis, name in zip(axes[0], MEASURED.values(), strict=True):
         axis.set_title(name)
-    style.label_ends(*axes.flat)
     for axis in axes[-1]:
         axis.set_xlabel("layer")
     figure.supylabel("cosine with the exact gradient")
     title = style.message(
-        "bf16 turns the first gradient of plain-56 away, more than residual-56's",
-        "Does bf16 turn the first gradient of plain-56 away, more than residual-56's?",
+        "bf16 changes the direction of plain-56's first gradient more than residual-56's",
+        "Does bf16 change the direction of plain-56's first gradient more than residual-56's?",
         check(scale)[:1],
     )
-    return style.titled(figure, title, label_of(scale), "numbers at lines: depth")
+    depths = sorted({depth for _, depth in scale.networks(FLOAT32)})
+    keys = [style.key_line(f"{depth} layers", color=style.depth_colour(depth)) for depth in depths]
+    note = "exact, other images: two exact gradients"
+    return style.titled(figure, title, label_of(scale), note, keys=keys)
 
 
 def training_figure(scale: Scale) -> Figure:
@@ -73,7 +75,7 @@ def training_figure(scale: Scale) -> Figure:
         len(precisions), 3, sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
     for row, precision in zip(axes, precisions, strict=True):
-        row[0].set_ylabel(f"in {precision}")
+        row[0].set_ylabel(f"trained in\n{precision}")
         for axis, measured in zip(row, MEASURED, strict=True):
             for arm, depth in scale.networks(precision):
                 points = [r for r in _rows(scale, precision, arm, depth) if r.layer == 0]
@@ -89,14 +91,15 @@ def training_figure(scale: Scale) -> Figure:
         axis.set_title(name)
     for axis in axes[-1]:
         axis.set_xlabel("iteration")
-    figure.supylabel("cosine, by precision of training")
+    figure.supylabel("cosine with the exact gradient")
     depths = sorted({depth for each in precisions for _, depth in scale.networks(each)})
     keys = [style.key_line(f"{depth} layers", color=style.depth_colour(depth)) for depth in depths]
     keys += [
         style.key_line(arm, color=style.GREY, linestyle=line) for arm, line in ARM_LINES.items()
     ]
     title = "How exact is the direction of the gradient during training?"
-    return style.titled(figure, title, label_of(scale), keys=keys)
+    note = "exact, other images: two exact gradients"
+    return style.titled(figure, title, label_of(scale), note, keys=keys)
 
 
 def errors_figure(scale: Scale) -> Figure:

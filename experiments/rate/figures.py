@@ -81,8 +81,8 @@ def growth_figure(rate: Rate) -> Figure:
     ]
     keys.append(style.key_line("as theory says", **style.REFERENCE))
     title = style.message(
-        "Where there is no border, gradients grow as theory says",
-        "Do gradients grow as theory says where there is no border?",
+        "Where there is no border, λ is within 10 % of theory",
+        "Is λ within 10 % of theory where there is no border?",
         check(rate)[:1],
     )
     return style.titled(figure, title, label_of(rate), f"plain-{DEPTH}", keys=keys)
@@ -148,8 +148,8 @@ def layers_figure(rate: Rate) -> Figure:
     axes[0].set_ylabel("squared gradient, last layer: 1")
     keys = [style.key_line("theory", **THEORY)]
     title = style.message(
-        "Gradients grow as powers with shortcuts, exponentially without",
-        "Do gradients grow as powers with shortcuts, and exponentially without?",
+        "Towards the input gradients grow as powers with shortcuts, exponentially without",
+        "Towards the input, do gradients grow as powers with shortcuts, exponentially without?",
         check(rate)[5:6],
     )
     return style.titled(figure, title, label_of(rate), "ReLU, circular padding", keys=keys)
@@ -183,8 +183,8 @@ def blocks_figure(rate: Rate) -> Figure:
     ]
     keys.append(style.key_line("theory", **THEORY))
     title = style.message(
-        "With shortcuts, variance and gradient follow a walk that theory gives",
-        "With shortcuts, do variance and gradient follow the walk that theory gives?",
+        "With shortcuts, variance and gradient have the exponents of theory",
+        "With shortcuts, do variance and gradient have the exponents of theory?",
         check(rate)[6:7],
     )
     caption = f"residual-{DEEPEST}, ReLU, circular padding"

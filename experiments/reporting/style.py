@@ -6,9 +6,10 @@ Whatever the user's matplotlibrc says: every figure starts from matplotlib's def
 import math
 import os
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from textwrap import fill
+from textwrap import wrap
 from typing import Any
 
 os.environ["MPLBACKEND"] = "Agg"  # read at import; a backend of the user's may not be installed
@@ -25,7 +26,7 @@ from scipy.optimize import isotonic_regression
 
 from experiments.judging.errors import error_or_chance
 from experiments.judging.pairs import grouped
-from experiments.judging.verdict import NOT_REPRODUCED, REPRODUCED, Claim
+from experiments.judging.verdict import AGAINST, INCONCLUSIVE, REPRODUCED, Claim
 from plainres.records.files import write_text
 from plainres.records.schema import CurvePoint, Record
 
@@ -72,6 +73,7 @@ SEEDS = {"alpha": 0.35}  # style of the points of single seeds
 SEED_LINE: Any = {"alpha": 0.5, "linewidth": 1}  # style of their lines
 REFERENCE: Any = {"color": GREY, "linestyle": ":", "linewidth": 1.5}
 OUTLINE = withStroke(linewidth=3, foreground="white")  # of labels over lines
+NOT_MEASURED = "not measured"
 MOST_LINES = 5  # of a panel, without thin ones
 SHOWN_FIRST = (20, 56, 110, 32, 44)  # depths, where a panel has no room for all
 PERCENT_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
@@ -90,20 +92,27 @@ def _rank(depth: int) -> tuple[int, int]:
 def message(finding: str, question: str, claims: Iterable[Claim]) -> str:
     """The title of a figure: the finding where all these claims hold by a test, else the question.
 
-    With its answer: not here, where one of them does not hold; supported or contradicted, but not
-    tested, where that is a direction of few seeds; else undecided.
+    With its answer: the verdict; or, where claims have several verdicts, how many have which.
     """
     claims = list(claims)
-    verdicts = {claim.verdict for claim in claims}
-    if any(claim.contradicted for claim in claims):
-        answer = "Not here"
-    elif verdicts == {REPRODUCED}:
-        if not any(claim.is_direction for claim in claims):
-            return finding
-        answer = "Supported, not tested"
+    counts = Counter(map(_answer, claims))
+    if counts.keys() == {REPRODUCED}:
+        return finding
+    if len(counts) > 1:
+        each = ", ".join(f"{count} {answer}" for answer, count in counts.items())
+        answer = f"of {len(claims)} claims {each}"
     else:
-        answer = "Contradicted, not tested" if NOT_REPRODUCED in verdicts else "Undecided"
-    return f"{question} {answer}"
+        answer = next(iter(counts), NOT_MEASURED)
+    untested = ", not tested" if claims and all(claim.is_direction for claim in claims) else ""
+    return f"{question} {answer[0].upper()}{answer[1:]}{untested}"
+
+
+def _answer(claim: Claim) -> str:
+    if not claim.criteria and claim.summary.startswith("missing"):
+        return NOT_MEASURED
+    if claim.verdict == INCONCLUSIVE and claim.reason == AGAINST:
+        return f"{INCONCLUSIVE}{AGAINST}"
+    return {"supports": "supported", "contradicts": "contradicted"}.get(claim.words, claim.words)
 
 
 def logarithmic_percent(axis: Axes, lowest: float) -> None:
@@ -258,8 +267,8 @@ def titled(figure: Figure, title: str, *caption: str, keys: Sequence[Artist] = (
     """
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     width = figure.get_figwidth()
-    figure.suptitle(_plain(fill(title, int(TITLE_LETTERS * width))), wrap=True)
-    text = fill(" · ".join(filter(None, caption)), int(LETTERS * width))
+    figure.suptitle(_plain(_broken_title(title, int(TITLE_LETTERS * width))), wrap=True)
+    text = _broken_caption([*filter(None, caption)], int(LETTERS * width))
     below = figure.supxlabel(_plain(text), color=GREY, wrap=True)
     below.set_in_layout(False)  # the layout would draw it over the legend
     bottom = 0.02 + below.get_window_extent(renderer).height / figure.bbox.height
@@ -271,6 +280,29 @@ def titled(figure: Figure, title: str, *caption: str, keys: Sequence[Artist] = (
     if isinstance(engine := figure.get_layout_engine(), ConstrainedLayoutEngine):
         engine.set(rect=(0, bottom, 1, 1 - bottom))
     return figure
+
+
+def _broken_title(title: str, width: int) -> str:
+    """In lines of about the same length; the answer to a question in a line of its own."""
+    question, mark, answer = title.partition("? ")
+    if len(title) > width and mark and max(len(question) + 1, len(answer)) <= width:
+        return f"{question}?\n{answer}"
+    lines = wrap(title, width)
+    while len(lines) > 1 and len(wrap(title, width - 1)) == len(lines):
+        width -= 1
+    return "\n".join(wrap(title, width))
+
+
+def _broken_caption(parts: Sequence[str], width: int) -> str:
+    """Parts with a point between them, broken between parts where there is room."""
+    lines = [""]
+    for part in parts:
+        joined = f"{lines[-1]} · {part}" if lines[-1] else part
+        if len(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines += wrap(part, width)
+    return "\n".join(filter(None, lines))
 
 
 def _columns(keys: Sequence[Artist], letters: int) -> int:

@@ -38,5 +38,7 @@ def rises_figure(part: Settings) -> Figure:
     handles = [key_line(name, color=colour, marker=marker) for name, (colour, marker, _) in styles]
     judged = [setting.judged["degrades"] for setting in settings]
     count = f"{judged.count(True)} of {len(judged) - judged.count(None)} settings"
-    title = f"plain-{DEEP} errs more than plain-{SHALLOW} in {count}"
+    seeds = {record.seed for record in part.records}
+    untested = ", not tested" if len(seeds) < 6 else ""
+    title = f"plain-{DEEP} errs more than plain-{SHALLOW} in {count}{untested}"
     return titled(figure, title, label_of(part), "one choice changed at a time", keys=handles)

@@ -21,8 +21,8 @@ STYLES = {
     "residual": (style.BLUE, "s", "A"),
     "projection": (style.GREEN, "^", "B"),
     "projection_everywhere": (style.PURPLE, "v", "C"),
-    "scaled": (style.PURPLE, "P", "A × 0.5"),
-    "every_second": (style.GREEN, "D", "every 2nd A"),
+    "scaled": (style.ORANGE, "P", "A × 0.5"),
+    "every_second": (style.SKY, "D", "every 2nd A"),
 }
 NAMES = ", ".join(ARMS[arm] for arm in OPTIONS)
 
@@ -88,4 +88,4 @@ def _panels(axes: Sequence[Axes], records: Sequence[Record]) -> list[list[str]]:
 
 
 def _style(arm: str) -> tuple[str, str, str]:
-    return STYLES.get(arm, (style.SKY, "*", arm))
+    return STYLES.get(arm, (style.BLACK, "*", arm))

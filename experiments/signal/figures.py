@@ -61,6 +61,9 @@ DURING = {
 }
 
 
+GAPS = "no line where a seed has no value"
+
+
 def drawings(signal: claims.Signal) -> list[Drawing]:
     draw = {
         "responses": partial(responses_figure, signal),
@@ -93,7 +96,7 @@ def responses_figure(signal: claims.Signal) -> Figure:
             "After training, are responses smaller with shortcuts?",
             claims.check(signal)[4:5],
         )
-    note = "without normalisation: at the start" if signal.trained else ""
+    note = "without normalisation: at the start" if signal.trained else "at the start"
     return _finished(figure, panels, signal, title, "standard deviation of response", note)
 
 
@@ -102,14 +105,16 @@ def gradients_figure(signal: claims.Signal, at_end: bool = False) -> Figure:
     figure, panels = _panels(signal)
     for (norm, arm), axis in panels.items():
         _layers(axis, signal, norm, arm, lambda point: point.response_gradient, at_end)
-    title = "How large are gradients after the last iteration, by layer?"
-    if not at_end:
+    moment = "after the last iteration" if at_end else "at the start"
+    title = f"How large are gradients {moment}, by layer?"
+    if not signal.trained:  # else the claims are about the end too
         title = style.message(
             "Gradients are healthy in plain networks with normalisation",
             "Are gradients healthy in plain networks with normalisation?",
             claims.check(signal)[:2],
         )
-    return _finished(figure, panels, signal, title, "gradient of the output (norm)")
+    note = GAPS if at_end else moment
+    return _finished(figure, panels, signal, title, "gradient of the output (norm)", note)
 
 
 def training_figure(signal: claims.Signal, during: During) -> Figure:
@@ -127,7 +132,7 @@ def training_figure(signal: claims.Signal, during: During) -> Figure:
         if during.logarithmic:
             axis.set_yscale("log")
     quantity = during.quantity
-    return _finished(figure, panels, signal, during.question, quantity, of="iteration")
+    return _finished(figure, panels, signal, during.question, quantity, GAPS, of="iteration")
 
 
 def depth_figure(signal: claims.Signal) -> Figure:
@@ -225,6 +230,7 @@ def _finished(
     for (norm, _), axis in panels.items():
         if norm == claims.NORMS[-1]:
             axis.set_xlabel(of)
-        style.label_ends(axis)
     figure.supylabel(quantity)
-    return style.titled(figure, title, claims.label_of(signal), note, "numbers at lines: depth")
+    depths = sorted({depth for cell in panels for depth in style.shown(signal.depths(*cell))})
+    keys = [style.key_line(f"{depth} layers", color=style.depth_colour(depth)) for depth in depths]
+    return style.titled(figure, title, claims.label_of(signal), note, keys=keys)

@@ -29,6 +29,7 @@ PLAIN = ("plain", 32)  # it learns with as few iterations; plain-56 hardly does
 # layers too
 TRAINED = 0.1
 LONG, LONG_DEPTHS = "long", (56, 110, 164)
+RATES = {"quick": 0.1, "slow": 0.02, "cpu": 0.1, "cpu_slow": 0.02, LONG: 0.1}  # of learning
 STORED, RECOMPUTED, MEMORY = "stored", "recomputed", "memory"
 # Losses in evaluation mode need not be finite after so few iterations
 SAME_NUMBERS = ("train_error", "train_loss", "test_error")
@@ -96,7 +97,8 @@ def read(folder: Path) -> list[Part]:
 def label_of(part: Part) -> str:
     name = f"{RECOMPUTED} and {STORED}" if isinstance(part, MemoryRuns) else part.name
     iterations = max(record.iterations for record in part.records)
-    return markdown.label_of(part.records, f"variant {name}, {iterations:,} iterations")
+    rate = f", rate {RATES[name]:g}" if name in RATES else ""
+    return markdown.label_of(part.records, f"variant {name}{rate}, {iterations:,} iterations")
 
 
 def heading(part: Part) -> str:
