@@ -1,9 +1,10 @@
 """The command `python -m plainres.instruments.inspect model=alexnet`: a network layer by layer.
 
 It prints the summary, compares it with textbook figures where the network is a published one, and
-draws how height and width shrink.
+draws height, width and channels.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
@@ -135,7 +136,7 @@ def stages_of(network: nn.Module, image_shape: tuple[int, ...]) -> list[Stage]:
 
 
 def draw_stages(title: str, stages: Sequence[Stage], path: Path) -> None:
-    """Draws how height and width shrink while channels grow, one row for each stage; PNG."""
+    """Draws height, width and channels of what an image becomes, a row for each stage; PNG."""
     from matplotlib import pyplot as plt
 
     size = (10.0, max(5.6, 1.6 + 0.27 * len(stages)))  # inches: a slide, where the rows fit
@@ -144,8 +145,11 @@ def draw_stages(title: str, stages: Sequence[Stage], path: Path) -> None:
         (axes[0], 1, "height, width (pixels, log.)", "#0072B2"),
         (axes[1], 0, "channels (log.)", "#D55E00"),
     ):
-        axis.barh(range(len(stages)), [stage.shape[place] for stage in stages], color=colour)
+        sizes = [stage.shape[place] for stage in stages]
+        axis.barh(range(len(stages)), sizes, color=colour)
         axis.set_xscale("log", base=2)
+        powers = int(math.log2(max(sizes)))
+        axis.set_xticks([2**power for power in range(0, powers + 1, 1 + powers // 4)])
         axis.xaxis.set_major_formatter("{x:g}")
         axis.set_xlim(left=0.5)  # the same in every picture, and a bar of 1 can be seen
         axis.set_xlabel(name)
@@ -157,7 +161,7 @@ def draw_stages(title: str, stages: Sequence[Stage], path: Path) -> None:
     axes[0].set_yticks(range(len(stages)), labels)
     axes[0].set_ylabel("layers and blocks, output C×H×W")
     axes[0].invert_yaxis()
-    heading = f"{title}\nheight and width shrink, channels grow"
+    heading = f"{title}\nwhat an image becomes, up to the linear layers"
     figure.suptitle(heading, fontsize=16, fontweight="bold", wrap=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, metadata={"Software": None})
