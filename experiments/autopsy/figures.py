@@ -87,7 +87,7 @@ def _draw_runs(axis: Axes, remedy: RemedyRuns, colour: str) -> None:
 
 
 def errors_figure(runs: ProtocolRuns) -> Figure:
-    """Final errors of plain-110 by remedy, one row per seed, and those of the references.
+    """Final training errors of plain-110 by remedy, a row for each seed, and of the references.
 
     A line leads to the untreated network of the seed under the same conditions; grey where there is
     none.
@@ -104,17 +104,16 @@ def errors_figure(runs: ProtocolRuns) -> Figure:
             points: dict[str, Any] = {"color": colour, "markersize": 7}
             error = 100 * error_or_chance(record)
             axis.plot(error, y, "o", **points)
-            test = 100 * error_or_chance(record, "test_error")
-            axis.plot(test, y, "o", fillstyle="none", **points)
             if compared:
                 before = 100 * untreated[record.seed]
                 axis.plot([before, error], [y, y], color=colour, linewidth=1.5)
                 axis.plot(before, y, "|", color=BLACK, markersize=10, markeredgewidth=2)
     keys = {"linestyle": "none", "color": VERMILLION, "marker": "o"}
     handles = [
-        key_line("training error", **keys),
-        key_line("test error", **(keys | {"fillstyle": "none"})),
-        key_line("untreated", **(keys | {"color": BLACK, "marker": "|", "markersize": 10})),
+        key_line("a seed", **keys),
+        key_line(
+            "the same, untreated", **(keys | {"color": BLACK, "marker": "|", "markersize": 10})
+        ),
     ]
     for (name, records), line in zip(runs.references.items(), ("--", "-"), strict=True):
         if records:
@@ -127,7 +126,7 @@ def errors_figure(runs: ProtocolRuns) -> Figure:
     axis.axvline(_chance(runs), **style.REFERENCE)
     axis.set_yticks([-place for place in range(len(rows))], [remedy.title for remedy in rows])
     axis.set_xlim(0, 100)
-    axis.set_xlabel("error (%), training error: running")
+    axis.set_xlabel("running training error (%)")
     reference = list(runs.references)[-1]
     title = style.message(
         f"No remedy brings plain-{DEPTH} down to {reference}",
@@ -188,9 +187,11 @@ def _draw_rates(axis: Axes, runs: ProtocolRuns) -> list[Any]:
         if arm == "plain" and lines:
             first, last = min(fitted), max(fitted)
             grid = [first + (last - first) * step / 100 for step in range(101)]
-            laws = ((lines.exponential, "-", "exponential"), (lines.power, ":", "power law"))
-            for line, dashes, name in laws:
-                law: Any = {"color": colour, "linestyle": dashes, "linewidth": 1.5, "label": name}
+            for line, law_colour, name in (
+                (lines.exponential, colour, "exponential"),
+                (lines.power, GREY, "power law"),
+            ):
+                law: Any = {"color": law_colour, "linewidth": 1, "label": name}
                 axis.plot(grid, [1000 * line.rate(depth) for depth in grid], **law)
     depths = sorted({depth for rates in runs.rates.values() for depth in rates})
     axis.set_yscale("log")
@@ -198,6 +199,6 @@ def _draw_rates(axis: Axes, runs: ProtocolRuns) -> list[Any]:
     axis.set_xticks(depths, [str(d) if d in style.shown(depths) else "" for d in depths])
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_ylabel("rate (1 / 1,000 iterations), log.")
-    axis.set_title("-d ln(loss) / d iteration")
+    axis.set_title("rate of convergence")
     handles, labels = axis.get_legend_handles_labels()
     return [*dict(zip(labels, handles, strict=True)).values()]
