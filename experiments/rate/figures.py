@@ -152,7 +152,8 @@ def layers_figure(rate: Rate) -> Figure:
         "Towards the input, do gradients grow as powers with shortcuts, exponentially without?",
         check(rate)[5:6],
     )
-    return style.titled(figure, title, label_of(rate), "ReLU, circular padding", keys=keys)
+    caption = f"ReLU, circular padding; {len(_snapshots(rate, 'residual'))} seeds drawn"
+    return style.titled(figure, title, label_of(rate), caption, keys=keys)
 
 
 def blocks_figure(rate: Rate) -> Figure:
@@ -187,7 +188,8 @@ def blocks_figure(rate: Rate) -> Figure:
         "With shortcuts, do variance and gradient have the exponents of theory?",
         check(rate)[6:7],
     )
-    caption = f"residual-{DEEPEST}, ReLU, circular padding"
+    drawn = len(_snapshots(rate, "residual"))
+    caption = f"residual-{DEEPEST}, ReLU, circular padding; {drawn} seeds drawn"
     return style.titled(figure, title, label_of(rate), caption, keys=keys)
 
 
