@@ -57,8 +57,8 @@ def growth_figure(cures: Cures) -> Figure:
     middle.set(xscale="log", xlabel="growth of gradients")
     right.set(xlim=(0, 1.05), xlabel="cosine of two images")
     title = style.message(
-        "The growth of gradients orders the errors of plain networks",
-        "Does the growth of gradients order the errors (rank correlation above 0.5)?",
+        "The growth of gradients orders the errors",
+        "Does the growth of gradients order the errors?",
         check(cures)[1:2],
     )
     lines: Any = {"marker": "", "linestyle": "-"}
