@@ -178,7 +178,8 @@ def test_the_centre_is_the_trained_network(results):
     error = (logits.argmax(1) != source.train.labels).float().mean().item()
     assert points[4].loss == pytest.approx(loss, rel=1e-5)
     assert points[4].error == pytest.approx(error, abs=1e-6)
-    ((plane,),) = QUESTION.read(results / "landscape" / "smoke")
+    files.gather(cell.results_folder)
+    ((plane,),) = QUESTION.read(cell.results_folder)
     assert plane.centre == (points[4].loss, points[4].error), "as experiments read the files"
 
 
