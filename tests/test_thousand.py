@@ -274,7 +274,8 @@ def test_another_number_with_checkpointing_is_seen(tmp_path):
 
 def test_each_protocol_and_the_memory_are_reported_apart(tmp_path):
     trained(tmp_path, seeds=2)
-    first = "Training: digits · protocol quick, variant quick, rate 0.1, 500 iterations · 2 seeds\n"
+    variant = "variant quick, rate 0.1, 500 iterations"
+    first = f"Training: digits · protocol quick, {variant} · 2 seeds\n"
     assert QUESTION.text(tmp_path).startswith(first)
     assert [part.name for part in QUESTION.read(tmp_path)] == ["quick"]
     trained(tmp_path, name="slow")

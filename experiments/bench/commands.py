@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 
@@ -40,17 +40,14 @@ def sweep(process: Process, iterations: int, jobs: int | None) -> dict[str, floa
     }
 
 
-def first_sweep(
-    process: Process, compiled: bool, overrides: Sequence[str] = ()
-) -> dict[str, float]:
+def first_sweep(process: Process, compiled: bool) -> dict[str, float]:
     """Seconds of the whole command of `make sweep-depth`, with figures and verdicts.
 
     Args:
         compiled: the fused kernels are in Numba's cache, which is empty otherwise.
-        overrides: of the configuration.
     """
     cache = {"NUMBA_CACHE_DIR": str(process.folder / "numba")}
-    words = ["-m", "experiments", "sweep", "depth", "accelerator=cpu", *overrides]
+    words = ["-m", "experiments", "sweep", "depth", "accelerator=cpu"]
     if compiled:
         few = ["protocol.iterations=20", "protocol.schedule.warmup_iterations=1"]
         few += ["protocol.error_window=20", f"results_dir={process.folder / 'before'}"]

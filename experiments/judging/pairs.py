@@ -30,6 +30,7 @@ from plainres.records.schema import FINISHED, CurvePoint, Record
 
 NO_CHANGE = "nothing"
 LOCAL = "local"  # results/local holds what this machine measured, laid out as results
+NO_RESULTS = re.compile(rf"{LOCAL}|.*\.old\d+")  # names of folders that hold no results
 SHORTCUTS = {"plain": "none", "residual": "zero_pad"}  # of conf/model; a row says its own
 # Network, by its name in config.json → option → what null means
 NULL_MEANS = {"plainres.network.CifarNetwork": {"norm": "batch", "padding": "zeros"}}
@@ -352,7 +353,7 @@ def folders_of_records(root: Path) -> list[Path]:
     return sorted(
         folder
         for folder in found
-        if not any(p == LOCAL or ".old" in p for p in folder.relative_to(root).parts)
+        if not any(NO_RESULTS.fullmatch(part) for part in folder.relative_to(root).parts)
     )
 
 

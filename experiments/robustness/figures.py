@@ -6,6 +6,7 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from experiments.judging.inference import fewest_seeds
 from experiments.reporting.question import Drawing
 from experiments.reporting.style import ARM_STYLES, key_line, titled
 from experiments.robustness.claims import DEEP, SHALLOW, Settings, label_of
@@ -39,6 +40,6 @@ def rises_figure(part: Settings) -> Figure:
     judged = [setting.judged["degrades"] for setting in settings]
     count = f"{judged.count(True)} of {len(judged) - judged.count(None)} settings"
     seeds = {record.seed for record in part.records}
-    untested = ", not tested" if len(seeds) < 6 else ""
+    untested = ", not tested" if len(seeds) < fewest_seeds(1) else ""
     title = f"plain-{DEEP} errs more than plain-{SHALLOW} in {count}{untested}"
     return titled(figure, title, label_of(part), "one choice changed at a time", keys=handles)
