@@ -254,8 +254,9 @@ def read_failure(cell_folder: Path, sweep: str) -> str | None:
         failure = read_json(cell_folder / FAILURE_FILE)
     except (OSError, DamagedFileError):
         return None
-    own = failure is not None and failure.get("sweep") == sweep
-    return str(failure.get("text")) if failure and own else None
+    if failure is None or failure.get("sweep") != sweep:
+        return None
+    return str(failure.get("text"))
 
 
 def read_record(cell_folder: Path) -> Record | None:
