@@ -344,7 +344,9 @@ def test_a_diverged_residual_network_contradicts():
     ]
     claim = claims.check(claims.grid_of(rows))[B]
     assert claim.verdict == INCONCLUSIVE
-    assert claim.headline.endswith("all seeds speak against it")
+    assert claim.headline.endswith(
+        f"opposite: p = {claim.p_against:.2g}, all seeds speak against it"
+    )
     assert verdicts(rows + [replace(row, seed=row.seed + SEEDS) for row in rows])[B] == (
         NOT_REPRODUCED
     )

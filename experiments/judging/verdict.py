@@ -77,10 +77,10 @@ class Claim:
 
     @property
     def p_words(self) -> str:
-        """The p value of the verdict: of the claim, or of its opposite; "" where none is tested."""
+        """The p value of the claim, or its opposite where all speak for that; "" without a test."""
         if self.p is None:
             return ""
-        if self.verdict == NOT_REPRODUCED:
+        if self.verdict == NOT_REPRODUCED or self.reason == AGAINST:
             return f"opposite: {p_text(self.p_against or 0.0)}"
         return p_text(self.p)
 
