@@ -246,27 +246,23 @@ def records_of(runs: ProtocolRuns) -> list[Record]:
 
 
 def label_of(runs: ProtocolRuns) -> str:
-    """Data label, protocol, and number of seeds: of the depth experiment's, and with remedies."""
-    seeds = {record.seed for record in [*runs.depth_records, *runs.untreated.records]}
-    remedies = f", {_treated(runs)} with remedies" if runs.remedies else ""
-    return f"{_data(runs)} · {len(seeds)} seed{'s' * (len(seeds) != 1)}{remedies}"
+    """Data label, protocol and number of seeds, and those with remedies where they are others."""
+    return _label(runs, len({row.seed for row in [*runs.depth_records, *runs.untreated.records]}))
 
 
 def remedies_label_of(runs: ProtocolRuns) -> str:
     """The same where only plain-110 is shown, untreated under the conditions of the remedies."""
-    untreated = len(runs.untreated.records)
-    treated = f" untreated, {_treated(runs)} treated" if runs.remedies else ""
-    return f"{_data(runs)} · {untreated} seed{'s' * (untreated != 1)}{treated}"
+    return _label(runs, len(runs.untreated.records))
 
 
-def _data(runs: ProtocolRuns) -> str:
+def _label(runs: ProtocolRuns, seeds: int) -> str:
     labels = sorted({record.data_label for each in runs.all_runs for record in each.records})
-    return f"{', '.join(labels)} · protocol {runs.protocol}"
-
-
-def _treated(runs: ProtocolRuns) -> str:
     counts = sorted({len(remedy.records) for remedy in runs.remedies.values()})
-    return " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
+    treated = " to ".join(map(str, dict.fromkeys([*counts[:1], *counts[-1:]])))
+    beside = f", {treated} with remedies" if treated not in ("", str(seeds)) else ""
+    return (
+        f"{', '.join(labels)} · protocol {runs.protocol} · {seeds} seed{'s' * (seeds != 1)}{beside}"
+    )
 
 
 def check(runs: ProtocolRuns) -> list[Claim]:
