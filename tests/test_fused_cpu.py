@@ -303,7 +303,7 @@ def test_the_committed_numbers_of_two_processors_are_equal():
         for folders in ("depth/quick", "signal/quick-batch-*")
     )
     both = depth.keys() & signal.keys()
-    assert len(both) == 90
+    assert len(both) == 100
     assert all(depth[cell][1] == signal[cell][1] for cell in both)
     assert len({of[cell][0] for of in (depth, signal) for cell in both}) == 2
 
