@@ -107,6 +107,20 @@ def test_slopes_alone_on_other_images_are_judged_by_themselves(tmp_path):
     plt.close(figure)
 
 
+def test_errors_are_shown_of_the_seeds_that_all_activations_have(tmp_path):
+    """A seed that one of them lacks, or has under other conditions, moves no mean."""
+    for name, seeds in {"relu": 3, "leaky_25": 2, "leaky_50": 2}.items():
+        rows = [
+            made_up_record(arm="plain", depth=20, seed=seed, train_error=0.1 + seed / 10)
+            for seed in range(seeds)
+        ]
+        write_made_up(tmp_path / f"cpu-{name}", rows)
+    elsewhere(tmp_path / "cpu-leaky_50", "plain-20-seed1")
+    (dose,) = QUESTION.read(tmp_path)
+    assert dose.compared("relu", "plain", 20) == [pytest.approx(10)]
+    assert QUESTION.measured(tmp_path, "cpu").splitlines()[2] == "| ReLU | 10.00 |"
+
+
 def test_trainable_depth_is_where_the_error_has_doubled():
     assert trainable_depth({20: 0.02, 32: 0.02, 44: 0.08}, 0.9) == (38.0, False)
     trains = {8: 0.5, 20: 0.02, 44: 0.03, 56: 0.039}

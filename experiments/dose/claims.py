@@ -71,6 +71,13 @@ class Dose:
         """Running training errors by seed."""
         return pairs.errors_by_seed(self.by_activation.get(activation, ()), arm, depth)
 
+    def compared(self, activation: str, arm: str, depth: int) -> list[float]:
+        """The same in per cent, of the seeds that all activations with this network have alike."""
+        series = {name: self.errors(name, arm, depth) for name in self.by_activation}
+        series = {name: errors for name, errors in series.items() if errors}
+        seeds = pairs.shared_seeds(series) if activation in series else []
+        return [100 * series[activation][seed] for seed in seeds]
+
     def depths(self, activation: str) -> dict[int, TrainableDepth]:
         """Trainable depth of plain networks by seed; seeds without one are left out."""
         return {seed: depth for seed, depth in self._found(activation).items() if depth is not None}
@@ -260,7 +267,7 @@ def depth_table(dose: Dose) -> Table:
         found = dose.depths(name).values()
         measured = mean_and_deviation([each.depth for each in found], 0)
         sign = "≥ " if any(each.at_least for each in found) else ""
-        errors = (_percent_text(dose, name, arm, depth) for arm, depth in networks)
+        errors = (mean_and_deviation(dose.compared(name, *network)) for network in networks)
         theory = ["–", "–"]
         if predicted:
             depth = f"{predicted.depth:.0f}" if math.isfinite(predicted.depth) else "no limit"
@@ -276,15 +283,11 @@ def depth_table(dose: Dose) -> Table:
     return Table("", rows, [note], name=dose.protocol)
 
 
-def _percent_text(dose: Dose, name: str, arm: str, depth: int) -> str:
-    return mean_and_deviation([100 * each for each in dose.errors(name, arm, depth).values()])
-
-
 def error_table(dose: Dose, arm: str, name: str = "") -> Table:
     """Running training error in per cent, one line per activation, one column per depth."""
     depths = sorted({row.depth for row in dose.records if row.arm == arm})
     rows = [["activation", *map(str, depths)]]
     for activation in dose.by_activation:
-        texts = (_percent_text(dose, activation, arm, depth) for depth in depths)
+        texts = (mean_and_deviation(dose.compared(activation, arm, depth)) for depth in depths)
         rows.append([NAMES.get(activation, activation), *texts])
     return Table(f"{arm}: running training error in %, by depth", rows, name=name)

@@ -1,5 +1,6 @@
 """The figure of the dose: error over depth and λ, with the predicted border."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from functools import partial
@@ -71,12 +72,12 @@ def map_figure(dose: Dose) -> Figure:
 def errors_figure(dose: Dose) -> Figure:
     """Running training error by depth, a line for each slope; seeds as points."""
     figure, axis = plt.subplots(layout="constrained")
-    notes = set()
+    notes, depths = set(), sorted({row.depth for row in dose.records})
     for name, colour in zip(SLOPES, COLOURS, strict=True):
-        errors = style.errors_by_depth(dose.by_activation.get(name, ()), "plain", "train_error")
+        errors = {d: own for d in depths if (own := dose.compared(name, "plain", d))}
         mean = {"label": NAMES[name]}
         notes.add(style.draw_seeds(axis, errors, style.SEEDS, mean, color=colour, marker="o"))
-    style.depth_axis(axis, sorted({row.depth for row in dose.records}))
+    style.depth_axis(axis, depths)
     axis.set_ylabel("running training error (%)")
     axis.set_ylim(bottom=0)
     style.label_ends(axis)
@@ -95,5 +96,5 @@ def _places(borders: Sequence[float], depths: Sequence[int]) -> Any:
 
 def _mean(dose: Dose, name: str, arm: str, depth: int) -> float:
     """In per cent; nan without a record."""
-    errors = dose.errors(name, arm, depth).values()
-    return 100 * sum(errors) / len(errors) if errors else float("nan")
+    errors = dose.compared(name, arm, depth)
+    return statistics.fmean(errors) if errors else math.nan
