@@ -114,8 +114,8 @@ def border_figure(rate: Rate) -> Figure:
     ]
     keys.append(style.key_line("as theory says", **style.REFERENCE))
     title = style.message(
-        "What a border of zeros does to the growth of gradients is predicted too",
-        "Is what a border of zeros does to the growth of gradients predicted too?",
+        "With a border of zeros λ is within 10 % of a theory that follows it",
+        "With a border of zeros, is λ within 10 % of a theory that follows it?",
         check(rate)[9:10],
     )
     caption = f"plain-{DEPTH}, zero padding, eight activations"
@@ -148,8 +148,8 @@ def layers_figure(rate: Rate) -> Figure:
     axes[0].set_ylabel("squared gradient, last layer: 1")
     keys = [style.key_line("theory", **THEORY)]
     title = style.message(
-        "Towards the input gradients grow as powers with shortcuts, exponentially without",
-        "Towards the input, do gradients grow as powers with shortcuts, exponentially without?",
+        "Gradients grow as powers with shortcuts, exponentially without",
+        "Do gradients grow as powers with shortcuts, exponentially without?",
         check(rate)[5:6],
     )
     caption = f"ReLU, circular padding; {len(_snapshots(rate, 'residual'))} seeds drawn"
