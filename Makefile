@@ -62,7 +62,7 @@ tensorboard: ## curves of depth and of running cells at http://localhost:6006 (R
 $(VERBS): $(STAMP)
 	@$(PLAINRES) $@ $(VARIABLES)
 
-torture: $(STAMP) ## faults on purpose, counted, 25 minutes (KINDS=flip,cut SEED=1: a part, kept local)
+torture: $(STAMP) ## faults on purpose, counted, 20 minutes (KINDS=flip,cut SEED=1: a part, kept local)
 	@$(PLAINRES) torture --out results/$(if $(GIVEN),local/)torture $(VARIABLES)
 
 clean: ## runs, trained networks, caches and the virtual environment; tables stay

@@ -56,7 +56,7 @@ SHORTEST = 200  # iterations: a shorter run is mostly its start
 # Their seconds hold measurements too, or are of other blocks by the same arm's name
 WITH_INSTRUMENTS = ("cures", "landscape", "precision", "signal")
 # The Zen 5 had other work beside its cells but for these, which ran again when it was idle
-# (docs/registered.md, digits with fused kernels); elsewhere they took two to six times as long
+# (docs/registered.md, digits with fused kernels); elsewhere they took up to nine times as long
 BUSY, IDLE_FOLDER, IDLE_SEED, IDLE_DEPTH = "zen5", "depth/quick", 0, 20
 
 CIFAR = "CifarNetwork"  # of 6n+2 layers; the family that a line describes

@@ -35,7 +35,7 @@ NOISE = 1e-4
 BASIN = 0.5  # of what training has gained over guessing
 # By all surfaces of a folder
 SHARED = ("protocol", "data_label", "points", "radius", "images")
-CEILING = 100  # times the loss of guessing: figures draw larger losses (up to 1e7) as this one
+CEILING = 100  # times the loss of guessing: figures draw larger losses (up to 4e5) as this one
 SHARE_MARGIN = 0.05  # of the plane, 26 of 529 inner points: a smaller part is not seen in figures
 ROUGHNESS_MARGIN = 0.02  # a smooth bowl has 0.017: 0.1 + x² + y² on 25×25 points
 # Measure → the claim about it, whether residual-44 must have the larger value, and the margin

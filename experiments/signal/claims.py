@@ -436,7 +436,7 @@ def _means(values: Values) -> str:
 
 
 def _text(measure: Measure, mean: float) -> str:
-    """A mean for a reader; responses of a network that has blown up reach 1e26."""
+    """A mean for a reader; responses of a network that has blown up reach 1e31."""
     if measure is dead:
         return f"{100 * mean:.1f}"
     if measure in POWERS:

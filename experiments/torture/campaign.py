@@ -22,7 +22,7 @@ KINDS = crashes.KINDS | sweeps.KINDS | damage.KINDS | disks.KINDS | pictures.KIN
 # Faults of the short form; of others one
 SHORT = dict.fromkeys(("memory", "stop-sweep", "clock", "cut", "empty"), 0)
 SHORT |= dict.fromkeys(("worker-killed", "parent-killed", "four-sweeps"), 0)
-# Of kinds with many faults, as many as end in 25 minutes on two cores; of others all
+# Of kinds with many faults, as many as end in 20 minutes on two cores; of others all
 LONG = {
     **{"crash": 130, "torn": 33, "kill": 15, "kill-elsewhere": 15, "disk-error": 20},
     **{"vanished": 12, "stop-run": 18, "stop-sweep": 12, "flip": 60, "cut": 19, "zero": 19},

@@ -3,7 +3,7 @@
     python -m plainres.run.train '+callbacks.probes._target_=plainres.instruments.probes.Probes'
 
 Probes are few: before the first update, after 1, 10, 100, … updates, and at the end. They change
-nothing of the run; experiments/signal checks that they take less than 2 % of its time.
+nothing of the run; experiments/signal judges whether they take less than 2 % of its time.
 """
 
 import copy

@@ -43,7 +43,7 @@ class CifarNetwork(nn.Module):
             norm="none" if `norm` is that.
         initialisation: one of plainres.networks.initialisations; None: `he`, as in the paper.
         checkpoint_activations: store only each block's input for the backward pass and compute the
-            rest again: about a fifth of the memory, a third more work, the same numbers.
+            rest again: under a third of the memory, a third more work, the same numbers.
         norm: `batch` (None; as in the paper) or `none`: no batch normalisation anywhere.
         slope, shift: every activation is u where u = x + shift is positive, slope · u elsewhere;
             None is 0, and with both 0 it is the paper's ReLU. A `block` of one's own then takes
