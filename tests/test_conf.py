@@ -143,7 +143,7 @@ COMMANDS = {
     "large": r"(?P<large>.+)",
     "thousand": r"(?P<thousand>.+)",
     "lenet": r"(?P<data>[^-]+)-(?P<model__era>.+)",
-    "signal": r"(?P<signal>[^-]+)-(?P<model__norm>[^-]+)(-(?P<model>.+))?",
+    "signal": r"(?P<signal>[^-]+)-(?P<model__norm>[^-]+)(-(?P<model>[^-]+)(-.+)?)?",
     "precision": r"(?P<precision>\w+)(-(?P<protocol__precision>.+))?",
     "autopsy": r"(?P<protocol>[^-]+)-(?P<rescue>.+)",
     "cures": r"(?P<protocol>[^-]+)-(?P<cure>.+)",
