@@ -1,8 +1,8 @@
 """How long a sweep still takes. Imports no torch.
 
 The time of an iteration is taken to be proportional to depth: what it has beside its layers is the
-time of one to four of them. Measured times are no better guide to the ratio of two depths, because
-cells share their machine with other programs.
+time of none to four of them on most CPUs, of nine on an H100. Measured times are no better guide to
+the ratio of two depths, because cells share their machine with other programs.
 """
 
 import heapq

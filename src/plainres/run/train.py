@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     Evaluation = EvaluationBatches | StreamedEvaluation
 
 LOG = logging.getLogger(__name__)
-GPU_UPDATES_PER_STEP = 100  # about 0.1 s
+GPU_UPDATES_PER_STEP = 100  # 0.3 to 1.2 s on an H100 with four cells at once
 
 
 @dataclass(frozen=True)
