@@ -191,8 +191,10 @@ def _same(runs: MemoryRuns) -> Claim:
         all(getattr(a, name) == getattr(b, name) for name in ("iterations", *SAME_NUMBERS))
         for a, b in counted
     )
-    cells = ", ".join(stored.cell for stored, _ in counted)
-    count = f"in {equal} of {len(counted)} pairs of cells ({cells}; counted, not tested)"
+    networks = ", ".join(dict.fromkeys(f"{a.arm}-{a.depth}" for a, _ in counted))
+    seeds = ", ".join(dict.fromkeys(str(a.seed) for a, _ in counted))
+    cells = f"{networks}; seeds {seeds}; counted, not tested"
+    count = f"in {equal} of {len(counted)} pairs of cells ({cells})"
     summary = "; ".join([f"{', '.join(SAME_NUMBERS)} to six digits the same {count}", *beside])
     return Claim(SAME, REPRODUCED if equal == len(counted) else NOT_REPRODUCED, summary)
 
