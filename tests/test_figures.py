@@ -21,6 +21,7 @@ from experiments.judging.inference import Criterion
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting import style
 from experiments.reporting.markdown import label_of, protocols_of
+from experiments.reporting.text import cells_of
 from plainres.records.files import CURVES_TABLE, RUNS_TABLE, read_curves, read_runs, write_table
 from plainres.records.schema import DIVERGED, CurvePoint, Record
 
@@ -421,3 +422,13 @@ def test_a_label_may_have_dollars(tmp_path):
     style.titled(figure, label, label).savefig(tmp_path / "figure.png")
     assert {title(figure), caption(figure)} == {label.replace("$", r"\$")}
     plt.close(figure)
+
+
+def test_many_cells_are_named_by_network_and_seeds_where_none_is_missing():
+    rows = [
+        made_up_record(arm=arm, depth=20, seed=seed)
+        for arm in ("plain", "residual")
+        for seed in range(2)
+    ]
+    assert cells_of(rows) == "plain-20, residual-20; seeds 0, 1"
+    assert cells_of(rows[:3]) == "plain-20-seed0, plain-20-seed1, residual-20-seed0"

@@ -30,6 +30,16 @@ def mean_and_deviation(values: Iterable[float], digits: int = 2) -> str:
     return f"{statistics.fmean(numbers):.{digits}f}{spread}"
 
 
+def cells_of(records: Sequence[Record]) -> str:
+    """Which cells these are: networks, then seeds if each network has all; else one by one."""
+    networks = dict.fromkeys(f"{record.arm}-{record.depth}" for record in records)
+    seeds = dict.fromkeys(str(record.seed) for record in records)
+    cells = dict.fromkeys(record.cell for record in records)
+    if len(seeds) < 2 or len(cells) < len(networks) * len(seeds):
+        return ", ".join(cells)
+    return f"{', '.join(networks)}; seeds {', '.join(seeds)}"
+
+
 def seeds_of(records: Sequence[Record]) -> str:
     """How many seeds each network has, from the fewest to the most.
 

@@ -18,7 +18,7 @@ from experiments.judging.errors import MARGIN, chance_error, error_or_chance
 from experiments.judging.inference import Criterion
 from experiments.judging.verdict import Claim
 from experiments.reporting.question import Table
-from experiments.reporting.text import mean_and_deviation
+from experiments.reporting.text import cells_of, mean_and_deviation
 from plainres.records.files import read_config, read_curves
 from plainres.records.schema import CurvePoint, Record
 
@@ -233,10 +233,7 @@ def notes(runs: ShortcutRuns) -> list[str]:
         "its kernels; – means that a line was measured with others."
     ]
     if runs.borrowed:
-        folders = "; ".join(
-            f"{', '.join(record.cell for record in rows)} ({place})"
-            for place, rows in runs.borrowed.items()
-        )
+        folders = "; ".join(f"{cells_of(rows)} ({place})" for place, rows in runs.borrowed.items())
         sentences.append(f"Cells of this configuration in tables of other questions: {folders}.")
     shown = set(runs.comparable)
     if unlike := [row for row in runs.records if row not in shown]:

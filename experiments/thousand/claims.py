@@ -18,7 +18,7 @@ from experiments.judging.pairs import Series, compare, errors_by_seed
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting import markdown
 from experiments.reporting.question import Table
-from experiments.reporting.text import percent
+from experiments.reporting.text import cells_of, percent
 from plainres.records.files import read_curves
 from plainres.records.schema import CurvePoint, Record
 
@@ -191,10 +191,8 @@ def _same(runs: MemoryRuns) -> Claim:
         all(getattr(a, name) == getattr(b, name) for name in ("iterations", *SAME_NUMBERS))
         for a, b in counted
     )
-    networks = ", ".join(dict.fromkeys(f"{a.arm}-{a.depth}" for a, _ in counted))
-    seeds = ", ".join(dict.fromkeys(str(a.seed) for a, _ in counted))
-    cells = f"{networks}; seeds {seeds}; counted, not tested"
-    count = f"in {equal} of {len(counted)} pairs of cells ({cells})"
+    cells = cells_of([stored for stored, _ in counted])
+    count = f"in {equal} of {len(counted)} pairs of cells ({cells}; counted, not tested)"
     summary = "; ".join([f"{', '.join(SAME_NUMBERS)} to six digits the same {count}", *beside])
     return Claim(SAME, REPRODUCED if equal == len(counted) else NOT_REPRODUCED, summary)
 
