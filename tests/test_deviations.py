@@ -3,7 +3,7 @@
 import json
 import pydoc
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from torch import nn
 from experiments import __main__ as command
 from experiments.depth import QUESTION, claims
 from experiments.depth import deviations as ledger
-from experiments.reporting.markdown import SELECTION, markdown, selection
+from experiments.reporting.markdown import ADDED, SELECTION, cautions, markdown
 from plainres.data.batches import Augmentation, Batch, Normaliser, StepDraws, TrainingBatches
 from plainres.networks.blocks import ZeroPadShortcut
 from plainres.networks.resnet import CifarNetwork
@@ -244,9 +244,9 @@ def test_the_page_has_the_ledger_of_the_paper_protocol():
 def test_that_cpu_was_chosen_after_cpu16_is_said_of_both(protocol, seeds, says):
     label = {"data_label": "CIFAR-10 (JPEG copy)"}
     rows = [made_up_record(protocol=protocol, seed=seed, **label) for seed in seeds]
-    sentence = selection(rows)
-    assert sentence.startswith(SELECTION) == (says is not None)
-    assert sentence.endswith(says or "")
+    found = cautions(rows)
+    assert len(found) == (says is not None)
+    assert all(each.startswith(SELECTION) and each.endswith(says) for each in found)
 
 
 def test_it_is_said_wherever_verdicts_of_cpu_are_shown():
@@ -255,6 +255,21 @@ def test_it_is_said_wherever_verdicts_of_cpu_are_shown():
         text = (results / page / "README.md").read_text(encoding="utf-8")
         assert SELECTION in " ".join(text.split()), page
     assert SELECTION in " ".join(QUESTION.text(results / "depth" / "cpu").split())
+
+
+def test_of_added_seeds_it_is_said_that_others_had_been_seen_and_of_no_others():
+    results = ROOT / "results"
+    for page, seeds in (
+        ("shortcuts/quick", "Seeds 8, 9"),
+        ("thousand", "Seeds 8, 9"),
+        ("autopsy", "Seed 9"),
+        ("signal", "Seed 9"),
+    ):
+        text = (results / page / "README.md").read_text(encoding="utf-8")
+        assert f"{seeds}: {ADDED}" in " ".join(text.split()), page
+    row = made_up_record(commit="22040951fc2a", finished_at="2026-11-28T20:00:00Z")
+    assert cautions([row]) == []
+    assert cautions([replace(row, seed=9, finished_at="2026-11-29T16:00:00Z")]) != []
 
 
 def test_nothing_says_that_a_protocol_is_the_papers_to_the_letter():

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from experiments.judging import verdict
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.reporting import pages
-from experiments.reporting.markdown import measured_on, selection
+from experiments.reporting.markdown import cautions, measured_on
 from experiments.reporting.question import EXPERIMENTS, Question, Table, questions
 
 # Verdict → how the page marks it: a class of its style sheet and a sign
@@ -146,8 +146,8 @@ def _part(question: Question, part: Any, label: str) -> Part:
         for table in question.tables(part)
     ]
     records = question.records(part)
-    notes = [*question.introduction, *question.notes(part), selection(records)]
-    notes = [*filter(None, notes), measured_on(records)]
+    notes = [*question.introduction, *question.notes(part), *cautions(records)]
+    notes.append(measured_on(records))
     lines, rows = verdict_lines(claims), verdict.rows(claims)
     return Part(label, lines, rows, details, tables, [*map(without_markup, notes)])
 

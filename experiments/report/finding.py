@@ -11,7 +11,7 @@ from experiments.depth.claims import ARMS, DepthRuns, label_of
 from experiments.report.cards import Verdict, verdict_lines, without_markup
 from experiments.report.charts import SPLITS, charts, lowest_error
 from experiments.reporting import style
-from experiments.reporting.markdown import selection
+from experiments.reporting.markdown import cautions
 from experiments.reporting.reference import compare
 
 # The first is what the main README shows, and so the page before a choice; others follow by name
@@ -112,9 +112,7 @@ def _notes(runs: DepthRuns) -> list[str]:
         notes.append(f"Diverged, counted as guessing: {', '.join(grid.diverged)}.")
     if grid.missing:
         notes.append(f"Not measured, or not comparable: {', '.join(grid.missing)}.")
-    if caution := selection(runs.records):
-        notes.append(without_markup(caution))
-    return notes
+    return [*notes, *map(without_markup, cautions(runs.records))]
 
 
 def sentence(runs: DepthRuns) -> str:

@@ -13,6 +13,10 @@ SELECTION = (
     "error does not rise, and falls, with depth in residual networks"
 )
 
+# Cells of these commits that ended since then (docs/registered.md, "To ten seeds")
+ADDED_AT, ADDED_SINCE = ("22040951f", "5cc5fbd7a"), "2026-11-29T12"
+ADDED = "registered when verdicts over the other seeds had been seen"
+
 
 def paragraph(text: str) -> list[str]:
     """The lines of a paragraph, or of list items that begin with `- `, wrapped at 100 columns."""
@@ -51,13 +55,17 @@ def label_of(records: Sequence[Record], variant: str = "") -> str:
     return f"{labels} · protocol {protocols}{variant} · {seeds_of(records)}"
 
 
-def selection(records: Sequence[Any]) -> str:
-    """How the protocol was chosen, where results had a part in it; else "".
+def cautions(records: Sequence[Any]) -> list[str]:
+    """What was decided after results had been seen: the protocol, or to measure more seeds.
 
     Args:
         records: or other rows with protocol, seed and data_label; without iterations they are of no
             training.
     """
+    return [*filter(None, (_selection(records), _added_seeds(records)))]
+
+
+def _selection(records: Sequence[Any]) -> str:
     trained = [
         row
         for row in records
@@ -69,6 +77,16 @@ def selection(records: Sequence[Any]) -> str:
     free = [] if "cpu16" in protocols else sorted(seeds - {0})
     numbers = f"seed{'s' * (len(free) > 1)} {', '.join(map(str, free))}"
     return f"{SELECTION}{f'; {numbers} had no part in the choice' if free else ''}."
+
+
+def _added_seeds(records: Sequence[Any]) -> str:
+    seeds = {
+        row.seed
+        for row in records
+        if row.commit.startswith(ADDED_AT) and getattr(row, "finished_at", "") > ADDED_SINCE
+    }
+    numbers = f"Seed{'s' * (len(seeds) > 1)} {', '.join(map(str, sorted(seeds)))}"
+    return f"{numbers}: {ADDED}." if seeds else ""
 
 
 def protocols_of(records: Sequence[Record]) -> list[str]:

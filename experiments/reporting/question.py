@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from experiments.judging import verdict
 from experiments.judging.verdict import Claim
 from experiments.reporting import latex
-from experiments.reporting.markdown import markdown, measured_on, paragraph, selection, word
+from experiments.reporting.markdown import cautions, markdown, measured_on, paragraph, word
 from experiments.reporting.text import columns
 from plainres.records.files import RUNS_TABLE
 
@@ -122,7 +122,7 @@ class Question(Generic[Part]):
                 lines += [table.title, ""] if table.title else []
                 lines += [*columns(table.rows, left=True), *table.notes, ""]
         lines += verdict.lines(claims)
-        if caution := selection(self.records(part)):
+        for caution in cautions(self.records(part)):
             lines += ["", *paragraph(caution)]
         if verbose and verdict.rests_on_several(claims):
             lines += ["", *columns(verdict.details(claims), left=True)]
@@ -217,7 +217,7 @@ class Question(Generic[Part]):
         lines: list[str] = []
         if claims := self.claims(part):
             lines += ["", *markdown(verdict.rows(claims))]
-        if caution := selection(self.records(part)):
+        for caution in cautions(self.records(part)):
             lines += ["", *paragraph(caution)]
         for drawing in drawings:
             lines += ["", f"![{drawing.alt} · {self.label(part)}](figures/{drawing.name}.png)"]
