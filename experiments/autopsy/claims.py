@@ -260,9 +260,8 @@ def _label(runs: ProtocolRuns, seeds: int) -> str:
     counts = sorted({len(remedy.records) for remedy in runs.remedies.values()})
     treated = " to ".join(map(str, dict.fromkeys([*counts[:1], *counts[-1:]])))
     beside = f", {treated} with remedies" if treated not in ("", str(seeds)) else ""
-    return (
-        f"{', '.join(labels)} · protocol {runs.protocol} · {seeds} seed{'s' * (seeds != 1)}{beside}"
-    )
+    number = f"{seeds} seed{'s' * (seeds != 1)}{beside}"
+    return f"{', '.join(labels)} · protocol {runs.protocol} · {number}"
 
 
 def check(runs: ProtocolRuns) -> list[Claim]:

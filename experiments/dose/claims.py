@@ -72,9 +72,12 @@ class Dose:
         return pairs.errors_by_seed(self.by_activation.get(activation, ()), arm, depth)
 
     def compared(self, activation: str, arm: str, depth: int) -> list[float]:
-        """The same in per cent, of the seeds that all activations with this network have alike."""
-        series = {name: self.errors(name, arm, depth) for name in self.by_activation}
-        series = {name: errors for name, errors in series.items() if errors}
+        """In per cent, of the seeds that all activations measured with this network share.
+
+        A seed is shared if its rows were measured under the same conditions.
+        """
+        names = self.by_activation
+        series = {name: own for name in names if (own := self.errors(name, arm, depth))}
         seeds = pairs.shared_seeds(series) if activation in series else []
         return [100 * series[activation][seed] for seed in seeds]
 
@@ -273,7 +276,7 @@ def depth_table(dose: Dose) -> Table:
             depth = f"{predicted.depth:.0f}" if math.isfinite(predicted.depth) else "no limit"
             theory = [f"{predicted.growth:.3f}", depth]
         row = [NAMES.get(name, name), *theory, f"{sign}{measured}", *errors]
-        rows.append([*row, str(len(dose.errors(name, "plain", REFERENCE)))])
+        rows.append([*row, str(len(dose.compared(name, "plain", REFERENCE)))])
     note = (
         f"Trainable depth: where the error passes {TIMES} times that of plain-{REFERENCE} with the "
         f"same activation and seed; ≥: some seeds train at the deepest depth, which counts as "

@@ -114,8 +114,8 @@ def border_figure(rate: Rate) -> Figure:
     ]
     keys.append(style.key_line("as theory says", **style.REFERENCE))
     title = style.message(
-        "With a border of zeros λ is within 10 % of a theory that follows it",
-        "With a border of zeros, is λ within 10 % of a theory that follows it?",
+        "With a border of zeros λ is within 10 % of the theory with a border",
+        "With a border of zeros, is λ within 10 % of the theory with a border?",
         check(rate)[9:10],
     )
     caption = f"plain-{DEPTH}, zero padding, eight activations"

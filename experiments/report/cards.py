@@ -146,8 +146,7 @@ def _part(question: Question, part: Any, label: str) -> Part:
         for table in question.tables(part)
     ]
     records = question.records(part)
-    notes = [*question.introduction, *question.notes(part), *cautions(records)]
-    notes.append(measured_on(records))
+    notes = [*question.introduction, *question.notes(part), *cautions(records), measured_on(records)]
     lines, rows = verdict_lines(claims), verdict.rows(claims)
     return Part(label, lines, rows, details, tables, [*map(without_markup, notes)])
 

@@ -59,8 +59,8 @@ def cautions(records: Sequence[Any]) -> list[str]:
     """What was decided after results had been seen: the protocol, or to measure more seeds.
 
     Args:
-        records: or other rows with protocol, seed and data_label; without iterations they are of no
-            training.
+        records: or other rows with protocol, seed, data_label and commit; without iterations they
+            are of no training, without finished_at no seed counts as added.
     """
     return [*filter(None, (_selection(records), _added_seeds(records)))]
 
@@ -85,8 +85,8 @@ def _added_seeds(records: Sequence[Any]) -> str:
         for row in records
         if row.commit.startswith(ADDED_AT) and getattr(row, "finished_at", "") > ADDED_SINCE
     }
-    numbers = f"Seed{'s' * (len(seeds) > 1)} {', '.join(map(str, sorted(seeds)))}"
-    return f"{numbers}: {ADDED}." if seeds else ""
+    numbers = ", ".join(map(str, sorted(seeds)))
+    return f"Seed{'s' * (len(seeds) > 1)} {numbers}: {ADDED}." if seeds else ""
 
 
 def protocols_of(records: Sequence[Record]) -> list[str]:

@@ -251,7 +251,7 @@ class Signal:
 def read(folder: Path) -> list[Signal]:
     """What was measured at each scale, in the order of SCALES, other scales last.
 
-    Folders are <scale>-<norm>. One may be in parts, with a name behind: -plain, -plain-seed9.
+    Folders are <scale>-<norm>, or parts of one: <scale>-<norm>-<part>, as quick-none-plain-seed9.
     """
     tables = pairs.read_folders(folder, "sweep-signal")
     records: dict[str, dict[str, list[Record]]] = {}  # by scale and norm

@@ -192,7 +192,7 @@ def _same(runs: MemoryRuns) -> Claim:
         for a, b in counted
     )
     cells = cells_of([stored for stored, _ in counted])
-    count = f"in {equal} of {len(counted)} pairs of cells ({cells}; counted, not tested)"
+    count = f"in {equal} of {len(counted)} pairs of cells ({cells}), counted, not tested"
     summary = "; ".join([f"{', '.join(SAME_NUMBERS)} to six digits the same {count}", *beside])
     return Claim(SAME, REPRODUCED if equal == len(counted) else NOT_REPRODUCED, summary)
 

@@ -1,8 +1,8 @@
 """How long a sweep still takes. Imports no torch.
 
-The time of an iteration is taken to be proportional to depth: what it has beside its layers is the
-time of none to four of them on most CPUs, of nine on an H100. Measured times are no better guide to
-the ratio of two depths, because cells share their machine with other programs.
+The time of an iteration is taken to be proportional to depth: what it has beside its layers takes
+as long as zero to four layers on most CPUs, and as nine on an H100. Measured times are no better
+guide to the ratio of two depths, because cells share their machine with other programs.
 """
 
 import heapq
