@@ -146,7 +146,8 @@ def _part(question: Question, part: Any, label: str) -> Part:
         for table in question.tables(part)
     ]
     records = question.records(part)
-    notes = [*question.introduction, *question.notes(part), *cautions(records), measured_on(records)]
+    provenance = [*cautions(records), measured_on(records)]
+    notes = [*question.introduction, *question.notes(part), *provenance]
     lines, rows = verdict_lines(claims), verdict.rows(claims)
     return Part(label, lines, rows, details, tables, [*map(without_markup, notes)])
 
