@@ -31,7 +31,8 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 test: $(STAMP) ## all tests but those of a cluster: offline, a few minutes
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile -m 'not slurm'
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile \
+		--no-loadscope-reorder -m 'not slurm'
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -21,6 +21,14 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 torch.set_num_threads(1)
 
 
+LONGEST = ("test_sweep.py", "test_torture.py", "test_questions.py", "test_notebook.py")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that workers end together."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(autouse=True)
 def one_core(monkeypatch):
     """Cells of a test train in one thread: tests beside it take the other cores."""
