@@ -108,7 +108,7 @@ def _check_later(commands: Sequence[Command], options: argparse.Namespace) -> No
     """
     from plainres.run.composed import check_values
 
-    typed = ("depths", "arms", "variants", "surface", "overrides")
+    typed = ("protocol", "depths", "arms", "variants", "surface", "overrides")
     if not any(getattr(options, name) for name in typed):  # then the values are our own
         return
     alike = {}  # commands that differ in seed or depth alone
@@ -237,6 +237,8 @@ def check(options: argparse.Namespace) -> int:
     if options.name and options.protocol:
         refuse("PROTOCOL and NAME both name the folder; one of them")
     asked = question(options.question)
+    if options.json and options.verbose:
+        refuse("JSON has all numbers of a verdict; it goes without VERBOSE")
     extra = _extra(asked, options)
     folders = _folders(asked, results, options.name or options.protocol)
     scores = [score for folder in folders for score in asked.scores(folder, **extra)]

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from composing import compose_cell
@@ -152,6 +153,11 @@ OWN_IMAGES = "data=image_folder"
 def test_a_configuration_that_no_run_can_have(compose, overrides, message):
     with pytest.raises(ValueError, match=message):
         compose(*overrides.split()).check()
+
+
+def test_an_arm_that_no_table_can_name(compose):
+    with pytest.raises(ValueError, match="model=my/net names the arm; legal: a name without a fo"):
+        replace(compose(), arm="my/net").check()
 
 
 @pytest.mark.parametrize(

@@ -294,10 +294,12 @@ def test_a_spread_says_how_seeds_were_measured(tmp_path):
     assert "; seed 1, 2 (" in note
 
 
-def test_seeds_that_nobody_measured_are_one_line(tmp_path):
+def test_seeds_and_depths_that_nobody_measured_are_one_line(tmp_path):
     measured(tmp_path, records(seeds=2))
     with pytest.raises(ValueError, match=r"^SEEDS=98,99: none has a record; measured: 0, 1$"):
         claims.read(tmp_path, seeds="98,99")
+    with pytest.raises(ValueError, match=r"^DEPTHS=21: none has a record; measured: 8, 14, 20, "):
+        claims.read(tmp_path, depths="21")
 
 
 def test_the_grid_can_be_narrowed_to_what_was_run():

@@ -178,6 +178,7 @@ def test_shallow_networks_come_last(capsys):
         (("sweep", "depht"), "no question 'depht'; choose autopsy, cures"),
         (("check", "shortcuts", "MARGIN=1"), "check shortcuts takes no MARGIN"),
         (("check", "seed=1"), "check takes no seed=1"),
+        (("check", "depth", "JSON=1", "VERBOSE=1"), "it goes without VERBOSE"),
         (("check", "SEEDS=1"), "check of all questions takes no SEEDS; check <question> may"),
         (("check", "VERBOSE=1"), "check of all questions takes no VERBOSE"),
         (("check", "lenet", "NAME=x"), "check lenet takes no NAME"),
@@ -198,6 +199,14 @@ def test_shallow_networks_come_last(capsys):
             "estimate large takes no PROTOCOL; it takes SEEDS",
         ),
         (("estimate", "depth", "JOBS=2"), "unknown variable JOBS; estimate takes PROTOCOL, SEEDS"),
+        (("sweep", "autopsy", "PROTOCOL=cpu16"), "PROTOCOL=cpu16; legal: quick, cpu"),
+        (("sweep", "autopsy", "DEPTHS=56"), "DEPTHS=56: remedies are tried on 110 layers"),
+        (("sweep", "cures", "PROTOCOL=cpu", "VARIANTS=deep_option_a"), "legal: quick"),
+        (
+            ("sweep", "horizon", "VARIANTS=quick,width_4", "ARMS=residual"),
+            "part width_4 has no ARMS=residual; legal: plain",
+        ),
+        (("sweep", "lineage", "VARIANTS=rates", "SEEDS=0,1"), "rates are chosen on one seed, 100"),
         (("report", "OUT=x"), "unknown variable OUT; report takes none"),
         (
             ("check", "depth", "PROTOCOL=quick", "NAME=cpu"),
@@ -326,6 +335,19 @@ def test_the_scoreboard_has_one_line_per_claim(results, capsys):
     assert any("results/depth/quick · digits" in line for line in lines)
     assert command.main(["check", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == len(claims)
+
+
+def test_json_has_effects_in_the_unit_that_it_names(monkeypatch, capsys):
+    monkeypatch.setattr(command, "COMMITTED", ROOT / "results")
+    assert command.main(["check", "depth", "PROTOCOL=quick", "JSON=1"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert [score["unit"] for score in scores] == ["points"] * 6
+    for score in scores:
+        low, high = score["interval"]
+        shown = f"{score['effect']:+.2f} points [{low:+.2f}, {high:+.2f}]"
+        assert shown in score["headline"]
+        against = score["verdict"] == "not reproduced"
+        assert score["p_opposite" if against else "p"] < 0.05 or score["verdict"] == "inconclusive"
 
 
 @pytest.mark.parametrize(

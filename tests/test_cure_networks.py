@@ -296,11 +296,18 @@ def test_stochastic_depth_drops_blocks_by_the_linear_rule():
 
 
 @pytest.mark.parametrize("shortcut", ["none", "zero_pad_every_second"])
-@pytest.mark.parametrize("kind", ["FixupNetwork", "StochasticDepthNetwork"])
-def test_blocks_that_would_give_zeros_are_refused(kind, shortcut):
-    norm = "none" if kind == "FixupNetwork" else None
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (cures.FixupNetwork, {"norm": "none"}),
+        (cures.StochasticDepthNetwork, {}),
+        (CifarNetwork, {"block": cures.ReZeroBlock}),
+        (cures.PreactivationNetwork, {"block": cures.SkipInitBlock}),
+    ],
+)
+def test_blocks_that_would_give_zeros_are_refused(kind, options, shortcut):
     with pytest.raises(ValueError, match="Block without a shortcut gives zeros; legal: a shortcut"):
-        getattr(cures, kind)(14, shortcut, width=4, norm=norm)
+        kind(14, shortcut, width=4, **options)
 
 
 def test_a_norm_before_a_convolution_gets_no_shift_of_dirac():

@@ -134,7 +134,9 @@ def test_example_images_are_a_folder_as_ones_own_is(tmp_path, monkeypatch, capsy
         example_images.main([str(folder)])
     with pytest.raises(ValueError, match="0 classes; legal: from two up"):
         example_images.main([str(folder), "--classes", "0"])
-    assert mine.read_bytes() == b"mine"
+    with pytest.raises(ValueError, match="pictures has other files; the example needs a folder th"):
+        example_images.main([str(folder), "--classes", "2"])
+    assert mine.read_bytes() == b"mine" and not (folder / "val").exists()
 
 
 # Digits

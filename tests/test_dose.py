@@ -259,3 +259,15 @@ def test_the_table_and_the_map_show_prediction_and_measurement(tmp_path):
     assert predicted == sorted(predicted), "smaller λ, deeper"
     assert found[1:4] == pytest.approx(predicted[1:], abs=0.2)
     plt.close(figure)
+
+
+@pytest.mark.parametrize("arm", ["plain", "residual"])
+def test_the_map_of_one_arm_has_one_panel(tmp_path, arm):
+    measured(tmp_path)
+    for path in tmp_path.glob(f"*/{RUNS_TABLE}"):
+        write_table(path, [row for row in read_runs(path.parent) if row.arm == arm], Record)
+    (dose,) = QUESTION.read(tmp_path)
+    (drawing,) = QUESTION.drawings(dose)
+    figure = drawing.draw()
+    assert [axis.get_title() for axis in figure.axes[:-1]] == [arm], "the last one is the bar's"
+    plt.close(figure)

@@ -13,6 +13,7 @@ from plainres.data.batches import Normaliser
 from plainres.instruments.branch_norms import BranchNorm
 from plainres.records import files
 from plainres.records.identity import config_differences, config_hash, row_hash, shared_config
+from plainres.records.rows import SketchPoint
 from plainres.run import train
 from plainres.training.grafting import Insertion, insert
 
@@ -223,6 +224,21 @@ def test_a_zero_branch_has_size_0_at_first_and_the_ratio_is_that_of_the_norms(pa
         branch = block.bn2(block.conv2(torch.relu(block.bn1(block.conv1(x)))))
     assert rows[1].ratio == pytest.approx(float(branch.norm() / x.norm()), rel=1e-4)
     assert rows[1].ratio > 0
+
+
+def test_a_run_that_diverges_leaves_tables_that_can_be_read(tmp_path):
+    words = ("protocol=smoke", "model=residual", "model.depth=8", "model.norm=none")
+    words += ("kernels=library", "protocol.learning_rate=1000", "results_dir=" + str(tmp_path))
+    callbacks = ("branch_norms.BranchNorms", "weight_sketch.WeightSketch")
+    for name in callbacks:
+        key = name.partition(".")[0]
+        words += (f"+callbacks.{key}._target_=plainres.instruments.{name}",)
+    made = compose_cell(tmp_path, *words)
+    assert train.train_cell(made).status == "diverged"
+    branches = files.read_table(made.folder / "branches.csv", BranchNorm)
+    sketches = files.read_table(made.folder / "sketch.csv", SketchPoint)
+    assert {row.iteration for row in branches} == {0}
+    assert {row.iteration for row in sketches} == {0, 1}
 
 
 def test_tables_are_gathered_beside_runs(parents):

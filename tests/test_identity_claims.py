@@ -202,6 +202,10 @@ def test_a_sweep_that_was_interrupted_lacks_something_and_is_no_crash(tmp_path):
     shutil.rmtree(tmp_path / "middle_4")
     assert verdicts(tmp_path) == [INCONCLUSIVE] * 4 + [REPRODUCED]
     assert QUESTION.write(tmp_path)
+    for path in tmp_path.glob(f"*_*/{RUNS_TABLE}"):
+        edited(path, Record, lambda row: None if row.arm == "plain" else row)
+    assert verdicts(tmp_path) == [INCONCLUSIVE] * 4 + [REPRODUCED]
+    assert QUESTION.write(tmp_path)
 
 
 def moved(path, seed: int, **changes) -> None:

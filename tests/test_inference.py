@@ -126,5 +126,5 @@ def test_combining():
 
 
 def test_holm_against_the_example_by_hand():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.4, 0.6, 0.9]) == pytest.approx([1.0, 1.0, 1.0])
+    assert holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm(np.array([0.4, 0.6, 0.9])) == pytest.approx([1.0, 1.0, 1.0])

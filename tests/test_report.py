@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import re
+import shlex
 import shutil
 from html.parser import HTMLParser
 
@@ -239,7 +240,8 @@ def test_the_command_takes_nothing_and_prints_the_path(tmp_path, monkeypatch, ca
 
 @pytest.mark.parametrize("exercise", classroom.EXERCISES, ids=lambda each: each.title)
 def test_an_exercise_is_a_command_whose_cells_are_committed_and_fast(exercise, tmp_path):
-    options = command.parse(classroom.words(exercise), command.verbs())
+    target, *variables = shlex.split(exercise.command)[1:]
+    options = command.parse([*target.split("-", 1), *variables], command.verbs())
     asked = {k: v for k, v in vars(options).items() if k in command._SWEEP and v}
     (made,) = grid.commands(grid.Sweep(options.question, **asked, overrides=options.overrides))
     assert f"model.depth={','.join(map(str, exercise.depths))}" in made.words

@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 from experiments.judging.verdict import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Claim
 from experiments.signal import QUESTION, claims, figures
 from experiments.signal.claims import PROBES_TABLE, Signal
-from plainres.records.files import RUNS_TABLE, read_table, write_table
+from plainres.records.files import RUNS_TABLE, read_runs, read_table, write_table
 from plainres.records.rows import ProbePoint
 from plainres.records.schema import DIVERGED, Record
 from plainres.run import train
@@ -292,6 +292,18 @@ def test_a_diverged_cell_has_a_start_and_no_end(tmp_path):
     assert table[-1][:3] == ["none", "residual-110", "1"]
     assert table[-1][-4:] == ["–"] * 4
     assert "–" not in table[1]
+
+
+def test_the_table_says_how_many_seeds_came_to_the_end(tmp_path):
+    measured(tmp_path, seeds=3)
+    path = tmp_path / "quick-none" / RUNS_TABLE
+    rows = [
+        replace(row, status=DIVERGED, **NO_ERRORS) if row.cell == "residual-110-seed2" else row
+        for row in read_runs(path.parent)
+    ]
+    write_table(path, rows, Record)
+    seeds = [row[2] for row in claims.table(signal_of(tmp_path)).rows[1:]]
+    assert seeds == ["3"] * (len(seeds) - 1) + ["3 (end: 2)"]
 
 
 def test_arms_may_have_folders_of_their_own_and_no_cell_stands_twice(tmp_path):

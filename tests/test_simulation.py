@@ -103,8 +103,8 @@ def test_rules_of_t_alone_are_students_with_holms_correction():
             )
             yes.append(max(up))
             no.append(min(1.0, len(places) * min(down)))
-        apart = np.transpose([holm(yes), holm(no)]) < 0.05
-        together = np.array(holm([*yes, *no])).reshape(2, -1).T < 0.05
+        apart = holm(np.array([yes, no])).T < 0.05
+        together = holm(np.array([*yes, *no])).reshape(2, -1).T < 0.05
         assert given[BEFORE][number].tolist() == apart.tolist()
         assert given[BY_T][number].tolist() == together.tolist()
 

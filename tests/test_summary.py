@@ -224,6 +224,7 @@ def test_another_depth_is_compared_with_its_own_figures(run):
         (("model=vgg", "model.head=small", "image_shape=[3,16,16]"), "takes no 3×16×16 images"),
         (("model=resnet",), "Available options in 'model'"),
         (("model=vgg", "image_shape=[224]"), "is not [channels, height, width]"),
+        (("model=vgg", "image_shape=224"), "image_shape 224 is not [channels, height, width]"),
         (("model=vgg", "image_shape=[3,0,224]"), "is not [channels, height, width], each from 1"),
         (("model.width=-3",), "model.width -3 is not a whole number from 1 up"),
         (("num_classes=0",), "num_classes 0 is not a whole number from 1 up"),

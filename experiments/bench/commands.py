@@ -23,7 +23,7 @@ def sweep(process: Process, iterations: int, jobs: int | None) -> dict[str, floa
     """
     train = ["-m", "plainres.run.train"]
     shared = ["protocol=quick", f"protocol.iterations={iterations}", "accelerator=cpu"]
-    shared.append(f"results_dir={process.folder}")
+    shared += [f"results_dir={process.folder}", f"threads={process.threads}"]
     if jobs is None:
         cells = product(ARMS, sorted(DEPTHS, reverse=True))
         commands = [[*train, f"model={a}", f"model.depth={d}", *shared] for a, d in cells]

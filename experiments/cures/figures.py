@@ -75,13 +75,14 @@ def growth_figure(cures: Cures) -> Figure:
 def deep_figure(cures: Cures) -> Figure:
     """Seeds as points, their mean as line."""
     figure, axis = plt.subplots(layout="constrained")
-    depths = sorted({row.depth for row in cures.records})
+    notes, depths = set(), sorted({row.depth for row in cures.records})
     looks = {"option_a": (style.VERMILLION, "o"), "preactivation": (style.BLUE, "s")}
     for name in cures.by_cure:
         colour, marker = looks.get(name, (style.GREY, "^"))
-        values = {d: [100 * error for error in cures.errors(name, d).values()] for d in depths}
+        by_depth = {d: cures.errors(name, d).values() for d in depths}
+        values = {d: [100 * each for each in errors] for d, errors in by_depth.items() if errors}
         label = {"label": FOLDERS.get(name, name)}
-        style.draw_seeds(axis, values, style.SEEDS, label, color=colour, marker=marker)
+        notes.add(style.draw_seeds(axis, values, style.SEEDS, label, color=colour, marker=marker))
     style.depth_axis(axis, depths)
     axis.set(ylabel="running training error (%)", ylim=(0, 100))
     style.label_ends(axis)
@@ -90,4 +91,4 @@ def deep_figure(cures: Cures) -> Figure:
         "Is pre-activation better at 302 layers and more?",
         check(cures),
     )
-    return style.titled(figure, title, label_of(cures))
+    return style.titled(figure, title, label_of(cures), *sorted(notes))

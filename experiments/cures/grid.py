@@ -7,8 +7,12 @@ TAKES = ("protocol", "variants")
 
 
 def commands(sweep: Sweep) -> list[Command]:
-    names = sweep.variants.split(",") if sweep.variants else [*CURES, *DEEP]
+    usual = sweep.protocol == Sweep.protocol
+    all_names = [*CURES, *(DEEP if usual and not sweep.depths else ())]
+    names = sweep.variants.split(",") if sweep.variants else all_names
     deep = [name for name in names if name in DEEP]
+    if deep and not usual:
+        raise ValueError(f"{deep[0]} takes no PROTOCOL={sweep.protocol}; legal: {Sweep.protocol}")
     others = [name for name in names if name not in DEEP]
     made = []
     if others:

@@ -316,12 +316,16 @@ def read(folder: Path, depths: str = "", seeds: str = "", margin: str = "") -> l
     if not records:
         target = f"make sweep-depth PROTOCOL={folder.name}"
         raise ValueError(f"no records in {folder}; {target} measures them")
-    wanted = _integers("SEEDS", seeds)
-    known = {record.seed for record in records}
-    if wanted and known.isdisjoint(wanted):
-        measured = ", ".join(map(str, sorted(known)))
-        raise ValueError(f"SEEDS={seeds}: none has a record; measured: {measured}")
-    grid = grid_of(records, _integers("DEPTHS", depths), wanted)
+    typed = {"depths": depths, "seeds": seeds}
+    wanted = {name: _integers(name.upper(), text) for name, text in typed.items()}
+    for name, numbers in wanted.items():
+        known = {getattr(record, name.removesuffix("s")) for record in records}
+        if numbers and known.isdisjoint(numbers):
+            measured = ", ".join(map(str, sorted(known)))
+            raise ValueError(
+                f"{name.upper()}={typed[name]}: none has a record; measured: {measured}"
+            )
+    grid = grid_of(records, wanted["depths"], wanted["seeds"])
     return [DepthRuns(folder, records, grid, _margin(margin))]
 
 

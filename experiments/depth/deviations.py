@@ -426,7 +426,6 @@ ENTRIES: tuple[Setting | Fact, ...] = (*PAPER, *FACTS)
 COVERED = {key for each in ENTRIES for key in each.keys}
 
 
-# docs/method.md, How `cpu` was chosen
 @dataclass(frozen=True)
 class Ledger:
     """The deviations of one protocol; `source`: what they were computed from."""

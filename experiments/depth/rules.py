@@ -6,14 +6,13 @@ COMMITTED is the rule of experiments.judging; a test holds it to `claims.check` 
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from scipy import special, stats
 
 from experiments.depth.claims import REQUIRED, Grid, check
 from experiments.judging.errors import MARGIN
-from experiments.judging.inference import SIGNIFICANCE, fewest_seeds, page_trend
+from experiments.judging.inference import SIGNIFICANCE, fewest_seeds, holm, page_trend, signs
 
 T, FLIP, SIGN = "Student's t", "sign-flip", "sign"
 FLOORS = {2: 20, 3: 56}  # claims (c), (d) → residual depth that must have room to fall
@@ -130,9 +129,9 @@ def judge(criteria: Criteria, errors: Array) -> dict[Rule, Array]:
         if seeds < rule.fewest_seeds(len(criteria.claims)):
             verdicts[rule] = directions
         elif rule.both:
-            verdicts[rule] = _holm(p.reshape(sweeps, -1)).reshape(shape) < SIGNIFICANCE
+            verdicts[rule] = holm(p.reshape(sweeps, -1)).reshape(shape) < SIGNIFICANCE
         else:
-            verdicts[rule] = _holm(p.swapaxes(1, 2)).swapaxes(1, 2) < SIGNIFICANCE
+            verdicts[rule] = holm(p.swapaxes(1, 2)).swapaxes(1, 2) < SIGNIFICANCE
     return verdicts
 
 
@@ -204,11 +203,11 @@ def _by_flips(excess: Array, where: Array) -> Array:
     p = np.where(agree, 0.5 ** excess.shape[1], 1.0)
     mixed = where & ~agree
     rows = excess.transpose(0, 2, 1)[mixed]
-    signs = _signs(excess.shape[1])
+    flips = signs(excess.shape[1])
     results = [np.empty(0)]
-    for part in _parts(len(rows), len(signs)):
+    for part in _parts(len(rows), len(flips)):
         least = rows[part].sum(1) - 1e-12 * np.abs(rows[part]).sum(1)
-        results.append((rows[part] @ signs.T >= least[:, None]).mean(1))
+        results.append((rows[part] @ flips.T >= least[:, None]).mean(1))
     p[mixed] = np.concatenate(results)
     return p
 
@@ -220,12 +219,12 @@ def _by_joint_flips(excess: Array, where: Array) -> Array:
     norm, is compared with that under every assignment of signs (Westfall and Young's maximum).
     """
     rows = excess[where] / np.sqrt((excess[where] ** 2).sum(1, keepdims=True))
-    signs = _signs(excess.shape[1])
+    flips = signs(excess.shape[1])
     p = np.ones(len(excess))
     results = [np.empty(0)]
-    for part in _parts(len(rows), len(signs) * excess.shape[2]):
+    for part in _parts(len(rows), len(flips) * excess.shape[2]):
         least = rows[part].sum(1).max(1) - 1e-12
-        results.append(((signs @ rows[part]).max(2) >= least[:, None]).mean(1))
+        results.append(((flips @ rows[part]).max(2) >= least[:, None]).mean(1))
     p[where] = np.concatenate(results)
     return p
 
@@ -234,12 +233,6 @@ def _parts(rows: int, size: int) -> Iterator[slice]:
     """Slices of so many rows that each has at most CHUNK values of `size` per row."""
     step = max(1, CHUNK // size)
     return (slice(start, start + step) for start in range(0, rows, step))
-
-
-@cache
-def _signs(seeds: int) -> Array:
-    """Every assignment of signs, (2**seeds, seeds)."""
-    return 1.0 - 2.0 * ((np.arange(2**seeds)[:, None] >> np.arange(seeds)) & 1)
 
 
 def _trend(criteria: Criteria, claim: int, errors: Array) -> Array | None:
@@ -256,14 +249,3 @@ def _trend(criteria: Criteria, claim: int, errors: Array) -> Array | None:
         if total not in known:
             known[total] = page_trend(ranks[place])
     return np.array([known[total] for total in found])[inverse]
-
-
-def _holm(p_values: Array) -> Array:
-    """Holm's correction over the last axis."""
-    order = p_values.argsort(-1)
-    count = p_values.shape[-1]
-    factors = np.arange(count, 0, -1)
-    steps = np.minimum(1, factors * np.take_along_axis(p_values, order, -1))
-    adjusted = np.empty_like(p_values)
-    np.put_along_axis(adjusted, order, np.maximum.accumulate(steps, -1), -1)
-    return adjusted

@@ -33,11 +33,12 @@ def map_figure(dose: Dose) -> Figure:
 
     Of plain networks the white line is the predicted trainable depth, the black one the measured.
     """
-    names = list(dose.by_activation)
-    figure, axes = plt.subplots(1, 2, sharey=True, layout="constrained")
+    names, arms = list(dose.by_activation), sorted({row.arm for row in dose.records})
+    figure, grid = plt.subplots(1, len(arms), sharey=True, squeeze=False, layout="constrained")
+    axes = grid[0]
     norm = LogNorm(0.5, 90)
     image: Any = None
-    for axis, arm in zip(axes, ("plain", "residual"), strict=True):
+    for axis, arm in zip(axes, arms, strict=True):
         depths = sorted({row.depth for row in dose.records if row.arm == arm})
         errors = [[_mean(dose, name, arm, depth) for depth in depths] for name in names]
         image = axis.imshow(errors, norm=norm, cmap="viridis", aspect="auto")

@@ -68,8 +68,9 @@ def work_of(config: Any, arm: str) -> Work:
     precision = protocol.precision
     if precision == AUTO and config.instruction_set != NATIVE:
         precision = "32-true"  # bf16 would be emulated
+    inserted = 2 * config.child.blocks if config.child else 0  # layers
     return Work(
-        Network(arm, model.depth),
+        Network(arm, model.depth + inserted),
         shape_of(model, data.image_size, protocol.batch_size),
         protocol.iterations,
         precision,

@@ -24,8 +24,12 @@ def commands(sweep: Sweep) -> list[Command]:
         if part in IN_TRAINING:
             made.append(sweep.train(*words, *([f"model={sweep.arms}"] if sweep.arms else [])))
             continue
-        for arm in (sweep.arms or "plain,residual").split(","):
-            if arm == "plain" or part in LADDER:
+        arms = ("plain", "residual") if part in LADDER else ("plain",)
+        asked = sweep.arms.split(",") if sweep.arms else arms
+        if not set(asked) & set(arms):
+            raise ValueError(f"part {part} has no ARMS={sweep.arms}; legal: {', '.join(arms)}")
+        for arm in asked:
+            if arm in arms:
                 made.append(sweep.train(*words, f"model={arm}", *_grid(arm, part, sweep.depths)))
     return made
 

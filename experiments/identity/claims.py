@@ -205,6 +205,8 @@ def label_of(runs: IdentityRuns, records: Sequence[Record] = ()) -> str:
 def places_of(children: Sequence[Child]) -> list[Place]:
     """Every number of blocks at every position and depth that any child of the arm has."""
     places = [child.insertion.place for child in children]
+    if not places:
+        return []
     return [*product(*(sorted(set(values)) for values in zip(*places, strict=True)))]
 
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from string import ascii_lowercase
 
+import numpy as np
+
 from experiments.judging.inference import (
     POINTS,
     SIGNIFICANCE,
@@ -133,7 +135,7 @@ def corrected(claims: Sequence[Claim]) -> list[Claim]:
     keeps its direction.
     """
     p_values = [p for claim in claims for p in (claim.p, claim.p_against)]
-    adjusted = iter(holm([1.0 if p is None else p for p in p_values]))
+    adjusted = iter(holm(np.array([1.0 if p is None else p for p in p_values])).tolist())
     needed = fewest_seeds(len(claims))
     results = []
     for claim in claims:

@@ -113,7 +113,9 @@ def _read_trials(folder: Path) -> dict[str, dict[float, Record]]:
     trials: dict[str, dict[float, Record]] = {}
     for name, records in pairs.read_folders(folder, "").items() if folder.exists() else ():
         network, _, rate = name.rpartition("-")
-        (trials.setdefault(network, {})[float(rate)],) = records
+        if len(records) != 1:
+            raise ValueError(f"{folder / name} has {len(records)} cells; a trial is one")
+        trials.setdefault(network, {})[float(rate)] = records[0]
     return trials
 
 

@@ -12,6 +12,7 @@ CHOICE_SEED = "100"  # as in conf/variants/stage.yaml
 
 def commands(sweep: Sweep) -> list[Command]:
     if sweep.variants == RATES:
-        seeds = CHOICE_SEED if sweep.seeds == Sweep.seeds else sweep.seeds
-        return [replace(sweep, seeds=seeds).train(f"stage={RATES}")]
+        if sweep.seeds not in (Sweep.seeds, CHOICE_SEED):
+            raise ValueError(f"SEEDS={sweep.seeds}: rates are chosen on one seed, {CHOICE_SEED}")
+        return [replace(sweep, seeds=CHOICE_SEED).train(f"stage={RATES}")]
     return [sweep.train(*([f"network={sweep.variants}"] if sweep.variants else []))]

@@ -4,7 +4,6 @@ results/class/<name> has runs.csv and config.json of results/local/depth/<name>,
 of an exercise with NAME=<name> writes.
 """
 
-import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -144,12 +143,6 @@ def cells(exercise: Exercise, records: Sequence[Record]) -> list[Record]:
     """The rows that the exercise trains."""
     asked = set(product(exercise.arms, exercise.depths, exercise.seeds))
     return [row for row in records if (row.arm, row.depth, row.seed) in asked]
-
-
-def words(exercise: Exercise) -> list[str]:
-    """The command without `make`, as `plainres` takes it: verb, question, variables."""
-    target, *variables = shlex.split(exercise.command)[1:]
-    return [*target.split("-", 1), *variables]
 
 
 def _table(exercise: Exercise, rows: Sequence[Record], usual: Sequence[Record]) -> list[list[str]]:

@@ -15,6 +15,7 @@ from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from experiments.judging import verdict
+from experiments.judging.inference import POINTS
 from experiments.judging.verdict import Claim
 from experiments.reporting import latex
 from experiments.reporting.markdown import cautions, markdown, measured_on, paragraph, word
@@ -270,6 +271,8 @@ def _word(claim: Claim | None, shared: str) -> str:
 
 def _score(claim: Claim) -> dict[str, Any]:
     weakest = claim.weakest  # None where nothing is tested
+    shown = 100 if weakest and weakest.unit == POINTS else 1  # errors are fractions
+    interval = weakest and weakest.interval
     return {
         "statement": claim.statement,
         "verdict": claim.words,
@@ -277,11 +280,12 @@ def _score(claim: Claim) -> dict[str, Any]:
         "headline": claim.headline,
         "summary": claim.summary,
         "criterion": weakest and weakest.name,
-        "effect": weakest and weakest.mean,
-        "interval": weakest and weakest.interval,
+        "effect": weakest and shown * weakest.mean,
+        "interval": interval and [shown * end for end in interval],
         "unit": weakest and weakest.unit,
         "n": claim.num_seeds,
         "p": claim.p,
+        "p_opposite": claim.p_against,
     }
 
 

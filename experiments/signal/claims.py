@@ -458,7 +458,9 @@ def table(signal: Signal) -> Table:
         seeds = sum(cell[:3] == (norm, arm, depth) for cell in signal.snapshots)
         quantities = [Quantity(measure, norm, arm, depth, end) for measure, end in measures]
         series = {each: signal.series(each).values() for each in quantities}
-        row = [norm, f"{arm}-{depth}", str(seeds)]
+        ended = max((len(series[each]) for each in quantities if each.at_end), default=seeds)
+        count = f"{seeds} (end: {ended})" if 0 < ended < seeds else f"{seeds}"
+        row = [norm, f"{arm}-{depth}", count]
         for each, values in series.items():
             row.append(_text(each.measure, statistics.fmean(values)) if values else "–")
         rows.append(row)

@@ -194,8 +194,8 @@ def four_sweeps(site: Site) -> Listed:
 
     def four(place: Place, rng: Random) -> Result:
         place.wanted = wanted(site)
-        ended = [sweep.wait() for sweep in [Sweep(place, 2) for _ in range(4)]]
-        bad = next((place.judged(one) for one in ended if one.status), None)
+        ended = [place.judged(sweep.wait()) for sweep in [Sweep(place, 2) for _ in range(4)]]
+        bad = next((one for one in ended if one.status), None)
         result = place.outcome(again=lambda: place.judged(Sweep(place, 2).wait()))
         if bad is None or result[0] != judge.SURVIVED:
             return result

@@ -4,7 +4,7 @@ With `--classes 1000` made-up ones, to try what ImageNet needs without having it
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,18 +32,27 @@ def write(folder: Path) -> int:
             zip(images.pixels, images.labels.tolist(), strict=True)
         )
     }
-    there = {
-        path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*") if not path.is_dir()
-    }
-    if there - squares.keys() or folder.is_file():
-        raise ValueError(
-            f"{folder} has other files; the example needs a folder that does not exist yet"
-        )
-    for name in squares.keys() - there:
+    for name in _missing(folder, squares):
         picture = Image.fromarray(squares[name].permute(1, 2, 0).numpy())
         with atomic(folder / name) as part_of_file:
             picture.save(part_of_file, format="PNG")
     return len(squares)
+
+
+def _missing(folder: Path, names: Collection[str]) -> set[str]:
+    """Those of the files that the folder lacks.
+
+    Raises:
+        ValueError: it has other files.
+    """
+    there = {
+        path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*") if not path.is_dir()
+    }
+    if there - set(names) or folder.is_file():
+        raise ValueError(
+            f"{folder} has other files; the example needs a folder that does not exist yet"
+        )
+    return set(names) - there
 
 
 def write_made_up(folder: Path, classes: int, size: tuple[int, int] = (500, 375)) -> int:
@@ -56,20 +65,23 @@ def write_made_up(folder: Path, classes: int, size: tuple[int, int] = (500, 375)
         size: width and height in pixels; 500×375 is usual for ImageNet.
 
     Raises:
-        ValueError: fewer than two classes.
+        ValueError: fewer than two classes, or `folder` has other files.
     """
     if classes < 2:
         raise ValueError(f"{classes} classes; legal: from two up")
     random = np.random.default_rng(0)
-    parts = [("train", 0), ("train", 1), ("val", 0)]
-    for label in range(classes):
-        for part, number in parts:
-            noise = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-            path = folder / part / f"class{label:04d}" / f"{number}.JPEG"
-            if not path.exists():
-                with atomic(path) as part_of_file:
-                    Image.fromarray(noise).resize(size).save(part_of_file, format="JPEG")
-    return classes * len(parts)
+    names = [
+        f"{part}/class{label:04d}/{number}.JPEG"
+        for label in range(classes)
+        for part, number in (("train", 0), ("train", 1), ("val", 0))
+    ]
+    missing = _missing(folder, names)
+    for name in names:
+        noise = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        if name in missing:
+            with atomic(folder / name) as part_of_file:
+                Image.fromarray(noise).resize(size).save(part_of_file, format="JPEG")
+    return len(names)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

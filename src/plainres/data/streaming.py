@@ -138,7 +138,7 @@ class Decoded(Dataset):
         index, seed = key
         image = self.files.decode(index)
         with torch.random.fork_rng(devices=()):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             return self.change(image)
 
     def batches(self, keys: Iterable[list[tuple[int, int]]], workers: int) -> Iterator[Tensor]:

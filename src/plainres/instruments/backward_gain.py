@@ -40,6 +40,9 @@ def block_signals(network: nn.Module, images: Tensor) -> list[Signal]:
 
     Args:
         images: normalised (N, C, H, W), N from 2.
+
+    Raises:
+        ValueError: the network has no BasicBlock.
     """
     device = with_float64(images.device)
     network = copy.deepcopy(network).to(device, torch.float64).train()
@@ -51,6 +54,8 @@ def block_signals(network: nn.Module, images: Tensor) -> list[Signal]:
     with fork_generators(images.device), torch.compiler.set_stance("force_eager"):
         torch.manual_seed(DIRECTION_SEED)
         network(to_float64(images).clone().requires_grad_())
+        if not outputs:
+            raise ValueError("backward_gain.csv is of BasicBlocks, and the network has none")
         last = outputs[-1]
         direction = torch.randn(last.shape, dtype=torch.float64).to(device)
         gradients = torch.autograd.grad(last, outputs, direction)

@@ -25,7 +25,8 @@ class BranchNorms(pl.Callback):
     evaluated test images, channels and pixels, in evaluation mode. The callback hooks into the
     evaluations of the run and draws no random number, so training and record stay as they are;
     fused kernels leave a network with hooks to the library, so test losses on the way may differ in
-    the last digit. A checkpoint holds its rows. A plain network gets no table.
+    the last digit. A checkpoint holds its rows. A plain network gets no table, a ratio that is not
+    finite no row.
 
     Raises:
         ValueError: a block's branch does not end with that normalisation.
@@ -89,7 +90,8 @@ class BranchNorms(pl.Callback):
             assert block.downsample is not None
             ratio = math.sqrt(float(self._squares[block.bn2] / self._squares[block.downsample]))
             inserted = isinstance(block, InsertedBlock)
-            self.rows.append(BranchNorm(*cell, pl_module.iteration, stage, number, inserted, ratio))
+            row = BranchNorm(*cell, pl_module.iteration, stage, number, inserted, ratio)
+            self.rows += [row] if math.isfinite(ratio) else []
 
 
 def _residual_blocks(network: nn.Module) -> list[tuple[int, int, BasicBlock]]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 from torch import nn
 
 from plainres.networks.depth import check_configured_depth
@@ -183,15 +183,15 @@ def _task(config: DictConfig) -> None:
 def _inspect(config: DictConfig) -> None:
     model = HydraConfig.get().runtime.choices["model"]
     published = IMAGE_SHAPES.get(model, SMALL_IMAGE)
-    shape = tuple(config.image_shape or published)
-    if len(shape) != 3 or not all(isinstance(size, int) and size > 0 for size in shape):
-        raise ValueError(
-            f"image_shape {list(shape)} is not [channels, height, width], each from 1 up"
-        )
+    asked = config.image_shape
+    shape = tuple(asked) if isinstance(asked, ListConfig) else published
+    sound = len(shape) == 3 and all(isinstance(size, int) and size > 0 for size in shape)
+    if not sound or not isinstance(asked, ListConfig | None):
+        raise ValueError(f"image_shape {asked} is not [channels, height, width], each from 1 up")
     classes = config.num_classes
     if classes is not None and not (type(classes) is int and classes > 0):
         raise ValueError(f"num_classes {config.num_classes} is not a whole number from 1 up")
-    if config.picture and Path(config.picture).suffix.lower() != ".png":
+    if config.picture and Path(str(config.picture)).suffix.lower() != ".png":
         raise ValueError(
             f"picture {config.picture} is no PNG file; legal: a name that ends in .png"
         )
@@ -207,7 +207,7 @@ def _inspect(config: DictConfig) -> None:
 
         large = {"font.size": 14}  # to be projected
         with plt.style.context(["default", large]):  # whatever the user's matplotlibrc says
-            draw_stages(title, stages, Path(config.picture))
+            draw_stages(title, stages, Path(str(config.picture)))
         print(f"\n{config.picture}")
 
 

@@ -111,7 +111,13 @@ def powers_of_ten(iterations: int) -> list[int]:
 
 
 def fixed_images(stream: TrainingBatches, count: int) -> Batch:
-    """`count` training images, spread evenly over the set, normalised and not augmented."""
+    """`count` training images, spread evenly over the set, normalised and not augmented.
+
+    Raises:
+        ValueError: the set has fewer.
+    """
+    if count > len(stream.images):
+        raise ValueError(f"images {count}: the training set has {len(stream.images)}")
     places = evenly_spaced(len(stream.images), count)
     images = stream.normaliser(stream.images[places].float() / 255)
     images = images.contiguous(memory_format=memory_format(images.device))

@@ -8,6 +8,8 @@ mean square of the differences of two networks' projections is, in the mean, the
 weights (Johnson & Lindenstrauss 1984), so two runs can be compared without keeping these.
 """
 
+import math
+
 import torch
 from torch import nn
 
@@ -19,7 +21,7 @@ DIRECTIONS = 32
 
 
 class WeightSketch(Snapshots):
-    """Writes sketch.csv: the projections of all weights.
+    """Writes sketch.csv: the projections of all weights, while these are finite.
 
     Args:
         at: see Snapshots.
@@ -41,5 +43,7 @@ class WeightSketch(Snapshots):
                 @ weights
             )
             square += float(weights @ weights)
+        if not math.isfinite(square):
+            return []
         texts = " ".join(f"{value:.12g}" for value in projections.tolist())
         return [SketchPoint(*place, square**0.5, texts)]

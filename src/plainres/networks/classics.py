@@ -79,7 +79,8 @@ class AlexNet(nn.Module):
     """Krizhevsky et al. 2012 on one GPU: 62,378,344 parameters for 1,000 classes.
 
     Without the paper's local response normalisation, which has no parameters and which later
-    networks left out. (torchvision's AlexNet is the later one, with 64 channels.)
+    networks left out. (torchvision's AlexNet is the later one, with 64 channels.) Dropout is before
+    the first two linear layers, as in torchvision; in the paper (section 4.2) it is behind them.
 
     Input (N, in_channels, 227, 227), with `head="small"` any size from 16×16; output logits
     (N, num_classes).
@@ -205,7 +206,8 @@ def googlenet(
     """torchvision's GoogLeNet (Szegedy et al. 2014), near to BN-Inception (Ioffe and Szegedy 2015).
 
     It has batch normalisation after every convolution, and one 3×3 convolution instead of
-    GoogLeNet's 5×5; BN-Inception has two of them there.
+    GoogLeNet's 5×5; BN-Inception has two of them there. Dropout before the last layer is 0.2, 0.4
+    in GoogLeNet's paper.
 
     Input (N, in_channels, H, W), 224×224 in the paper; output logits (N, num_classes).
 

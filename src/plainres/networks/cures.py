@@ -173,6 +173,7 @@ class SkipInitBlock(PreactivationBlock):
 
     def __init__(self, *sizes: Any, **options: Any):
         super().__init__(*sizes, **options)
+        _require_shortcut(self)
         for convolution in (self.conv1, self.conv2):
             convolution.bias = nn.Parameter(torch.zeros(convolution.out_channels))
         self.alpha = nn.Parameter(torch.zeros(1))
@@ -189,6 +190,7 @@ class ReZeroBlock(BasicBlock):
 
     def __init__(self, *sizes: Any, **options: Any):
         super().__init__(*sizes, **options)
+        _require_shortcut(self)
         self.alpha = nn.Parameter(torch.zeros(1))
 
     def layers(self, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Imports no torch.
 
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from plainres.networks.depth import check_configured_depth
 from plainres.records import files, schema
+from plainres.records.checks import PATTERNS
 from plainres.records.errors import one_line
 from plainres.records.identity import (
     cell_config,
@@ -205,6 +207,9 @@ class Cell:
     def check(self) -> None:
         """Raises ValueError for a configuration that no run can have; names what is legal."""
         _check_place(self.config.slug, self.config.folder)
+        words, pattern = PATTERNS["arm"]
+        if not re.fullmatch(pattern, self.arm):
+            raise ValueError(f"model={self.arm} names the arm; legal: {words} without a folder")
         check_configured_depth(self.config.model["_target_"], self.config.model.depth)
         if (
             self.arm == "plain"
