@@ -105,6 +105,7 @@ OWN_IMAGES = "data=image_folder"
         ("model.depth=21", "depth 21 is not 6n.2; nearest: 20 and 26"),
         ("model.depth=20.5", "depth 20.5 is not a whole number"),
         ("model.shortcut=projection", "projection in the plain arm, which has none; ARMS=residual"),
+        ("model=residual model.shortcut=none", "shortcut none in the residual arm; ARMS=plain"),
         ("seed=-1", "seed -1 is not a whole number from 0 up"),
         (OWN_IMAGES, f"data.label is not set; {OWN_IMAGES} needs data.label=…"),
         (f"{OWN_IMAGES} data.label=mine", f"data.root is not set; {OWN_IMAGES} needs data.root="),

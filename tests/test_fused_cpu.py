@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from plainres.networks.activations import Rectifier
-from plainres.networks.blocks import BasicBlock
+from plainres.networks.blocks import BasicBlock, ScaledShortcut
 from plainres.networks.resnet import CifarNetwork
 from plainres.records import files
 from plainres.records.schema import CurvePoint
@@ -155,6 +155,44 @@ def test_a_network_with_other_activations_is_not_fused():
 
 def test_a_network_with_circular_padding_is_not_fused():
     assert not fused_cpu.fuse_network(network(padding="circular"), BATCH)
+
+
+def changed(**parts):
+    """A kind of BasicBlock whose constructor puts other modules in the place of its own."""
+
+    def build(*sizes, **options):
+        block = BasicBlock(*sizes, **options)
+        for name, make in parts.items():
+            setattr(block, name, make(getattr(block, name)))
+        return block
+
+    return build
+
+
+def convolution(old, **options):
+    usual = {"kernel_size": 3, "padding": 1, "bias": False}
+    return nn.Conv2d(old.in_channels, old.out_channels, **{**usual, **options})
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        changed(conv2=lambda old: convolution(old, dilation=2, padding=2)),
+        changed(conv2=lambda old: convolution(old, kernel_size=5, padding=2)),
+        changed(conv2=lambda old: convolution(old, bias=True)),
+        changed(conv2=lambda old: convolution(old, groups=4)),
+        changed(bn2=lambda old: nn.BatchNorm2d(old.num_features, eps=0.1)),
+        changed(bn2=lambda old: nn.BatchNorm2d(old.num_features, momentum=0.5)),
+        changed(bn1=lambda old: nn.GroupNorm(2, old.num_features)),
+        changed(downsample=lambda old: nn.Sequential(old, nn.Dropout(0.5))),
+        changed(downsample=lambda old: ScaledShortcut(nn.Sequential(old), 0.5)),
+        changed(downsample=lambda old: nn.AvgPool2d(1)),
+        changed(conv1=nn.utils.parametrizations.weight_norm),
+    ],
+)
+def test_blocks_of_ones_own_are_not_computed_as_the_usual_one(block):
+    assert fused_cpu.fuse_network(network(block=changed()), BATCH)
+    assert not fused_cpu.fuse_network(network(block=block), BATCH)
     assert fused_cpu.fuse_network(network(padding="zeros"), BATCH)
 
 

@@ -446,6 +446,8 @@ def test_arms_that_differ_in_more_than_the_shortcut_are_no_one_table(tmp_path):
     [
         ("protocol=smoke", "protocol.iterations=1"),
         ("protocol=smoke", "model.depth=8", "kernels=quick"),
+        ("protocol=smoke", "model.depth=14", "protocol.learning_rate=0.05", "kernels=quick"),
+        ("protocol=smoke", "model=residual", "model.depth=14", "model.shortcut=projection"),
     ],
 )
 def test_a_single_run_that_is_refused_leaves_the_tables_where_they_are(
@@ -555,6 +557,7 @@ OWN = ("data=image_folder", "data.label=x", "data.root=/not/there")
         ((*SWEEP, "protocol.batch_size=9999"), "batch_size 9999 lies outside 1 to"),
         ((*SWEEP, "cuda_graph=true", "accelerator=cpu"), "cuda_graph=true needs a GPU"),
         ((*SWEEP, "model.norm=layer"), "norm 'layer' is unknown; legal: batch, none"),
+        (("model.depth=8", "+child.blocks=2"), "child.parent is missing"),
     ],
 )
 def test_bad_input_is_one_line_that_names_it(tmp_path, words, expected):

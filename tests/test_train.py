@@ -230,6 +230,28 @@ def test_a_run_keeps_the_kernels_it_began_with(tmp_path, before):
     assert train.train_cell(compose_cell(tmp_path, *words, "kernels=auto")).kernels == before
 
 
+def test_a_run_is_not_continued_with_kernels_that_it_did_not_begin_with(tmp_path):
+    """Activations that are not kept need other kernels, and are no part of the configuration."""
+    pytest.importorskip("numba")
+    words = (*SMOKE, "checkpoint_seconds=0", "protocol.width=4", "protocol.batch_size=32")
+    interrupt(compose_cell(tmp_path, *words), 6)
+    changed = compose_cell(tmp_path, *words, "model.checkpoint_activations=true")
+    with pytest.raises(
+        ValueError, match="written with fused kernels, and this network has library"
+    ):
+        train.train_cell(changed)
+    assert train.train_cell(compose_cell(tmp_path, *words)).kernels == "fused"
+
+
+def test_kernels_that_were_asked_for_and_cannot_be_had_are_refused(tmp_path):
+    pytest.importorskip("numba")
+    words = ("protocol.batch_size=40", "protocol.width=4", "kernels=fused")
+    with pytest.raises(
+        ValueError, match="fused are not for this network and batch; legal: auto, li"
+    ):
+        train.train_cell(compose_cell(tmp_path, *SMOKE, *words))
+
+
 def test_logging_within_a_training_step_is_refused(tmp_path):
     overrides = (*SMOKE, "checkpoint_seconds=0")
     interrupt(compose_cell(tmp_path, *overrides, "updates_per_step=2"), 6)

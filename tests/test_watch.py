@@ -71,12 +71,14 @@ def failed(of: Plan, cell: PlannedCell, sweep_id: str = "ours") -> None:
 
 def test_waiting_running_failed_and_done_are_told_apart(tmp_path):
     """File times say nothing: they may be of another machine's clock."""
-    cells = [planned(depth=depth) for depth in (20, 14, 8, 26, 32, 38, 44)]
+    cells = [planned(depth=depth) for depth in (20, 14, 8, 26, 32, 38, 44, 50)]
     own = planned_sweep(tmp_path, cells)
     running(own, cells[0], 50, 50.0)
     failed(own, cells[1])
     files.write_text(own.folder(cells[2]) / files.PROGRESS_FILE, '{"of": "another program"}')
     running(own, cells[3], 75, 12.0, sweep="an earlier one")  # it waits, and will continue
+    (own.folder(cells[3]) / files.CHECKPOINT_FILES[0]).touch()
+    running(own, cells[7], 75, 12.0, sweep="an earlier one")  # it will begin again
     failed(own, cells[4], "an earlier one")
     finished(own, cells[5])
     own.fail(own.folder(cells[6]), "its process was killed")
@@ -84,10 +86,10 @@ def test_waiting_running_failed_and_done_are_told_apart(tmp_path):
         file.write('{"said": "by later code"}\n3\n')
     for watched in (own, plan.read(own.path)):
         states = Watch(watched).states()
-        expected = [RUNNING, FAILED, WAITING, WAITING, WAITING, DONE, FAILED]
+        expected = [RUNNING, FAILED, WAITING, WAITING, WAITING, DONE, FAILED, WAITING]
         assert [state.status for state in states] == expected
         assert states[1].line == "plain-14-seed0 failed: no space left"
-        assert states[3].iteration == 75
+        assert (states[3].iteration, states[7].iteration) == (75, 0)
         assert states[5].line.startswith("plain-38-seed0: train_error 2.00%")
         assert states[6].line == "plain-44-seed0 failed: its process was killed"
 

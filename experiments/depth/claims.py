@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from string import ascii_lowercase
 
 from experiments.judging import verdict
 from experiments.judging.conditions import conditions_of, largest_comparable
@@ -416,6 +417,9 @@ def summary(records: Sequence[Record]) -> str:
     grid = grid_of(records)
     judged = complete_part(records, grid)
     extent = judged.extent if grid.missing and not judged.missing else ""
-    verdicts = [f"- {c.statement}: {markdown.word(c, extent, mark='**')}" for c in check(judged)]
+    verdicts = [
+        f"- ({letter}) {claim.statement}: {markdown.word(claim, extent, mark='**')}"
+        for letter, claim in zip(ascii_lowercase, check(judged), strict=False)
+    ]
     lines = [*markdown.markdown(table(grid)), "", *markdown.paragraph("\n".join(verdicts))]
     return "\n".join(lines)

@@ -248,15 +248,25 @@ def _verdict_rows(group: Mapping[str, Mapping[str, Claim]]) -> list[list[str]]:
     """Heading and rows of a table; of one column alone also effect, interval, n and p."""
     columns = list(group.values())
     if len(columns) == 1:
-        rows = [[c.statement, c.words, c.headline] for c in columns[0].values()]
+        rows = [
+            [_lettered(c.statement, core, columns), c.words, c.headline]
+            for core, c in columns[0].items()
+        ]
         return [["claim", *group, "effect [95 % interval], n, p"], *rows]
     rows = []
     for core in dict.fromkeys(chain(*columns)):
         row = [column.get(core) for column in columns]
         statements = {claim.statement for claim in row if claim}
         shared = statements.pop() if len(statements) == 1 else core
-        rows.append([shared, *(_word(claim, shared) for claim in row)])
+        words = (_word(claim, shared) for claim in row)
+        rows.append([_lettered(shared, core, columns), *words])
     return [["claim", *group], *rows]
+
+
+def _lettered(statement: str, core: str, columns: Sequence[Mapping[str, Claim]]) -> str:
+    """The statement behind the letter of its claim, if that is the same in all columns."""
+    places = {[*column].index(core) for column in columns if core in column}
+    return f"({ascii_lowercase[places.pop()]}) {statement}" if len(places) == 1 else statement
 
 
 def _core(claim: Claim) -> str:

@@ -15,6 +15,7 @@ from experiments.judging.pairs import grouped
 from experiments.reporting import style
 from experiments.reporting.question import Drawing
 from experiments.signal import claims
+from plainres.records.schema import DIVERGED
 
 NORM_NAMES = {"batch": "batch normalisation", "none": "no normalisation"}
 Value = Callable[[claims.ProbePoint], float | None]
@@ -113,7 +114,10 @@ def gradients_figure(signal: claims.Signal, at_end: bool = False) -> Figure:
             "Are gradients healthy in plain networks with normalisation?",
             claims.check(signal)[:2],
         )
-    note = GAPS if at_end else moment
+    note = moment
+    if at_end:
+        lost = sum(record.status == DIVERGED for record in signal.all_records)
+        note = f"{GAPS}; without {lost} runs that diverged" if lost else GAPS
     return _finished(figure, panels, signal, title, "gradient of the output (norm)", note)
 
 

@@ -109,6 +109,20 @@ def make_shortcut(
     return ScaledShortcut(option_a, 0.5) if kind == "zero_pad_half" else option_a
 
 
+def convolves(module: nn.Module, size: int) -> bool:
+    """Whether a module is a convolution as BasicBlock has them: size×size, padded, without bias."""
+    return (
+        type(module) in (nn.Conv2d, SubsampledConvolution)
+        and isinstance(module, nn.Conv2d)
+        and module.kernel_size == (size, size)
+        and module.padding == (size // 2, size // 2)
+        and module.padding_mode == "zeros"
+        and module.dilation == (1, 1)
+        and module.groups == 1
+        and module.bias is None
+    )
+
+
 class BasicBlock(nn.Module):
     """Two layers, conv-bn-relu-conv-bn; plus the shortcut, if there is one; then relu.
 

@@ -102,6 +102,8 @@ class Cell:
         child = self.config.child
         if not isinstance(child, DictConfig):
             return None
+        if "parent" not in child:
+            raise ValueError("child.parent is missing: the results folder of a trained network")
         return Path(self.config.results_dir, self.config.slug, child.parent, "runs", self.name)
 
     @property
@@ -218,6 +220,10 @@ class Cell:
             raise ValueError(
                 f"model.shortcut {shortcut} in the plain arm, which has none; "
                 "ARMS=residual (model=residual) has them"
+            )
+        if self.arm == "residual" and self.config.model.get("shortcut") == "none":
+            raise ValueError(
+                "model.shortcut none in the residual arm; ARMS=plain (model=plain) has none"
             )
         missing = OmegaConf.missing_keys(self.config)
         if missing:
@@ -466,9 +472,27 @@ def claim_tables(cells: Sequence[Cell]) -> str | None:
                 f"({_differences(old, shared)}); wait for it, or NAME=… (folder=…) measures "
                 "beside it"
             )
-        return set_tables_aside(folder, shared)
+        line = set_tables_aside(folder, shared)
+        _require_their_shortcuts(folder, cells)
+        return line
     finally:
         users.share()
+
+
+def _require_their_shortcuts(folder: Path, cells: Sequence[Cell]) -> None:
+    """Raises ValueError if an arm has another shortcut in the rows that stay; names both."""
+    rows: list[schema.Record] = []
+    with suppress(ValueError):  # damaged ones are named where tables are gathered
+        rows = files.read_runs(folder)
+    own = {cell.name for cell in cells}
+    measured = {row.arm: row.shortcut for row in rows if row.cell not in own}
+    for cell in cells:
+        shortcut = cell.config.model.get("shortcut", "")
+        if measured.get(cell.arm, shortcut) != shortcut:
+            raise ValueError(
+                f"model.shortcut {shortcut}: the {cell.arm} arm of {folder} has "
+                f"{measured[cell.arm]}; NAME=… (folder=…) measures beside it"
+            )
 
 
 def set_tables_aside(folder: Path, shared: Mapping[str, Any]) -> str | None:

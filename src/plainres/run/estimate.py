@@ -7,7 +7,7 @@ guide to the ratio of two depths, because cells share their machine with other p
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean, median
+from statistics import median
 
 from plainres.records.plan import PlannedCell
 from plainres.records.schema import Record
@@ -38,7 +38,8 @@ def measured_seconds(
     weights = [measured[other][1] / _distance(cell.depth, other.depth) ** 3 for other in alike]
     if not any(weights):
         return cell.expected
-    return fmean(paces, weights) * cell.depth * cell.iterations
+    weighted = sum(pace * weight for pace, weight in zip(paces, weights, strict=True))
+    return weighted / sum(weights) * cell.depth * cell.iterations
 
 
 def end_of(jobs: int, running: Iterable[float], waiting: Iterable[float]) -> float:

@@ -163,7 +163,15 @@ def build(cell: Cell, rank: int = 0, start: "Start | None" = None, port: int = 0
     kernels = machine.pick_kernels(start.kernels, device, start.precision)
     kernels = devices.pick_kernels(config.kernels, kernels, share)
     shape = (images_at_once(config), *source.train.pixels.shape[1:])
-    kernels = machine.use_kernels(network, kernels, device, shape)
+    used = machine.use_kernels(network, kernels, device, shape)
+    if config.kernels == "fused" != used:
+        raise ValueError(f"kernels fused are not for this network and batch; legal: auto, {used}")
+    if start.path is not None and used != start.kernels:
+        raise ValueError(
+            f"{start.path} was written with {start.kernels} kernels, and this network has {used} "
+            "ones; continue with the network and batch that it began with"
+        )
+    start = replace(start, kernels=used)
 
     module = _module(cell, network, stream, tuple(evaluated), start.precision)
     runlog = _runlog(cell, start, share)
@@ -174,7 +182,7 @@ def build(cell: Cell, rank: int = 0, start: "Start | None" = None, port: int = 0
     # Lightning would end the process in its own way
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     code = (start.commit, start.clean)
-    provenance = machine.provenance(device, start.precision, kernels, code)
+    provenance = machine.provenance(device, start.precision, used, code)
     return Run(
         cell, source, start, stream, loaders, multiply_adds, module, runlog, trainer, device,
         provenance, port,
@@ -630,8 +638,8 @@ def task(config: DictConfig) -> None:
         record = cell.finished()
         if record is None or cell.has_own_images:
             limit_instructions(config.instruction_set, config.accelerator)
-            cell.load_images()  # an error of the data shows before tables are set aside
-            if record is None:
+            if record is None:  # errors show before tables are set aside
+                cell.notes()
                 cell.check_parts()
             set_other_images_aside([(cell, record)] if record else [])
         if line := claim_tables([cell]):
@@ -640,7 +648,7 @@ def task(config: DictConfig) -> None:
         files.gather(cell.results_folder)
     except DeviceError as error:
         give_up([str(error)], FAILED)
-    except (ValueError, OSError) as error:
+    except Exception as error:  # here, because Hydra prints lines of its own before it re-raises
         give_up([error])
 
 

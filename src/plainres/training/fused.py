@@ -22,7 +22,7 @@ from torch import Tensor, channels_last, empty_like, nn, zeros
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from plainres.networks.blocks import BasicBlock
+from plainres.networks.blocks import BasicBlock, convolves
 
 CHANNELS = (16, 32, 64)
 ELEMENTS = 4096  # of a program of the elementwise kernels
@@ -458,7 +458,7 @@ def fuse_blocks(network: nn.Module) -> int:
 
 def _fits(convolution: nn.Conv2d) -> bool:
     return (
-        convolution.stride == (1, 1)
-        and convolution.padding_mode == "zeros"
+        convolves(convolution, 3)
+        and convolution.stride == (1, 1)
         and convolution.in_channels == convolution.out_channels in CHANNELS
     )

@@ -21,7 +21,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from plainres.networks.activations import Rectifier
-from plainres.networks.blocks import BasicBlock, ScaledShortcut, ZeroPadShortcut
+from plainres.networks.blocks import BasicBlock, ScaledShortcut, ZeroPadShortcut, convolves
 from plainres.networks.resnet import CifarNetwork
 from plainres.training import cpu_kernels
 from plainres.training.cpu_kernels import CHANNELS_AT_ONCE, IMAGES_AT_ONCE, LAYER
@@ -62,8 +62,9 @@ def fuse_network(network: Any, batch: Sequence[int]) -> bool:
         return False
     width = network.conv1.out_channels
     blocks = list(_blocks(network))
-    known = all(map(_computes_as_basic_block, blocks)) and _pads_zeros(network)
-    normalised = isinstance(network.bn1, nn.BatchNorm2d)
+    known = convolves(network.conv1, 3) and all(map(_computes_as_basic_block, blocks))
+    norms = [each for each in network.modules() if isinstance(each, nn.BatchNorm2d)]
+    normalised = isinstance(network.bn1, nn.BatchNorm2d) and all(map(_is_usual, norms))
     activations = {_activation(each.relu) for each in (network, *blocks)}
     one = len(activations) == 1 and None not in activations
     if not (known and normalised and one) or width % CHANNELS_AT_ONCE or width > LARGEST_WIDTH:
@@ -73,7 +74,7 @@ def fuse_network(network: Any, batch: Sequence[int]) -> bool:
     network.__dict__ |= {
         "_program": None,
         "_watched": modules,
-        "_norms": [module for module in modules if isinstance(module, nn.BatchNorm2d)],
+        "_norms": norms,
     }
     return True
 
@@ -85,13 +86,25 @@ def _computes_as_basic_block(block: nn.Module) -> bool:
         isinstance(block, BasicBlock)
         and kind.forward is BasicBlock.forward
         and kind.layers is BasicBlock.layers
+        and convolves(block.conv1, 3)
+        and convolves(block.conv2, 3)
+        and block.conv2.stride == (1, 1)
+        and type(block.bn1) is type(block.bn2) is nn.BatchNorm2d
+        and (block.downsample is None or _is_known_shortcut(block.downsample))
     )
 
 
-def _pads_zeros(network: nn.Module) -> bool:
-    return all(
-        each.padding_mode == "zeros" for each in network.modules() if isinstance(each, nn.Conv2d)
-    )
+def _is_known_shortcut(module: nn.Module) -> bool:
+    if type(module) is nn.Sequential:
+        return [*map(type, module)][1:] == [nn.BatchNorm2d] and convolves(module[0], 1)
+    kept = module.shortcut if type(module) is ScaledShortcut else module
+    return type(kept) in (nn.Identity, ZeroPadShortcut)
+
+
+def _is_usual(norm: nn.BatchNorm2d) -> bool:
+    """Whether a normalisation is as PyTorch makes it unless told otherwise."""
+    usual = nn.BatchNorm2d(norm.num_features, device="meta")
+    return repr(norm) == repr(usual)
 
 
 def _activation(module: nn.Module) -> tuple[float, float] | None:

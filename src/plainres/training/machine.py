@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import joblib
 import torch
 from torch import nn
 from torch.utils._triton import has_triton
@@ -39,8 +40,8 @@ LARGEST_TRIM, LARGEST_MMAP = 2**31 - 1, 2**25  # bytes: the limits of an int, an
 
 
 def num_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: of its affinity, and of its container."""
+    return joblib.cpu_count()
 
 
 def keep_freed_memory() -> None:
