@@ -102,8 +102,8 @@ def test_verdicts_are_a_column_for_each_folder_and_say_what_they_are_judged_on(t
     head, _, rises, other = shown(tmp_path, claims).splitlines()
     assert head == f"| claim | {' | '.join(links)} |"
     long, short = "supports (n = 1; 20 → 110)", "supports (n = 1; 20 → 56)"
-    assert rises == f"| it rises | {long} | {short} | inconclusive (20 → 56) |"
-    assert other == "| it (b) is | supports (n = 1) | supports (n = 1) | – |"
+    assert rises == f"| (a) it rises | {long} | {short} | inconclusive (20 → 56) |"
+    assert other == "| (b) it (b) is | supports (n = 1) | supports (n = 1) | – |"
 
 
 def test_parts_without_a_shared_claim_have_tables_of_their_own(tmp_path):
@@ -112,9 +112,10 @@ def test_parts_without_a_shared_claim_have_tables_of_their_own(tmp_path):
     chain, alone = shown(tmp_path, claims).split("\n\n")
     heads = [cell.partition("]")[0].strip(" [") for cell in chain.splitlines()[0].split("|")[2:-1]]
     assert heads == ["part 1", "part 3", "part 4", "part 5"]
-    assert [line.split(" | ")[0] for line in chain.splitlines()[2:]] == ["| a", "| b", "| c", "| d"]
+    first = [line.split(" | ")[0] for line in chain.splitlines()[2:]]
+    assert first == ["| (a) a", "| b", "| c", "| d"], "others have two letters"
     assert alone.splitlines()[0].endswith("| effect [95 % interval], n, p |")
-    assert alone.splitlines()[2].startswith("| x | supports | +10.00 points, n = 1")
+    assert alone.splitlines()[2].startswith("| (a) x | supports | +10.00 points, n = 1")
 
 
 def test_blocks_are_made_anew_and_the_rest_stays(tmp_path):

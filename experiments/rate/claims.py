@@ -53,10 +53,11 @@ STATEMENTS = (
     "circular padding: ln λ is within 20 % of theory for every activation with λ above 1.05",
     "zero padding: activations have the order of theory",
     "zero padding: the smaller the image, the smaller λ (16, 8, 4, 2 pixels a side)",
-    "with shortcuts: variance grows linearly with the block's number (first stage)",
-    "squared gradients fall with the block's number as a power near -2 with shortcuts, and "
-    "exponentially without (first stage)",
-    "with shortcuts: variance and squared gradient have the exponents of theory in every stage",
+    "with shortcuts: variance grows as a power of the block's number, within 0.25 of 1 (stage 1)",
+    "squared gradients fall with the block's number as a power within 0.25 of -2 with shortcuts, "
+    "and exponentially without (first stage)",
+    "with shortcuts: variance and squared gradient have the exponents of theory, within 0.25, in "
+    "every stage",
     "plain: the correlation of gradients at inputs 1 % apart falls as 2^-L in L layers (8 to 20)",
     "with shortcuts: the correlation of gradients at inputs 1 % apart falls as 1/√L",
     "zero padding: theory with a border is within 10 % of λ in every stage, for every activation, "
