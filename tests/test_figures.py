@@ -123,7 +123,7 @@ def test_where_cells_are_missing_the_complete_part_is_judged(made):
     text = " ".join(QUESTION.text(made[0]).split())
     assert "The verdicts are on the complete part: 20, 56 layers, seeds 0, 1." in text
     shown = summary(read_runs(made[0]))
-    rises = "- plain: training error rises with depth (20 → 56): **supports**"
+    rises = "- (a) plain: training error rises with depth (20 → 56): **supports**"
     assert f"{rises} (n = 2; 20, 56 layers, seeds 0, 1)" in " ".join(shown.split())
 
 

@@ -114,10 +114,10 @@ def test_depths_are_chosen_by_keyboard(shown):
 def test_hovering_shows_cell_seed_iteration_and_error(shown):
     choose(shown, "seed", "all")
     metas = shown.execute_script(TRACES, "plain")
-    trace = next(i for i, meta in enumerate(metas) if meta["depth"] == 110)
+    trace = next(i for i, meta in enumerate(metas) if meta["depth"] == 56)
     point_at(shown, "plain", trace, 60)
     text = wait_for(shown, "return document.querySelector('#chart-plain .hoverlayer').textContent")
-    for part in ("plain-110", f"seed {metas[trace]['seed']}", "iteration ", "training error "):
+    for part in ("plain-56", f"seed {metas[trace]['seed']}", "iteration ", "training error "):
         assert part in text
 
 
