@@ -228,9 +228,8 @@ def test_a_zero_branch_has_size_0_at_first_and_the_ratio_is_that_of_the_norms(pa
 
 def test_a_run_that_diverges_leaves_tables_that_can_be_read(tmp_path):
     words = ("protocol=smoke", "model=residual", "model.depth=8", "model.norm=none")
-    words += ("kernels=library", "protocol.learning_rate=1000", "results_dir=" + str(tmp_path))
-    callbacks = ("branch_norms.BranchNorms", "weight_sketch.WeightSketch")
-    for name in callbacks:
+    words += ("kernels=library", "protocol.learning_rate=1000")
+    for name in ("branch_norms.BranchNorms", "weight_sketch.WeightSketch"):
         key = name.partition(".")[0]
         words += (f"+callbacks.{key}._target_=plainres.instruments.{name}",)
     made = compose_cell(tmp_path, *words)

@@ -281,7 +281,7 @@ def _word(claim: Claim | None, shared: str) -> str:
 
 def _score(claim: Claim) -> dict[str, Any]:
     weakest = claim.weakest  # None where nothing is tested
-    shown = 100 if weakest and weakest.unit == POINTS else 1  # errors are fractions
+    factor = 100 if weakest and weakest.unit == POINTS else 1  # errors are fractions
     interval = weakest and weakest.interval
     return {
         "statement": claim.statement,
@@ -290,8 +290,8 @@ def _score(claim: Claim) -> dict[str, Any]:
         "headline": claim.headline,
         "summary": claim.summary,
         "criterion": weakest and weakest.name,
-        "effect": weakest and shown * weakest.mean,
-        "interval": interval and [shown * end for end in interval],
+        "effect": weakest and factor * weakest.mean,
+        "interval": interval and [factor * end for end in interval],
         "unit": weakest and weakest.unit,
         "n": claim.num_seeds,
         "p": claim.p,

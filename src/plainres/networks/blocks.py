@@ -110,7 +110,7 @@ def make_shortcut(
 
 
 def convolves(module: nn.Module, size: int) -> bool:
-    """Whether a module is a convolution as BasicBlock has them: size×size, padded, without bias."""
+    """Whether it is a convolution as BasicBlock has them: size×size, padded, without bias."""
     return (
         type(module) in (nn.Conv2d, SubsampledConvolution)
         and isinstance(module, nn.Conv2d)

@@ -277,6 +277,11 @@ def write_record(cell_folder: Path, record: Record) -> None:
     write_json(cell_folder / RECORD_FILE, {**values, "sha256": _digest(values)})
 
 
+def has_checkpoint(cell_folder: Path) -> bool:
+    """Whether a cell that has not ended can be continued."""
+    return any((cell_folder / name).exists() for name in CHECKPOINT_FILES)
+
+
 def has_weights(cell_folder: Path) -> bool:
     """Whether a finished cell has the weights that it ended with, undamaged."""
     path = cell_folder / WEIGHTS_FILE

@@ -341,7 +341,7 @@ class Cell:
 
     @property
     def has_checkpoint(self) -> bool:
-        return any((self.folder / name).exists() for name in files.CHECKPOINT_FILES)
+        return files.has_checkpoint(self.folder)
 
     def tidy(self) -> None:
         """Deletes what a finished cell needs no more.

@@ -75,9 +75,7 @@ def _standing(watch: Watch, states: Sequence[State]) -> str:
     done = sum(state.status == DONE for state in states)
     said = [f"{done} of {len(states)} cells are finished"]
     folders = [watch.plan.folder(state.cell) for state in states if state.status != DONE]
-    continued = sum(
-        any((folder / name).exists() for name in files.CHECKPOINT_FILES) for folder in folders
-    )
+    continued = sum(map(files.has_checkpoint, folders))
     said += [f"{continued} continue from a checkpoint"] if continued else []
     said += [state.line for state in states if state.status == FAILED]
     stopped = "" if done == len(states) else "stopped; "

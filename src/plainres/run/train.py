@@ -164,7 +164,7 @@ def build(cell: Cell, rank: int = 0, start: "Start | None" = None, port: int = 0
     kernels = devices.pick_kernels(config.kernels, kernels, share)
     shape = (images_at_once(config), *source.train.pixels.shape[1:])
     used = machine.use_kernels(network, kernels, device, shape)
-    if config.kernels == "fused" != used:
+    if config.kernels == "fused" and used != "fused":
         raise ValueError(f"kernels fused are not for this network and batch; legal: auto, {used}")
     if start.path is not None and used != start.kernels:
         raise ValueError(

@@ -173,7 +173,7 @@ class Watch:
         elif progress is not None and progress.sweep == self.plan.sweep:
             state.status, state.seconds_remaining = RUNNING, progress.seconds_remaining
             self._add_beside(cell, files.PROGRESS_FILE, progress.seconds)
-        elif not any((folder / name).exists() for name in files.CHECKPOINT_FILES):
+        elif not files.has_checkpoint(folder):
             state.iteration = 0  # it will start again
         return state
 
